@@ -1,0 +1,33 @@
+//! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`.
+
+use std::{env, path::Path, process::Command};
+
+fn main() {
+    println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-env-changed=WORKFLOWS_SINK_REVISION");
+    let revision = env::var("WORKFLOWS_SINK_REVISION")
+        .ok()
+        .filter(|revision| !revision.is_empty())
+        .or_else(revision)
+        .unwrap_or_else(|| "unknown".to_owned());
+    println!("cargo::rustc-env=WORKFLOWS_SINK_REVISION={revision}");
+}
+
+/// The commit of this tree, where it is a git tree's root: sources inside another project's tree are not its commit.
+fn revision() -> Option<String> {
+    if !git(&["rev-parse", "--show-prefix"])?.is_empty() {
+        return None;
+    }
+    // grows with every commit and checkout; a path that is not there would run this script at every build
+    let log = git(&["rev-parse", "--git-path", "logs/HEAD"])?;
+    if Path::new(&log).exists() {
+        println!("cargo::rerun-if-changed={log}");
+    }
+    git(&["rev-parse", "--short=12", "HEAD"])
+}
+
+fn git(arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    output.status.success().then(|| text.trim().to_owned())
+}
