@@ -1,0 +1,175 @@
+//! The names of the containers that are being written: finds those given twice and settles what they stand for.
+
+use std::cmp::Ordering;
+
+use bson::spec::ElementType;
+
+use super::{Shape, begin_entry};
+
+/// Up to here comparing every name with every other is cheaper than sorting.
+const PAIRWISE_NAMES_MAX: usize = 32;
+/// Capacity that is kept from one document to the next.
+const KEPT_NAMES_MAX: usize = 4 * 1024;
+const KEPT_BYTES_MAX: usize = 64 * 1024;
+
+/// The names of all open objects and maps, those of the innermost last.
+#[derive(Default)]
+pub(super) struct Names {
+    names: Vec<Name>,
+    survivors: Vec<Survivor>,
+    resolved: Vec<u8>,
+}
+
+#[derive(Clone, Copy)]
+struct Name {
+    hash: u32,
+    /// Start of its element in the document.
+    at: u32,
+}
+
+/// A name's last element, and the place of its first.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Survivor {
+    place: u32,
+    at: u32,
+}
+
+impl Names {
+    pub(super) fn reset(&mut self) {
+        self.names.clear();
+        self.names.shrink_to(KEPT_NAMES_MAX);
+        self.survivors.shrink_to(KEPT_NAMES_MAX);
+        self.resolved.shrink_to(KEPT_BYTES_MAX);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.names.truncate(len);
+    }
+
+    /// Adds the name of the element that starts at `at`.
+    pub(super) fn push(&mut self, name: &[u8], at: usize) {
+        self.names.push(Name {
+            hash: hash(name),
+            at: at as u32,
+        });
+    }
+
+    /// Takes back the last name and says where its element starts.
+    pub(super) fn pop(&mut self) -> Option<usize> {
+        self.names.pop().map(|name| name.at as usize)
+    }
+
+    /// Whether one of the names from index `from` on may be given twice; false is certain.
+    pub(super) fn may_repeat(&mut self, from: usize) -> bool {
+        let names = &mut self.names[from..];
+        if names.len() <= PAIRWISE_NAMES_MAX {
+            let is_in =
+                |earlier: &[Name], name: &Name| earlier.iter().any(|other| other.hash == name.hash);
+            return names
+                .iter()
+                .enumerate()
+                .any(|(index, name)| is_in(&names[..index], name));
+        }
+        names.sort_unstable_by_key(|name| name.hash);
+        names.windows(2).any(|pair| pair[0].hash == pair[1].hash)
+    }
+
+    /// The elements that the names from index `from` on, of one container of `document`, come to:
+    /// each name once, with its last value in the place of its first; no nulls in a map.
+    pub(super) fn resolve(&mut self, from: usize, shape: Shape, document: &[u8]) -> &[u8] {
+        let names = &mut self.names[from..];
+        names.sort_unstable_by(|a, b| compare(document, shape, a, b).then(a.at.cmp(&b.at)));
+        let groups = names.chunk_by(|a, b| compare(document, shape, a, b).is_eq());
+        let survivor = |group: &[Name]| Survivor {
+            place: group[0].at,
+            at: group[group.len() - 1].at,
+        };
+        self.survivors.clear();
+        self.survivors.extend(groups.map(survivor));
+        self.survivors.sort_unstable();
+
+        self.resolved.clear();
+        let mut entries = 0;
+        for survivor in &self.survivors {
+            let element = &document[survivor.at as usize..];
+            let element = &element[..element_len(element)];
+            if shape != Shape::Map {
+                self.resolved.extend_from_slice(element);
+            } else if !entry_is_null(element) {
+                begin_entry(&mut self.resolved, entries);
+                entries += 1;
+                self.resolved
+                    .extend_from_slice(&element[value_start(element)..]);
+            }
+        }
+        &self.resolved
+    }
+}
+
+fn compare(document: &[u8], shape: Shape, a: &Name, b: &Name) -> Ordering {
+    let name = |name: &Name| {
+        let element = &document[name.at as usize..];
+        if shape == Shape::Map {
+            entry_key(element)
+        } else {
+            &element[1..value_start(element) - 1]
+        }
+    };
+    a.hash.cmp(&b.hash).then_with(|| name(a).cmp(name(b)))
+}
+
+/// Tells most names apart; those it does not are compared.
+fn hash(name: &[u8]) -> u32 {
+    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
+    let ends = match (name.first_chunk(), name.last_chunk()) {
+        (Some(first), Some(last)) => word(first) ^ word(last).rotate_left(29),
+        _ => name
+            .iter()
+            .fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    };
+    ((ends ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
+}
+
+/// The key of an entry of a map.
+fn entry_key(element: &[u8]) -> &[u8] {
+    let string = &element[value_start(element) + b"llll\x02key\0".len()..];
+    &string[4..3 + int32(string)]
+}
+
+fn entry_is_null(element: &[u8]) -> bool {
+    let value = value_start(element) + b"llll\x02key\0llll".len() + entry_key(element).len() + 1;
+    element[value] == ElementType::Null as u8
+}
+
+/// Where the value of an element begins: behind its type and its name.
+fn value_start(element: &[u8]) -> usize {
+    1 + element[1..]
+        .iter()
+        .position(|&byte| byte == 0)
+        .map_or(element.len(), |name_len| name_len + 1)
+}
+
+/// The length of the element that `bytes` begin with.
+fn element_len(bytes: &[u8]) -> usize {
+    let start = value_start(bytes);
+    let value = &bytes[start..];
+    let value_len = match ElementType::from(bytes[0]) {
+        Some(ElementType::String) => 4 + int32(value),
+        Some(ElementType::EmbeddedDocument | ElementType::Array) => int32(value),
+        Some(ElementType::Double | ElementType::Int64) => 8,
+        Some(ElementType::Int32) => 4,
+        Some(ElementType::Boolean) => 1,
+        _ => 0,
+    };
+    start + value_len
+}
+
+fn int32(bytes: &[u8]) -> usize {
+    bytes
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+}
