@@ -1,0 +1,123 @@
+//! The faults of a configuration, and the readers that collect them.
+
+use std::{
+    fmt::{self, Display},
+    fs,
+};
+
+use secrecy::SecretString;
+
+use super::{
+    reference::{self, FILE_SUFFIX, Setting},
+    value,
+};
+
+/// One fault of the configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The variable.
+    pub variable: String,
+    /// What is wrong with it; never a secret.
+    pub fault: String,
+    /// A value that would do.
+    pub example: Option<&'static str>,
+}
+
+/// Every fault of the configuration, each once.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl Display for ConfigErrors {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the configuration has {} fault(s):", self.0.len())?;
+        for error in &self.0 {
+            write!(out, "\n  {}: {}", error.variable, error.fault)?;
+            if let Some(example) = error.example {
+                write!(out, " (example: {}={example})", error.variable)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The faults so far, and the readers that add to them.
+#[derive(Default)]
+pub(super) struct Faults(pub(super) Vec<ConfigError>);
+
+impl Faults {
+    pub(super) fn add(&mut self, variable: &str, fault: impl Into<String>) {
+        let example = reference::SETTINGS
+            .iter()
+            .find(|setting| setting.name == variable)
+            .map(|setting| setting.example);
+        self.0.push(ConfigError {
+            variable: variable.to_owned(),
+            fault: fault.into(),
+            example,
+        });
+    }
+
+    /// The value of `setting`, or of its default; none, and a fault, where it is missing or `parse` refuses it.
+    pub(super) fn read<T>(
+        &mut self,
+        setting: &Setting,
+        value: Option<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<T> {
+        let parsed = match value.as_deref().or(setting.default) {
+            None => Err("is missing".to_owned()),
+            Some("") => Err("is empty: give it a value or leave it out".to_owned()),
+            Some(value) => parse(value),
+        };
+        parsed.map_err(|fault| self.add(setting.name, fault)).ok()
+    }
+
+    /// A secret from its variable or from the file that its `_FILE` variable names. Absent is no fault here.
+    pub(super) fn secret(
+        &mut self,
+        setting: &Setting,
+        value: Option<String>,
+        file: Option<String>,
+    ) -> Option<SecretString> {
+        self.secret_named(setting.name, value, file)
+            .map(SecretString::from)
+    }
+
+    pub(super) fn secret_named(
+        &mut self,
+        name: &str,
+        value: Option<String>,
+        file: Option<String>,
+    ) -> Option<String> {
+        let file_name = format!("{name}{FILE_SUFFIX}");
+        let (from, text) = match (value, file) {
+            (None, None) => return None,
+            (Some(_), Some(_)) => {
+                self.add(
+                    name,
+                    format!("{file_name} is set too: leave one of them out"),
+                );
+                return None;
+            }
+            (Some(value), None) => (name, value),
+            (None, Some(path)) => match fs::read_to_string(&path) {
+                Ok(text) => (
+                    file_name.as_str(),
+                    text.trim_end_matches(['\r', '\n']).to_owned(),
+                ),
+                Err(error) => {
+                    self.add(
+                        &file_name,
+                        format!("{} cannot be read: {error}", value::shown(&path)),
+                    );
+                    return None;
+                }
+            },
+        };
+        if text.is_empty() {
+            self.add(from, "is empty: give it a value or leave it out");
+            return None;
+        }
+        Some(text)
+    }
+}

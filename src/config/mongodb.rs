@@ -1,0 +1,190 @@
+//! The MongoDB URI, the database and the password. No message repeats what stands before a URI's last `@`.
+
+use std::{fs, path::Path};
+
+use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{Faults, Setting, reference, value};
+
+/// Where documents go.
+#[derive(Clone, Debug)]
+pub struct Mongodb {
+    /// The URI as given, checked.
+    pub uri: SecretString,
+    /// Database of the entities, the checkpoints and the dead letters.
+    pub database: String,
+    /// The password of the URI's user; none where the URI carries its own or names no user.
+    pub password: Option<SecretString>,
+}
+
+pub(super) fn read(
+    faults: &mut Faults,
+    uri: Option<SecretString>,
+    database: Option<String>,
+    password: Option<SecretString>,
+) -> Option<Mongodb> {
+    let database = faults.read(&reference::DATABASE, database, check_database);
+    let Some(uri) = uri else {
+        missing(faults, &reference::CONNECTION_STRING, "is missing");
+        return None;
+    };
+    let parsed = match parse(uri.expose_secret()) {
+        Ok(parsed) => parsed,
+        Err(fault) => {
+            faults.add(reference::CONNECTION_STRING.name, fault);
+            return None;
+        }
+    };
+    for fault in unfit(&parsed) {
+        faults.add(reference::CONNECTION_STRING.name, fault);
+    }
+    let credential = parsed.credential.unwrap_or_default();
+    let by_password = matches!(
+        credential.mechanism,
+        None | Some(AuthMechanism::ScramSha1 | AuthMechanism::ScramSha256)
+    );
+    if credential.username.is_none() && password.is_some() {
+        faults.add(
+            reference::CONNECTION_STRING.name,
+            format!(
+                "names no user, though {} is set: put the user's name and `@` before the host",
+                reference::PASSWORD.name
+            ),
+        );
+    }
+    let has_own = credential.password.is_some();
+    if credential.username.is_some() && by_password && !has_own && password.is_none() {
+        let fault = "is missing: the URI names a user and carries no password";
+        missing(faults, &reference::PASSWORD, fault);
+    }
+    Some(Mongodb {
+        uri,
+        database: database?,
+        password: password.filter(|_| !has_own),
+    })
+}
+
+/// Adds the fault unless the variable, or its `_FILE`, has one that says why there is no value.
+fn missing(faults: &mut Faults, setting: &Setting, fault: &str) {
+    let told = |error: &super::ConfigError| error.variable.starts_with(setting.name);
+    if !faults.0.iter().any(told) {
+        faults.add(setting.name, fault);
+    }
+}
+
+fn check_database(name: &str) -> Result<String, String> {
+    if name.len() > 63 || name.contains(|c: char| "/\\. \"$\0".contains(c)) {
+        return Err(format!(
+            "{} is no database name: up to 63 bytes without / \\ . \" $ and blanks",
+            value::shown(name)
+        ));
+    }
+    if ["admin", "config", "local"].contains(&name) {
+        return Err(format!(
+            "{} is a database of the server's own",
+            value::shown(name)
+        ));
+    }
+    Ok(name.to_owned())
+}
+
+/// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
+/// password. So they are drawn from a copy that has no secret in it.
+fn parse(uri: &str) -> Result<ConnectionString, String> {
+    ConnectionString::parse(uri).map_err(|_| match ConnectionString::parse(without_secrets(uri)) {
+        Err(error) => match *error.kind {
+            mongodb::error::ErrorKind::InvalidArgument { message, .. } => {
+                format!("is no MongoDB URI: {message}")
+            }
+            _ => "is no MongoDB URI".to_owned(),
+        },
+        Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, `/` %2F, `?` %3F, `%` %25)".to_owned(),
+    })
+}
+
+fn without_secrets(uri: &str) -> String {
+    let Some((scheme, rest)) = uri.split_once("://") else {
+        return String::new();
+    };
+    let (user, rest) = match rest.rsplit_once('@') {
+        Some((_, rest)) => ("user:password@", rest),
+        None => ("", rest),
+    };
+    let (hosts, options) = match rest.split_once('?') {
+        Some((hosts, options)) => (hosts, Some(options)),
+        None => (rest, None),
+    };
+    let is_secret = |key: &str| {
+        let key = key.to_lowercase();
+        key.contains("password") || key == "authmechanismproperties"
+    };
+    let options = options.map(|options| {
+        let pairs: Vec<String> = (options.split('&'))
+            .map(|pair| match pair.split_once('=') {
+                Some((key, _)) if is_secret(key) => format!("{key}=x"),
+                Some(_) => pair.to_owned(),
+                None => "option".to_owned(),
+            })
+            .collect();
+        format!("?{}", pairs.join("&"))
+    });
+    let scheme = match scheme {
+        "mongodb" | "mongodb+srv" => scheme,
+        _ => "other",
+    };
+    format!("{scheme}://{user}{hosts}{}", options.unwrap_or_default())
+}
+
+/// Options that the driver takes and the service cannot work with.
+fn unfit(parsed: &ConnectionString) -> Vec<String> {
+    let mut faults = Vec::new();
+    let concern = parsed.write_concern.as_ref();
+    let w = concern.and_then(|concern| concern.w.as_ref());
+    if w.is_some_and(|w| *w != Acknowledgment::Majority) {
+        faults.push(
+            "sets `w`: what is not written to a majority can be rolled back; leave it out"
+                .to_owned(),
+        );
+    }
+    if concern.is_some_and(|concern| concern.journal == Some(false)) {
+        faults.push(
+            "sets `journal=false`: a crash would lose what was settled; leave it out".to_owned(),
+        );
+    }
+    if concern.is_some_and(|concern| concern.w_timeout.is_some()) {
+        faults.push("sets `wTimeoutMS`: the service waits for a majority under a deadline of its own; leave it out".to_owned());
+    }
+    if parsed
+        .read_preference
+        .as_ref()
+        .is_some_and(|read| *read != ReadPreference::Primary)
+    {
+        faults.push(
+            "sets `readPreference`: transactions read from the primary; leave it out".to_owned(),
+        );
+    }
+    #[allow(deprecated)]
+    if parsed.socket_timeout.is_some() {
+        faults.push(
+            "sets `socketTimeoutMS`, which the driver does not support; leave it out".to_owned(),
+        );
+    }
+    if let Some(Tls::Enabled(tls)) = &parsed.tls {
+        let files = [
+            ("tlsCAFile", &tls.ca_file_path),
+            ("tlsCertificateKeyFile", &tls.cert_key_file_path),
+        ];
+        for (option, path) in files {
+            if let Some(fault) = path.as_deref().and_then(unreadable) {
+                faults.push(format!("{option}: {fault}"));
+            }
+        }
+    }
+    faults
+}
+
+fn unreadable(path: &Path) -> Option<String> {
+    let error = fs::File::open(path).err()?;
+    Some(format!("{} cannot be read: {error}", path.display()))
+}

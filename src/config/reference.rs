@@ -1,0 +1,238 @@
+//! Every setting of the service: name, default, meaning, example. The one table behind parsing, error messages,
+//! `docs/configuration.md` and `config/example.env`.
+
+/// What every setting of the service's own begins with; a name that does and is not in [`SETTINGS`] is an error.
+pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK__";
+
+/// What a librdkafka property begins with: the rest is lower-cased, `_` becomes `.`.
+pub const KAFKA_PREFIX: &str = "DYFF_KAFKA__CONFIG__";
+
+/// What the variable ends with that names a file with the secret in it.
+pub const FILE_SUFFIX: &str = "_FILE";
+
+/// One environment variable.
+#[derive(Debug)]
+pub struct Setting {
+    /// The variable.
+    pub name: &'static str,
+    /// The value that an unset variable stands for, in the same notation.
+    pub default: Option<&'static str>,
+    /// A value that is valid.
+    pub example: &'static str,
+    /// What it means, as a sentence.
+    pub meaning: &'static str,
+    /// Never shown, and also read from the file that `<name>_FILE` names.
+    pub secret: bool,
+}
+
+/// Whole MongoDB URI.
+pub const CONNECTION_STRING: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
+    default: None,
+    example: "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows?replicaSet=rs0&ssl=false&authSource=users",
+    meaning: "The whole MongoDB URI, of a replica set or a sharded cluster. Required.",
+    secret: true,
+};
+/// Database.
+pub const DATABASE: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE",
+    default: Some("workflows"),
+    example: "workflows",
+    meaning: "The database of the entities, the checkpoints and the dead letters. The one that the URI names serves only as the default `authSource`.",
+    secret: false,
+};
+/// Password of the MongoDB user.
+pub const PASSWORD: Setting = Setting {
+    name: "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+    default: None,
+    example: "correct-horse",
+    meaning: "The password of the user that the URI names; used where the URI carries none.",
+    secret: true,
+};
+/// Brokers, as the one librdkafka property with a default of ours that everyone sets.
+pub const BOOTSTRAP_SERVERS: Setting = Setting {
+    name: "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
+    default: Some("kafka.kafka.svc.cluster.local"),
+    example: "kafka-0.kafka:9092,kafka-1.kafka:9092",
+    meaning: "The Kafka brokers to ask first, comma-separated, as `host` or `host:port`.",
+    secret: false,
+};
+/// The topic, under the name that existing ConfigMaps carry.
+pub const TOPIC: Setting = Setting {
+    name: "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE",
+    default: Some("dyff.workflows.state"),
+    example: "dyff.workflows.state",
+    meaning: "The topic to consume.",
+    secret: false,
+};
+/// Topics.
+pub const TOPICS: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__TOPICS",
+    default: None,
+    example: "dyff.workflows.state,dyff.workflows.events",
+    meaning: "The topics to consume, comma-separated; takes the place of `DYFF_KAFKA__TOPICS__WORKFLOWS_STATE`.",
+    secret: false,
+};
+/// Group.
+pub const GROUP: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__GROUP",
+    default: Some("dyff.system.mongodb.sink"),
+    example: "dyff.system.mongodb.sink",
+    meaning: "The consumer group. Another group has checkpoints of its own and is not fenced against this one.",
+    secret: false,
+};
+/// Static membership.
+pub const GROUP_INSTANCE_ID: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID",
+    default: None,
+    example: "workflows-sink-0",
+    meaning: "Static membership: a name of its own for each worker, such as the pod's in a StatefulSet. A restart within the session timeout then moves no partition.",
+    secret: false,
+};
+/// Start without offsets.
+pub const START: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__START",
+    default: Some("earliest"),
+    example: "earliest",
+    meaning: "Where a group begins that has neither checkpoint nor committed offset: `earliest` or `latest`.",
+    secret: false,
+};
+/// Write mode.
+pub const WRITE_MODE: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__WRITE_MODE",
+    default: Some("set"),
+    example: "set",
+    meaning: "`set`: fields that a later state no longer carries stay; `replace`: the whole document is replaced.",
+    secret: false,
+};
+/// Tombstones.
+pub const TOMBSTONES: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__TOMBSTONES",
+    default: Some("ignore"),
+    example: "ignore",
+    meaning: "What a record without a value does: `ignore`, or `delete` the entity that its key names.",
+    secret: false,
+};
+/// Mapping file.
+pub const MAPPING_FILE: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__MAPPING_FILE",
+    default: None,
+    example: "config/mapping.toml",
+    meaning: "A mapping of fields, kinds and collections that takes the place of the built-in one (`config/mapping.toml`).",
+    secret: false,
+};
+/// Records of a batch.
+pub const FLUSH_RECORDS_MAX: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX",
+    default: Some("1000"),
+    example: "1000",
+    meaning: "The most records in a batch, which is one transaction: 1 to 2000.",
+    secret: false,
+};
+/// Bytes of a batch.
+pub const FLUSH_BYTES_MAX: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__FLUSH_BYTES_MAX",
+    default: Some("2MiB"),
+    example: "2MiB",
+    meaning: "The most bytes (BSON) in a batch: 16KiB to 8MiB. A first record that is larger still fits.",
+    secret: false,
+};
+/// Bytes of everything.
+pub const BUDGET_BYTES_MAX: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX",
+    default: Some("256MiB"),
+    example: "256MiB",
+    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`.",
+    secret: false,
+};
+/// Batches written at the same time.
+pub const LANES_MAX: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__LANES_MAX",
+    default: Some("8"),
+    example: "8",
+    meaning: "The most batches written at the same time, each on a MongoDB connection of its own: 1 to 128.",
+    secret: false,
+};
+/// Drain deadline.
+pub const DRAIN_DEADLINE_MS: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__DRAIN_DEADLINE_MS",
+    default: Some("25000"),
+    example: "25000",
+    meaning: "How long a shutdown or a revoked partition waits for the batch in flight, in milliseconds: 1 to 600000. Keep it under the pod's termination grace period and `max.poll.interval.ms`.",
+    secret: false,
+};
+/// Breaker.
+pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX",
+    default: Some("1000"),
+    example: "1000",
+    meaning: "A partition stops when more records than this are rejected in a row (a changed schema, a wrong topic); 0 turns that off.",
+    secret: false,
+};
+/// Health and metrics.
+pub const LISTEN_ADDRESS: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS",
+    default: Some("0.0.0.0:9090"),
+    example: "[::]:9090",
+    meaning: "Where `/metrics`, `/livez` and `/readyz` are served, as `address:port`.",
+    secret: false,
+};
+/// Log format.
+pub const LOG_FORMAT: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__LOG_FORMAT",
+    default: Some("auto"),
+    example: "json",
+    meaning: "`json`, `human`, or `auto`: human on a terminal, JSON elsewhere.",
+    secret: false,
+};
+/// Log filter.
+pub const LOG_FILTER: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__LOG_FILTER",
+    default: Some("info"),
+    example: "info,workflows_sink::lane=debug,librdkafka=info",
+    meaning: "Which log lines appear, as `tracing` directives. A level alone is that of this service; libraries stay at `warn` unless named.",
+    secret: false,
+};
+
+/// All settings, in the order in which the reference shows them.
+pub const SETTINGS: [&Setting; 21] = [
+    &CONNECTION_STRING,
+    &PASSWORD,
+    &DATABASE,
+    &BOOTSTRAP_SERVERS,
+    &TOPIC,
+    &TOPICS,
+    &GROUP,
+    &GROUP_INSTANCE_ID,
+    &START,
+    &WRITE_MODE,
+    &TOMBSTONES,
+    &MAPPING_FILE,
+    &FLUSH_RECORDS_MAX,
+    &FLUSH_BYTES_MAX,
+    &BUDGET_BYTES_MAX,
+    &LANES_MAX,
+    &DRAIN_DEADLINE_MS,
+    &REJECTIONS_IN_A_ROW_MAX,
+    &LISTEN_ADDRESS,
+    &LOG_FORMAT,
+    &LOG_FILTER,
+];
+
+/// Whether `name` is one of the settings, or the `_FILE` variant of a secret one.
+pub fn is_known(name: &str) -> bool {
+    SETTINGS.iter().any(|setting| {
+        name == setting.name
+            || setting.secret && name.strip_suffix(FILE_SUFFIX) == Some(setting.name)
+    })
+}
+
+/// The setting whose name is nearest to `name`, which is not one.
+pub fn nearest(name: &str) -> &'static str {
+    SETTINGS
+        .iter()
+        .map(|setting| setting.name)
+        .filter(|known| known.starts_with(PREFIX))
+        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .unwrap_or(GROUP.name)
+}

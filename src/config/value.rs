@@ -1,0 +1,116 @@
+//! How one value is read; each fault is a phrase that follows the variable's name.
+
+use std::{collections::BTreeSet, ops::RangeInclusive, str::FromStr};
+
+/// The most of a faulty value that an error repeats, in characters.
+const SHOWN_CHARS_MAX: usize = 80;
+
+/// The value as an error may repeat it: quoted, cut, and not at all where it may be a URI with a password.
+pub(super) fn shown(value: &str) -> String {
+    if value.contains('@') && value.contains("://") {
+        return "the value (not shown: it looks like a URI with a password)".to_owned();
+    }
+    let cut: String = value.chars().take(SHOWN_CHARS_MAX).collect();
+    let dots = if cut.len() < value.len() { "…" } else { "" };
+    format!("{cut:?}{dots}")
+}
+
+pub(super) fn text(value: &str) -> Result<String, String> {
+    if value.trim() == value && !value.contains(char::is_control) {
+        Ok(value.to_owned())
+    } else {
+        Err(format!(
+            "{} has control characters or blanks at an end",
+            shown(value)
+        ))
+    }
+}
+
+/// A name by Kafka's rule for topics, which `group.instance.id` shares.
+pub(super) fn topic_like(value: &str) -> Result<String, String> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if value.is_empty()
+        || value.len() > 249
+        || value == "."
+        || value == ".."
+        || !value.chars().all(legal)
+    {
+        return Err(format!(
+            "{} is not a name that Kafka takes: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'",
+            shown(value)
+        ));
+    }
+    Ok(value.to_owned())
+}
+
+/// One topic.
+pub(super) fn topic(value: &str) -> Result<String, String> {
+    topic_like(value)
+}
+
+pub(super) fn topics(value: &str) -> Result<Vec<String>, String> {
+    let topics: Vec<String> = value
+        .split(',')
+        .map(|topic| topic_like(topic.trim()))
+        .collect::<Result<_, _>>()?;
+    let distinct: BTreeSet<&String> = topics.iter().collect();
+    if distinct.len() < topics.len() {
+        return Err(format!("{} names a topic twice", shown(value)));
+    }
+    Ok(topics)
+}
+
+pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+    move |value| {
+        let found = choices.iter().find(|(name, _)| *name == value);
+        found.map(|(_, choice)| *choice).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+            format!("{} is not one of {}", shown(value), names.join(", "))
+        })
+    }
+}
+
+pub(super) fn parsed<T: FromStr>(what: &str) -> impl Fn(&str) -> Result<T, String> {
+    move |value| {
+        value
+            .parse()
+            .map_err(|_| format!("{} is not {what}", shown(value)))
+    }
+}
+
+pub(super) fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    move |value| {
+        let number = value.parse().ok().filter(|number| range.contains(number));
+        number.ok_or_else(|| {
+            format!(
+                "{} is not a whole number from {} to {}",
+                shown(value),
+                range.start(),
+                range.end()
+            )
+        })
+    }
+}
+
+/// Bytes, as a whole number alone or followed by `KiB`, `MiB` or `GiB`.
+pub(super) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+    const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
+    move |value| {
+        let (digits, unit) = UNITS
+            .iter()
+            .find_map(|(suffix, unit)| Some((value.strip_suffix(suffix)?.trim_end(), *unit)))
+            .unwrap_or((value, 1));
+        let number = digits.parse::<usize>().ok();
+        number
+            .and_then(|number| number.checked_mul(unit))
+            .filter(|number| range.contains(number))
+            .ok_or_else(|| {
+                format!(
+                    "{} is not a number of bytes from {} to {} (KiB, MiB and GiB may follow it)",
+                    shown(value),
+                    range.start(),
+                    range.end()
+                )
+            })
+    }
+}

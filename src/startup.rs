@@ -1,0 +1,51 @@
+//! What keeps the service from starting, and the exit code that says so.
+
+/// Exit code of a configuration that cannot work as it is: EX_CONFIG of sysexits.h.
+pub const EXIT_CONFIG: u8 = 78;
+
+/// Exit code of everything else that ends the process.
+pub const EXIT_FAILURE: u8 = 1;
+
+/// Something that stays wrong until a person changes it: one line that names the variable or the command.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct StartupError(String);
+
+impl StartupError {
+    /// `why` names the variable to set or the command to run, and shows no secret.
+    pub fn configuration(why: String) -> Self {
+        StartupError(why)
+    }
+}
+
+/// The exit code for an error that ends the process.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    let of_configuration = error
+        .chain()
+        .any(|cause| cause.is::<StartupError>() || cause.is::<crate::config::ConfigErrors>());
+    if of_configuration {
+        EXIT_CONFIG
+    } else {
+        EXIT_FAILURE
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::{Context as _, anyhow};
+
+    use super::*;
+
+    #[test]
+    fn a_fault_of_the_configuration_has_an_exit_code_of_its_own() {
+        let error = anyhow!(StartupError::configuration(
+            "the topic x does not exist".to_owned()
+        ));
+        assert_eq!(exit_code(&error), 78);
+        let wrapped = Err::<(), _>(error).context("starting").unwrap_err();
+        assert_eq!(exit_code(&wrapped), 78);
+        let faults = crate::config::Config::from_vars(std::iter::empty()).unwrap_err();
+        assert_eq!(exit_code(&faults.into()), 78);
+        assert_eq!(exit_code(&anyhow!("lane t/0 ended")), 1);
+    }
+}
