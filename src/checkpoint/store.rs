@@ -1,0 +1,314 @@
+//! The checkpoints in MongoDB: claimed, made, moved and read, each as a majority has it.
+
+use std::time::Duration;
+
+use bson::{Bson, Document, Uuid, doc};
+use mongodb::Database;
+use mongodb::error::Error;
+
+use super::{COLLECTION, Checkpoint, Key};
+use crate::database::code;
+
+/// How long a claim may wait for a transaction that holds the checkpoint, at first; milliseconds.
+/// A dead owner's transaction would hold it for a minute, and is killed instead.
+const CLAIM_MS_FIRST: u64 = 250;
+
+/// The longest that one claim may take, in milliseconds: a slow replica set is given time.
+const CLAIM_MS_MAX: u64 = 10_000;
+
+/// How much longer than the server's own limit we wait for an answer.
+const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+const MAX_TIME_MS_EXPIRED: i32 = 50;
+const DUPLICATE_KEY: i32 = 11000;
+
+/// Why a try to claim did not count.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The driver's or server's error.
+    #[error("{}", crate::verdict::shown(.0))]
+    Driver(#[from] Error),
+    /// Written, but perhaps not by a majority: what it read may be rolled back.
+    #[error("the claim was not acknowledged by a majority (code {0})")]
+    WriteConcern(i32),
+    /// Another claim came between two steps of this one.
+    #[error("another claim came between")]
+    Outrun,
+    /// Nothing was answered in time.
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// The document is not a checkpoint.
+    #[error("{0}")]
+    Unreadable(String),
+}
+
+/// The checkpoints of one group in one database.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    database: Database,
+    key: Key,
+}
+
+impl Checkpoints {
+    /// The checkpoint `key` in `database`.
+    pub fn new(database: Database, key: Key) -> Self {
+        Checkpoints { database, key }
+    }
+
+    /// What this checkpoint is kept under.
+    pub fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The checkpoint as a majority of the replica set has it.
+    pub async fn read(&self) -> Result<Option<Checkpoint>, ClaimError> {
+        let find = doc! {
+            "find": COLLECTION,
+            "filter": { "_id": self.key.id() },
+            "limit": 1,
+            "singleBatch": true,
+            "readConcern": { "level": "majority" },
+            "maxTimeMS": CLAIM_MS_MAX as i64,
+        };
+        let reply = answer(self.database.run_command(find), CLAIM_MS_MAX).await?;
+        let found = reply
+            .get_document("cursor")
+            .and_then(|cursor| cursor.get_array("firstBatch"));
+        let found = found
+            .ok()
+            .and_then(|batch| batch.first())
+            .and_then(Bson::as_document);
+        found
+            .map(Checkpoint::read)
+            .transpose()
+            .map_err(ClaimError::Unreadable)
+    }
+
+    /// Makes `owner`, writing in `session`, the one who may write, and reads where to go on; `None`
+    /// if there is no checkpoint yet. Counts only once a majority has it.
+    ///
+    /// `tries` is how often this claim has been tried: later tries wait longer. Where the checkpoint
+    /// is held by a transaction, the session that the document names is killed: its owner is dead,
+    /// or about to be fenced anyway. The claim follows at once, before a zombie opens another one.
+    pub async fn claim(
+        &self,
+        owner: Uuid,
+        session: Uuid,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let update = doc! {
+            "$set": { "owner": owner, "session": session },
+            "$inc": { "epoch": 1_i64 },
+            "$currentDate": { "updated_at": true },
+        };
+        self.modify_past_holder(update, false, tries).await
+    }
+
+    /// Puts the checkpoint where a person wants it, under a new owner, so that nobody who held it can
+    /// write any more; makes it where there is none.
+    pub async fn reset(
+        &self,
+        next_offset: i64,
+        topic_id: Option<Uuid>,
+        tries: u32,
+    ) -> Result<(), ClaimError> {
+        let mut set = doc! { "owner": Uuid::new(), "next_offset": next_offset };
+        let mut unset = doc! { "truncated": "" };
+        match topic_id {
+            Some(id) => set.insert("topic_id", id),
+            None => unset.insert("topic_id", ""),
+        };
+        let update = doc! {
+            "$set": set,
+            "$unset": unset,
+            "$inc": { "epoch": 1_i64 },
+            "$currentDate": { "updated_at": true },
+        };
+        let moved = self.modify_past_holder(update, true, tries).await?;
+        moved.map(|_| ()).ok_or(ClaimError::Outrun)
+    }
+
+    /// Modifies the checkpoint; where a transaction holds it, kills that one's session and tries once
+    /// more.
+    async fn modify_past_holder(
+        &self,
+        update: Document,
+        upsert: bool,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let query = doc! { "_id": self.key.id() };
+        let modified = self
+            .modify(query.clone(), update.clone(), upsert, tries)
+            .await;
+        match modified {
+            Err(ClaimError::Driver(error))
+                if code(&error) == Some(MAX_TIME_MS_EXPIRED) && self.kill_holder().await? =>
+            {
+                self.modify(query, update, upsert, tries).await
+            }
+            modified => modified,
+        }
+    }
+
+    /// The first claim of all: the checkpoint is made with the offset that was resolved, so that no
+    /// later start resolves it anew. Whoever comes second finds the first one's offset.
+    pub async fn open(
+        &self,
+        owner: Uuid,
+        session: Uuid,
+        next_offset: i64,
+        topic_id: Option<Uuid>,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let mut first = doc! { "next_offset": next_offset };
+        if let Some(id) = topic_id {
+            first.insert("topic_id", id);
+        }
+        let update = doc! {
+            "$set": { "owner": owner, "session": session },
+            "$setOnInsert": first,
+            "$inc": { "epoch": 1_i64 },
+            "$currentDate": { "updated_at": true },
+        };
+        self.modify(doc! { "_id": self.key.id() }, update, true, tries)
+            .await
+    }
+
+    /// Moves a checkpoint that `owner` holds to another topic id and, for a fresh lineage, another
+    /// offset. `None` if `owner` no longer holds it.
+    pub async fn relocate(
+        &self,
+        owner: Uuid,
+        topic_id: Uuid,
+        next_offset: Option<i64>,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let mut update =
+            doc! { "$set": { "topic_id": topic_id }, "$currentDate": { "updated_at": true } };
+        if let Some(next_offset) = next_offset {
+            update.insert(
+                "$set",
+                doc! { "topic_id": topic_id, "next_offset": next_offset },
+            );
+            update.insert("$unset", doc! { "truncated": "" });
+        }
+        self.modify(
+            doc! { "_id": self.key.id(), "owner": owner },
+            update,
+            false,
+            tries,
+        )
+        .await
+    }
+
+    /// Notes on a checkpoint that `owner` holds that the log ended before it. `None` if `owner` no
+    /// longer holds it.
+    pub async fn mark_truncated(
+        &self,
+        owner: Uuid,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let update = doc! { "$set": { "truncated": true }, "$currentDate": { "updated_at": true } };
+        let query = doc! { "_id": self.key.id(), "owner": owner };
+        self.modify(query, update, false, tries).await
+    }
+
+    async fn modify(
+        &self,
+        query: Document,
+        update: Document,
+        upsert: bool,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let time_ms = CLAIM_MS_FIRST
+            .saturating_mul(1 << tries.min(16))
+            .min(CLAIM_MS_MAX);
+        let command = doc! {
+            "findAndModify": COLLECTION,
+            "query": query,
+            "update": update,
+            "upsert": upsert,
+            "new": true,
+            "writeConcern": { "w": "majority" },
+            "maxTimeMS": time_ms as i64,
+        };
+        let reply = match answer(self.database.run_command(command), time_ms).await {
+            Err(ClaimError::Driver(error)) if upsert && code(&error) == Some(DUPLICATE_KEY) => {
+                return Ok(None);
+            }
+            other => other?,
+        };
+        if let Some(concern) = reply.get("writeConcernError") {
+            let code = concern
+                .as_document()
+                .and_then(|c| c.get_i32("code").ok())
+                .unwrap_or(0);
+            return Err(ClaimError::WriteConcern(code));
+        }
+        let found = reply.get_document("value").ok();
+        found
+            .map(Checkpoint::read)
+            .transpose()
+            .map_err(ClaimError::Unreadable)
+    }
+
+    /// Ends the transaction that keeps us from the checkpoint, by killing the session of its last
+    /// owner; `false` if it names none. That may be the session of this very claim: the driver gives
+    /// a dropped writer's session out again, with its transaction still open where the writer was
+    /// dropped in its first statement or its commit. A user may always kill sessions of its own.
+    async fn kill_holder(&self) -> Result<bool, ClaimError> {
+        let Some(session) = self.read().await?.and_then(|found| found.session) else {
+            return Ok(false);
+        };
+        tracing::info!(partition = %self.key.partition, %session, "killing the session of a dead owner");
+        let kill = doc! { "killSessions": [{ "id": session }] };
+        answer(self.database.run_command(kill), CLAIM_MS_MAX).await?;
+        Ok(true)
+    }
+}
+
+/// The groups other than `group` that keep checkpoints for one of `topics`: they are not fenced against us.
+pub async fn other_groups(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<Vec<String>, Error> {
+    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": { "$ne": group } };
+    let groups = database
+        .collection::<Document>(COLLECTION)
+        .distinct("_id.group", filter)
+        .await?;
+    Ok(groups
+        .into_iter()
+        .filter_map(|group| group.as_str().map(str::to_owned))
+        .collect())
+}
+
+/// The topics among `topics` for which `group` has a checkpoint of any partition.
+pub async fn known_topics(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<Vec<String>, Error> {
+    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": group };
+    let known = database
+        .collection::<Document>(COLLECTION)
+        .distinct("_id.topic", filter)
+        .await?;
+    Ok(known
+        .into_iter()
+        .filter_map(|topic| topic.as_str().map(str::to_owned))
+        .collect())
+}
+
+/// Waits for an answer no longer than the server's own limit and a little.
+async fn answer(
+    command: impl IntoFuture<Output = Result<Document, Error>>,
+    time_ms: u64,
+) -> Result<Document, ClaimError> {
+    let deadline = Duration::from_millis(time_ms) + ANSWER_GRACE;
+    match tokio::time::timeout(deadline, command.into_future()).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(ClaimError::TimedOut(deadline)),
+    }
+}

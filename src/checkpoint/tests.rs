@@ -1,0 +1,203 @@
+use bson::{Binary, bson, spec::BinarySubtype};
+
+use super::*;
+
+fn id(byte: u8) -> Uuid {
+    Uuid::from_bytes([byte; 16])
+}
+
+fn stored() -> Document {
+    doc! {
+        "_id": { "group": "g", "topic": "t", "partition": 3 },
+        "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64, "session": id(3),
+        "updated_at": bson::DateTime::now(),
+    }
+}
+
+#[test]
+fn a_checkpoint_is_read_as_it_was_written() {
+    let expected = Checkpoint {
+        topic_id: Some(id(1)),
+        next_offset: 7,
+        owner: Some(id(2)),
+        epoch: 4,
+        session: Some(id(3)),
+        truncated: false,
+    };
+    assert_eq!(Checkpoint::read(&stored()), Ok(expected));
+    let key = Key {
+        group: "g".to_owned(),
+        partition: Partition::new("t", 3),
+    };
+    assert_eq!(Some(&Bson::Document(key.id())), stored().get("_id"));
+}
+
+#[test]
+fn a_number_that_a_shell_wrote_is_that_number() {
+    for seven in [bson!(7), bson!(7_i64), bson!(7.0)] {
+        let mut document = stored();
+        document.insert("next_offset", seven.clone());
+        document.insert("epoch", seven);
+        let found = Checkpoint::read(&document).unwrap();
+        assert_eq!((found.next_offset, found.epoch), (7, 7));
+    }
+}
+
+#[test]
+fn an_offset_that_is_none_is_an_error_that_names_the_checkpoint() {
+    let mut missing = stored();
+    missing.remove("next_offset");
+    let wrong = [
+        bson!(-1),
+        bson!(1.5),
+        bson!(1e300),
+        bson!(f64::NAN),
+        bson!(f64::INFINITY),
+        bson!("7"),
+        Bson::Null,
+    ];
+    let wrong = wrong.map(|wrong| {
+        let mut document = stored();
+        document.insert("next_offset", wrong);
+        document
+    });
+    for document in [&[missing][..], &wrong].concat() {
+        let error = Checkpoint::read(&document).unwrap_err();
+        assert!(
+            error.contains(r#"{ "group": "g", "topic": "t", "partition": 3 }"#),
+            "{error}"
+        );
+    }
+    assert!(Checkpoint::read(&doc! {}).is_err());
+}
+
+#[test]
+fn what_is_no_uuid_belongs_to_nobody() {
+    let zero = Uuid::from_bytes([0; 16]);
+    assert_eq!(
+        Checkpoint::read(&doc! { "next_offset": 0, "topic_id": zero })
+            .unwrap()
+            .topic_id,
+        None
+    );
+    let generic = Binary {
+        subtype: BinarySubtype::Generic,
+        bytes: vec![2; 16],
+    };
+    for owner in [bson!("someone"), Bson::Null, Bson::Binary(generic)] {
+        let found =
+            Checkpoint::read(&doc! { "next_offset": 0, "owner": owner.clone(), "topic_id": owner });
+        let expected = Checkpoint::default();
+        assert_eq!(found, Ok(expected));
+    }
+}
+
+fn log(topic_id: Option<Uuid>, committed: Option<i64>, known: bool) -> Log {
+    Log {
+        topic_id,
+        offsets: 10..20,
+        committed,
+        known,
+    }
+}
+
+#[test]
+fn a_checkpoint_is_held_against_the_log() {
+    let (was, is) = (Some(id(1)), Some(id(9)));
+    for (topic_id, log_id, next_offset, expected) in [
+        (was, was, 10, Standing::Resume),
+        (was, was, 15, Standing::Resume),
+        (was, was, 20, Standing::Resume),
+        (was, was, 9, Standing::Expired),
+        (was, was, 21, Standing::Truncated),
+        // Another id is another topic, wherever the offset stands.
+        (was, is, 15, Standing::Recreated(id(9))),
+        (was, is, 0, Standing::Recreated(id(9))),
+        (was, is, 99, Standing::Recreated(id(9))),
+        // An absent one never says so.
+        (was, None, 15, Standing::Resume),
+        (None, None, 15, Standing::Resume),
+        (None, is, 15, Standing::Adopt(id(9))),
+        (was, None, 9, Standing::Expired),
+        (None, is, 9, Standing::Expired),
+        (was, None, 21, Standing::Truncated),
+        (None, is, 21, Standing::Truncated),
+    ] {
+        let checkpoint = Checkpoint {
+            topic_id,
+            next_offset,
+            ..Checkpoint::default()
+        };
+        let found = standing(&checkpoint, &log(log_id, Some(12), true));
+        assert_eq!(found, expected, "{topic_id:?} {log_id:?} {next_offset}");
+    }
+}
+
+#[test]
+fn a_truncated_log_stays_so_when_it_has_grown_past_the_checkpoint() {
+    let mut document = stored();
+    document.insert("truncated", true);
+    let checkpoint = Checkpoint::read(&document).unwrap();
+    assert!(checkpoint.truncated);
+    for (log_id, next_offset, expected) in [
+        (Some(id(1)), 15, Standing::Truncated),
+        (None, 15, Standing::Truncated),
+        (Some(id(1)), 21, Standing::Truncated),
+        (Some(id(9)), 15, Standing::Recreated(id(9))),
+    ] {
+        let checkpoint = Checkpoint {
+            next_offset,
+            ..checkpoint.clone()
+        };
+        assert_eq!(standing(&checkpoint, &log(log_id, None, true)), expected);
+    }
+}
+
+#[test]
+fn a_partition_without_a_checkpoint_begins_where_nothing_is_lost() {
+    let (earliest, latest) = (Start::Earliest, Start::Latest);
+    for (committed, known, start, expected) in [
+        (Some(10), false, latest, Ok(10)),
+        (Some(15), true, earliest, Ok(15)),
+        (Some(20), false, earliest, Ok(20)),
+        (Some(9), false, latest, Err(Standing::Expired)),
+        (Some(21), false, earliest, Err(Standing::Truncated)),
+        (None, false, earliest, Ok(10)),
+        (None, false, latest, Ok(20)),
+        // A partition that was added to a known topic: what was in it before we came counts too.
+        (None, true, latest, Ok(10)),
+        (None, true, earliest, Ok(10)),
+    ] {
+        let found = first_offset(&log(None, committed, known), start);
+        assert_eq!(found, expected, "{committed:?} {known} {start:?}");
+    }
+}
+
+#[test]
+fn a_guard_that_did_not_match_means_one_thing() {
+    let at = |owner: Option<Uuid>, next_offset| Checkpoint {
+        owner,
+        next_offset,
+        ..Checkpoint::default()
+    };
+    let mine = Some(id(2));
+    for (found, expected) in [
+        (Some(at(mine, 20)), Fence::Landed(20)),
+        // A smaller commit of which no answer came, before the batch was tried whole.
+        (Some(at(mine, 15)), Fence::Landed(15)),
+        (Some(at(mine, 10)), Fence::Open),
+        (Some(at(mine, 12)), Fence::Moved),
+        (Some(at(mine, 0)), Fence::Moved),
+        (Some(at(mine, 30)), Fence::Moved),
+        (None, Fence::Moved),
+        // Whoever else holds it, where it stands is no business of ours.
+        (Some(at(Some(id(3)), 20)), Fence::NotMine),
+        (Some(at(Some(id(3)), 10)), Fence::NotMine),
+        (Some(at(None, 20)), Fence::NotMine),
+    ] {
+        let read = fence(found.as_ref(), id(2), 10, &[15, 20]);
+        assert_eq!(read, expected, "{found:?}");
+    }
+    // Where nothing was sent, nothing can have landed.
+    assert_eq!(fence(Some(&at(mine, 20)), id(2), 10, &[]), Fence::Moved);
+}

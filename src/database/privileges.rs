@@ -1,0 +1,148 @@
+//! Whether the user may do what the service does, from `connectionStatus` with `showPrivileges`. Pure.
+
+use mongodb::bson::{Bson, Document};
+
+/// What the service does to each collection; the built-in role `readWrite` allows all of it.
+const ACTIONS: [&str; 5] = ["find", "insert", "update", "remove", "listIndexes"];
+
+/// What it does to the database.
+const DATABASE_ACTIONS: [&str; 2] = ["listCollections", "createCollection"];
+
+/// The most collections that a message names.
+const NAMED_MAX: usize = 3;
+
+/// What the authenticated user may not do, in words; none where it may do everything, or nobody is authenticated (a
+/// server without access control lets everybody do everything; one with it will refuse the next command).
+pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -> Option<String> {
+    let info = status.get_document("authInfo").ok()?;
+    if info.get_array("authenticatedUsers").ok()?.is_empty() {
+        return None;
+    }
+    let privileges: Vec<&Document> = (info.get_array("authenticatedUserPrivileges").ok()?.iter())
+        .filter_map(Bson::as_document)
+        .collect();
+    let may = |action: &str, collection: &str| {
+        privileges
+            .iter()
+            .any(|privilege| covers(privilege, database, collection) && allows(privilege, action))
+    };
+    let mut missing = Vec::new();
+    for action in DATABASE_ACTIONS {
+        if !may(action, "") {
+            missing.push(format!("{action} on {database}"));
+        }
+    }
+    for action in ACTIONS {
+        let denied: Vec<&str> = collections
+            .iter()
+            .filter(|name| !may(action, name))
+            .copied()
+            .collect();
+        if denied.len() > NAMED_MAX {
+            missing.push(format!(
+                "{action} on {} collections of {database}",
+                denied.len()
+            ));
+        } else if !denied.is_empty() {
+            missing.push(format!("{action} on {database}.{}", denied.join(", ")));
+        }
+    }
+    (!missing.is_empty()).then(|| missing.join("; "))
+}
+
+/// Whether a privilege's resource takes in `collection`; "" stands for the database as a whole.
+fn covers(privilege: &Document, database: &str, collection: &str) -> bool {
+    let Ok(resource) = privilege.get_document("resource") else {
+        return false;
+    };
+    if resource.get_bool("anyResource").unwrap_or(false) {
+        return true;
+    }
+    match (resource.get_str("db"), resource.get_str("collection")) {
+        (Ok(db), Ok(name)) => {
+            (db.is_empty() || db == database) && (name.is_empty() || name == collection)
+        }
+        _ => false,
+    }
+}
+
+fn allows(privilege: &Document, action: &str) -> bool {
+    let actions = privilege.get_array("actions");
+    actions.is_ok_and(|actions| {
+        actions
+            .iter()
+            .any(|allowed| allowed.as_str() == Some(action))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use mongodb::bson::doc;
+
+    use super::*;
+
+    const READ_WRITE: [&str; 8] = [
+        "createCollection",
+        "createIndex",
+        "find",
+        "insert",
+        "listCollections",
+        "listIndexes",
+        "remove",
+        "update",
+    ];
+
+    fn status(privileges: Vec<Document>) -> Document {
+        doc! { "authInfo": {
+            "authenticatedUsers": [{ "user": "workflows-sink", "db": "users" }],
+            "authenticatedUserPrivileges": privileges,
+        } }
+    }
+
+    #[test]
+    fn read_write_is_enough() {
+        for resource in [
+            doc! { "db": "workflows", "collection": "" },
+            doc! { "db": "", "collection": "" },
+            doc! { "anyResource": true },
+        ] {
+            let status = status(vec![
+                doc! { "resource": resource, "actions": READ_WRITE.to_vec() },
+            ]);
+            assert_eq!(missing(&status, "workflows", &["models"]), None);
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let resource = doc! { "db": "workflows", "collection": "" };
+        let read =
+            doc! { "resource": &resource, "actions": ["find", "listCollections", "listIndexes"] };
+        assert_eq!(
+            missing(&status(vec![read.clone()]), "workflows", &["models"]).unwrap(),
+            "createCollection on workflows; insert on workflows.models; update on workflows.models; remove on workflows.models"
+        );
+        let all = doc! { "resource": { "db": "workflows", "collection": "models" }, "actions": READ_WRITE.to_vec() };
+        let create = doc! { "resource": &resource, "actions": ["createCollection"] };
+        let text = missing(
+            &status(vec![read, all, create]),
+            "workflows",
+            &["models", "a", "b", "c", "d"],
+        )
+        .unwrap();
+        assert!(
+            text.starts_with("insert on 4 collections of workflows; "),
+            "{text}"
+        );
+        let elsewhere = doc! { "resource": { "db": "other", "collection": "" }, "actions": READ_WRITE.to_vec() };
+        assert!(missing(&status(vec![elsewhere]), "workflows", &["models"]).is_some());
+        assert!(missing(&status(vec![]), "workflows", &["models"]).is_some());
+    }
+
+    #[test]
+    fn without_access_control_nobody_is_asked() {
+        let status =
+            doc! { "authInfo": { "authenticatedUsers": [], "authenticatedUserPrivileges": [] } };
+        assert_eq!(missing(&status, "workflows", &["models"]), None);
+    }
+}

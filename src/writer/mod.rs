@@ -1,0 +1,301 @@
+//! One batch, one transaction: the checkpoint moves on and the entities change together, or not at all.
+//!
+//! The guard comes first: the checkpoint must still be ours and stand at the batch's first offset.
+//! Whatever happens to an attempt, the next one finds out by the guard what became of it, so a batch
+//! can be tried again without limit and is applied once.
+
+mod settled;
+mod transaction;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use bson::Uuid;
+use mongodb::error::Error;
+use mongodb::{ClientSession, Database};
+
+pub use self::settled::{Counts, Settled, Unwritten};
+use self::transaction::{ANSWER_DEADLINE, Failure, Sent};
+use crate::backoff::Backoff;
+use crate::batch::Batch;
+use crate::checkpoint::{Checkpoints, Claim, ClaimError, Fence, fence};
+use crate::config::WriteMode;
+use crate::fold::{Folding, Plan};
+use crate::mapping::{CollectionId, Mapping};
+use crate::outage::Outage;
+use crate::verdict::{self, Cause, Refusal, Verdict};
+
+/// What every lane's writer needs and none changes.
+#[derive(Debug)]
+pub struct Target {
+    /// Kinds and collections.
+    pub mapping: Arc<Mapping>,
+    /// Whether a state adds to its document or replaces it.
+    pub mode: WriteMode,
+    /// Collections whose states are written one by one.
+    pub unfoldable: HashSet<CollectionId>,
+}
+
+/// Writes the batches of one claim, one after the other, in one session.
+pub struct Writer {
+    target: Arc<Target>,
+    database: Database,
+    session: ClientSession,
+    checkpoints: Checkpoints,
+    claim: Claim,
+    outage: Arc<Outage>,
+    /// How many records the next transaction takes; halved while transactions fail, and doubled as
+    /// they succeed.
+    records_max: usize,
+}
+
+/// How far a batch has got.
+struct Progress {
+    /// The first record that is not settled.
+    next: usize,
+    /// Behind the last record that the next transaction may take: one that was refused.
+    stop_at: usize,
+    /// Whether states of one entity may be folded.
+    fold: bool,
+    /// What the server has refused, by record.
+    refused: HashMap<usize, Refusal>,
+    /// Commits from `next` on whose outcome is not known; after a smaller one they lead further.
+    sent: Vec<Sent>,
+    /// How many records a transaction may take, now that some of this batch got through and more did
+    /// not: growing again is for the next batch, or each success would cost two failures.
+    records_max: usize,
+    settled: Counts,
+}
+
+impl Writer {
+    /// A writer for `claim`, which was made with `session`'s id.
+    pub fn new(
+        target: Arc<Target>,
+        database: Database,
+        session: ClientSession,
+        checkpoints: Checkpoints,
+        claim: Claim,
+        outage: Arc<Outage>,
+    ) -> Self {
+        Writer {
+            target,
+            database,
+            session,
+            checkpoints,
+            claim,
+            outage,
+            records_max: usize::MAX,
+        }
+    }
+
+    /// The claim that this writer writes under.
+    pub fn claim(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// What the claim found settled: a majority has it.
+    pub fn resumed(&self) -> Settled {
+        Settled {
+            next_offset: self.claim.next_offset,
+            counts: Counts::default(),
+        }
+    }
+
+    /// Writes `batch`, trying without limit what passes. `retried` is told of every failed attempt.
+    ///
+    /// # Errors
+    /// [`Unwritten`], when trying again cannot help. Dropping the future leaves at most an open
+    /// transaction behind, which the session's end aborts and the next claim would kill.
+    pub async fn write(
+        &mut self,
+        batch: &Batch,
+        mut retried: impl FnMut(Cause),
+    ) -> Result<Settled, Unwritten> {
+        let count = batch.entries().len();
+        let target = Arc::clone(&self.target);
+        let mut backoff = Backoff::new();
+        let mut progress = Progress {
+            next: 0,
+            stop_at: count,
+            fold: true,
+            refused: HashMap::new(),
+            sent: Vec::new(),
+            records_max: usize::MAX,
+            settled: Counts::default(),
+        };
+        loop {
+            let next = progress.next;
+            let until = progress
+                .stop_at
+                .max(next + 1)
+                .min(count)
+                .min(next.saturating_add(self.records_max));
+            let folding = Folding {
+                mode: target.mode,
+                unfoldable: &target.unfoldable,
+                enabled: progress.fold,
+            };
+            let plan = Plan::new(batch, next..until, &folding, &progress.refused);
+            let (from, to) = batch.offsets(plan.records.clone());
+            let covered = plan.records.end;
+            let mut committed = self
+                .attempt(batch, &plan, from, to, &mut progress.sent)
+                .await;
+            if let Err(Failure::Guard) = committed {
+                committed = self
+                    .resolve(from, &mut progress.sent, &mut backoff, &mut retried)
+                    .await?;
+            }
+            let failure = match committed {
+                Ok(committed) => {
+                    self.outage.passed(&self.checkpoints.key().partition);
+                    let grown = self.records_max.saturating_mul(2);
+                    self.records_max = grown.min(progress.records_max);
+                    backoff = Backoff::new();
+                    progress.settled.add(committed.counts);
+                    progress.sent.clear();
+                    progress.next = committed.covered;
+                    (progress.fold, progress.stop_at) = (true, count);
+                    if progress.next == count {
+                        break;
+                    }
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            if let Some((cause, error)) = self.react(failure, &mut progress, covered)? {
+                retried(cause);
+                self.outage
+                    .failed(&self.checkpoints.key().partition, cause, &error);
+                if cause.calls_for_less() && backoff.tries() > 0 {
+                    self.records_max = ((covered - next) / 2).max(1);
+                    if next > 0 {
+                        progress.records_max = self.records_max;
+                    }
+                }
+                backoff.wait().await;
+            }
+        }
+        Ok(Settled {
+            next_offset: batch.end(),
+            counts: progress.settled,
+        })
+    }
+
+    /// What follows from a failed attempt at the records up to `covered`: the reason to wait and try
+    /// again, or `None` where the next attempt is another one.
+    fn react(
+        &mut self,
+        failure: Failure,
+        progress: &mut Progress,
+        covered: usize,
+    ) -> Result<Option<(Cause, String)>, Unwritten> {
+        let next = progress.next;
+        Ok(Some(match failure {
+            Failure::Guard => (Cause::Conflict, "the guard failed in passing".to_owned()),
+            Failure::Refused { states, .. } if states > 1 => {
+                progress.fold = false;
+                return Ok(None);
+            }
+            Failure::Refused {
+                record, refusal, ..
+            } => {
+                progress.refused.insert(record, refusal);
+                progress.stop_at = record + 1;
+                return Ok(None);
+            }
+            Failure::Driver(error) => match verdict::of_error(&error) {
+                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
+                Verdict::Fatal => return Err(Unwritten::Fatal(verdict::shown(&error))),
+                Verdict::Reject if covered - next > 1 => {
+                    self.records_max = (covered - next) / 2;
+                    return Ok(None);
+                }
+                Verdict::Reject if progress.refused.contains_key(&next) => {
+                    (Cause::Other, verdict::shown(&error))
+                }
+                Verdict::Reject => {
+                    progress.refused.insert(next, refusal_of(&error));
+                    return Ok(None);
+                }
+            },
+            Failure::Deadline => (
+                Cause::Timeout,
+                format!("no answer within {ANSWER_DEADLINE:?}"),
+            ),
+            Failure::WriteConcern(code) => {
+                (Cause::WriteConcern, format!("write concern error {code}"))
+            }
+            Failure::Passing(cause, code) => (cause, format!("write error {code}")),
+        }))
+    }
+
+    /// Finds out what a guard that did not match means: a commit that landed, or, where there is
+    /// none, that the guard may match the next time.
+    async fn resolve(
+        &self,
+        from: i64,
+        sent: &mut Vec<Sent>,
+        backoff: &mut Backoff,
+        retried: &mut impl FnMut(Cause),
+    ) -> Result<Result<Sent, Failure>, Unwritten> {
+        let ends: Vec<i64> = sent.iter().map(|commit| commit.to).collect();
+        loop {
+            let error = match self.checkpoints.read().await {
+                Ok(found) => match fence(found.as_ref(), self.claim.owner, from, &ends) {
+                    Fence::Landed(to) => {
+                        let landed = sent.iter().position(|commit| commit.to == to);
+                        return Ok(landed
+                            .map(|landed| sent.swap_remove(landed))
+                            .ok_or(Failure::Guard));
+                    }
+                    Fence::Open => return Ok(Err(Failure::Guard)),
+                    fence => return Err(Unwritten::Fenced(fence)),
+                },
+                // Claiming again stops the partition, and names the command that mends it.
+                Err(ClaimError::Unreadable(_)) => return Err(Unwritten::Fenced(Fence::Moved)),
+                Err(error) => error,
+            };
+            let cause = cause_of(&error);
+            retried(cause);
+            self.outage
+                .failed(&self.checkpoints.key().partition, cause, &error.to_string());
+            backoff.wait().await;
+        }
+    }
+}
+
+/// The id under which the server knows a session, and by which it can be killed.
+pub fn session_id(session: &ClientSession) -> Uuid {
+    match session.id().get("id") {
+        Some(bson::Bson::Binary(binary)) => binary.to_uuid().unwrap_or_default(),
+        _ => Uuid::default(),
+    }
+}
+
+/// The metric label of a claim that did not count.
+pub fn cause_of(error: &ClaimError) -> Cause {
+    match error {
+        ClaimError::Driver(error) => match verdict::of_error(error) {
+            Verdict::Retry(cause) => cause,
+            Verdict::Reject | Verdict::Fatal => Cause::Other,
+        },
+        ClaimError::WriteConcern(_) => Cause::WriteConcern,
+        ClaimError::TimedOut(_) => Cause::Timeout,
+        ClaimError::Outrun => Cause::Conflict,
+        ClaimError::Unreadable(_) => Cause::Other,
+    }
+}
+
+fn refusal_of(error: &Error) -> Refusal {
+    match error.kind.as_ref() {
+        mongodb::error::ErrorKind::Command(command) => Refusal {
+            code: command.code,
+            message: command.message.clone(),
+        },
+        _ => Refusal {
+            code: 0,
+            message: error.kind.to_string(),
+        },
+    }
+}

@@ -1,0 +1,14 @@
+//! Exactly once, in one transaction: the rules of the checkpoint and of the writer, held against a
+//! real MongoDB whose answers are lost, late or refusals.
+
+mod claims;
+mod dead_letters;
+mod failover;
+mod fences;
+mod lost_answers;
+mod passing_errors;
+mod refused_writes;
+mod slow_batches;
+mod support;
+mod transaction;
+mod write_modes;
