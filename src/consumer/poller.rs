@@ -1,0 +1,258 @@
+//! The thread that polls: it alone assigns and unassigns partitions, commits, and leaves the group.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{self, Receiver};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use rdkafka::config::ClientConfig;
+use rdkafka::consumer::{CommitMode, Consumer as _};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{Offset, TopicPartitionList};
+use tokio::sync::{Notify, watch};
+
+use super::context::{lock, log_commit};
+use super::handle::Request;
+use super::{Consumer, Context, Handle, LaneQueue, Order, code_name, is_for_good};
+use crate::record::Partition;
+
+/// How long one poll waits: it bounds how late a claimed partition starts and a signal is seen.
+const POLL: Duration = Duration::from_millis(20);
+
+/// How long leaving the group may take once every lane has ended.
+const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+
+/// The poll thread: made first, run on a thread of its own.
+pub struct Poller {
+    consumer: Arc<Consumer>,
+    shared: Arc<OnceLock<Arc<Consumer>>>,
+    requests: Receiver<Request>,
+    polls: watch::Sender<u64>,
+}
+
+/// The lanes' handle, and what makes the poll thread once there is a consumer.
+pub fn channel() -> (Handle, Unstarted) {
+    let (requests, received) = mpsc::channel();
+    let (polls, polled) = watch::channel(0);
+    let shared = Arc::new(OnceLock::new());
+    let handle = Handle {
+        consumer: Arc::clone(&shared),
+        requests,
+        polls: polled,
+    };
+    (
+        handle,
+        Unstarted {
+            shared,
+            requests: received,
+            polls,
+        },
+    )
+}
+
+/// A poll thread without a consumer yet: the consumer's callbacks need the lanes' handle first.
+pub struct Unstarted {
+    shared: Arc<OnceLock<Arc<Consumer>>>,
+    requests: Receiver<Request>,
+    polls: watch::Sender<u64>,
+}
+
+impl Unstarted {
+    /// Makes the consumer from librdkafka's `properties`.
+    pub fn create(
+        self,
+        properties: &BTreeMap<String, String>,
+        context: Context,
+    ) -> KafkaResult<Poller> {
+        let mut config = ClientConfig::new();
+        config.extend(
+            properties
+                .iter()
+                .map(|(name, value)| (name.clone(), value.clone())),
+        );
+        let consumer: Arc<Consumer> = Arc::new(config.create_with_context(context)?);
+        let _ = self.shared.set(Arc::clone(&consumer));
+        Ok(Poller {
+            consumer,
+            shared: self.shared,
+            requests: self.requests,
+            polls: self.polls,
+        })
+    }
+}
+
+impl Poller {
+    /// The consumer.
+    pub fn consumer(&self) -> &Arc<Consumer> {
+        &self.consumer
+    }
+
+    /// Subscribes, and polls until `stop` holds; then ends every lane within `drain_deadline`, commits, and leaves the group. `beat` is called with each poll.
+    ///
+    /// # Errors
+    /// A fatal error of librdkafka; or that lanes had to be cut off.
+    pub fn run(
+        self,
+        topics: &[String],
+        stop: watch::Receiver<bool>,
+        drain_deadline: Duration,
+        beat: impl Fn(bool),
+    ) -> anyhow::Result<()> {
+        let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
+        self.consumer.subscribe(&topics)?;
+        let context = Arc::clone(self.consumer.context());
+        while !*stop.borrow() {
+            self.poll_once()?;
+            beat(context.joined.load(Ordering::Relaxed));
+        }
+        self.drain(drain_deadline, beat)
+    }
+
+    fn poll_once(&self) -> anyhow::Result<()> {
+        match self.consumer.poll(POLL) {
+            Some(Err(error)) => self.complain(&error)?,
+            Some(Ok(message)) => anyhow::bail!(
+                "record {}[{}] at {} arrived outside its partition's queue",
+                rdkafka::Message::topic(&message),
+                rdkafka::Message::partition(&message),
+                rdkafka::Message::offset(&message)
+            ),
+            None => {}
+        }
+        self.polls.send_modify(|polls| *polls += 1);
+        while let Ok(request) = self.requests.try_recv() {
+            self.serve(request);
+        }
+        if self
+            .consumer
+            .context()
+            .stored
+            .swap(false, Ordering::Relaxed)
+        {
+            log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        }
+        Ok(())
+    }
+
+    fn complain(&self, error: &KafkaError) -> anyhow::Result<()> {
+        if let Some((code, reason)) = self.consumer.client().fatal_error() {
+            anyhow::bail!("librdkafka cannot go on: {code}: {reason}");
+        }
+        let code = error
+            .rdkafka_error_code()
+            .unwrap_or(RDKafkaErrorCode::Unknown);
+        self.consumer
+            .context()
+            .metrics
+            .errors("kafka", code_name(code));
+        match code {
+            RDKafkaErrorCode::PollExceeded => {
+                tracing::warn!(
+                    "the group has not heard of us for max.poll.interval.ms (a frozen process?); joining again"
+                );
+            }
+            code if is_for_good(code) => {
+                tracing::warn!(code = code_name(code), %error, "Kafka refuses")
+            }
+            _ => tracing::debug!(%error, "Kafka"),
+        }
+        Ok(())
+    }
+
+    fn serve(&self, request: Request) {
+        let context = self.consumer.context();
+        match request {
+            Request::Start {
+                partition,
+                next_offset,
+                generation,
+                queue,
+            } => {
+                if context.generation(&partition) != Some(generation) {
+                    return;
+                }
+                let _ = queue.send(self.start(&partition, next_offset));
+            }
+            Request::Stop {
+                partition,
+                generation,
+                done,
+            } => {
+                if context.generation(&partition) == Some(generation) {
+                    let mut list = TopicPartitionList::new();
+                    list.add_partition(&partition.topic, partition.number);
+                    if let Err(error) = self.consumer.incremental_unassign(&list) {
+                        tracing::debug!(%partition, %error, "was not being fetched");
+                    }
+                }
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn start(&self, partition: &Partition, next_offset: i64) -> KafkaResult<LaneQueue> {
+        let mut queue = self
+            .consumer
+            .split_partition_queue(&partition.topic, partition.number)
+            .ok_or(KafkaError::Subscription(format!(
+                "no queue for {partition}"
+            )))?;
+        let wake = Arc::new(Notify::new());
+        let waker = Arc::clone(&wake);
+        queue.set_nonempty_callback(move || waker.notify_one());
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(
+            &partition.topic,
+            partition.number,
+            Offset::Offset(next_offset),
+        )?;
+        self.consumer.incremental_assign(&list)?;
+        Ok(LaneQueue { queue, wake })
+    }
+
+    /// Ends every lane, commits and leaves, so that others take over within milliseconds.
+    fn drain(self, drain_deadline: Duration, beat: impl Fn(bool)) -> anyhow::Result<()> {
+        let context = Arc::clone(self.consumer.context());
+        let until = Instant::now() + drain_deadline;
+        context.drain(until);
+        let partitions: Vec<Partition> = lock(&context.lanes).keys().cloned().collect();
+        for lane in lock(&context.lanes).values() {
+            lane.order.send_replace(Order::Finish);
+        }
+        let mut in_time = true;
+        while lock(&context.lanes).values().any(|lane| !lane.has_ended()) {
+            if Instant::now() >= until {
+                in_time = false;
+                break;
+            }
+            self.poll_once()?;
+            beat(context.joined.load(Ordering::Relaxed));
+        }
+        context.end_lanes(&partitions, Order::Abandon, Duration::from_secs(1));
+        // Leaving waits for it, and not without end as a synchronous commit does without a broker.
+        log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        self.leave();
+        anyhow::ensure!(
+            in_time,
+            "not everything under way was written before the end; it will be read again"
+        );
+        Ok(())
+    }
+
+    fn leave(self) {
+        let until = Instant::now() + LEAVE_DEADLINE;
+        let Poller {
+            consumer,
+            shared: _shared,
+            ..
+        } = self;
+        if let Err(error) = consumer.close_queue() {
+            tracing::debug!(%error, "leaving the group");
+            return;
+        }
+        while !consumer.closed() && Instant::now() < until {
+            let _ = consumer.poll(Duration::from_millis(5));
+        }
+    }
+}
