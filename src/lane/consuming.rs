@@ -1,0 +1,355 @@
+//! A lane between its claim and the end of it: receive, decode, batch, write, settle.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use futures_util::future::{BoxFuture, OptionFuture};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::BorrowedMessage;
+use tokio::sync::watch;
+
+use super::{End, Lanes};
+use crate::batch::Batch;
+use crate::budget::Loan;
+use crate::consumer::{LaneQueue, Order, Progress};
+use crate::document::DOCUMENT_BYTES_MAX;
+use crate::entity::Decoder;
+use crate::metrics::Outcome;
+use crate::record::{Partition, Record};
+use crate::writer::{Settled, Unwritten, Writer};
+
+/// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How much of a batch's buffers is kept for the next one, in bytes.
+const KEEP_BYTES_MAX: usize = 256 * 1024;
+
+/// What a batch costs while it is written, in times its encoded size: its own copy, and what its
+/// largest command costs.
+const COPIES: usize = 3;
+
+/// What a record costs that is a command by itself: the batch's copy, the command, and the driver's
+/// three (it clones the command, serialises it, and puts the message together).
+const LARGE_COPIES: usize = 5;
+
+/// How much larger a small record's encoded form may be than its JSON when it is admitted; once it is
+/// taken in, what it came to counts.
+const ENCODED_FACTOR: usize = 2;
+
+/// From this size on, in bytes, a record is looked through before it is admitted.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits of
+/// index, a NUL and a double.
+const ELEMENT_GROWTH_BYTES: usize = 14;
+
+/// A batch under way, with what it holds.
+type Writing = BoxFuture<'static, (Writer, Batch, Loan, Result<Settled, Unwritten>)>;
+
+/// A lane between its claim and the end of it.
+pub(super) struct Consuming<'l> {
+    lanes: &'l Lanes,
+    partition: &'l Partition,
+    order: &'l mut watch::Receiver<Order>,
+    progress: &'l Arc<Progress>,
+    decoder: Decoder,
+    rejected_in_a_row: usize,
+}
+
+/// The batch that fills while another is written.
+struct Filling {
+    batch: Batch,
+    loan: Loan,
+    full: bool,
+}
+
+impl<'l> Consuming<'l> {
+    pub(super) fn new(
+        lanes: &'l Lanes,
+        partition: &'l Partition,
+        order: &'l mut watch::Receiver<Order>,
+        progress: &'l Arc<Progress>,
+    ) -> Self {
+        let decoder = Decoder::new(Arc::clone(&lanes.target.mapping), lanes.tombstones);
+        Consuming {
+            lanes,
+            partition,
+            order,
+            progress,
+            decoder,
+            rejected_in_a_row: 0,
+        }
+    }
+
+    pub(super) async fn consume(mut self, writer: Writer) -> End {
+        let (claim, resumed) = (writer.claim().clone(), writer.resumed());
+        self.progress.settled_to(claim.next_offset);
+        let seen = claim
+            .topic_id
+            .map(|id| (self.partition.topic.to_string(), id));
+        self.lanes.topic_ids.saw(seen);
+        let started = tokio::select! {
+            _ = self.order.wait_for(|order| *order != Order::Run) => return End::Revoked,
+            started = self.lanes.handle.start(self.partition, claim.next_offset) => started,
+        };
+        let queue = match started {
+            Some(Ok(queue)) => queue,
+            Some(Err(error)) => {
+                tracing::warn!(partition = %self.partition, %error, "the partition could not be fetched");
+                return End::Again("the partition could not be fetched");
+            }
+            None => return End::Revoked,
+        };
+        // The last owner may have died before its commit, and on an idle topic no other would follow.
+        self.lanes.handle.store(self.partition, &resumed);
+        // Always one of the two: the writer at rest, or a batch that it writes.
+        let mut writer = Some(writer);
+        let mut writing: OptionFuture<Writing> = None.into();
+        let mut filling = Filling {
+            batch: Batch::new(claim.next_offset),
+            loan: Loan::default(),
+            full: false,
+        };
+        let mut overflow: Option<Batch> = None;
+        let mut spare: Option<Batch> = None;
+        let mut pending: Option<BorrowedMessage<'_>> = None;
+        let mut finishing = false;
+        loop {
+            if !finishing
+                && !filling.full
+                && let Err(end) = self.fill(&queue, &mut filling, &mut overflow, &mut pending)
+            {
+                return end;
+            }
+            if finishing && writer.is_some() {
+                return End::Revoked;
+            }
+            if !filling.batch.is_empty()
+                && let Some(writer) = writer.take()
+            {
+                let next = overflow.take().unwrap_or_else(|| {
+                    let mut batch = spare.take().unwrap_or_else(|| Batch::new(0));
+                    batch.restart(filling.batch.end(), KEEP_BYTES_MAX);
+                    batch
+                });
+                // What did not fit was lent for with the rest.
+                let loan = filling.loan.split(next.held_bytes(LARGE_COPIES));
+                let next = Filling {
+                    batch: next,
+                    loan,
+                    full: false,
+                };
+                let Filling { batch, loan, .. } = std::mem::replace(&mut filling, next);
+                writing = Some(self.write(writer, batch, loan)).into();
+                continue;
+            }
+            let starved = pending
+                .as_ref()
+                .filter(|_| filling.batch.is_empty())
+                .map(|message| admission(&Record::of(message), 0));
+            tokio::select! {
+                Some((idle, mut batch, loan, result)) = &mut writing => {
+                    writing = None.into();
+                    match result {
+                        Ok(settled) => {
+                            if let Some(end) = self.settle(&batch, &settled) {
+                                return end;
+                            }
+                        }
+                        Err(Unwritten::Fenced(fence)) => return End::Fenced(fence),
+                        Err(Unwritten::Fatal(error)) => return End::Fatal(error),
+                    }
+                    writer = Some(idle);
+                    // Before what was lent for it is given back.
+                    batch.restart(0, KEEP_BYTES_MAX);
+                    drop(loan);
+                    spare = Some(batch);
+                }
+                changed = self.order.changed(), if !finishing => {
+                    finishing = changed.is_err() || *self.order.borrow() != Order::Run;
+                }
+                () = self.lanes.topic_ids.differs(&self.partition.topic, claim.topic_id), if !finishing => {
+                    return End::Again("the topic was deleted and made anew");
+                }
+                () = self.lanes.budget.grow(&mut filling.loan, starved.unwrap_or(0)), if starved.is_some() && !finishing => {}
+                () = queue.wait(LOOK_AGAIN), if pending.is_none() && !filling.full && !finishing => {}
+            }
+        }
+    }
+
+    /// Takes in what has arrived, as far as the batch and the budget go.
+    fn fill<'q>(
+        &mut self,
+        queue: &'q LaneQueue,
+        filling: &mut Filling,
+        overflow: &mut Option<Batch>,
+        pending: &mut Option<BorrowedMessage<'q>>,
+    ) -> Result<(), End> {
+        let limits = &self.lanes.limits;
+        while filling.batch.entries().len() < limits.flush_records_max {
+            let message = match pending.take().map(Ok).or_else(|| queue.next()) {
+                None => return Ok(()),
+                Some(Ok(message)) => message,
+                Some(Err(KafkaError::PartitionEOF(_))) => {
+                    // Control records stand behind the last record; the position is past them.
+                    if let Some(position) = self.lanes.handle.position(self.partition) {
+                        filling.batch.reach(position);
+                    }
+                    continue;
+                }
+                Some(Err(error)) => return Err(self.failed(&error)),
+            };
+            let record = Record::of(&message);
+            let held = filling.batch.held_bytes(COPIES);
+            if !self
+                .lanes
+                .budget
+                .try_grow(&mut filling.loan, admission(&record, held))
+            {
+                drop(record);
+                *pending = Some(message);
+                filling.full = !filling.batch.is_empty();
+                return Ok(());
+            }
+            if !filling.batch.push(&mut self.decoder, record) {
+                self.progress.metrics.settled(Outcome::AlreadyApplied, 1);
+                continue;
+            }
+            self.progress.metrics.consumed.inc();
+            if filling.batch.is_larger_than(limits.flush_bytes_max) {
+                if filling.batch.entries().len() > 1 {
+                    *overflow = filling.batch.split_last();
+                }
+                break;
+            }
+        }
+        filling.full = true;
+        Ok(())
+    }
+
+    fn failed(&self, error: &KafkaError) -> End {
+        self.lanes.metrics.errors("fetch", "partition");
+        match error.rdkafka_error_code() {
+            Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
+                End::Again("the offset is no longer in the log")
+            }
+            _ => {
+                tracing::warn!(partition = %self.partition, %error, "the partition could not be read");
+                End::Again("the partition could not be read")
+            }
+        }
+    }
+
+    fn write(&self, mut writer: Writer, batch: Batch, loan: Loan) -> Writing {
+        let writers = Arc::clone(&self.lanes.writers);
+        let (metrics, health) = (
+            Arc::clone(&self.lanes.metrics),
+            Arc::clone(&self.lanes.health),
+        );
+        let progress = Arc::clone(self.progress);
+        Box::pin(async move {
+            let permit = writers.acquire_owned().await;
+            progress
+                .metrics
+                .batch_records
+                .observe(batch.entries().len() as f64);
+            progress
+                .metrics
+                .batch_bytes
+                .observe(batch.encoded().len() as f64);
+            let timer = progress.metrics.batch_write_duration.start_timer();
+            let result = writer
+                .write(&batch, |cause| {
+                    metrics.retries(cause.as_str());
+                    if cause.is_an_outage() {
+                        health.mongodb_failed();
+                    }
+                })
+                .await;
+            timer.observe_duration();
+            drop(permit);
+            if result.is_ok() {
+                health.mongodb_answered();
+            }
+            (writer, batch, loan, result)
+        })
+    }
+
+    /// Stores the offset and counts; `Some` if the breaker opens.
+    fn settle(&mut self, batch: &Batch, settled: &Settled) -> Option<End> {
+        self.lanes.handle.store(self.partition, settled);
+        let counts = settled.counts();
+        let rejected = counts.rejected.len();
+        for (outcome, count) in [
+            (Outcome::Upserted, counts.upserted),
+            (Outcome::Unchanged, counts.unchanged),
+            (Outcome::Folded, counts.folded),
+            (Outcome::Deleted, counts.deleted),
+            (Outcome::Skipped, counts.skipped),
+            (Outcome::Rejected, rejected as u64),
+        ] {
+            self.progress.metrics.settled(outcome, count);
+        }
+        for reason in &counts.rejected {
+            self.lanes.metrics.dead_letter(*reason);
+        }
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis() as i64);
+        for entry in batch.entries() {
+            if let Some(timestamp_ms) = entry.timestamp_ms {
+                let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
+                self.progress
+                    .metrics
+                    .record_delay
+                    .observe(delay_ms as f64 / 1000.0);
+            }
+        }
+        self.progress.settled_to(settled.next_offset());
+        let before = if counts.applied() > 0 {
+            0
+        } else {
+            self.rejected_in_a_row
+        };
+        self.rejected_in_a_row =
+            before + usize::try_from(counts.rejected_last).unwrap_or(usize::MAX);
+        let max = self.lanes.limits.rejections_in_a_row_max;
+        (max > 0 && self.rejected_in_a_row >= max).then_some(End::Breaker(self.rejected_in_a_row))
+    }
+}
+
+/// The bytes that must be lent before a record is taken in, over what the batch holds.
+fn admission(record: &Record<'_>, held: usize) -> usize {
+    held + record.bytes() + written_bytes_max(record.value.unwrap_or_default())
+}
+
+/// How many bytes a value may cost as BSON while it is written.
+fn written_bytes_max(json: &[u8]) -> usize {
+    if json.len() < LARGE_BYTES {
+        return json.len() * ENCODED_FACTOR * COPIES;
+    }
+    let elements = memchr::memchr2_iter(b',', b'[', json).count();
+    let encoded_max = (json.len() + elements * ELEMENT_GROWTH_BYTES).min(DOCUMENT_BYTES_MAX);
+    encoded_max * LARGE_COPIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_of_numbers_is_admitted_as_what_it_grows_to() {
+        let list = |count: usize| format!("[{}7]", "7,".repeat(count - 1));
+        let (growing, large) = (list(100_000), list(10_000_000));
+        assert!(written_bytes_max(growing.as_bytes()) >= 100_000 * 13 * LARGE_COPIES);
+        assert_eq!(
+            written_bytes_max(large.as_bytes()),
+            DOCUMENT_BYTES_MAX * LARGE_COPIES
+        );
+        let text = format!(r#""{}""#, "a".repeat(1_000_000));
+        assert_eq!(
+            written_bytes_max(text.as_bytes()),
+            text.len() * LARGE_COPIES
+        );
+    }
+}

@@ -1,0 +1,175 @@
+//! The way of one partition: claim, receive, decode, batch, write, settle; and again from the claim
+//! when the checkpoint says so.
+//!
+//! A lane is one task and works in sequence, so order needs no tracker: one batch is being written
+//! while the next one fills. When it stops reading, librdkafka stops fetching: that is all the
+//! back-pressure there is.
+
+mod consuming;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, watch};
+
+use self::consuming::Consuming;
+use crate::backoff::Backoff;
+use crate::budget::Budget;
+use crate::checkpoint::Fence;
+use crate::claim::{Claimant, Claimed};
+use crate::config::Limits;
+use crate::consumer::{Handle, NewLane, Order, Progress};
+use crate::entity::Tombstones;
+use crate::health::Health;
+use crate::metrics::Metrics;
+use crate::record::Partition;
+use crate::topics::TopicIds;
+use crate::writer::Target;
+
+/// How long a stopped partition waits before it looks whether somebody has resolved what stopped it.
+const STOPPED_RECHECK: Duration = Duration::from_secs(10);
+
+/// What all lanes share.
+pub struct Lanes {
+    /// The way to the poll thread.
+    pub handle: Handle,
+    /// Makes claims.
+    pub claimant: Claimant,
+    /// What the writers need.
+    pub target: Arc<Target>,
+    /// What a tombstone does.
+    pub tombstones: Tombstones,
+    /// Limits of a batch.
+    pub limits: Limits,
+    /// The batches' share of the byte budget.
+    pub budget: Budget,
+    /// How many batches may be written at the same time.
+    pub writers: Arc<Semaphore>,
+    /// The topics' ids, as they were seen last.
+    pub topic_ids: TopicIds,
+    /// How long a heartbeat takes to bring a revocation.
+    pub heartbeat: Duration,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Whether MongoDB answers.
+    pub health: Arc<Health>,
+    /// Told of what ends the process.
+    pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
+}
+
+/// Why a lane stopped consuming under its claim.
+enum End {
+    /// The partition is handed over.
+    Revoked,
+    /// The checkpoint is not where we left it.
+    Fenced(Fence),
+    /// Claim again and fetch from the checkpoint: the topic was recreated, or the log cut under us.
+    Again(&'static str),
+    /// Too many rejections in a row.
+    Breaker(usize),
+    /// The process must end.
+    Fatal(String),
+}
+
+/// Runs the lane of one partition until it is revoked.
+pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
+    let NewLane {
+        partition,
+        order,
+        progress,
+        alive,
+    } = lane;
+    let mut abandoned = order.clone();
+    tokio::select! {
+        _ = abandoned.wait_for(|order| *order == Order::Abandon) => {}
+        () = go(&lanes, &partition, order, &progress) => {}
+    }
+    lanes.claimant.outage.forget(&partition);
+    drop(alive);
+}
+
+async fn go(
+    lanes: &Lanes,
+    partition: &Partition,
+    mut order: watch::Receiver<Order>,
+    progress: &Arc<Progress>,
+) {
+    let mut backoff = Backoff::new();
+    let (mut told, mut again_told) = (false, false);
+    loop {
+        let claimed = tokio::select! {
+            _ = order.wait_for(|order| *order != Order::Run) => return,
+            claimed = lanes.claimant.claim(partition) => claimed,
+        };
+        let writer = match claimed {
+            Claimed::Writer(writer) => writer,
+            Claimed::Stopped(why) => {
+                if !told {
+                    tracing::error!(%partition, "this partition has stopped: {why}");
+                    lanes.metrics.errors("lane", "stopped");
+                    told = true;
+                }
+                tokio::select! {
+                    _ = order.wait_for(|order| *order != Order::Run) => return,
+                    () = tokio::time::sleep(STOPPED_RECHECK) => continue,
+                }
+            }
+        };
+        told = false;
+        let began = tokio::time::Instant::now();
+        let end = Consuming::new(lanes, partition, &mut order, progress)
+            .consume(*writer)
+            .await;
+        if began.elapsed() > STOPPED_RECHECK {
+            backoff = Backoff::new();
+            again_told = false;
+        }
+        if let End::Again(why) = end {
+            match std::mem::replace(&mut again_told, true) {
+                false => tracing::warn!(%partition, "claiming again: {why}"),
+                true => tracing::debug!(%partition, "claiming again: {why}"),
+            }
+        }
+        // The poll thread may be waiting for this lane to end, so nothing here waits for it alone.
+        tokio::select! {
+            _ = order.wait_for(|order| *order != Order::Run) => return,
+            again = recover(lanes, partition, end, &mut backoff) => if !again { return },
+        }
+    }
+}
+
+/// Does what the end of a claim calls for; `false` if the lane must end with it.
+async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut Backoff) -> bool {
+    match end {
+        End::Revoked => return false,
+        End::Fatal(error) => {
+            let _ = lanes.fatal.send(format!("lane {partition}: {error}"));
+            return false;
+        }
+        End::Fenced(Fence::NotMine) => {
+            lanes.metrics.fenced();
+            tracing::warn!(%partition, "another claim holds the checkpoint; what is in hand is dropped");
+            lanes.handle.stop(partition).await;
+            lanes.handle.polled_anew(lanes.heartbeat).await;
+        }
+        End::Fenced(_) => {
+            lanes.metrics.fenced();
+            tracing::warn!(%partition, "the checkpoint was moved or restored; going on from where it stands");
+            lanes.handle.stop(partition).await;
+        }
+        End::Again(_) => lanes.handle.stop(partition).await,
+        End::Breaker(rejections) => {
+            let _open = lanes.metrics.open_breaker();
+            tracing::error!(
+                %partition,
+                "this partition has stopped: {rejections} records in a row were rejected, the last of them are in the \
+                 dead letters; look at them with `workflows-sink dead-letters list`, mend the mapping or raise \
+                 DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX, then restart"
+            );
+            lanes.handle.stop(partition).await;
+            std::future::pending::<()>().await;
+        }
+    }
+    backoff.wait().await;
+    true
+}

@@ -1,0 +1,400 @@
+//! Builds the service, runs it, and ends it: at the first signal in order, at the second at once,
+//! and at the end of any part that should not have ended.
+
+use std::collections::{BTreeMap, HashSet};
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, anyhow};
+use mongodb::Database;
+use mongodb::bson::doc;
+use rdkafka::consumer::Consumer as _;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+
+use crate::backoff::Backoff;
+use crate::budget::{self, Budget};
+use crate::checkpoint;
+use crate::claim::Claimant;
+use crate::config::Config;
+use crate::consumer::{self, NewLane};
+use crate::database;
+use crate::fetch;
+use crate::health::{self, Health, Loop};
+use crate::lane::{self, Lanes};
+use crate::logging::is_human;
+use crate::metrics::{Metrics, Outcome};
+use crate::outage::Outage;
+use crate::preflight;
+use crate::startup::StartupError;
+use crate::topics::{self, KnownTopics};
+use crate::verdict::{self, Cause, Verdict};
+use crate::writer::Target;
+
+/// How often MongoDB is asked whether it is there, so that an idle service knows too.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Between two lines that tell the rate on a terminal, in seconds.
+const RATE_LINE_EVERY: u64 = 2;
+
+/// How often memory is looked at.
+const TELL_EVERY: Duration = Duration::from_secs(1);
+
+/// How often librdkafka tells of itself, in milliseconds: lag and memory are as fresh as that.
+const STATISTICS_MS: &str = "1000";
+
+/// The longest that revoked partitions may take to finish what is under way.
+const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);
+
+/// The exit code after a second signal.
+const EXIT_INTERRUPTED: i32 = 130;
+
+/// Consumes until a signal says to stop.
+///
+/// # Errors
+/// [`StartupError`] where something is wrong for good at start; else the name of the part that
+/// ended and why.
+pub async fn run(config: Config) -> anyhow::Result<()> {
+    let metrics = Arc::new(Metrics::new());
+    metrics.expect(
+        &Cause::ALL.map(Cause::as_str),
+        &[("lane", "stopped"), ("fetch", "partition")],
+    );
+    let health = Arc::new(Health::default());
+    let listener = TcpListener::bind(config.listen_address)
+        .await
+        .map_err(|error| {
+            StartupError::configuration(format!(
+                "DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS: cannot listen on {}: {error}",
+                config.listen_address
+            ))
+        })?;
+    tracing::info!(address = %listener.local_addr()?, "listening");
+    let (stop_tx, stop) = watch::channel(false);
+    watch_signals(stop_tx)?;
+    let (fatal, mut failed) = mpsc::unbounded_channel();
+    let served = health::serve(
+        listener,
+        Arc::clone(&metrics),
+        Arc::clone(&health),
+        std::future::pending(),
+    );
+    supervise(
+        "the health server",
+        &fatal,
+        async move { Ok(served.await?) },
+    );
+
+    let mut stopping = stop.clone();
+    let started = tokio::select! {
+        started = start(&config, &metrics, &health, &fatal) => started?,
+        _ = stopping.wait_for(|stop| *stop) => return Ok(()),
+        Some(part) = failed.recv() => return Err(anyhow!(part)),
+    };
+    let polled = poll(started, &config, stop, Arc::clone(&health))?;
+    tokio::select! {
+        polled = polled => polled.unwrap_or_else(|_| Err(anyhow!("the poll thread panicked"))),
+        Some(part) = failed.recv() => Err(anyhow!(part)),
+    }
+}
+
+/// Everything that must be true before the group is joined; waits for what only is away.
+async fn start(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+    fatal: &mpsc::UnboundedSender<String>,
+) -> anyhow::Result<consumer::Poller> {
+    let database =
+        database::connect(&config.mongodb, config.limits.lanes_max, &config.mapping).await?;
+    health.mongodb_answered();
+    let partitions = preflight::topic_partitions(&config.kafka).await?;
+    let known = known_topics(&database, config, &partitions).await?;
+    let unfoldable = database::unfoldable(&database).await?;
+    let target = Arc::new(Target {
+        mapping: Arc::clone(&config.mapping),
+        mode: config.write_mode,
+        unfoldable: routed(config, &unfoldable),
+    });
+    let (handle, unstarted) = consumer::channel();
+    let (topic_ids, look) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
+    supervise("the watch over topic ids", fatal, async move {
+        look.await;
+        Ok(())
+    });
+    let outage = Arc::new(Outage::default());
+    supervise(
+        "the watch over MongoDB",
+        fatal,
+        ping(database.clone(), Arc::clone(health), Arc::clone(&outage)),
+    );
+    let (_, batches) = budget::shares(config.limits.budget_bytes_max);
+    let lanes = Arc::new(Lanes {
+        handle: handle.clone(),
+        claimant: Claimant {
+            handle,
+            group: config.kafka.group.clone(),
+            start: config.kafka.start,
+            database,
+            target: Arc::clone(&target),
+            known,
+            outage,
+            metrics: Arc::clone(metrics),
+        },
+        target,
+        tombstones: config.tombstones,
+        limits: config.limits,
+        budget: Budget::new(batches),
+        writers: Arc::new(Semaphore::new(config.limits.lanes_max)),
+        topic_ids,
+        heartbeat: heartbeat_interval(config),
+        metrics: Arc::clone(metrics),
+        health: Arc::clone(health),
+        fatal: fatal.clone(),
+    });
+    supervise(
+        "the watch over progress",
+        fatal,
+        tell_progress(
+            Arc::clone(&lanes),
+            is_human(&config.log, std::io::stderr().is_terminal()),
+        ),
+    );
+    let context = consumer::Context::new(
+        Arc::clone(metrics),
+        revoke_deadline(config),
+        lane_starter(lanes),
+    );
+    let total: i32 = partitions.values().sum();
+    let properties = properties(config, usize::try_from(total).unwrap_or(1));
+    unstarted
+        .create(&properties, context)
+        .context("the Kafka consumer could not be made")
+}
+
+/// The poll thread, and what it returns in the end.
+fn poll(
+    poller: consumer::Poller,
+    config: &Config,
+    stop: watch::Receiver<bool>,
+    health: Arc<Health>,
+) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
+    let (topics, drain_deadline) = (config.kafka.topics.clone(), config.limits.drain_deadline);
+    let (ended, end) = oneshot::channel();
+    std::thread::Builder::new()
+        .name("poll".into())
+        .spawn(move || {
+            let beat = move |joined| {
+                health.turned(Loop::Poll);
+                health.set_joined(joined);
+            };
+            let _ = ended.send(poller.run(&topics, stop, drain_deadline, beat));
+        })
+        .context("the poll thread could not be started")?;
+    Ok(end)
+}
+
+/// Starts a task for each lane, and reports the one that panics.
+fn lane_starter(lanes: Arc<Lanes>) -> impl Fn(NewLane) + Send + Sync {
+    let runtime = tokio::runtime::Handle::current();
+    move |lane: NewLane| {
+        let name = format!("lane {}", lane.partition);
+        let fatal = lanes.fatal.clone();
+        let task = runtime.spawn(lane::run(Arc::clone(&lanes), lane));
+        runtime.spawn(async move {
+            if let Err(error) = task.await {
+                let _ = fatal.send(format!("{name} ended: {error}"));
+            }
+        });
+    }
+}
+
+/// Runs a part that must not end; its end, of whatever kind, is told by name.
+fn supervise(
+    name: &'static str,
+    fatal: &mpsc::UnboundedSender<String>,
+    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
+) {
+    let (task, fatal) = (tokio::spawn(part), fatal.clone());
+    tokio::spawn(async move {
+        let end = match task.await {
+            Ok(Ok(())) => "it returned".to_owned(),
+            Ok(Err(error)) => format!("{error:#}"),
+            Err(error) => error.to_string(),
+        };
+        let _ = fatal.send(format!("{name} ended: {end}"));
+    });
+}
+
+/// The first signal asks the poll thread to finish, the second ends the process.
+fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        next().await;
+        tracing::info!("stopping: finishing what is under way (a second signal ends it at once)");
+        stop.send_replace(true);
+        next().await;
+        tracing::warn!("ending at once; what was under way will be read again");
+        std::process::exit(EXIT_INTERRUPTED);
+    });
+    Ok(())
+}
+
+/// Tells every second what is held in memory and that the runtime turns; on a terminal also, while
+/// records come, how fast.
+async fn tell_progress(lanes: Arc<Lanes>, human: bool) -> anyhow::Result<()> {
+    let mut told = 0;
+    for second in 1_u64.. {
+        tokio::time::sleep(TELL_EVERY).await;
+        lanes.health.turned(Loop::Runtime);
+        let Some(consumer) = lanes.handle.consumer() else {
+            continue;
+        };
+        let held =
+            lanes.budget.lent_bytes() as u64 + consumer.context().statistics().queued_bytes();
+        lanes
+            .metrics
+            .buffered_bytes
+            .set(i64::try_from(held).unwrap_or(i64::MAX));
+        if human && second % RATE_LINE_EVERY == 0 {
+            let settled: u64 = Outcome::ALL
+                .iter()
+                .map(|outcome| lanes.metrics.settled(*outcome))
+                .sum();
+            if settled > told {
+                let rate = (settled - told) / RATE_LINE_EVERY;
+                tracing::info!(
+                    records_per_second = rate,
+                    lag = consumer.context().lag(),
+                    settled,
+                    "progress"
+                );
+            }
+            told = settled;
+        }
+    }
+    Ok(())
+}
+
+async fn ping(database: Database, health: Arc<Health>, outage: Arc<Outage>) -> anyhow::Result<()> {
+    loop {
+        let since = Instant::now();
+        let ping = database.run_command(doc! { "ping": 1 }).into_future();
+        let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
+            Ok(Ok(_)) => {
+                health.mongodb_answered();
+                outage.answered();
+                tokio::time::sleep(PING_EVERY).await;
+                continue;
+            }
+            Ok(Err(error)) => match verdict::of_error(&error) {
+                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
+                _ => (Cause::Other, verdict::shown(&error)),
+            },
+            Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
+        };
+        health.mongodb_failed();
+        outage.unanswered(since, cause, &error);
+        tokio::time::sleep(PING_EVERY).await;
+    }
+}
+
+/// What the group knew before, and a warning about other groups of the same topics.
+async fn known_topics(
+    database: &Database,
+    config: &Config,
+    partitions: &BTreeMap<String, i32>,
+) -> anyhow::Result<KnownTopics> {
+    let (group, topics) = (&config.kafka.group, &config.kafka.topics);
+    let mut backoff = Backoff::new();
+    loop {
+        let asked = async {
+            let others = checkpoint::other_groups(database, group, topics).await?;
+            Ok::<_, mongodb::error::Error>((
+                others,
+                checkpoint::known_topics(database, group, topics).await?,
+            ))
+        };
+        match asked.await {
+            Ok((others, known)) => {
+                if !others.is_empty() {
+                    tracing::warn!(groups = ?others, %group, "other groups keep checkpoints for these topics in this database; they are not fenced against this one");
+                }
+                return Ok(KnownTopics {
+                    topics: known.into_iter().collect(),
+                    partitions: partitions.clone(),
+                });
+            }
+            Err(error) => {
+                tracing::debug!(
+                    error = verdict::shown(&error),
+                    "asking for the known checkpoints"
+                );
+                backoff.wait().await;
+            }
+        }
+    }
+}
+
+fn routed(config: &Config, unfoldable: &HashSet<String>) -> HashSet<crate::mapping::CollectionId> {
+    config
+        .mapping
+        .collections()
+        .filter(|(_, name)| unfoldable.contains(*name))
+        .map(|(id, _)| id)
+        .collect()
+}
+
+/// Half of the poll interval at the most, so that a slow lane never costs the membership, and less
+/// than a poll thread may stand still before it counts as stuck.
+fn revoke_deadline(config: &Config) -> Duration {
+    let half = config.kafka.properties.max_poll_interval() / 2;
+    config
+        .limits
+        .drain_deadline
+        .min(half)
+        .min(REVOKE_DEADLINE_MAX)
+}
+
+/// After this long a revocation has been heard of.
+fn heartbeat_interval(config: &Config) -> Duration {
+    let set = config
+        .kafka
+        .properties
+        .get("heartbeat.interval.ms")
+        .and_then(|value| value.parse().ok());
+    Duration::from_millis(set.unwrap_or(3_000))
+}
+
+/// The user's properties with those that the service owns.
+fn properties(config: &Config, partitions: usize) -> BTreeMap<String, String> {
+    let mut properties: BTreeMap<String, String> = config
+        .kafka
+        .properties
+        .iter()
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect();
+    let owned = [
+        ("group.id", config.kafka.group.as_str()),
+        ("enable.auto.commit", "false"),
+        ("enable.auto.offset.store", "false"),
+        ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
+        ("isolation.level", "read_committed"),
+        ("statistics.interval.ms", STATISTICS_MS),
+    ];
+    properties.extend(owned.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let (queues, _) = budget::shares(config.limits.budget_bytes_max);
+    let sizes = fetch::properties(queues, partitions);
+    properties.extend(sizes.map(|(name, value)| (name.to_owned(), value)));
+    properties
+}
