@@ -1,0 +1,83 @@
+//! The commands besides `run`: they look at and mend what `run` keeps in MongoDB.
+
+pub mod dead_letters;
+mod log;
+pub mod offsets;
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
+
+/// Prints rows under a header, for people. The columns named in `right` hold numbers.
+fn print_table(
+    out: &mut impl Write,
+    header: &[&str],
+    right: &[&str],
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> io::Result<()> {
+    let mut table = Table::new();
+    table
+        .load_style(presets::NOTHING)
+        .set_header(header.to_vec());
+    for row in rows {
+        table.add_row(row.iter().map(|cell| printable(cell).replace('\n', "\\n")));
+    }
+    for (column, name) in table.column_iter_mut().zip(header) {
+        if right.contains(name) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    writeln!(out, "{}", table.trim_fmt())
+}
+
+fn print_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
+    serde_json::to_writer_pretty(&mut *out, value)?;
+    writeln!(out)
+}
+
+/// What comes from outside, without what a terminal would obey.
+fn printable(text: &str) -> String {
+    let escape = |c: char| c.is_control() && c != '\n';
+    if !text.contains(escape) {
+        return text.to_owned();
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        match escape(c) {
+            true => clean.extend(c.escape_default()),
+            false => clean.push(c),
+        }
+    }
+    clean
+}
+
+/// A cell for what may be absent.
+fn or_dash(value: Option<impl ToString>) -> String {
+    value.map_or_else(|| "-".to_owned(), |value| value.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_its_numbers_on_the_right_and_no_control_characters() {
+        let mut out = Vec::new();
+        let rows = [
+            vec!["a\x1b[31m".to_owned(), "7".to_owned()],
+            vec!["b".to_owned(), "1234".to_owned()],
+        ];
+        print_table(&mut out, &["topic", "lag"], &["lag"], rows).unwrap();
+        let text = String::from_utf8(out).unwrap();
+        let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines,
+            [
+                " topic         lag",
+                " a\\u{1b}[31m     7",
+                " b            1234"
+            ]
+        );
+    }
+}

@@ -1,0 +1,190 @@
+//! `offsets show`, `reset` and `resolve`: the checkpoints beside the log that they stand for.
+
+mod place;
+
+use std::{collections::HashMap, io::Write, time::Duration};
+
+use anyhow::{Context as _, ensure};
+use bson::{Document, doc};
+use futures_util::TryStreamExt as _;
+use mongodb::{Database, options::ReadConcern};
+
+use self::place::{Move, Place, resolve, show, target, tell};
+use super::log::Broker;
+use crate::{
+    backoff::Backoff,
+    checkpoint::{COLLECTION, Checkpoint, Checkpoints, Key},
+    cli::{Offsets, Partitions, To},
+    config::{Config, Kafka},
+    database, preflight,
+    record::Partition,
+};
+
+/// How long Kafka may take to name the partitions.
+const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How often the write of a checkpoint is tried again before the command gives up.
+const TRIES_MAX: u32 = 5;
+
+/// Runs one of the commands and prints what came of it.
+pub async fn execute(
+    config: &Config,
+    command: Offsets,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let (partitions, json) = match &command {
+        Offsets::Show { partitions, json }
+        | Offsets::Reset {
+            partitions, json, ..
+        }
+        | Offsets::Resolve {
+            partitions, json, ..
+        } => (partitions, *json),
+    };
+    let database = database::open(&config.mongodb).await?;
+    let kafka = selected(&config.kafka, partitions);
+    let broker = Broker::new(&kafka)?;
+    let places = places(&database, &kafka, &broker, partitions.partition).await?;
+    let (moves, yes) = match command {
+        Offsets::Show { .. } => return show(&places, json, out),
+        Offsets::Reset { to, yes, .. } => {
+            let members = broker.members()?;
+            ensure!(
+                members == 0,
+                "the group {} has {members} member(s): stop the service first",
+                kafka.group
+            );
+            let moves = reset(places, to, &broker)?;
+            if yes {
+                // also tells of members that the broker does not list, those of group.protocol=consumer
+                broker.commit(&offsets(&moves)).with_context(|| {
+                    format!(
+                        "the committed offsets of the group {} could not be moved; if it has members, stop the service first",
+                        kafka.group
+                    )
+                })?;
+            }
+            (moves, yes)
+        }
+        Offsets::Resolve { yes, .. } => (resolve(places, config.kafka.start), yes),
+    };
+    if yes {
+        for planned in &moves {
+            write(&database, &kafka.group, planned).await?;
+        }
+    }
+    tell(&moves, yes, json, out)
+}
+
+fn offsets(moves: &[Move]) -> Vec<(Partition, i64)> {
+    let offset = |planned: &Move| (planned.place.partition.clone(), planned.to);
+    moves.iter().map(offset).collect()
+}
+
+fn selected(kafka: &Kafka, partitions: &Partitions) -> Kafka {
+    let mut kafka = kafka.clone();
+    if let Some(topic) = &partitions.topic {
+        kafka.topics = vec![topic.clone()];
+    }
+    kafka
+}
+
+async fn places(
+    database: &Database,
+    kafka: &Kafka,
+    broker: &Broker,
+    only: Option<i32>,
+) -> anyhow::Result<Vec<Place>> {
+    let counts = tokio::time::timeout(KAFKA_TIMEOUT, preflight::topic_partitions(kafka));
+    let counts = counts.await.context("Kafka does not answer")??;
+    let partitions: Vec<Partition> = (counts.iter())
+        .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
+        .filter(|partition| only.is_none_or(|only| partition.number == only))
+        .collect();
+    ensure!(!partitions.is_empty(), "there is no such partition");
+
+    let mut checkpoints = checkpoints(database, kafka).await?;
+    let known = |topic: &str| {
+        checkpoints
+            .keys()
+            .any(|partition| *partition.topic == *topic)
+    };
+    let logs = broker.logs(&partitions, known)?;
+    let places = partitions.into_iter().zip(logs).map(|(partition, log)| {
+        let found = checkpoints.remove(&partition);
+        Place {
+            updated_at: found
+                .as_ref()
+                .and_then(|found| found.get_datetime("updated_at").ok().copied()),
+            checkpoint: found.map(|found| Checkpoint::read(&found)),
+            partition,
+            log,
+        }
+    });
+    Ok(places.collect())
+}
+
+async fn checkpoints(
+    database: &Database,
+    kafka: &Kafka,
+) -> anyhow::Result<HashMap<Partition, Document>> {
+    let filter = doc! { "_id.group": &kafka.group, "_id.topic": { "$in": &kafka.topics } };
+    let found: Vec<Document> = database
+        .collection::<Document>(COLLECTION)
+        .find(filter)
+        .read_concern(ReadConcern::majority())
+        .await?
+        .try_collect()
+        .await?;
+    let with_key = found.into_iter().filter_map(|found| {
+        let id = found.get_document("_id").ok()?;
+        let partition = Partition::new(id.get_str("topic").ok()?, id.get_i32("partition").ok()?);
+        Some((partition, found))
+    });
+    Ok(with_key.collect())
+}
+
+fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move>> {
+    let at = match to {
+        To::Time(time_ms) => {
+            let partitions: Vec<Partition> =
+                places.iter().map(|place| place.partition.clone()).collect();
+            broker.offsets_at(&partitions, time_ms)?
+        }
+        _ => vec![None; places.len()],
+    };
+    ensure!(
+        !matches!(to, To::Offset(_)) || places.len() == 1,
+        "an offset belongs to one partition: name it with --topic and --partition"
+    );
+    let moves = places.into_iter().zip(at).map(|(place, at)| {
+        let to = target(to, &place, at)?;
+        Ok(Move { place, to })
+    });
+    moves.collect()
+}
+
+/// Writes a checkpoint under a new owner, so that nobody who held it can write any more.
+async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Result<()> {
+    let Move { place, to } = planned;
+    let checkpoints = Checkpoints::new(
+        database.clone(),
+        Key {
+            group: group.to_owned(),
+            partition: place.partition.clone(),
+        },
+    );
+    let mut backoff = Backoff::new();
+    loop {
+        let tries = backoff.tries();
+        match checkpoints.reset(*to, place.log.topic_id, tries).await {
+            Ok(()) => return Ok(()),
+            Err(error) if tries >= TRIES_MAX => {
+                return Err(error).with_context(|| {
+                    format!("the checkpoint of {} is not surely moved", place.partition)
+                });
+            }
+            Err(_) => backoff.wait().await,
+        }
+    }
+}

@@ -1,0 +1,399 @@
+//! A partition's checkpoint beside its log, where a command would move it, and how both look. Pure.
+
+use std::io::Write;
+
+use anyhow::bail;
+use bson::DateTime;
+use serde_json::{Value, json};
+
+use crate::{
+    checkpoint::{Checkpoint, Log, Standing, first_offset, standing},
+    cli::To,
+    commands::{or_dash, print_json, print_table},
+    config::Start,
+    record::Partition,
+};
+
+/// A partition, its log, and its checkpoint.
+pub(super) struct Place {
+    pub(super) partition: Partition,
+    pub(super) log: Log,
+    pub(super) checkpoint: Option<Result<Checkpoint, String>>,
+    pub(super) updated_at: Option<DateTime>,
+}
+
+impl Place {
+    fn next_offset(&self) -> Option<i64> {
+        Some(self.checkpoint.as_ref()?.as_ref().ok()?.next_offset)
+    }
+
+    /// Records that the service has still to apply, where that is known.
+    fn lag(&self) -> Option<i64> {
+        let next = self.next_offset().or(self.log.committed)?;
+        Some((self.log.offsets.end - next).max(0))
+    }
+
+    fn state(&self) -> &'static str {
+        match &self.checkpoint {
+            None => "no checkpoint",
+            Some(Err(_)) => "unreadable",
+            Some(Ok(checkpoint)) => match standing(checkpoint, &self.log) {
+                Standing::Resume | Standing::Adopt(_) => "ok",
+                Standing::Recreated(_) => "topic recreated",
+                Standing::Expired => "before the log",
+                Standing::Truncated => "past the log",
+            },
+        }
+    }
+
+    /// Whether the service stops here, or would start anew.
+    fn is_stuck(&self, start: Start) -> bool {
+        match &self.checkpoint {
+            None => first_offset(&self.log, start).is_err(),
+            Some(Err(_)) => true,
+            Some(Ok(checkpoint)) => !matches!(
+                standing(checkpoint, &self.log),
+                Standing::Resume | Standing::Adopt(_)
+            ),
+        }
+    }
+}
+
+/// Where a checkpoint is to be moved.
+pub(super) struct Move {
+    pub(super) place: Place,
+    pub(super) to: i64,
+}
+
+impl Move {
+    fn effect(&self) -> String {
+        match self.place.next_offset() {
+            Some(from) if self.to < from => format!("replays {}", from - self.to),
+            Some(from) if self.to > from => format!("SKIPS {}", self.to - from),
+            Some(_) => "stays".to_owned(),
+            None => "starts there".to_owned(),
+        }
+    }
+}
+
+/// The offset that `to` means in one log; `at` is the first record of the time asked for.
+pub(super) fn target(to: To, place: &Place, at: Option<i64>) -> anyhow::Result<i64> {
+    let log = &place.log.offsets;
+    Ok(match to {
+        To::Earliest => log.start,
+        To::Latest => log.end,
+        To::Time(_) => at.unwrap_or(log.end),
+        To::Offset(offset) if (log.start..=log.end).contains(&offset) => offset,
+        To::Offset(offset) => bail!(
+            "{offset} is not in the log of {}, which goes from {} to {}",
+            place.partition,
+            log.start,
+            log.end
+        ),
+    })
+}
+
+/// Only what stands still, and always to the log's start: after a truncation nobody knows what came since.
+pub(super) fn resolve(places: Vec<Place>, start: Start) -> Vec<Move> {
+    let stuck = places.into_iter().filter(|place| place.is_stuck(start));
+    stuck
+        .map(|place| Move {
+            to: place.log.offsets.start,
+            place,
+        })
+        .collect()
+}
+
+pub(super) fn show(places: &[Place], json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    if json {
+        return Ok(print_json(out, &places.iter().map(place_json).collect())?);
+    }
+    let header = [
+        "topic",
+        "partition",
+        "log start",
+        "log end",
+        "checkpoint",
+        "lag",
+        "committed",
+        "epoch",
+        "owner",
+        "updated",
+        "state",
+    ];
+    let numbers = [
+        "partition",
+        "log start",
+        "log end",
+        "checkpoint",
+        "lag",
+        "committed",
+        "epoch",
+    ];
+    let rows = places.iter().map(|place| {
+        let checkpoint = place
+            .checkpoint
+            .as_ref()
+            .and_then(|found| found.as_ref().ok());
+        let owner = checkpoint
+            .and_then(|found| found.owner)
+            .map(|owner| owner.to_string());
+        vec![
+            place.partition.topic.to_string(),
+            place.partition.number.to_string(),
+            place.log.offsets.start.to_string(),
+            place.log.offsets.end.to_string(),
+            or_dash(place.next_offset()),
+            or_dash(place.lag()),
+            or_dash(place.log.committed),
+            or_dash(checkpoint.map(|found| found.epoch)),
+            or_dash(owner.map(|owner| owner.chars().take(8).collect::<String>())),
+            or_dash(
+                place
+                    .updated_at
+                    .and_then(|at| at.try_to_rfc3339_string().ok()),
+            ),
+            place.state().to_owned(),
+        ]
+    });
+    Ok(print_table(out, &header, &numbers, rows)?)
+}
+
+fn place_json(place: &Place) -> Value {
+    let checkpoint = place
+        .checkpoint
+        .as_ref()
+        .and_then(|found| found.as_ref().ok());
+    json!({
+        "topic": *place.partition.topic,
+        "partition": place.partition.number,
+        "topic_id": place.log.topic_id.map(|id| id.to_string()),
+        "log_start": place.log.offsets.start,
+        "log_end": place.log.offsets.end,
+        "committed": place.log.committed,
+        "lag": place.lag(),
+        "state": place.state(),
+        "checkpoint": checkpoint.map(|found| json!({
+            "next_offset": found.next_offset,
+            "topic_id": found.topic_id.map(|id| id.to_string()),
+            "owner": found.owner.map(|id| id.to_string()),
+            "session": found.session.map(|id| id.to_string()),
+            "epoch": found.epoch,
+            "updated_at": place.updated_at.and_then(|at| at.try_to_rfc3339_string().ok()),
+        })),
+    })
+}
+
+pub(super) fn tell(
+    moves: &[Move],
+    done: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if json {
+        let moves = moves.iter().map(|planned| {
+            json!({
+                "topic": *planned.place.partition.topic,
+                "partition": planned.place.partition.number,
+                "from": planned.place.next_offset(),
+                "to": planned.to,
+                "done": done,
+            })
+        });
+        return Ok(print_json(out, &moves.collect())?);
+    }
+    if moves.is_empty() {
+        return Ok(writeln!(
+            out,
+            "nothing to do: every partition can go on from where it stands"
+        )?);
+    }
+    let header = [
+        "topic",
+        "partition",
+        "log start",
+        "log end",
+        "checkpoint",
+        "to",
+        "effect",
+    ];
+    let numbers = ["partition", "log start", "log end", "checkpoint", "to"];
+    let rows = moves.iter().map(|planned| {
+        vec![
+            planned.place.partition.topic.to_string(),
+            planned.place.partition.number.to_string(),
+            planned.place.log.offsets.start.to_string(),
+            planned.place.log.offsets.end.to_string(),
+            or_dash(planned.place.next_offset()),
+            planned.to.to_string(),
+            planned.effect(),
+        ]
+    });
+    print_table(out, &header, &numbers, rows)?;
+    match done {
+        true => writeln!(out, "\nmoved {} checkpoint(s)", moves.len())?,
+        false => writeln!(out, "\nnothing was changed; add --yes to do it")?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::Uuid;
+
+    use super::*;
+
+    fn place(next_offset: Option<i64>, committed: Option<i64>) -> Place {
+        Place {
+            partition: Partition::new("t", 0),
+            log: Log {
+                topic_id: Some(Uuid::from_bytes([1; 16])),
+                offsets: 10..20,
+                committed,
+                known: true,
+            },
+            checkpoint: next_offset.map(|next_offset| {
+                Ok(Checkpoint {
+                    next_offset,
+                    topic_id: Some(Uuid::from_bytes([1; 16])),
+                    epoch: 3,
+                    ..Checkpoint::default()
+                })
+            }),
+            updated_at: None,
+        }
+    }
+
+    fn text(print: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_target_is_inside_the_log() {
+        let place = place(Some(15), None);
+        for (to, at, target) in [
+            (To::Earliest, None, Some(10)),
+            (To::Latest, None, Some(20)),
+            (To::Time(5), Some(12), Some(12)),
+            (To::Time(5), None, Some(20)),
+            (To::Offset(10), None, Some(10)),
+            (To::Offset(20), None, Some(20)),
+            (To::Offset(9), None, None),
+            (To::Offset(21), None, None),
+        ] {
+            assert_eq!(super::target(to, &place, at).ok(), target, "{to:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_move_does_is_said() {
+        for (from, to, effect) in [
+            (Some(15), 10, "replays 5"),
+            (Some(15), 20, "SKIPS 5"),
+            (Some(15), 15, "stays"),
+            (None, 10, "starts there"),
+        ] {
+            assert_eq!(
+                Move {
+                    place: place(from, None),
+                    to
+                }
+                .effect(),
+                effect
+            );
+        }
+    }
+
+    #[test]
+    fn only_what_stands_still_is_resolved_and_from_the_start_of_the_log() {
+        let mut recreated = place(Some(15), None);
+        recreated.log.topic_id = Some(Uuid::from_bytes([2; 16]));
+        let mut unreadable = place(None, None);
+        unreadable.checkpoint = Some(Err("no valid next_offset".to_owned()));
+        let stuck = [
+            place(Some(9), None),
+            place(Some(21), None),
+            place(None, Some(9)),
+            recreated,
+            unreadable,
+        ];
+        let fine = [
+            place(Some(10), None),
+            place(Some(20), None),
+            place(None, None),
+            place(None, Some(12)),
+        ];
+        let moves = resolve(stuck.into_iter().chain(fine).collect(), Start::Earliest);
+        assert_eq!(moves.len(), 5);
+        assert!(moves.iter().all(|planned| planned.to == 10));
+    }
+
+    #[test]
+    fn show_tells_lag_and_state() {
+        let places = [
+            place(Some(15), Some(14)),
+            place(None, Some(12)),
+            place(None, None),
+            place(Some(9), None),
+        ];
+        let table = text(|out| show(&places, false, out));
+        let lines: Vec<Vec<&str>> = table
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            lines[1],
+            ["t", "0", "10", "20", "15", "5", "14", "3", "-", "-", "ok"]
+        );
+        assert_eq!(
+            lines[2],
+            [
+                "t",
+                "0",
+                "10",
+                "20",
+                "-",
+                "8",
+                "12",
+                "-",
+                "-",
+                "-",
+                "no",
+                "checkpoint"
+            ]
+        );
+        assert_eq!(
+            lines[3][5], "-",
+            "what has no offset at all has no known lag"
+        );
+        assert_eq!(lines[4][10..], ["before", "the", "log"]);
+        let json: Value = serde_json::from_str(&text(|out| show(&places, true, out))).unwrap();
+        assert_eq!(json[0]["checkpoint"]["next_offset"], 15);
+        assert_eq!(json[0]["lag"], 5);
+        assert_eq!(
+            json[0]["checkpoint"]["topic_id"],
+            "01010101-0101-0101-0101-010101010101"
+        );
+        assert_eq!(json[1]["checkpoint"], Value::Null);
+    }
+
+    #[test]
+    fn a_plan_is_told_from_a_deed() {
+        let moves = [Move {
+            place: place(Some(15), None),
+            to: 10,
+        }];
+        assert!(
+            text(|out| tell(&moves, false, false, out)).contains("nothing was changed; add --yes")
+        );
+        assert!(text(|out| tell(&moves, true, false, out)).contains("moved 1 checkpoint(s)"));
+        assert!(text(|out| tell(&[], false, false, out)).starts_with("nothing to do"));
+        let json: Value = serde_json::from_str(&text(|out| tell(&moves, true, true, out))).unwrap();
+        assert_eq!(
+            (&json[0]["from"], &json[0]["to"], &json[0]["done"]),
+            (&json!(15), &json!(10), &json!(true))
+        );
+    }
+}

@@ -1,0 +1,71 @@
+//! Command line, configuration, log, exit code.
+
+use std::{
+    io::{self, Write},
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Parser as _;
+use workflows_sink::{
+    allocator,
+    cli::{self, Cli, Command},
+    commands::{dead_letters, offsets},
+    config::Config,
+    logging, service, startup,
+};
+
+/// How long tasks that nobody waits for may take to end with the process.
+const ABANDONED_MAX: Duration = Duration::from_secs(1);
+
+fn main() -> ExitCode {
+    let mut out = io::stdout();
+    let command = Cli::parse().command;
+    let serves = matches!(command, Command::Run);
+    let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        // who reads us has seen enough
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            match serves && tracing::dispatcher::has_been_set() {
+                true => tracing::error!("{error:#}"),
+                false => eprintln!("error: {error:#}"),
+            }
+            startup::exit_code(&error).into()
+        }
+    }
+}
+
+fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
+    match command {
+        Command::Completions { shell } => Ok(cli::completions(shell, out)?),
+        Command::Man => Ok(cli::man(out)?),
+        Command::Run => {
+            allocator::map_large_blocks();
+            with_config(async |config| service::run(config).await)
+        }
+        Command::Offsets(command) => {
+            with_config(async |config| offsets::execute(&config, command, out).await)
+        }
+        Command::DeadLetters(command) => {
+            with_config(async |config| dead_letters::execute(&config, command, out).await)
+        }
+    }
+}
+
+fn with_config(job: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> anyhow::Result<()> {
+    let config = Config::from_env()?;
+    logging::init(&config.log)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let ended = runtime.block_on(job(config));
+    runtime.shutdown_timeout(ABANDONED_MAX);
+    ended
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
+}
