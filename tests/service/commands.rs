@@ -1,0 +1,146 @@
+//! The commands as a person types them.
+
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+use jiff::Timestamp;
+use serde_json::Value;
+
+use crate::support::operator::{states, until_statuses};
+use crate::support::worker::{Scene, binary, run};
+
+/// What a command prints that needs neither server nor configuration.
+async fn printed(arguments: &[&str]) -> String {
+    let (code, out, err) = run(&BTreeMap::new(), arguments).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""), "{arguments:?}");
+    out
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn help_version_manual_and_completions_need_no_configuration() {
+    let help = printed(&["--help"]).await;
+    for command in ["run", "offsets", "dead-letters", "completions", "man"] {
+        let listed = |line: &str| line.trim_start().starts_with(command);
+        assert!(help.lines().any(listed), "{command}\n{help}");
+    }
+    assert!(help.contains("78  the configuration is wrong"), "{help}");
+    let reset = printed(&["offsets", "reset", "--help"]).await;
+    assert!(
+        reset.contains("workflows-sink offsets reset --to earliest"),
+        "{reset}"
+    );
+
+    let version = printed(&["--version"]).await;
+    let name = format!("workflows-sink {} (", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(&name), "{version}");
+    assert!(printed(&["man"]).await.starts_with(".ie"));
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let script = printed(&["completions", shell]).await;
+        assert!(script.contains("dead-letters"), "{shell}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mistyped_command_is_told_from_a_wrong_configuration() {
+    for (arguments, status, says) in [
+        (&["ofsets", "show"][..], 2, "offsets"),
+        (&["offsets", "reset", "--yes"], 2, "--to"),
+        (
+            &["offsets", "reset", "--to", "yesterday"],
+            2,
+            "2026-01-31T12:00:00Z",
+        ),
+        (&[], 2, "Usage"),
+        (
+            &["offsets", "show"],
+            78,
+            "MONGODB__CONNECTION_STRING: is missing",
+        ),
+        (
+            &["dead-letters", "list"],
+            78,
+            "MONGODB__CONNECTION_STRING: is missing",
+        ),
+    ] {
+        let (code, out, err) = run(&BTreeMap::new(), arguments).await;
+        assert_eq!(code, Some(status), "{arguments:?}: {err}");
+        assert!(out.is_empty() && err.contains(says), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let mut man = Command::new(binary());
+    man.arg("man").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut man = man.spawn().expect("it runs");
+    drop(man.stdout.take());
+    let ended = man.wait_with_output().expect("it ends");
+    let err = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!((ended.status.code(), &*err), (Some(0), ""));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reset_to_a_time_replays_what_came_since() {
+    let scene = Scene::new("reset_time", 1).await;
+    scene.produce(&states(0..5, "before", 0));
+    let since = Timestamp::now();
+    while Timestamp::now().as_millisecond() <= since.as_millisecond() {
+        tokio::task::yield_now().await;
+    }
+    scene.produce(&states(5..10, "since", 0));
+    let mut worker = scene.worker(&[]);
+    scene.settled().await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    let datasets = scene.database.collection::<bson::Document>("datasets");
+    datasets.delete_many(bson::doc! {}).await.expect("lost");
+    let since = Timestamp::from_millisecond(since.as_millisecond() + 1).expect("a time");
+    let reset = [
+        "offsets",
+        "reset",
+        "--to",
+        &since.to_string(),
+        "--yes",
+        "--json",
+    ];
+    let (code, out, err) = run(&scene.environment(), &reset).await;
+    assert_eq!(code, Some(0), "{err}");
+    let moved: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&moved[0]["from"], &moved[0]["to"]),
+        (&10.into(), &5.into())
+    );
+
+    let _worker = scene.worker(&[]);
+    scene.settled().await;
+    until_statuses(&scene, (5..10).map(|n| (n, "since"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_says_which_server_does_not_answer_rather_than_wait_for_ever() {
+    let scene = Scene::new("silent", 1).await;
+    let mut environment = scene.environment();
+    let name = "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS";
+    environment.insert(name.to_owned(), "127.0.0.1:9".to_owned());
+    let uri = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
+    let without_kafka = run(&environment, &["offsets", "show"]);
+    let mut environment = scene.environment();
+    environment.insert(
+        uri.to_owned(),
+        "mongodb://127.0.0.1:9/?replicaSet=rs0".to_owned(),
+    );
+    let without_mongodb = run(&environment, &["dead-letters", "list"]);
+    let (without_kafka, without_mongodb) = tokio::join!(without_kafka, without_mongodb);
+    assert_eq!(without_kafka.0, Some(1), "{}", without_kafka.2);
+    assert!(
+        without_kafka.2.contains("Kafka does not answer"),
+        "{}",
+        without_kafka.2
+    );
+    assert_eq!(without_mongodb.0, Some(1), "{}", without_mongodb.2);
+    assert!(
+        without_mongodb.2.contains("Connection refused"),
+        "{}",
+        without_mongodb.2
+    );
+}

@@ -1,0 +1,94 @@
+//! A worker that wakes up after its partitions have moved does no harm.
+
+use bson::{Document, Uuid, doc};
+use local_stack::MongoOptions;
+
+use crate::drain::expected;
+use crate::support::apart::{CONNECTION_STRING, SHORT_SESSION, apart, share};
+use crate::support::entities::Entities;
+use crate::support::fail_point::FailPoint;
+use crate::support::history::History;
+use crate::support::worker::{Produced, Scene, until};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_over() {
+    let (scene, mongo) = apart("freeze", 12, MongoOptions::default()).await;
+    let mut entities = Entities::new(5, 300);
+    let mut records: Vec<Produced> = Vec::new();
+    let mut produce = |count| {
+        let states = entities.states(count);
+        scene.produce(&states);
+        records.extend(states);
+    };
+    let history = History::watch(&scene).await;
+    let mut slow = FailPoint::of(&mongo.admin().await.expect("a client"));
+    slow.block(&["commitTransaction"], "sleeper", 1_000).await;
+
+    let uri = scene.uri_of("sleeper");
+    let small = [
+        (CONNECTION_STRING, uri.as_str()),
+        ("DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX", "20"),
+    ];
+    let mut sleeper = scene.worker(&[&SHORT_SESSION[..], &small].concat());
+    produce(2_000);
+    // Eight batches have been written, eight more are about to be committed, and more wait behind them.
+    slow.met(16).await;
+    sleeper.server().freeze().expect("frozen");
+    slow.off().await;
+    let mut awake = scene.worker(&SHORT_SESSION);
+    share(&[&awake], 12).await;
+    produce(500);
+    scene.settled().await;
+    let claims_of_the_awake = history.caught_up().await.len();
+
+    sleeper.server().thaw().expect("thawed");
+    share(&[&sleeper, &awake], 12).await;
+    produce(500);
+    scene.settled().await;
+    assert_eq!(scene.entities().await, expected(&records));
+    let told = history.prove(&scene).await;
+    assert!(history.events().len() > claims_of_the_awake);
+    assert!(
+        told.transactions_of.len() > 12,
+        "both have written: {told:?}"
+    );
+    assert_eq!(
+        sleeper.count("INFO", "partitions revoked"),
+        1,
+        "{}",
+        sleeper.log()
+    );
+    for worker in [&mut sleeper, &mut awake] {
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_whose_checkpoint_another_claim_took_goes_on_without_loss() {
+    let scene = Scene::new("stolen", 1).await;
+    let mut entities = Entities::new(6, 50);
+    let mut records = entities.states(100);
+    scene.produce(&records);
+    let mut worker = scene.worker(&[]);
+    scene.settled().await;
+
+    let thief = doc! { "$set": { "owner": Uuid::new() }, "$inc": { "epoch": 1_i64 } };
+    let checkpoints = scene
+        .database
+        .collection::<Document>("workflows_sink_checkpoints");
+    let stolen = checkpoints
+        .update_many(doc! {}, thief)
+        .await
+        .expect("stolen");
+    assert_eq!(stolen.modified_count, 1);
+    let states = entities.states(100);
+    scene.produce(&states);
+    records.extend(states);
+    scene.settled().await;
+    assert_eq!(scene.entities().await, expected(&records));
+    until("the worker counts that it was fenced", || async {
+        worker.metric("workflows_sink_fenced_total", "") == Some(1.0)
+    })
+    .await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}

@@ -1,0 +1,23 @@
+//! The service as its users meet it: a process, a real broker, a real replica set.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod checkpoints;
+mod commands;
+mod drain;
+mod first_start;
+mod freeze;
+mod kill;
+mod lineage;
+mod memory;
+mod modes;
+mod observability;
+mod offsets;
+mod outage;
+mod poison;
+mod security;
+mod shutdown;
+mod startup;
+mod transactions;
+mod workers;

@@ -1,0 +1,186 @@
+//! The byte budget holds, whatever records come.
+
+use std::time::Duration;
+
+use bson::{Document, doc};
+use local_stack::MongoOptions;
+
+use crate::drain::caught_up;
+use crate::support::apart::apart_with;
+use crate::support::entities::{Entities, Random};
+use crate::support::worker::{DEADLINE, Produced, Worker, number, send, until};
+use rdkafka::producer::Producer as _;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Random letters: nothing for a compression to gain.
+fn letters(bytes: usize) -> String {
+    let mut random = Random(16);
+    let mut letters = Vec::with_capacity(bytes + 8);
+    while letters.len() < bytes {
+        letters.extend(random.next().to_le_bytes().map(|byte| b'a' + byte % 26));
+    }
+    letters.truncate(bytes);
+    String::from_utf8(letters).expect("ASCII")
+}
+
+/// A record of nearly 16 MiB, in JSON and in BSON.
+fn large(n: u32, text: &str) -> Produced {
+    let id = format!("{n:032x}");
+    Produced::new(
+        id.clone(),
+        format!(r#"{{"id":"{id}","kind":"Report","text":"{text}"}}"#),
+    )
+}
+
+/// A record of 2.5 MB in JSON and nearly 16 MiB in BSON.
+fn inflating(n: u32) -> Produced {
+    let (id, list) = (format!("{n:032x}"), "7,".repeat(1_200_000));
+    Produced::new(
+        id.clone(),
+        format!(r#"{{"id":"{id}","kind":"Report","list":[{list}7]}}"#),
+    )
+}
+
+fn in_turn(record: Produced, n: u32, partitions: i32) -> Produced {
+    Produced {
+        partition: Some(n as i32 % partitions),
+        ..record
+    }
+}
+
+/// A line of `/proc/PID/status`, in bytes.
+fn status(worker: &mut Worker, name: &str) -> u64 {
+    let pid = worker.server().pid().expect("a running worker");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix(name))
+        .expect("the line");
+    let kib: u64 = line
+        .split_whitespace()
+        .nth(1)
+        .and_then(|kib| kib.parse().ok())
+        .expect("kB");
+    kib * 1024
+}
+
+/// The case that is measured: each partition's next record is a large one, which no fetch leaves out.
+struct Case {
+    name: &'static str,
+    settings: &'static [(&'static str, &'static str)],
+    budget_bytes: u64,
+    partitions: i32,
+    large: u32,
+}
+
+const CASES: [Case; 2] = [
+    Case {
+        name: "memory",
+        settings: &[],
+        budget_bytes: 256 * MIB,
+        partitions: 6,
+        large: 24,
+    },
+    Case {
+        name: "little_memory",
+        settings: &[
+            ("DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX", "160MiB"),
+            ("DYFF_WORKFLOWS_SINK__LANES_MAX", "2"),
+            ("DYFF_WORKFLOWS_SINK__FLUSH_BYTES_MAX", "1MiB"),
+        ],
+        budget_bytes: 160 * MIB,
+        partitions: 2,
+        large: 9,
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
+    let text = letters(16_500_000);
+    for case in CASES {
+        let (budget, name) = (case.budget_bytes, case.name);
+        // The broker compresses: a producer of this build, at 16 MB a record, would take a minute.
+        let config = [
+            ("max.message.bytes", "20000000"),
+            ("compression.type", "zstd"),
+        ];
+        let (scene, mongo) =
+            apart_with(name, case.partitions, MongoOptions::default(), &config).await;
+        let mut worker = scene.worker(case.settings);
+        caught_up(&worker, case.partitions as usize).await;
+        let baseline = status(&mut worker, "VmHWM");
+
+        // MongoDB takes nothing meanwhile, so that whatever may pile up does.
+        mongo.freeze(0).expect("frozen");
+        let mut entities = Entities::new(16, 2_000);
+        let producer = scene.producer(&[("compression.type", "none")]);
+        let mut small = 0;
+        for n in 1..=case.large {
+            let states = entities.states(300);
+            small += states.len();
+            for state in &states {
+                send(&producer, &scene.topic, state);
+            }
+            let record = match n % 3 {
+                0 => inflating(n),
+                _ => large(n, &text),
+            };
+            send(
+                &producer,
+                &scene.topic,
+                &in_turn(record, n, case.partitions),
+            );
+        }
+        producer.flush(DEADLINE).expect("all acknowledged");
+        mongo.thaw(0).expect("thawed");
+        let mut buffered = 0;
+        let watching = async {
+            loop {
+                let now = worker
+                    .metric("workflows_sink_buffered_bytes", "")
+                    .unwrap_or(0.0);
+                buffered = buffered.max(now as u64);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::select! {
+            () = watching => {}
+            () = scene.settled() => {}
+        }
+        let peak = status(&mut worker, "VmHWM") - baseline;
+        assert!(buffered > 0 && buffered <= budget, "{buffered} of {budget}");
+        assert!(
+            peak <= budget,
+            "peak {} MiB of {} MiB",
+            peak / MIB,
+            budget / MIB
+        );
+        until("all is counted", || async {
+            worker.metric("workflows_sink_records_settled_total", "")
+                == Some((small + case.large as usize) as f64)
+        })
+        .await;
+        assert!(scene.dead_letters().await.is_empty());
+        assert_eq!(
+            worker.metric("workflows_sink_records_settled_total", "\"rejected\""),
+            Some(0.0)
+        );
+
+        let sizes = doc! { "$project": { "text": { "$strLenBytes": { "$ifNull": ["$text", ""] } }, "list": { "$size": { "$ifNull": ["$list", []] } } } };
+        let reports = scene.database.collection::<Document>("reports");
+        let whole = doc! { "$match": { "$or": [{ "text": { "$gte": 16_500_000 } }, { "list": 1_200_001 }] } };
+        let mut cursor = reports
+            .aggregate([sizes, whole, doc! { "$count": "count" }])
+            .await
+            .expect("a cursor");
+        assert!(cursor.advance().await.expect("an answer"));
+        let count = Document::try_from(cursor.current()).expect("a count");
+        assert_eq!(
+            number(count.get("count")),
+            i64::from(case.large),
+            "each large one has arrived whole"
+        );
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    }
+}

@@ -1,0 +1,143 @@
+//! What the settings for tombstones and later states promise.
+
+use std::collections::BTreeMap;
+
+use bson::Document;
+
+use crate::support::apart::uncompacted;
+use crate::support::entities::Entities;
+use crate::support::reference::reference_document;
+use crate::support::worker::{Produced, Scene, until};
+
+const TOMBSTONES: &str = "DYFF_WORKFLOWS_SINK__TOMBSTONES";
+
+fn state(n: u32, kind: &str, fields: &str) -> Produced {
+    let id = format!("{n:032x}");
+    Produced::new(
+        id.clone(),
+        format!(r#"{{"id":"{id}","kind":"{kind}",{fields}}}"#),
+    )
+}
+
+fn tombstone(n: u32) -> Produced {
+    Produced {
+        key: Some(format!("{n:032x}").into_bytes()),
+        ..Produced::default()
+    }
+}
+
+fn ids(entities: &BTreeMap<(String, String), Document>) -> Vec<(&str, u32)> {
+    let id = |id: &str| u32::from_str_radix(id, 16).expect("an id of this test");
+    entities
+        .keys()
+        .map(|(collection, key)| (collection.as_str(), id(key)))
+        .collect()
+}
+
+/// Lives, dies and lives again; dies; changes its kind and dies; dies unknown; lives.
+fn lives_and_deaths() -> Vec<Produced> {
+    vec![
+        state(1, "Dataset", r#""old":true,"n":1"#),
+        state(2, "Dataset", r#""n":1"#),
+        state(3, "Dataset", r#""n":1"#),
+        tombstone(1),
+        state(1, "Dataset", r#""n":2"#),
+        tombstone(2),
+        state(3, "Model", r#""n":2"#),
+        tombstone(3),
+        tombstone(4),
+        state(5, "Model", r#""n":1"#),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tombstone_deletes_its_entity_wherever_it_is_and_keyless_ones_are_kept() {
+    // In one batch, and each by itself.
+    for (name, records_max) in [("tombstones", "1000"), ("tombstones_singly", "1")] {
+        let scene = uncompacted(name, 1).await;
+        let mut records = lives_and_deaths();
+        records.push(Produced::default());
+        scene.produce(&records);
+        let settings = [
+            (TOMBSTONES, "delete"),
+            ("DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX", records_max),
+        ];
+        let mut worker = scene.worker(&settings);
+        scene.settled().await;
+
+        let entities = scene.entities().await;
+        assert_eq!(ids(&entities), [("datasets", 1), ("models", 5)]);
+        let again = entities.values().next().expect("the first");
+        assert_eq!(again.get_i32("n").expect("a number"), 2);
+        assert!(
+            !again.contains_key("old"),
+            "what was before its death stays dead: {again}"
+        );
+        let letters = scene.dead_letters().await;
+        assert_eq!(letters.len(), 1);
+        assert_eq!(
+            letters[0].get_str("reason").expect("a reason"),
+            "malformed_key"
+        );
+        until("each tombstone is counted", || async {
+            worker.metric("workflows_sink_records_settled_total", "\"deleted\"") == Some(4.0)
+        })
+        .await;
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ignored_tombstone_changes_nothing() {
+    let scene = Scene::new("ignored", 1).await;
+    scene.produce(&lives_and_deaths());
+    let mut worker = scene.worker(&[(TOMBSTONES, "ignore")]);
+    scene.settled().await;
+    let entities = scene.entities().await;
+    let all = [
+        ("datasets", 1),
+        ("datasets", 2),
+        ("datasets", 3),
+        ("models", 3),
+        ("models", 5),
+    ];
+    assert_eq!(ids(&entities), all);
+    let first = entities.values().next().expect("the first");
+    assert_eq!(
+        (first.get_i32("n").ok(), first.get_bool("old").ok()),
+        (Some(2), Some(true))
+    );
+    assert!(scene.dead_letters().await.is_empty());
+    until("each tombstone is counted", || async {
+        worker.metric("workflows_sink_records_settled_total", "\"skipped\"") == Some(4.0)
+    })
+    .await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn replacing_leaves_nothing_of_an_earlier_state() {
+    let scene = Scene::new("replace", 3).await;
+    let records = Entities::new(14, 60).states(600);
+    scene.produce(&records);
+    let replace = ("DYFF_WORKFLOWS_SINK__WRITE_MODE", "replace");
+    let small = ("DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX", "50");
+    let mut worker = scene.worker(&[replace, small]);
+    scene.settled().await;
+    let last: BTreeMap<String, Document> = records
+        .iter()
+        .map(|record| {
+            reference_document(
+                str::from_utf8(record.value.as_deref().expect("a value")).expect("UTF-8"),
+            )
+        })
+        .map(|document| (document.get_str("_id").expect("an id").to_owned(), document))
+        .collect();
+    let entities = scene.entities().await;
+    let found: BTreeMap<String, Document> = entities
+        .into_iter()
+        .map(|((_, id), found)| (id, found))
+        .collect();
+    assert_eq!(found, last);
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}

@@ -1,0 +1,188 @@
+//! What the service says of itself is complete, readable, and gives nothing away.
+
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+
+use bson::doc;
+use local_stack::{MongoOptions, install, mongo};
+
+use crate::support::apart::{CONNECTION_STRING, apart};
+use crate::support::worker::{Produced, Scene, Worker, until};
+
+/// The design's table of metrics.
+const METRICS: [&str; 18] = [
+    "records_consumed_total",
+    "records_settled_total",
+    "record_delay_seconds",
+    "batch_write_duration_seconds",
+    "batch_records",
+    "batch_bytes",
+    "consumer_lag_records",
+    "assigned_partitions",
+    "buffered_bytes",
+    "breaker_open",
+    "retries_total",
+    "errors_total",
+    "dead_letters_total",
+    "fenced_total",
+    "rebalances_total",
+    "last_settled_timestamp_seconds",
+    "build_info",
+    "record_delay_seconds_bucket",
+];
+
+const SECRET_FIELD: &str = "the-payload-of-a-record";
+
+fn record(n: u32, kind: &str) -> Produced {
+    let id = format!("{n:032x}");
+    let json = format!(r#"{{"id":"{id}","kind":"{kind}","size":-1,"note":"{SECRET_FIELD}"}}"#);
+    Produced {
+        headers: vec![("note".to_owned(), Some(SECRET_FIELD.into()))],
+        ..Produced::new(id, json)
+    }
+}
+
+fn status(worker: &Worker, path: &str) -> Option<u16> {
+    worker.get(path).map(|(status, _)| status)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_metric_of_the_design_is_there_and_promtool_finds_no_fault() {
+    let scene = Scene::new("metrics", 2).await;
+    scene.produce(&[record(1, "Dataset"), record(2, "Nonsense")]);
+    let mut worker = scene.worker(&[]);
+    scene.settled().await;
+    until("the lag is known and the last batch counted", || async {
+        worker.metric("workflows_sink_consumer_lag_records", "") == Some(0.0)
+            && worker.metric("workflows_sink_dead_letters_total", "") == Some(1.0)
+    })
+    .await;
+
+    let (_, body) = worker.get("/metrics").expect("metrics");
+    for metric in METRICS {
+        let name = format!("workflows_sink_{metric}");
+        let series = body.lines().find(|line| {
+            line.strip_prefix(&name)
+                .is_some_and(|rest| rest.starts_with(['{', ' ', '_']))
+        });
+        assert!(series.is_some(), "{name} is missing:\n{body}");
+    }
+    assert!(body.contains("\nprocess_resident_memory_bytes "), "{body}");
+    let consumed = worker.metric(
+        "workflows_sink_records_consumed_total",
+        "topic=\"metrics.state\"",
+    );
+    assert_eq!(consumed, Some(2.0));
+    assert_eq!(
+        worker.metric("workflows_sink_record_delay_seconds_count", ""),
+        Some(2.0)
+    );
+
+    let errors = worker.metric("workflows_sink_errors_total", "");
+    assert_eq!(
+        errors,
+        Some(0.0),
+        "the end of a partition is no error:\n{body}"
+    );
+
+    let promtool = tokio::task::spawn_blocking(install::promtool);
+    let promtool = promtool.await.expect("no panic").expect("promtool");
+    let mut check = Command::new(promtool)
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool runs");
+    check
+        .stdin
+        .take()
+        .expect("a pipe")
+        .write_all(body.as_bytes())
+        .expect("read");
+    let checked = check.wait_with_output().expect("promtool ends");
+    let said = [checked.stdout, checked.stderr].concat();
+    assert!(
+        checked.status.success() && said.is_empty(),
+        "{}",
+        String::from_utf8_lossy(&said)
+    );
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_waits_for_mongodb_is_alive_and_not_ready() {
+    let (scene, mongo) = apart("probes", 1, MongoOptions::default()).await;
+    mongo.freeze(0).expect("frozen");
+    let mut worker = scene.worker(&[]);
+    until("the worker listens", || async {
+        status(&worker, "/livez") == Some(200)
+    })
+    .await;
+    let (code, why) = worker.get("/readyz").expect("an answer");
+    assert_eq!(code, 503);
+    assert!(
+        why.contains("not in the consumer group") && why.contains("MongoDB"),
+        "{why}"
+    );
+    assert_eq!(status(&worker, "/nothing"), Some(404));
+    mongo.thaw(0).expect("thawed");
+    worker.ready().await;
+    assert_eq!(status(&worker, "/livez"), Some(200));
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
+    let options = MongoOptions {
+        auth: true,
+        ..MongoOptions::default()
+    };
+    let (mut scene, mongo) = apart("secrets", 1, options).await;
+    let admin = mongo.admin().await.expect("a client");
+    scene.database = admin.database(mongo::DATABASE);
+    // The server's refusal quotes the document.
+    let reports = scene.database.create_collection("reports");
+    reports
+        .validator(doc! { "size": { "$gte": 0 } })
+        .await
+        .expect("a collection");
+    let malformed = Produced::new("a key", SECRET_FIELD);
+    let (accepted, unknown) = (record(1, "Dataset"), record(2, "Nonsense"));
+    scene.produce(&[accepted, unknown, record(3, "Report"), malformed]);
+
+    let password = mongo.password().expect("a password").to_owned();
+    let talkative = (
+        "DYFF_WORKFLOWS_SINK__LOG_FILTER",
+        "trace,librdkafka=trace,mongodb=trace",
+    );
+    let mut worker = scene.worker(&[talkative]);
+    scene.settled().await;
+    assert_eq!(scene.dead_letters().await.len(), 3);
+    mongo.freeze(0).expect("frozen");
+    worker.logs("MongoDB does not take writes").await;
+    mongo.thaw(0).expect("thawed");
+    worker.logs("MongoDB takes writes again").await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    let wrong = scene.uri.replace(&password, "a-wrong-password");
+    let mut refused = scene.worker(&[talkative, (CONNECTION_STRING, &wrong)]);
+    assert_eq!(refused.exit().await, Some(78), "{}", refused.log());
+    for (log, lines) in [
+        (worker.log(), worker.lines()),
+        (refused.log(), refused.lines()),
+    ] {
+        for secret in [SECRET_FIELD, &password, "a-wrong-password"] {
+            let found = log.lines().find(|line| line.contains(secret));
+            assert!(found.is_none(), "{secret}: {found:?}");
+        }
+        assert!(!lines.is_empty());
+    }
+    let unreadable: Vec<String> = worker
+        .log()
+        .lines()
+        .filter(|line| serde_json::from_str::<serde_json::Value>(line).is_err())
+        .map(str::to_owned)
+        .collect();
+    assert!(unreadable.is_empty(), "not JSON: {unreadable:?}");
+}

@@ -1,0 +1,155 @@
+//! Outages of any length are waited for: nothing is lost, and no partition moves.
+
+use std::time::{Duration, Instant};
+
+use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, Topology};
+use mongodb::bson::doc;
+
+use crate::drain::expected;
+use crate::support::apart::{apart, share};
+use crate::support::entities::Entities;
+use crate::support::history::History;
+use crate::support::worker::{Scene, Worker, until};
+
+const SETTINGS: [(&str, &str); 5] = [
+    ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "3000"),
+    ("DYFF_KAFKA__CONFIG__HEARTBEAT_INTERVAL_MS", "300"),
+    ("DYFF_KAFKA__CONFIG__MAX_POLL_INTERVAL_MS", "5000"),
+    ("DYFF_WORKFLOWS_SINK__DRAIN_DEADLINE_MS", "3000"),
+    ("DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX", "50"),
+];
+
+/// Longer than `max.poll.interval.ms` in [`SETTINGS`], and so longer than the session.
+const OUTAGE: Duration = Duration::from_secs(7);
+
+const TOLD_AWAY: &str = "MongoDB does not take writes";
+const TOLD_BACK: &str = "MongoDB takes writes again";
+
+fn rebalances(worker: &Worker) -> Option<f64> {
+    worker.metric("workflows_sink_rebalances_total", "")
+}
+
+/// Waits for the end of [`OUTAGE`], in which `worker` must keep what it has, say that it is not ready, and log once why.
+async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
+    let before = rebalances(worker);
+    until("the worker says that it is not ready", || async {
+        !worker.is_ready()
+    })
+    .await;
+    until("the outage has lasted", || async {
+        assert_eq!(worker.assigned(), partitions, "{}", worker.log());
+        assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
+        began.elapsed() > OUTAGE && worker.count("WARN", TOLD_AWAY) == told
+    })
+    .await;
+    assert!(!worker.is_ready(), "not ready until the end");
+    assert_eq!(rebalances(worker), before, "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
+    let (scene, mut mongo) = apart("mongodb_outage", 6, MongoOptions::default()).await;
+    let mut entities = Entities::new(11, 200);
+    let mut records = entities.states(600);
+    scene.produce(&records);
+    let mut worker = scene.worker(&SETTINGS);
+    scene.settled().await;
+    worker.ready().await;
+    let joined = rebalances(&worker);
+
+    for (outages, killed) in [(1, false), (2, true)] {
+        let began = Instant::now();
+        match killed {
+            true => mongo.kill(0).expect("killed"),
+            false => mongo.freeze(0).expect("frozen"),
+        }
+        let states = entities.states(600);
+        scene.produce(&states);
+        records.extend(states);
+        endure(&worker, began, 6, outages).await;
+        match killed {
+            true => mongo.restart(0).await.expect("restarted"),
+            false => mongo.thaw(0).expect("thawed"),
+        }
+        scene.settled().await;
+        worker.ready().await;
+        assert_eq!(scene.entities().await, expected(&records));
+        assert_eq!(worker.count("WARN", TOLD_AWAY), outages, "{}", worker.log());
+        assert_eq!(worker.count("INFO", TOLD_BACK), outages, "{}", worker.log());
+    }
+    assert_eq!(rebalances(&worker), joined, "{}", worker.log());
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_of_kafka_costs_no_record() {
+    let mut kafka = Kafka::start(KafkaOptions::default())
+        .await
+        .expect("a broker");
+    let mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = Scene::on("kafka_outage", &kafka.bootstrap(), &mongo.uri()).await;
+    let topics = kafka.topics().expect("an admin client");
+    topics.create(&scene.topic, 6, &[]).await.expect("a topic");
+    let mut entities = Entities::new(12, 200);
+    let mut records = entities.states(600);
+    scene.produce(&records);
+    let history = History::watch(&scene).await;
+    let mut worker = scene.worker(&SETTINGS);
+    scene.settled().await;
+
+    kafka.kill().expect("killed");
+    worker.logs("brokers are down").await;
+    assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
+    kafka.restart().await.expect("restarted");
+    let states = entities.states(600);
+    scene.produce(&states);
+    records.extend(states);
+    scene.settled().await;
+    worker.logs("Kafka answers again").await;
+    assert_eq!(scene.entities().await, expected(&records));
+    history.prove(&scene).await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn elections_cost_no_record_and_repeat_none() {
+    let options = MongoOptions {
+        topology: Topology::ReplicaSet(3),
+        ..MongoOptions::default()
+    };
+    let (scene, mut mongo) = apart("elections", 6, options).await;
+    let mut entities = Entities::new(13, 200);
+    let mut records = entities.states(600);
+    scene.produce(&records);
+    let history = History::watch(&scene).await;
+    let mut worker = scene.worker(&SETTINGS);
+    share(&[&worker], 6).await;
+
+    let primary = mongo.primary().await.expect("a primary");
+    let step_down = doc! { "replSetStepDown": 10, "force": true };
+    let direct = mongo.direct(primary).await.expect("a client");
+    direct
+        .database("admin")
+        .run_command(step_down)
+        .await
+        .expect("stepped down");
+    let states = entities.states(600);
+    scene.produce(&states);
+    records.extend(states);
+    scene.settled().await;
+
+    let primary = mongo.primary().await.expect("a primary");
+    let states = entities.states(600);
+    scene.produce(&states);
+    records.extend(states);
+    mongo.kill(primary).expect("killed");
+    scene.settled().await;
+    mongo.restart(primary).await.expect("restarted");
+
+    assert_eq!(scene.entities().await, expected(&records));
+    history.prove(&scene).await;
+    assert_eq!(worker.assigned(), 6);
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}

@@ -1,0 +1,186 @@
+//! Encrypted and authenticated on both sides, with a private authority; and every way to get that wrong.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use futures_util::future::join_all;
+use local_stack::{Authority, Kafka, KafkaOptions, Mongo, MongoOptions, mongo};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::operator::{states, until_statuses};
+use crate::support::worker::{Scene, Worker};
+
+const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
+const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
+const SERVERS: &str = "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS";
+const PROTOCOL: &str = "DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL";
+const KAFKA_CA: &str = "DYFF_KAFKA__CONFIG__SSL_CA_LOCATION";
+const KAFKA_USER: &str = "DYFF_KAFKA__CONFIG__SASL_USERNAME";
+const KAFKA_PASSWORD: &str = "DYFF_KAFKA__CONFIG__SASL_PASSWORD";
+
+const SCRAM_PASSWORD: &str = "kafka-hunter2";
+const WRONG_PASSWORD: &str = "wrong-hunter3";
+
+/// Both servers with certificates for 127.0.0.1 alone, so that `localhost` is a wrong name.
+struct Secured {
+    kafka: Kafka,
+    mongo: Mongo,
+    stranger: Authority,
+    secrets: TempDir,
+}
+
+impl Secured {
+    async fn start() -> Secured {
+        let authority = Authority::new().expect("an authority");
+        let certificate = || Some(authority.server_named(&["127.0.0.1"]).expect("signed"));
+        let user = ("workflows-sink".to_owned(), SCRAM_PASSWORD.to_owned());
+        let (kafka, mongo) = tokio::join!(
+            Kafka::start(KafkaOptions {
+                tls: certificate(),
+                users: vec![user],
+                ..KafkaOptions::default()
+            }),
+            Mongo::start(MongoOptions {
+                tls: certificate(),
+                auth: true,
+                ..MongoOptions::default()
+            })
+        );
+        Secured {
+            kafka: kafka.expect("a broker"),
+            mongo: mongo.expect("a replica set"),
+            stranger: Authority::new().expect("an authority"),
+            secrets: TempDir::new().expect("a directory"),
+        }
+    }
+
+    /// A file with a secret in it, as a mounted Secret has it.
+    fn secret(&self, name: &str, value: &str) -> String {
+        let path = self.secrets.path().join(name);
+        fs::write(&path, value).expect("written");
+        path.to_str().expect("UTF-8").to_owned()
+    }
+
+    /// A scene seen with an administrator's eyes: the plain listener, and all of the database.
+    async fn scene(&self) -> Scene {
+        let plain = self.kafka.bootstrap();
+        let mut scene = Scene::on("security", &plain, &self.mongo.admin_uri()).await;
+        scene.database = scene.database.client().database(mongo::DATABASE);
+        let topics = self.kafka.topics().expect("an admin client");
+        topics.create(&scene.topic, 2, &[]).await.expect("a topic");
+        scene
+    }
+
+    /// The environment with which everything works.
+    fn environment(&self, scene: &Scene) -> BTreeMap<String, String> {
+        let password = self.mongo.password().expect("a password");
+        let ca = self.ca();
+        let mut environment = scene.environment();
+        let secured = self.kafka.secured().expect("a second listener");
+        environment.extend(
+            [
+                (SERVERS, secured.as_str()),
+                (PROTOCOL, "SASL_SSL"),
+                (KAFKA_CA, &ca),
+                ("DYFF_KAFKA__CONFIG__SASL_MECHANISM", "SCRAM-SHA-512"),
+                (KAFKA_USER, "workflows-sink"),
+                (URI, &self.mongo.uri_without_password()),
+                (
+                    &format!("{KAFKA_PASSWORD}_FILE"),
+                    &self.secret("kafka", SCRAM_PASSWORD),
+                ),
+                (
+                    &format!("{PASSWORD}_FILE"),
+                    &self.secret("mongodb", password),
+                ),
+            ]
+            .map(|(name, value)| (name.to_owned(), value.to_owned())),
+        );
+        environment
+    }
+
+    fn ca(&self) -> String {
+        self.mongo_option("tlsCAFile")
+    }
+
+    /// The value of an option of the URI.
+    fn mongo_option(&self, name: &str) -> String {
+        let uri = self.mongo.uri();
+        let options = uri.split_once('?').expect("options").1.split('&');
+        let mut pairs = options.filter_map(|pair| pair.split_once('='));
+        let found = pairs.find(|(option, _)| *option == name);
+        found.expect("the option").1.to_owned()
+    }
+}
+
+/// The one line with which the start ends when one thing is changed, with exit code 78 and no secret.
+async fn refused(good: &BTreeMap<String, String>, changes: &[(&str, &str)]) -> String {
+    let mut environment = good.clone();
+    for (name, value) in changes {
+        environment.remove(&format!("{name}_FILE"));
+        environment.insert((*name).to_owned(), (*value).to_owned());
+    }
+    let mut worker = Worker::start(environment);
+    let code = worker.exit().await;
+    let log = worker.log();
+    assert_eq!(code, Some(78), "{changes:?}: {log}");
+    assert!(!log.contains("hunter"), "{log}");
+    let lines = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a JSON line"));
+    let errors: Vec<Value> = lines.filter(|line| line["level"] == "ERROR").collect();
+    assert_eq!(errors.len(), 1, "{log}");
+    let message = errors[0]["message"].as_str().expect("a message").to_owned();
+    assert!(!message.contains('\n'), "{message}");
+    message
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn encrypted_and_authenticated_servers_work_and_every_mistake_is_one_clear_line() {
+    let secured = Secured::start().await;
+    let scene = secured.scene().await;
+    let good = secured.environment(&scene);
+
+    scene.produce(&[states(0..10, "first", 0), states(10..20, "first", 1)].concat());
+    let mut worker = Worker::start(good.clone());
+    scene.settled().await;
+    until_statuses(&scene, (0..20).map(|n| (n, "first"))).await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    let password = secured.mongo.password().expect("a password");
+    for secret in [SCRAM_PASSWORD, password] {
+        assert!(!worker.log().contains(secret), "{}", worker.log());
+    }
+
+    let stranger = secured.stranger.ca();
+    let stranger = stranger.to_str().expect("UTF-8");
+    let misnamed = good[SERVERS].replace("127.0.0.1", "localhost");
+    let of_kafka = [
+        (&[(KAFKA_CA, stranger)][..], "certificate verify failed"),
+        (&[(SERVERS, &misnamed)], "certificate verify failed"),
+        (&[(KAFKA_PASSWORD, WRONG_PASSWORD)], "Authentication failed"),
+        (&[(KAFKA_USER, "nobody")], "Authentication failed"),
+    ];
+    let lines = join_all(of_kafka.map(|(changes, _)| refused(&good, changes))).await;
+    for (line, (changes, says)) in lines.iter().zip(of_kafka) {
+        assert!(line.contains(says), "{changes:?}: {line}");
+        assert!(line.contains("Kafka refuses the connection"), "{line}");
+        assert!(line.contains("DYFF_KAFKA__CONFIG__"), "{line}");
+    }
+
+    let untrusted = good[URI].replace(&secured.ca(), stranger);
+    let misnamed = good[URI].replace("127.0.0.1", "localhost");
+    let of_mongodb = [
+        (&[(URI, untrusted.as_str())][..], "invalid peer certificate"),
+        (&[(URI, &misnamed)], "not valid for name \"localhost\""),
+        (
+            &[(PASSWORD, WRONG_PASSWORD)],
+            "does not let the user workflows-sink in",
+        ),
+    ];
+    let lines = join_all(of_mongodb.map(|(changes, _)| refused(&good, changes))).await;
+    for (line, (changes, says)) in lines.iter().zip(of_mongodb) {
+        assert!(line.contains(says), "{changes:?}: {line}");
+        assert!(line.contains(URI), "{line}");
+    }
+}

@@ -1,0 +1,102 @@
+//! Entities as the service meets them: seeded, of several kinds and sizes, each in several states.
+//!
+//! Every state carries `revision`, which only grows: by it a test sees an entity go backwards.
+
+use crate::support::worker::Produced;
+
+const KINDS: [&str; 13] = [
+    "Account",
+    "Analysis",
+    "Audit",
+    "Dataset",
+    "Documentation",
+    "Evaluation",
+    "Family",
+    "InferenceService",
+    "InferenceSession",
+    "Method",
+    "Model",
+    "Report",
+    "SafetyCase",
+];
+const STATUSES: [&str; 4] = ["Created", "Admitted", "Ready", "Complete"];
+const WORDS: [&str; 8] = [
+    "audit", "größe", "prompt", "model", "日本", "run", "tool", "e\\u0301",
+];
+
+/// Entities that go on from state to state.
+pub struct Entities {
+    random: Random,
+    ids: Vec<String>,
+    revisions: Vec<u32>,
+}
+
+impl Entities {
+    /// So many entities without a state yet, always the same for the same seed.
+    pub fn new(seed: u64, count: usize) -> Entities {
+        let mut random = Random(seed);
+        let ids = (0..count)
+            .map(|_| format!("{:016x}{:016x}", random.next(), random.next()))
+            .collect();
+        Entities {
+            random,
+            ids,
+            revisions: vec![0; count],
+        }
+    }
+
+    /// The next `records` states, of entities picked at random.
+    pub fn states(&mut self, records: usize) -> Vec<Produced> {
+        (0..records).map(|_| self.state()).collect()
+    }
+
+    fn state(&mut self) -> Produced {
+        let entity = self.random.below(self.ids.len());
+        self.revisions[entity] += 1;
+        let (id, revision) = (&self.ids[entity], self.revisions[entity]);
+        let kind = KINDS[entity % KINDS.len()];
+        let status = STATUSES[(revision as usize - 1).min(STATUSES.len() - 1)];
+        // A field that not every state carries: under `$set` it stays from the state that did.
+        let reason = match revision % 3 {
+            0 => format!(r#""reason":"Because{revision}","#),
+            _ => String::new(),
+        };
+        let label = match revision % 2 {
+            0 => "null".to_owned(),
+            _ => format!(r#""v{revision}""#),
+        };
+        let count = 20 + self.random.below(200);
+        let words: Vec<&str> = (0..count)
+            .map(|_| WORDS[self.random.below(WORDS.len())])
+            .collect();
+        let json = format!(
+            r#"{{"id":"{id}","kind":"{kind}","schemaVersion":"0.1","status":"{status}",{reason}"revision":{revision},
+               "labels":{{"dyff.io/owner":"{entity}","dyff.io/note":{label}}},"annotations":[{{"key":"k","value":"ü"}}],
+               "bytes":{},"score":{}.5e-3,"spec":{{"replicas":3,"image":{{"$oid":"no","tag":null}},"empty":[],"flag":true}},
+               "text":"{}"}}"#,
+            self.random.next() >> 1,
+            self.random.below(1_000_000),
+            words.join(" ")
+        );
+        Produced::new(id.as_str(), json)
+    }
+}
+
+/// SplitMix64.
+pub struct Random(pub u64);
+
+impl Random {
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    /// A number below `bound`.
+    pub fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}

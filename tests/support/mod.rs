@@ -1,0 +1,10 @@
+//! What the tests of the service share.
+#![allow(dead_code)]
+
+pub mod apart;
+pub mod entities;
+pub mod fail_point;
+pub mod history;
+pub mod operator;
+pub mod reference;
+pub mod worker;
