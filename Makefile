@@ -1,0 +1,52 @@
+# make demo     watch entities go from a real broker into a real replica set
+# make test     everything that must hold before a change is merged
+# make stack    both servers by hand, until Ctrl-C
+# make docs     the documentation of the code
+# make deny     licences, bans and sources of the dependencies
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+ENTITIES ?= 45000
+STATES ?= 200000
+SEED ?= 1
+TARGET = $${CARGO_TARGET_DIR:-target}
+CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
+# librdkafka and OpenSSL are built from source.
+BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
+
+.PHONY: help demo test stack docs deny fmt clippy build-tools
+
+help:
+	@sed -n '/^#/!q; s/^# //p' Makefile
+
+build-tools:
+	@sh deploy/local/ensure.sh $(BUILD_TOOLS)
+
+demo: build-tools
+	cargo build --release --locked --workspace --bins
+	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
+	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(STAY),--stay)
+
+stack: build-tools
+	cargo build --locked --package local-stack
+	@exec $(TARGET)/debug/local-stack up
+
+test: fmt clippy
+	@echo "== unit, property and end-to-end tests on real servers"
+	cargo test --locked --workspace
+
+fmt:
+	@echo "== format"
+	cargo fmt --all --check
+
+clippy: build-tools
+	@echo "== lints"
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+docs: build-tools
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+deny: build-tools
+	@command -v cargo-deny >/dev/null || [ -x "$(CACHE)/cargo-deny/bin/cargo-deny" ] \
+	    || cargo install --locked --root "$(CACHE)/cargo-deny" cargo-deny
+	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
