@@ -7,6 +7,7 @@ use futures_util::future::{BoxFuture, OptionFuture};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use super::{End, Lanes};
 use crate::batch::Batch;
@@ -20,6 +21,10 @@ use crate::writer::{Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+/// How often a lane with nothing to write looks whether its checkpoint still stands where it left it: a
+/// database restored under an idle topic would miss what came since until the next record.
+const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How much of a batch's buffers is kept for the next one, in bytes.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
@@ -114,6 +119,7 @@ impl<'l> Consuming<'l> {
         let mut spare: Option<Batch> = None;
         let mut pending: Option<BorrowedMessage<'_>> = None;
         let mut finishing = false;
+        let mut look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         loop {
             if !finishing
                 && !filling.full
@@ -170,6 +176,14 @@ impl<'l> Consuming<'l> {
                 }
                 () = self.lanes.topic_ids.differs(&self.partition.topic, claim.topic_id), if !finishing => {
                     return End::Again("the topic was deleted and made anew");
+                }
+                () = tokio::time::sleep_until(look_at), if writer.is_some() && !finishing => {
+                    look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
+                    if let Some(idle) = &writer
+                        && let Some(fence) = idle.moved(filling.batch.start()).await
+                    {
+                        return End::Fenced(fence);
+                    }
                 }
                 () = self.lanes.budget.grow(&mut filling.loan, starved.unwrap_or(0)), if starved.is_some() && !finishing => {}
                 () = queue.wait(LOOK_AGAIN), if pending.is_none() && !filling.full && !finishing => {}

@@ -9,6 +9,7 @@ mod transaction;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::Uuid;
 use mongodb::error::Error;
@@ -24,6 +25,9 @@ use crate::fold::{Folding, Plan};
 use crate::mapping::{CollectionId, Mapping};
 use crate::outage::Outage;
 use crate::verdict::{self, Cause, Refusal, Verdict};
+
+/// How long a look at the checkpoint of an idle lane may keep the lane from its orders.
+const LOOK_DEADLINE: Duration = Duration::from_secs(2);
 
 /// What every lane's writer needs and none changes.
 #[derive(Debug)]
@@ -98,6 +102,18 @@ impl Writer {
         Settled {
             next_offset: self.claim.next_offset,
             counts: Counts::default(),
+        }
+    }
+
+    /// What became of the checkpoint, if with nothing to write it is no longer ours at `next_offset`.
+    /// `None` too where MongoDB does not say within [`LOOK_DEADLINE`].
+    pub async fn moved(&self, next_offset: i64) -> Option<Fence> {
+        let read = tokio::time::timeout(LOOK_DEADLINE, self.checkpoints.read());
+        match read.await {
+            Ok(Ok(found)) => Some(fence(found.as_ref(), self.claim.owner, next_offset, &[]))
+                .filter(|fence| *fence != Fence::Open),
+            Ok(Err(ClaimError::Unreadable(_))) => Some(Fence::Moved),
+            Ok(Err(_)) | Err(_) => None,
         }
     }
 

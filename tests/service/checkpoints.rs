@@ -35,31 +35,41 @@ async fn a_deleted_checkpoint_is_made_again_and_loses_nothing() {
     worker.ready().await;
 }
 
+/// Applies more, and puts the database back to where it was before; `owner` is the backup's, or the worker's own.
+async fn restore(scene: &Scene, owner: Option<Uuid>) {
+    let mut backup = checkpoint(scene, 0).await.unwrap();
+    let documents = scene.all("datasets").await;
+    scene.produce(&[states(0..5, "second", 0), states(10..15, "second", 0)].concat());
+    until_at(scene, 0, 20).await;
+    until_is("the committed offset", Some(20), || async {
+        committed(scene, 0)
+    })
+    .await;
+
+    if let Some(owner) = owner {
+        backup.insert("owner", owner);
+    }
+    let entities = scene.database.collection::<Document>("datasets");
+    entities.delete_many(doc! {}).await.expect("emptied");
+    entities.insert_many(&documents).await.expect("restored");
+    let filter = doc! { "_id": checkpoint_id(scene, 0) };
+    let restored = checkpoints(scene).replace_one(filter, &backup).await;
+    assert_eq!(restored.expect("restored").matched_count, 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_restored_under_a_worker_gets_everything_since_the_backup_again() {
-    for (name, by_another_owner) in [("restored", false), ("restored_older", true)] {
+    for (name, owner, warning) in [
+        ("restored", None, "the checkpoint was moved or restored"),
+        (
+            "restored_older",
+            Some(Uuid::new()),
+            "another claim holds the checkpoint",
+        ),
+    ] {
         let scene = Scene::new(name, 1).await;
         let worker = settled_worker(&scene).await;
-        let mut backup = checkpoint(&scene, 0).await.unwrap();
-        let entities = scene.database.collection::<Document>("datasets");
-        let documents = scene.all("datasets").await;
-        scene.produce(&[states(0..5, "second", 0), states(10..15, "second", 0)].concat());
-        until_at(&scene, 0, 20).await;
-        until_is("the committed offset", Some(20), || async {
-            committed(&scene, 0)
-        })
-        .await;
-
-        // A backup of an earlier claim's time, or of this one's.
-        if by_another_owner {
-            backup.insert("owner", Uuid::new());
-        }
-        entities.delete_many(doc! {}).await.expect("emptied");
-        entities.insert_many(&documents).await.expect("restored");
-        let filter = doc! { "_id": checkpoint_id(&scene, 0) };
-        let restored = checkpoints(&scene).replace_one(filter, &backup).await;
-        assert_eq!(restored.expect("restored").matched_count, 1);
-
+        restore(&scene, owner).await;
         scene.produce(&[state(0, "third", 0)]);
         until_at(&scene, 0, 21).await;
         let second = (1..5).chain(10..15).map(|n| (n, "second"));
@@ -68,15 +78,22 @@ async fn a_database_restored_under_a_worker_gets_everything_since_the_backup_aga
             .chain(second)
             .chain([(0, "third")]);
         until_statuses(&scene, expected).await;
-        let warning = match by_another_owner {
-            true => "another claim holds the checkpoint",
-            false => "the checkpoint was moved or restored",
-        };
         worker.logs(warning).await;
         worker
             .logs("committed offset is ahead of the checkpoint")
             .await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_restored_under_an_idle_worker_does_not_wait_for_the_next_record() {
+    let scene = Scene::new("restored_idle", 1).await;
+    let worker = settled_worker(&scene).await;
+    restore(&scene, None).await;
+    let second = (0..5).chain(10..15).map(|n| (n, "second"));
+    until_statuses(&scene, (5..10).map(|n| (n, "first")).chain(second)).await;
+    until_at(&scene, 0, 20).await;
+    worker.logs("the checkpoint was moved or restored").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
