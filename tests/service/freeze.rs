@@ -3,7 +3,7 @@
 use bson::{Document, Uuid, doc};
 use local_stack::MongoOptions;
 
-use crate::drain::expected;
+use crate::drain::{caught_up, expected};
 use crate::support::apart::{CONNECTION_STRING, SHORT_SESSION, apart, share};
 use crate::support::entities::Entities;
 use crate::support::fail_point::FailPoint;
@@ -61,6 +61,37 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     for worker in [&mut sleeper, &mut awake] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
+    let scene = Scene::new("twins", 6).await;
+    let history = History::watch(&scene).await;
+    let mut entities = Entities::new(20, 100);
+    let mut records = entities.states(300);
+    scene.produce(&records);
+    // A second member of the same name takes over at once; the first one hears of it with its next heartbeat.
+    let twin = [
+        ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "twin"),
+        ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "20000"),
+        ("DYFF_KAFKA__CONFIG__HEARTBEAT_INTERVAL_MS", "5000"),
+    ];
+    let mut replaced = scene.worker(&twin);
+    scene.settled().await;
+    caught_up(&replaced, 6).await;
+    let mut second = scene.worker(&twin);
+    caught_up(&second, 6).await;
+    // Both fetch these, each for itself.
+    let states = entities.states(300);
+    scene.produce(&states);
+    records.extend(states);
+    replaced.logs("another claim holds the checkpoint").await;
+    assert_eq!(replaced.exit().await, Some(1), "{}", replaced.log());
+    scene.settled().await;
+    assert_eq!(scene.entities().await, expected(&records));
+    let told = history.prove(&scene).await;
+    assert_eq!(told.transactions_of.len(), 12, "each in its time: {told:?}");
+    assert_eq!(second.stop().await, Some(0), "{}", second.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]

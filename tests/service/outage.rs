@@ -6,10 +6,11 @@ use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, Topology};
 use mongodb::bson::doc;
 
 use crate::drain::expected;
-use crate::support::apart::{apart, share};
+use crate::support::apart::{CONNECTION_STRING, apart, share};
 use crate::support::entities::Entities;
+use crate::support::fail_point::FailPoint;
 use crate::support::history::History;
-use crate::support::worker::{Scene, Worker, until};
+use crate::support::worker::{Produced, Scene, Worker, until};
 
 const SETTINGS: [(&str, &str); 5] = [
     ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "3000"),
@@ -22,6 +23,9 @@ const SETTINGS: [(&str, &str); 5] = [
 /// Longer than `max.poll.interval.ms` in [`SETTINGS`], and so longer than the session.
 const OUTAGE: Duration = Duration::from_secs(7);
 
+/// Twice the five seconds between pings, and as much again for slow machines.
+const UNREADY_WITHIN: Duration = Duration::from_secs(20);
+
 const TOLD_AWAY: &str = "MongoDB does not take writes";
 const TOLD_BACK: &str = "MongoDB takes writes again";
 
@@ -33,6 +37,7 @@ fn rebalances(worker: &Worker) -> Option<f64> {
 async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
     let before = rebalances(worker);
     until("the worker says that it is not ready", || async {
+        assert!(began.elapsed() < UNREADY_WITHIN, "{}", worker.log());
         !worker.is_ready()
     })
     .await;
@@ -121,32 +126,39 @@ async fn elections_cost_no_record_and_repeat_none() {
     };
     let (scene, mut mongo) = apart("elections", 6, options).await;
     let mut entities = Entities::new(13, 200);
-    let mut records = entities.states(600);
-    scene.produce(&records);
+    let mut records: Vec<Produced> = Vec::new();
     let history = History::watch(&scene).await;
-    let mut worker = scene.worker(&SETTINGS);
+    let uri = scene.uri_of("elections");
+    let mut worker = scene.worker(&[&SETTINGS[..], &[(CONNECTION_STRING, &uri)]].concat());
     share(&[&worker], 6).await;
+    let retries = |worker: &Worker| worker.metric("workflows_sink_retries_total", "");
 
-    let primary = mongo.primary().await.expect("a primary");
-    let step_down = doc! { "replSetStepDown": 10, "force": true };
-    let direct = mongo.direct(primary).await.expect("a client");
-    direct
-        .database("admin")
-        .run_command(step_down)
-        .await
-        .expect("stepped down");
-    let states = entities.states(600);
-    scene.produce(&states);
-    records.extend(states);
-    scene.settled().await;
-
-    let primary = mongo.primary().await.expect("a primary");
-    let states = entities.states(600);
-    scene.produce(&states);
-    records.extend(states);
-    mongo.kill(primary).expect("killed");
-    scene.settled().await;
-    mongo.restart(primary).await.expect("restarted");
+    for (round, kill) in [(1, false), (2, true)] {
+        let primary = mongo.primary().await.expect("a primary");
+        let direct = mongo.direct(primary).await.expect("a client");
+        let mut slow = FailPoint::of(&direct);
+        slow.block(&["commitTransaction"], "elections", 200).await;
+        let states = entities.states(1_200);
+        scene.produce(&states);
+        records.extend(states);
+        // Some are written, some are about to be committed, and more wait behind them.
+        slow.met(9).await;
+        let before = retries(&worker);
+        match kill {
+            true => mongo.kill(primary).expect("killed"),
+            false => {
+                let step_down = doc! { "replSetStepDown": 10, "force": true };
+                let admin = direct.database("admin");
+                admin.run_command(step_down).await.expect("stepped down");
+                slow.off().await;
+            }
+        }
+        scene.settled().await;
+        assert!(retries(&worker) > before, "round {round} met no write");
+        if kill {
+            mongo.restart(primary).await.expect("restarted");
+        }
+    }
 
     assert_eq!(scene.entities().await, expected(&records));
     history.prove(&scene).await;
