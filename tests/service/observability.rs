@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use bson::doc;
 use local_stack::{MongoOptions, install, mongo};
@@ -128,7 +129,17 @@ async fn a_worker_that_waits_for_mongodb_is_alive_and_not_ready() {
     assert_eq!(status(&worker, "/nothing"), Some(404));
     mongo.thaw(0).expect("thawed");
     worker.ready().await;
+    // It has nothing to write, and finds out all the same.
+    mongo.freeze(0).expect("frozen");
+    let frozen = Instant::now();
+    until("the worker is not ready any more", || async {
+        assert!(frozen.elapsed() < Duration::from_secs(20), "found out late");
+        status(&worker, "/readyz") == Some(503)
+    })
+    .await;
     assert_eq!(status(&worker, "/livez"), Some(200));
+    mongo.thaw(0).expect("thawed");
+    worker.ready().await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
