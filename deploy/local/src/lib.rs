@@ -20,6 +20,7 @@ mod progress;
 pub mod random;
 pub mod stack;
 pub mod topics;
+pub mod toxiproxy;
 
 pub use certificates::{Authority, ServerCertificate};
 pub use entities::{Generator, State};
@@ -29,3 +30,4 @@ pub use process::Server;
 pub use produce::{Message, produce};
 pub use stack::Stack;
 pub use topics::Topics;
+pub use toxiproxy::{Direction, Proxy, Toxiproxy};

@@ -1,0 +1,273 @@
+//! Toxiproxy: TCP proxies before the servers, which delay, cut, reset and lose what passes.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::install;
+use crate::port;
+use crate::process::Server;
+
+const START_DEADLINE: Duration = Duration::from_secs(10);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
+
+/// Which way bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the client to the server.
+    Upstream,
+    /// From the server to the client.
+    Downstream,
+}
+
+/// A running `toxiproxy-server`. Dropped with all its proxies, it is killed.
+#[derive(Clone)]
+pub struct Toxiproxy {
+    api: Arc<Api>,
+}
+
+struct Api {
+    url: String,
+    agent: ureq::Agent,
+    /// Only to be dropped: the process ends with the last proxy.
+    _server: Mutex<Server>,
+}
+
+impl Toxiproxy {
+    /// Starts it, without any proxy.
+    pub fn start() -> Result<Toxiproxy> {
+        let program = install::toxiproxy()?;
+        let mut server = Server::new("toxiproxy")?;
+        let port = port::free()?.to_string();
+        server.command([
+            program.as_os_str(),
+            "-host".as_ref(),
+            "127.0.0.1".as_ref(),
+            "-port".as_ref(),
+            port.as_ref(),
+        ]);
+        server.start()?;
+        let agent = ureq::Agent::config_builder()
+            .timeout_global(Some(ANSWER_DEADLINE))
+            .build()
+            .into();
+        let api = Api {
+            url: format!("http://127.0.0.1:{port}"),
+            agent,
+            _server: Mutex::new(server),
+        };
+        let end = Instant::now() + START_DEADLINE;
+        while let Err(error) = api.agent.get(format!("{}/version", api.url)).call() {
+            ensure!(Instant::now() < end, "toxiproxy does not answer: {error}");
+            std::thread::sleep(POLL);
+        }
+        Ok(Toxiproxy { api: Arc::new(api) })
+    }
+
+    /// A proxy on a free port before `upstream`, as `host:port`.
+    pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
+        let port = port::free()?;
+        let proxy = json!({ "name": name, "listen": format!("127.0.0.1:{port}"), "upstream": upstream, "enabled": true });
+        self.api.post("/proxies", &proxy)?;
+        Ok(Proxy {
+            api: Arc::clone(&self.api),
+            name: name.to_owned(),
+            port,
+            toxics: Arc::default(),
+        })
+    }
+}
+
+impl Api {
+    fn post(&self, path: &str, body: &Value) -> Result<()> {
+        self.agent
+            .post(format!("{}{path}", self.url))
+            .send_json(body)
+            .with_context(|| format!("toxiproxy refuses {path}"))?;
+        Ok(())
+    }
+
+    fn delete(&self, path: &str) -> Result<()> {
+        self.agent
+            .delete(format!("{}{path}", self.url))
+            .call()
+            .with_context(|| format!("toxiproxy refuses to delete {path}"))?;
+        Ok(())
+    }
+}
+
+/// One proxy. Clones are the same one.
+#[derive(Clone)]
+pub struct Proxy {
+    api: Arc<Api>,
+    name: String,
+    port: u16,
+    toxics: Arc<Mutex<BTreeSet<&'static str>>>,
+}
+
+impl Proxy {
+    /// Where it listens, on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `host:port` of where it listens.
+    pub fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Delays what comes back, by `delay` give or take `jitter`.
+    pub fn latency(&self, delay: Duration, jitter: Duration) -> Result<()> {
+        let attributes =
+            json!({ "latency": delay.as_millis() as u64, "jitter": jitter.as_millis() as u64 });
+        self.toxic("latency", Direction::Downstream, attributes)
+    }
+
+    /// Resets connections, open and new ones, once they are `after` old.
+    pub fn reset(&self, after: Duration) -> Result<()> {
+        let attributes = json!({ "timeout": after.as_millis() as u64 });
+        self.toxic("reset_peer", Direction::Downstream, attributes)
+    }
+
+    /// Cuts each connection when so many bytes have come back on it.
+    pub fn cut_after(&self, bytes: u64) -> Result<()> {
+        self.toxic(
+            "limit_data",
+            Direction::Downstream,
+            json!({ "bytes": bytes }),
+        )
+    }
+
+    /// Swallows what goes one way, and lets the other pass. Bytes are missing afterwards: [`Proxy::down`] comes first
+    /// when it is to heal.
+    pub fn black_hole(&self, direction: Direction) -> Result<()> {
+        self.toxic("timeout", direction, json!({ "timeout": 0 }))
+    }
+
+    /// Ends all connections and refuses new ones.
+    pub fn down(&self) -> Result<()> {
+        self.enable(false)
+    }
+
+    /// Lets everything pass again.
+    pub fn heal(&self) -> Result<()> {
+        let toxics =
+            std::mem::take(&mut *self.toxics.lock().unwrap_or_else(PoisonError::into_inner));
+        for kind in toxics {
+            self.api
+                .delete(&format!("/proxies/{}/toxics/{kind}", self.name))?;
+        }
+        self.enable(true)
+    }
+
+    fn enable(&self, enabled: bool) -> Result<()> {
+        self.api.post(
+            &format!("/proxies/{}", self.name),
+            &json!({ "enabled": enabled }),
+        )
+    }
+
+    fn toxic(&self, kind: &'static str, direction: Direction, attributes: Value) -> Result<()> {
+        let stream = match direction {
+            Direction::Upstream => "upstream",
+            Direction::Downstream => "downstream",
+        };
+        let toxic = json!({ "name": kind, "type": kind, "stream": stream, "toxicity": 1.0, "attributes": attributes });
+        self.api
+            .post(&format!("/proxies/{}/toxics", self.name), &toxic)?;
+        self.toxics
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(kind);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    /// A server that sends back whatever comes.
+    fn echo() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                std::thread::spawn(move || {
+                    let mut reader = stream.try_clone().unwrap();
+                    std::io::copy(&mut reader, &mut &stream)
+                });
+            }
+        });
+        address
+    }
+
+    fn connect(proxy: &Proxy) -> TcpStream {
+        let stream = TcpStream::connect(proxy.host()).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_millis(300)))
+            .unwrap();
+        stream
+    }
+
+    /// What comes back of `bytes` bytes, until the end, an error or silence.
+    fn sent_back(stream: &mut TcpStream, bytes: usize) -> usize {
+        let (mut buffer, mut back) = (vec![7; bytes], 0);
+        if stream.write_all(&buffer).is_err() {
+            return 0;
+        }
+        while back < bytes {
+            match stream.read(&mut buffer) {
+                Ok(0) | Err(_) => break,
+                Ok(read) => back += read,
+            }
+        }
+        back
+    }
+
+    #[test]
+    fn each_fault_does_what_it_says_and_heals() {
+        let toxiproxy = Toxiproxy::start().unwrap();
+        let proxy = toxiproxy.proxy("echo", &echo()).unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 100);
+
+        let mut open = connect(&proxy);
+        assert_eq!(sent_back(&mut open, 10), 10);
+        proxy.down().unwrap();
+        assert!(TcpStream::connect(proxy.host()).is_err());
+        assert_eq!(sent_back(&mut open, 10), 0);
+        proxy.heal().unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 100);
+
+        proxy.cut_after(60).unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 60);
+        proxy.heal().unwrap();
+
+        for direction in [Direction::Upstream, Direction::Downstream] {
+            proxy.black_hole(direction).unwrap();
+            let mut open = connect(&proxy);
+            assert_eq!(sent_back(&mut open, 100), 0);
+            proxy.down().unwrap();
+            proxy.heal().unwrap();
+            assert_eq!(sent_back(&mut open, 100), 0, "that connection is gone");
+        }
+
+        proxy
+            .latency(Duration::from_secs(60), Duration::ZERO)
+            .unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 0);
+        proxy.heal().unwrap();
+
+        proxy.reset(Duration::ZERO).unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 0);
+        proxy.heal().unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 100);
+    }
+}
