@@ -169,22 +169,7 @@ impl Kafka {
     }
 
     async fn run(&self, class: &str, arguments: &[&str]) -> Result<String> {
-        let line = java(&self.jars, self.server.directory(), class, arguments);
-        let mut command = tokio::process::Command::new(&line[0]);
-        command
-            .args(&line[1..])
-            .stdin(Stdio::null())
-            .kill_on_drop(true);
-        let output = timeout(TOOL_DEADLINE, command.output())
-            .await
-            .with_context(|| format!("{class} takes too long"))??;
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        ensure!(
-            output.status.success(),
-            "{class} failed: {text}{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
-        Ok(text)
+        run_tool(&self.jars, self.server.directory(), class, arguments).await
     }
 
     async fn ready(&mut self) -> Result<()> {
@@ -216,7 +201,32 @@ impl Kafka {
     }
 }
 
-fn java(jars: &Path, directory: &Path, class: &str, arguments: &[&str]) -> Vec<String> {
+/// Runs one of Kafka's own tools and returns what it printed.
+pub(crate) async fn run_tool(
+    jars: &Path,
+    directory: &Path,
+    class: &str,
+    arguments: &[&str],
+) -> Result<String> {
+    let line = java(jars, directory, class, arguments);
+    let mut command = tokio::process::Command::new(&line[0]);
+    command
+        .args(&line[1..])
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let output = timeout(TOOL_DEADLINE, command.output())
+        .await
+        .with_context(|| format!("{class} takes too long"))??;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    ensure!(
+        output.status.success(),
+        "{class} failed: {text}{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    Ok(text)
+}
+
+pub(crate) fn java(jars: &Path, directory: &Path, class: &str, arguments: &[&str]) -> Vec<String> {
     let log = format!(
         "-Dlog4j2.configurationFile={}",
         directory.join("log4j2.properties").display()
@@ -297,7 +307,7 @@ group.min.session.timeout.ms=1000
 
 /// 16 random bytes as Kafka writes them: 22 characters of URL-safe base64, of which the last carries two bits. The first
 /// is not `-`, which the tool would take for an option.
-fn cluster_id() -> String {
+pub(crate) fn cluster_id() -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut digits: Vec<u8> = (0..21)
         .map(|_| DIGITS[(port::random() % 62) as usize])

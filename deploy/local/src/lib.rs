@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod certificates;
+pub mod cluster;
 pub mod demo;
 pub mod entities;
 pub mod install;
@@ -23,6 +24,7 @@ pub mod topics;
 pub mod toxiproxy;
 
 pub use certificates::{Authority, ServerCertificate};
+pub use cluster::Cluster;
 pub use entities::{Generator, State};
 pub use kafka::{Kafka, KafkaOptions};
 pub use mongo::{Mongo, MongoOptions, Topology};

@@ -13,6 +13,7 @@ use crate::certificates::ServerCertificate;
 use crate::install;
 use crate::port;
 use crate::process::Server;
+use crate::toxiproxy::{Proxy, Toxiproxy};
 use member::Member;
 
 /// The user that the service logs in as.
@@ -46,6 +47,10 @@ pub struct MongoOptions {
     pub auth: bool,
     /// Requires TLS of every client.
     pub tls: Option<ServerCertificate>,
+    /// Puts a proxy before each server; the set's configuration names the proxies, so clients and members go through them.
+    pub proxies: Option<Toxiproxy>,
+    /// The size of the operations log, which is as far as change streams can look back; megabytes, at least 990.
+    pub oplog_mb: u32,
     /// `--setParameter` arguments. Fail points (`enableTestCommands=1`) are always on.
     pub parameters: Vec<String>,
 }
@@ -56,6 +61,8 @@ impl Default for MongoOptions {
             topology: Topology::ReplicaSet(1),
             auth: false,
             tls: None,
+            proxies: None,
+            oplog_mb: 990,
             parameters: vec![],
         }
     }
@@ -160,11 +167,11 @@ impl Mongo {
     pub async fn direct(&self, member: usize) -> Result<Client> {
         let uri = match &self.passwords {
             Some((_, password)) => self.compose_for(
-                &self.host(member),
+                &self.members[member].host(),
                 &format!("admin:{password}@"),
                 "authSource=admin&directConnection=true",
             ),
-            None => self.compose_for(&self.host(member), "", "directConnection=true"),
+            None => self.compose_for(&self.members[member].host(), "", "directConnection=true"),
         };
         Ok(Client::with_uri_str(uri).await?)
     }
@@ -174,9 +181,18 @@ impl Mongo {
         self.members.len()
     }
 
-    /// `127.0.0.1:PORT` of a member.
+    /// `127.0.0.1:PORT` of a member, or of the proxy before it.
     pub fn host(&self, member: usize) -> String {
-        format!("127.0.0.1:{}", self.members[member].port)
+        let member = &self.members[member];
+        member
+            .proxy
+            .as_ref()
+            .map_or_else(|| member.host(), Proxy::host)
+    }
+
+    /// The proxy before a member, if the options asked for proxies.
+    pub fn proxy(&self, member: usize) -> Option<&Proxy> {
+        self.members[member].proxy.as_ref()
     }
 
     /// A member's process, to freeze, thaw or look at.
@@ -307,10 +323,8 @@ impl Mongo {
     }
 
     async fn direct_anonymous(&self, member: usize) -> Result<Client> {
-        Ok(
-            Client::with_uri_str(self.compose_for(&self.host(member), "", "directConnection=true"))
-                .await?,
-        )
+        let host = self.members[member].host();
+        Ok(Client::with_uri_str(self.compose_for(&host, "", "directConnection=true")).await?)
     }
 
     async fn wait_for(

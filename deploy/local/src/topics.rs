@@ -19,6 +19,8 @@ pub const STATE_CONFIG: [(&str, &str); 2] =
     [("cleanup.policy", "compact"), ("compression.type", "zstd")];
 
 const OPERATION_DEADLINE: Duration = Duration::from_secs(15);
+/// The broker's `default.replication.factor` (KIP-464).
+const REPLICAS_OF_THE_CLUSTER: i32 = -1;
 const POLL: Duration = Duration::from_millis(20);
 
 /// An administrator of topics.
@@ -126,7 +128,11 @@ impl Topics {
 }
 
 fn new_topic<'a>(name: &'a str, partitions: i32, config: &[(&'a str, &'a str)]) -> NewTopic<'a> {
-    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
+    let topic = NewTopic::new(
+        name,
+        partitions,
+        TopicReplication::Fixed(REPLICAS_OF_THE_CLUSTER),
+    );
     config
         .iter()
         .fold(topic, |topic, (key, value)| topic.set(key, value))

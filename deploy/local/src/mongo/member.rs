@@ -8,11 +8,13 @@ use super::{MongoOptions, REPLICA_SET, Topology};
 use crate::certificates::write_private;
 use crate::port;
 use crate::process::Server;
+use crate::toxiproxy::{Proxy, Toxiproxy};
 
 /// A server of a set, or the standalone one.
 pub(super) struct Member {
     pub(super) server: Server,
     pub(super) port: u16,
+    pub(super) proxy: Option<Proxy>,
 }
 
 impl Member {
@@ -43,7 +45,7 @@ impl Member {
             "--wiredTigerCacheSizeGB",
             "0.5",
             "--oplogSize",
-            "990",
+            &options.oplog_mb.to_string(),
         ]);
         add(&[
             "--setParameter",
@@ -78,6 +80,17 @@ impl Member {
             ]);
         }
         server.command(command);
-        Ok(Member { server, port })
+        let upstream = format!("127.0.0.1:{port}");
+        let proxy = |toxiproxy: &Toxiproxy| toxiproxy.proxy(&format!("mongod-{port}"), &upstream);
+        Ok(Member {
+            server,
+            port,
+            proxy: options.proxies.as_ref().map(proxy).transpose()?,
+        })
+    }
+
+    /// `host:port` of the server itself.
+    pub(super) fn host(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 }

@@ -1,0 +1,299 @@
+//! Several Kafka brokers on loopback, each broker and controller: what is needed to lose one of them.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::Metadata;
+use serde_json::json;
+use tokio::time::sleep;
+
+use crate::install;
+use crate::kafka::{cluster_id, java, run_tool};
+use crate::port;
+use crate::process::Server;
+use crate::topics::Topics;
+use crate::toxiproxy::{Proxy, Toxiproxy};
+
+const START_DEADLINE: Duration = Duration::from_secs(120);
+const METADATA_DEADLINE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(50);
+const OFFSETS_PARTITIONS: i32 = 4;
+
+struct Broker {
+    server: Server,
+    /// Of the listener that brokers, tools and undisturbed clients use.
+    port: u16,
+    /// Before the listener of the clients that are to be disturbed.
+    proxy: Proxy,
+}
+
+/// Running brokers. Dropped, they are killed and their data removed.
+pub struct Cluster {
+    brokers: Vec<Broker>,
+    jars: PathBuf,
+}
+
+impl Cluster {
+    /// Starts so many brokers, each behind a proxy, and returns when topics can be created on all of them.
+    pub async fn start(count: usize, toxiproxy: &Toxiproxy) -> Result<Cluster> {
+        let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
+        let id = cluster_id();
+        let controllers = (0..count)
+            .map(|_| port::free())
+            .collect::<Result<Vec<_>>>()?;
+        let voters: Vec<String> = (controllers.iter().enumerate())
+            .map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1))
+            .collect();
+        let mut brokers = Vec::new();
+        for (index, controller) in controllers.iter().enumerate() {
+            let (port, behind) = (port::free()?, port::free()?);
+            let mut server = Server::new("kafka")?;
+            let name = format!("kafka-{}-{port}", index + 1);
+            let proxy = toxiproxy.proxy(&name, &format!("127.0.0.1:{behind}"))?;
+            let directory = server.directory().to_owned();
+            let properties = directory.join("server.properties");
+            let listeners = format!(
+                "PLAINTEXT://127.0.0.1:{port},CLIENT://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}"
+            );
+            let advertised = format!(
+                "PLAINTEXT://127.0.0.1:{port},CLIENT://{},CONTROLLER://127.0.0.1:{controller}",
+                proxy.host()
+            );
+            let (voters, replicas, data) = (voters.join(","), count.min(3), directory.join("data"));
+            let in_sync = replicas.div_ceil(2);
+            std::fs::write(
+                &properties,
+                format!(
+                    "process.roles=broker,controller
+node.id={node}
+controller.quorum.voters={voters}
+controller.quorum.election.timeout.ms=1000
+controller.quorum.fetch.timeout.ms=2000
+listeners={listeners}
+advertised.listeners={advertised}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+log.dirs={data}
+auto.create.topics.enable=false
+default.replication.factor={replicas}
+min.insync.replicas={in_sync}
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+leader.imbalance.check.interval.seconds=1
+leader.imbalance.per.broker.percentage=0
+offsets.topic.num.partitions={OFFSETS_PARTITIONS}
+offsets.topic.replication.factor={replicas}
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor={replicas}
+transaction.state.log.min.isr={in_sync}
+share.coordinator.state.topic.replication.factor={replicas}
+share.coordinator.state.topic.min.isr={in_sync}
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+message.max.bytes=20000000
+replica.fetch.max.bytes=20000000
+",
+                    node = index + 1,
+                    data = data.display(),
+                ),
+            )?;
+            std::fs::write(
+                directory.join("log4j2.properties"),
+                include_str!("../log4j2.properties"),
+            )?;
+            let properties = properties.to_string_lossy().into_owned();
+            let arguments = ["format", "--cluster-id", &id, "--config", &properties];
+            run_tool(&jars, &directory, "kafka.tools.StorageTool", &arguments).await?;
+            server.command(java(&jars, &directory, "kafka.Kafka", &[&properties]));
+            server.start()?;
+            brokers.push(Broker {
+                server,
+                port,
+                proxy,
+            });
+        }
+        let mut cluster = Cluster { brokers, jars };
+        cluster.ready().await?;
+        Ok(cluster)
+    }
+
+    /// `host:port` of every broker, through the proxies.
+    pub fn bootstrap(&self) -> String {
+        let hosts: Vec<String> = self
+            .brokers
+            .iter()
+            .map(|broker| broker.proxy.host())
+            .collect();
+        hosts.join(",")
+    }
+
+    /// `host:port` of every broker, past the proxies.
+    pub fn direct_bootstrap(&self) -> String {
+        let hosts: Vec<String> = self
+            .brokers
+            .iter()
+            .map(|broker| format!("127.0.0.1:{}", broker.port))
+            .collect();
+        hosts.join(",")
+    }
+
+    /// Topics, past the proxies.
+    pub fn topics(&self) -> Result<Topics> {
+        Topics::new(&self.direct_bootstrap())
+    }
+
+    /// How many brokers.
+    pub fn brokers(&self) -> usize {
+        self.brokers.len()
+    }
+
+    /// The proxy before a broker.
+    pub fn proxy(&self, broker: usize) -> &Proxy {
+        &self.brokers[broker].proxy
+    }
+
+    /// A broker's process, to kill, stop, freeze or thaw.
+    pub fn server(&mut self, broker: usize) -> &mut Server {
+        &mut self.brokers[broker].server
+    }
+
+    /// Starts a broker that was killed or stopped, on its ports and with its data, and waits for all of them.
+    pub async fn restart(&mut self, broker: usize) -> Result<()> {
+        self.brokers[broker].server.start()?;
+        self.ready().await
+    }
+
+    /// Waits until every broker answers, is known to the others, and leads or follows what it should.
+    pub async fn ready(&mut self) -> Result<()> {
+        let end = Instant::now() + START_DEADLINE;
+        loop {
+            for broker in &mut self.brokers {
+                broker.server.check()?;
+            }
+            match self.whole().await {
+                Ok(()) => return Ok(()),
+                Err(error) if Instant::now() > end => {
+                    bail!(
+                        "the cluster is not ready: {error:#}\n{}",
+                        self.brokers[0].server.log_tail()
+                    )
+                }
+                Err(_) => sleep(POLL).await,
+            }
+        }
+    }
+
+    /// Fails unless every broker is there and every partition has all its replicas in sync.
+    async fn whole(&self) -> Result<()> {
+        for broker in &self.brokers {
+            tokio::net::TcpStream::connect(("127.0.0.1", broker.port)).await?;
+        }
+        let metadata = self.metadata(None).await?;
+        ensure!(
+            metadata.brokers().len() == self.brokers.len(),
+            "brokers are missing"
+        );
+        let partitions = metadata
+            .topics()
+            .iter()
+            .flat_map(|topic| topic.partitions());
+        for partition in partitions {
+            ensure!(partition.leader() > 0, "a partition without a leader");
+            ensure!(
+                partition.isr().len() == partition.replicas().len(),
+                "a replica is behind"
+            );
+        }
+        self.topics()?.can_create().await
+    }
+
+    /// The broker that leads a partition.
+    pub async fn leader(&self, topic: &str, partition: i32) -> Result<usize> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let topic = metadata
+            .topics()
+            .first()
+            .context("no answer for the topic")?;
+        let found = topic
+            .partitions()
+            .iter()
+            .find(|found| found.id() == partition);
+        let leader = found.context("no such partition")?.leader();
+        Ok(usize::try_from(leader)
+            .ok()
+            .and_then(|leader| leader.checked_sub(1))
+            .context("no leader")?)
+    }
+
+    /// The broker that coordinates a group: the leader of the partition that its name's Java hash gives.
+    pub async fn coordinator(&self, group: &str) -> Result<usize> {
+        let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+            hash.wrapping_mul(31).wrapping_add(i32::from(unit))
+        });
+        self.leader("__consumer_offsets", (hash & i32::MAX) % OFFSETS_PARTITIONS)
+            .await
+    }
+
+    /// Makes another replica the preferred leader of each partition of a topic; the controller moves the leadership
+    /// within a second.
+    pub async fn move_leadership(&self, topic: &str) -> Result<()> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let found = metadata
+            .topics()
+            .first()
+            .context("no answer for the topic")?;
+        let moved: Vec<_> = found
+            .partitions()
+            .iter()
+            .map(|partition| {
+                let mut replicas = partition.replicas().to_vec();
+                replicas.sort_unstable();
+                let leader = replicas
+                    .iter()
+                    .position(|replica| *replica == partition.leader());
+                replicas.rotate_left(
+                    leader.map_or(0, |leader| leader + 1) % partition.replicas().len(),
+                );
+                json!({ "topic": topic, "partition": partition.id(), "replicas": replicas })
+            })
+            .collect();
+        let directory = tempfile::tempdir()?;
+        let plan = directory.path().join("plan.json");
+        std::fs::write(
+            &plan,
+            json!({ "version": 1, "partitions": moved }).to_string(),
+        )?;
+        let (bootstrap, plan) = (self.direct_bootstrap(), plan.to_string_lossy());
+        let arguments = [
+            "--bootstrap-server",
+            &bootstrap,
+            "--execute",
+            "--reassignment-json-file",
+            &plan,
+        ];
+        let home = self.brokers[0].server.directory();
+        run_tool(
+            &self.jars,
+            home,
+            "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
+            &arguments,
+        )
+        .await?;
+        Ok(())
+    }
+
+    async fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", self.direct_bootstrap());
+        let topic = topic.map(str::to_owned);
+        tokio::task::spawn_blocking(move || {
+            let client: BaseConsumer = config.create()?;
+            Ok(client.fetch_metadata(topic.as_deref(), METADATA_DEADLINE)?)
+        })
+        .await?
+    }
+}
