@@ -1,6 +1,7 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
 # make stack    both servers by hand, until Ctrl-C
+# make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60
 # make docs     the documentation of the code
 # make deny     licences, bans and sources of the dependencies
 .DEFAULT_GOAL := help
@@ -9,12 +10,14 @@ SHELL := /bin/sh
 ENTITIES ?= 45000
 STATES ?= 200000
 SEED ?= 1
+FUZZ ?= decode
+SECONDS ?= 60
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
 
-.PHONY: help demo test stack docs deny fmt clippy build-tools
+.PHONY: help demo test fuzz stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -50,3 +53,8 @@ deny: build-tools
 	@command -v cargo-deny >/dev/null || [ -x "$(CACHE)/cargo-deny/bin/cargo-deny" ] \
 	    || cargo install --locked --root "$(CACHE)/cargo-deny" cargo-deny
 	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
+
+fuzz: build-tools
+	@command -v cargo-fuzz >/dev/null || [ -x "$(CACHE)/cargo-fuzz/bin/cargo-fuzz" ] \
+	    || cargo install --locked --root "$(CACHE)/cargo-fuzz" cargo-fuzz
+	PATH="$$PATH:$(CACHE)/cargo-fuzz/bin" sh tests/fuzz/run.sh $(FUZZ) $(SECONDS)

@@ -1,6 +1,6 @@
 //! The MongoDB URI, the database and the password. No message repeats what stands before a URI's last `@`.
 
-use std::{fs, path::Path};
+use std::{fs, net::Ipv6Addr, path::Path};
 
 use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
 use secrecy::{ExposeSecret, SecretString};
@@ -92,24 +92,32 @@ fn check_database(name: &str) -> Result<String, String> {
 /// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
 /// password. So they are drawn from a copy that has no secret in it.
 fn parse(uri: &str) -> Result<ConnectionString, String> {
-    ConnectionString::parse(uri).map_err(|_| match ConnectionString::parse(without_secrets(uri)) {
-        Err(error) => match *error.kind {
-            mongodb::error::ErrorKind::InvalidArgument { message, .. } => {
-                format!("is no MongoDB URI: {message}")
-            }
-            _ => "is no MongoDB URI".to_owned(),
-        },
-        Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, `/` %2F, `?` %3F, `%` %25)".to_owned(),
+    ConnectionString::parse(uri).map_err(|_| {
+        let Some(shown) = without_secrets(uri) else {
+            return "is no MongoDB URI: a host is not `name` or `name:port`; is the `@` before it missing?".to_owned();
+        };
+        match ConnectionString::parse(shown) {
+            Err(error) => match *error.kind {
+                mongodb::error::ErrorKind::InvalidArgument { message, .. } => {
+                    format!("is no MongoDB URI: {message}")
+                }
+                _ => "is no MongoDB URI".to_owned(),
+            },
+            Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, `/` %2F, `?` %3F, `%` %25)".to_owned(),
+        }
     })
 }
 
-fn without_secrets(uri: &str) -> String {
+/// The URI without its secrets; `None` where it has no `@`, and what stands in the place of the hosts may be a user and
+/// a password.
+fn without_secrets(uri: &str) -> Option<String> {
     let Some((scheme, rest)) = uri.split_once("://") else {
-        return String::new();
+        return Some(String::new());
     };
     let (user, rest) = match rest.rsplit_once('@') {
         Some((_, rest)) => ("user:password@", rest),
-        None => ("", rest),
+        None if names_hosts(rest) => ("", rest),
+        None => return None,
     };
     let (hosts, options) = match rest.split_once('?') {
         Some((hosts, options)) => (hosts, Some(options)),
@@ -133,7 +141,33 @@ fn without_secrets(uri: &str) -> String {
         "mongodb" | "mongodb+srv" => scheme,
         _ => "other",
     };
-    format!("{scheme}://{user}{hosts}{}", options.unwrap_or_default())
+    Some(format!(
+        "{scheme}://{user}{hosts}{}",
+        options.unwrap_or_default()
+    ))
+}
+
+/// Whether it begins with hosts, and perhaps a database, that are spelled as such.
+fn names_hosts(rest: &str) -> bool {
+    let is_name = |name: &str| {
+        name.chars()
+            .all(|c| c.is_alphanumeric() || "-_.".contains(c))
+    };
+    let (hosts, database) = match rest.split('?').next().unwrap_or(rest).split_once('/') {
+        Some((hosts, database)) => (hosts, database),
+        None => (rest.split('?').next().unwrap_or(rest), ""),
+    };
+    let is_host = |host: &str| match host.rsplit_once(':') {
+        Some((name, port)) => {
+            let literal = name
+                .strip_prefix('[')
+                .and_then(|name| name.strip_suffix(']'));
+            let is_address = literal.is_some_and(|name| name.parse::<Ipv6Addr>().is_ok());
+            (is_name(name) || is_address) && port.parse::<u16>().is_ok()
+        }
+        None => is_name(host),
+    };
+    hosts.split(',').all(is_host) && is_name(database)
 }
 
 /// Options that the driver takes and the service cannot work with.

@@ -364,6 +364,33 @@ fn a_password_that_is_not_percent_encoded_is_told_without_showing_it() {
 }
 
 #[test]
+fn a_password_that_stands_where_a_host_should_is_not_shown() {
+    for rest in [
+        "u:hunter2",
+        "u:hunter2%zz/workflows?replicaSet=rs0",
+        "u:p/hunter2",
+        "h:1,u:hunter2",
+        "[u]:hunter2",
+        "u:70000hunter2",
+    ] {
+        let uri = format!("mongodb://{rest}");
+        let (_, fault) = only(read(&[(URI.0, &uri)]).unwrap_err());
+        assert!(
+            fault.contains("is the `@` before it missing?"),
+            "{rest}: {fault}"
+        );
+        assert!(!fault.contains("hunter2"), "{rest}: {fault}");
+    }
+    for uri in [
+        "mongodb://localhost:27017",
+        "mongodb://a,b.c:1/d?tls=true",
+        "mongodb://[::1]:27017/",
+    ] {
+        assert!(read(&[(URI.0, uri)]).is_ok(), "{uri}");
+    }
+}
+
+#[test]
 fn librdkafka_checks_each_property() {
     for (name, value, says) in [
         ("NO_SUCH_THING", "1", "No such configuration property"),
