@@ -4,6 +4,10 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::config::reference;
+use crate::document::DOCUMENT_BYTES_MAX;
+use crate::fetch::{PARTITION_BYTES_MIN, QUEUE_BYTES_MAX};
+
 /// The unit of lending, in bytes: a lane asks for this much at a time, not for each record.
 const SLAB_BYTES: usize = 128 * 1024;
 
@@ -11,6 +15,61 @@ const SLAB_BYTES: usize = 128 * 1024;
 /// that is left is for fetches on their way and for what the allocator cannot give back.
 pub const fn shares(bytes_max: usize) -> (usize, usize) {
     (bytes_max / 2, bytes_max / 8 * 3)
+}
+
+/// What a budget does not hold with so many partitions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shortage {
+    /// The smallest queues there are, with records of any size.
+    Queues {
+        /// The budget that holds them.
+        bytes_min: usize,
+    },
+    /// A record of 16 MiB that waits in each partition.
+    LargeRecords {
+        /// The budget that holds them.
+        bytes_min: usize,
+    },
+}
+
+/// What `bytes_max` does not hold with `partitions` assigned to one worker. A record larger than a
+/// queue comes in one fetch, on top of what is queued; fetches on their way have the last eighth.
+pub fn shortage(bytes_max: usize, partitions: usize) -> Option<Shortage> {
+    let queues_min = partitions * PARTITION_BYTES_MIN * 2;
+    let large_records_min = partitions * (DOCUMENT_BYTES_MAX + QUEUE_BYTES_MAX) / 5 * 8;
+    if bytes_max < queues_min {
+        Some(Shortage::Queues {
+            bytes_min: queues_min,
+        })
+    } else if bytes_max < large_records_min {
+        Some(Shortage::LargeRecords {
+            bytes_min: large_records_min,
+        })
+    } else {
+        None
+    }
+}
+
+/// Says which variable to set where the memory budget does not hold `partitions`.
+pub fn warn_of_shortage(budget_bytes_max: usize, partitions: usize) {
+    let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
+    let name = reference::BUDGET_BYTES_MAX.name;
+    match shortage(budget_bytes_max, partitions) {
+        Some(Shortage::Queues { bytes_min }) => tracing::warn!(
+            partitions,
+            budget_bytes_max,
+            "the queues of so many partitions pass the memory budget: set {name} to {}MiB",
+            mib(bytes_min)
+        ),
+        Some(Shortage::LargeRecords { bytes_min }) => tracing::warn!(
+            partitions,
+            budget_bytes_max,
+            "records of 16 MiB would pass the memory budget if one waited in each partition: where such records may \
+             come, set {name} to {}MiB",
+            mib(bytes_min)
+        ),
+        None => {}
+    }
 }
 
 /// Bytes that lanes borrow for their batches and give back once those are settled.
@@ -101,6 +160,58 @@ impl Loan {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const MIB: usize = 1024 * 1024;
+
+    #[test]
+    fn the_default_budget_holds_the_largest_records_of_twelve_partitions_and_no_more() {
+        assert_eq!(shortage(384 * MIB, 12), None);
+        let short = Shortage::LargeRecords {
+            bytes_min: partitions_of_18_mib(24),
+        };
+        assert_eq!(shortage(384 * MIB, 24), Some(short));
+        assert!(matches!(
+            shortage(256 * MIB, 12),
+            Some(Shortage::LargeRecords { .. })
+        ));
+        assert_eq!(shortage(64 * MIB, 0), None);
+    }
+
+    /// A record of 16 MiB and a queue of 2 MiB for each, in five eighths of the budget.
+    fn partitions_of_18_mib(partitions: usize) -> usize {
+        partitions * 18 * MIB / 5 * 8
+    }
+
+    #[test]
+    fn more_partitions_than_the_smallest_queues_allow_are_told_first() {
+        let queue = 448 * 1024;
+        assert_eq!(
+            shortage(384 * MIB, 439),
+            Some(Shortage::Queues {
+                bytes_min: 439 * queue * 2
+            })
+        );
+        assert!(matches!(
+            shortage(384 * MIB, 438),
+            Some(Shortage::LargeRecords { .. })
+        ));
+    }
+
+    #[test]
+    fn the_figure_to_set_is_enough() {
+        for partitions in 1..2_000 {
+            match shortage(64 * MIB, partitions) {
+                Some(Shortage::Queues { bytes_min }) => assert!(matches!(
+                    shortage(bytes_min, partitions),
+                    Some(Shortage::LargeRecords { .. })
+                )),
+                Some(Shortage::LargeRecords { bytes_min }) => {
+                    assert_eq!(shortage(bytes_min, partitions), None);
+                }
+                None => assert!(partitions <= 2),
+            }
+        }
+    }
 
     #[test]
     fn a_loan_is_given_back_when_dropped() {

@@ -111,6 +111,11 @@ async fn start(
         database::connect(&config.mongodb, config.limits.lanes_max, &config.mapping).await?;
     health.mongodb_answered();
     let partitions = preflight::topic_partitions(&config.kafka).await?;
+    let total = partitions
+        .values()
+        .map(|count| usize::try_from(*count).unwrap_or(0))
+        .sum();
+    budget::warn_of_shortage(config.limits.budget_bytes_max, total);
     let known = known_topics(&database, config, &partitions).await?;
     let unfoldable = database::unfoldable(&database).await?;
     let target = Arc::new(Target {
@@ -159,6 +164,7 @@ async fn start(
         fatal,
         tell_progress(
             Arc::clone(&lanes),
+            total,
             is_human(&config.log, std::io::stderr().is_terminal()),
         ),
     );
@@ -167,8 +173,7 @@ async fn start(
         revoke_deadline(config),
         lane_starter(lanes),
     );
-    let total: i32 = partitions.values().sum();
-    let properties = properties(config, usize::try_from(total).unwrap_or(1));
+    let properties = properties(config, total);
     unstarted
         .create(&properties, context)
         .context("the Kafka consumer could not be made")
@@ -250,8 +255,12 @@ fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<()> {
 }
 
 /// Tells every second what is held in memory and that the runtime turns; on a terminal also, while
-/// records come, how fast.
-async fn tell_progress(lanes: Arc<Lanes>, human: bool) -> anyhow::Result<()> {
+/// records come, how fast. Looks whether there are more partitions than the budget was held against.
+async fn tell_progress(
+    lanes: Arc<Lanes>,
+    mut partitions: usize,
+    human: bool,
+) -> anyhow::Result<()> {
     let mut told = 0;
     for second in 1_u64.. {
         tokio::time::sleep(TELL_EVERY).await;
@@ -259,8 +268,15 @@ async fn tell_progress(lanes: Arc<Lanes>, human: bool) -> anyhow::Result<()> {
         let Some(consumer) = lanes.handle.consumer() else {
             continue;
         };
-        let held =
-            lanes.budget.lent_bytes() as u64 + consumer.context().statistics().queued_bytes();
+        let (queued_bytes, known) = {
+            let statistics = consumer.context().statistics();
+            (statistics.queued_bytes(), statistics.partitions.len())
+        };
+        if known > partitions {
+            partitions = known;
+            budget::warn_of_shortage(lanes.limits.budget_bytes_max, partitions);
+        }
+        let held = lanes.budget.lent_bytes() as u64 + queued_bytes;
         lanes
             .metrics
             .buffered_bytes

@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Values of ours where nothing else is set.
-pub const DEFAULTS: [(&str, &str, &str); 4] = [
+pub const DEFAULTS: [(&str, &str, &str); 5] = [
     (
         "client.id",
         "workflows-sink",
@@ -123,6 +123,11 @@ pub const DEFAULTS: [(&str, &str, &str); 4] = [
         "fetch.wait.max.ms",
         "100",
         "a broker answers a worker's other questions only after its idle fetch: a claim asks three",
+    ),
+    (
+        "topic.metadata.refresh.interval.ms",
+        "60000",
+        "a partition that is added to the topic is noticed within a minute, not five",
     ),
 ];
 

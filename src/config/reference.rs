@@ -140,9 +140,9 @@ pub const FLUSH_BYTES_MAX: Setting = Setting {
 /// Bytes of everything.
 pub const BUDGET_BYTES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX",
-    default: Some("256MiB"),
-    example: "256MiB",
-    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`.",
+    default: Some("384MiB"),
+    example: "384MiB",
+    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`; a start warns where the topic's partitions ask for more.",
     secret: false,
 };
 /// Batches written at the same time.

@@ -50,7 +50,7 @@ fn a_uri_is_all_that_has_to_be_set() {
         Limits {
             flush_records_max: 1000,
             flush_bytes_max: 2 * MIB,
-            budget_bytes_max: 256 * MIB,
+            budget_bytes_max: 384 * MIB,
             lanes_max: 8,
             drain_deadline: Duration::from_secs(25),
             rejections_in_a_row_max: 1000,
@@ -68,6 +68,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             ("fetch.wait.max.ms", "100"),
             ("group.id", "dyff.system.mongodb.sink"),
             ("partition.assignment.strategy", "cooperative-sticky"),
+            ("topic.metadata.refresh.interval.ms", "60000"),
         ]
     );
 }

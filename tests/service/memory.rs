@@ -8,7 +8,7 @@ use local_stack::MongoOptions;
 use crate::drain::caught_up;
 use crate::support::apart::apart_with;
 use crate::support::entities::{Entities, Random};
-use crate::support::worker::{DEADLINE, Produced, Worker, number, send, until};
+use crate::support::worker::{DEADLINE, Produced, Scene, Worker, number, send, until, world};
 use rdkafka::producer::Producer as _;
 
 const MIB: u64 = 1024 * 1024;
@@ -78,9 +78,9 @@ const CASES: [Case; 2] = [
     Case {
         name: "memory",
         settings: &[],
-        budget_bytes: 256 * MIB,
-        partitions: 6,
-        large: 24,
+        budget_bytes: 384 * MIB,
+        partitions: 12,
+        large: 36,
     },
     Case {
         name: "little_memory",
@@ -181,6 +181,34 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
             i64::from(case.large),
             "each large one has arrived whole"
         );
+        assert!(
+            !worker.log().contains("pass the memory budget"),
+            "no warning where the budget holds: {}",
+            worker.log()
+        );
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_are_added() {
+    let scene = Scene::new("short_budget", 4).await;
+    let mut worker = scene.worker(&[
+        ("DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX", "96MiB"),
+        (
+            "DYFF_KAFKA__CONFIG__TOPIC_METADATA_REFRESH_INTERVAL_MS",
+            "500",
+        ),
+    ]);
+    worker
+        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 116MiB")
+        .await;
+    caught_up(&worker, 4).await;
+    let topics = world().await.kafka.topics().expect("an admin client");
+    let added = topics.add_partitions(&scene.topic, 5).await;
+    added.expect("added");
+    worker
+        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 144MiB")
+        .await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
