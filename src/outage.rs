@@ -52,12 +52,14 @@ impl Outage {
         }
     }
 
-    /// A ping succeeded.
-    pub fn answered(&self) {
+    /// A ping succeeded; `true` if no lane's write or claim is failing all the same, as it does where
+    /// the user's role was taken away.
+    pub fn answered(&self) -> bool {
         let mut state = self.lock();
         if state.failing.remove(&None).is_some() {
             state.ends_with_the_last();
         }
+        state.failing.is_empty()
     }
 
     /// The partition is no longer ours to write.
@@ -121,13 +123,14 @@ mod tests {
         outage.passed(&Partition::new("t", 1));
         outage.failed(&stuck, Cause::Other, "no");
         assert!(told(&outage));
-        outage.answered();
+        assert!(!outage.answered());
         assert!(
             told(&outage),
             "that a ping is answered says nothing of writes"
         );
         outage.passed(&stuck);
         assert!(!told(&outage));
+        assert!(outage.answered());
     }
 
     #[test]
@@ -135,7 +138,7 @@ mod tests {
         let outage = Outage::default();
         outage.unanswered(Instant::now() - LONG_AGO, Cause::Timeout, "no answer");
         assert!(told(&outage));
-        outage.answered();
+        assert!(outage.answered());
         assert!(!told(&outage));
     }
 

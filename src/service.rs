@@ -307,8 +307,9 @@ async fn ping(database: Database, health: Arc<Health>, outage: Arc<Outage>) -> a
         let ping = database.run_command(doc! { "ping": 1 }).into_future();
         let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
             Ok(Ok(_)) => {
-                health.mongodb_answered();
-                outage.answered();
+                if outage.answered() {
+                    health.mongodb_answered();
+                }
                 tokio::time::sleep(PING_EVERY).await;
                 continue;
             }

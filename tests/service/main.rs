@@ -16,6 +16,7 @@ mod observability;
 mod offsets;
 mod outage;
 mod poison;
+mod roles;
 mod security;
 mod shutdown;
 mod startup;
