@@ -1,7 +1,6 @@
 //! Toxiproxy: TCP proxies before the servers, which delay, cut, reset and lose what passes.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -70,15 +69,14 @@ impl Toxiproxy {
 
     /// A proxy on a free port before `upstream`, as `host:port`.
     pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
-        let port = port::free()?;
-        let proxy = json!({ "name": name, "listen": format!("127.0.0.1:{port}"), "upstream": upstream, "enabled": true });
-        self.api.post("/proxies", &proxy)?;
-        Ok(Proxy {
+        let proxy = Proxy {
             api: Arc::clone(&self.api),
             name: name.to_owned(),
-            port,
-            toxics: Arc::default(),
-        })
+            port: port::free()?,
+            upstream: upstream.to_owned(),
+        };
+        proxy.create()?;
+        Ok(proxy)
     }
 }
 
@@ -106,7 +104,7 @@ pub struct Proxy {
     api: Arc<Api>,
     name: String,
     port: u16,
-    toxics: Arc<Mutex<BTreeSet<&'static str>>>,
+    upstream: String,
 }
 
 impl Proxy {
@@ -142,48 +140,40 @@ impl Proxy {
         )
     }
 
-    /// Swallows what goes one way, and lets the other pass. Bytes are missing afterwards: [`Proxy::down`] comes first
-    /// when it is to heal.
+    /// Swallows what goes one way, and lets the other pass.
     pub fn black_hole(&self, direction: Direction) -> Result<()> {
         self.toxic("timeout", direction, json!({ "timeout": 0 }))
     }
 
     /// Ends all connections and refuses new ones.
     pub fn down(&self) -> Result<()> {
-        self.enable(false)
+        let disabled = json!({ "enabled": false });
+        self.api.post(&format!("/proxies/{}", self.name), &disabled)
     }
 
-    /// Lets everything pass again.
+    /// Lets everything pass again, on new connections: what was swallowed on the old ones is lost.
+    ///
+    /// The proxy is made anew: taking a toxic away waits for ever on a connection that its client has given up.
     pub fn heal(&self) -> Result<()> {
-        let toxics =
-            std::mem::take(&mut *self.toxics.lock().unwrap_or_else(PoisonError::into_inner));
-        for kind in toxics {
-            self.api
-                .delete(&format!("/proxies/{}/toxics/{kind}", self.name))?;
-        }
-        self.enable(true)
+        self.api.delete(&format!("/proxies/{}", self.name))?;
+        self.create()
     }
 
-    fn enable(&self, enabled: bool) -> Result<()> {
-        self.api.post(
-            &format!("/proxies/{}", self.name),
-            &json!({ "enabled": enabled }),
-        )
+    fn create(&self) -> Result<()> {
+        let (listen, upstream) = (self.host(), &self.upstream);
+        let proxy =
+            json!({ "name": self.name, "listen": listen, "upstream": upstream, "enabled": true });
+        self.api.post("/proxies", &proxy)
     }
 
-    fn toxic(&self, kind: &'static str, direction: Direction, attributes: Value) -> Result<()> {
+    fn toxic(&self, kind: &str, direction: Direction, attributes: Value) -> Result<()> {
         let stream = match direction {
             Direction::Upstream => "upstream",
             Direction::Downstream => "downstream",
         };
         let toxic = json!({ "name": kind, "type": kind, "stream": stream, "toxicity": 1.0, "attributes": attributes });
         self.api
-            .post(&format!("/proxies/{}/toxics", self.name), &toxic)?;
-        self.toxics
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(kind);
-        Ok(())
+            .post(&format!("/proxies/{}/toxics", self.name), &toxic)
     }
 }
 
@@ -254,7 +244,6 @@ mod tests {
             proxy.black_hole(direction).unwrap();
             let mut open = connect(&proxy);
             assert_eq!(sent_back(&mut open, 100), 0);
-            proxy.down().unwrap();
             proxy.heal().unwrap();
             assert_eq!(sent_back(&mut open, 100), 0, "that connection is gone");
         }

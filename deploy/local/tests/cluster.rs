@@ -140,7 +140,6 @@ async fn a_minority_primary_behind_proxies_is_rolled_back() {
             .is_err()
     );
     let proxy = mongo.proxy(primary).unwrap();
-    proxy.down().unwrap();
     proxy.heal().unwrap();
     until("a write passes", async || {
         let again = through.insert_one(doc! {});
