@@ -37,7 +37,11 @@ pub fn filter(directives: &str) -> Result<EnvFilter, String> {
             _ => directive.to_owned(),
         });
     }
-    EnvFilter::try_new(all.join(",")).map_err(|error| error.to_string())
+    // As regular expressions, short values of fields can take minutes to compile.
+    let builder = EnvFilter::builder().with_regex(false);
+    builder
+        .parse(all.join(","))
+        .map_err(|error| error.to_string())
 }
 
 /// Whether a person reads the log, on a terminal or by setting.
