@@ -98,6 +98,7 @@ pub struct Metrics {
     pub buffered_bytes: IntGauge,
     /// Partitions that many rejections in a row have stopped.
     pub breaker_open: IntGauge,
+    tasks: IntGauge,
 }
 
 type Partition = (String, i32);
@@ -193,6 +194,10 @@ impl Metrics {
                 "Bytes in batches that are built or in flight.",
             ),
             breaker_open: add.gauge("breaker_open", "Partitions stopped by rejections in a row."),
+            tasks: add.gauge(
+                "tasks",
+                "Asynchronous tasks that are alive: lanes and a few more.",
+            ),
             registry,
         }
     }
@@ -268,6 +273,9 @@ impl Metrics {
 
     /// Everything, in the text format 0.0.4.
     pub fn render(&self) -> String {
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            self.tasks.set(runtime.metrics().num_alive_tasks() as i64);
+        }
         let encoded = TextEncoder::new().encode_to_string(&self.registry.gather());
         encoded.unwrap_or_else(|error| {
             tracing::error!(%error, "metrics cannot be encoded");
@@ -423,6 +431,7 @@ mod tests {
             "workflows_sink_assigned_partitions 0",
             "workflows_sink_buffered_bytes 0",
             "workflows_sink_breaker_open 0",
+            "workflows_sink_tasks 0",
             "workflows_sink_last_settled_timestamp_seconds 0",
             "workflows_sink_record_delay_seconds_count 0",
             "workflows_sink_batch_write_duration_seconds_count 0",
@@ -529,7 +538,7 @@ mod tests {
         }
         assert_eq!(
             families,
-            17 + 7,
+            18 + 7,
             "the design's table and the process metrics"
         );
     }

@@ -11,7 +11,7 @@ use crate::support::apart::{CONNECTION_STRING, apart};
 use crate::support::worker::{Produced, Scene, Worker, until};
 
 /// The design's table of metrics.
-const METRICS: [&str; 18] = [
+const METRICS: [&str; 19] = [
     "records_consumed_total",
     "records_settled_total",
     "record_delay_seconds",
@@ -22,6 +22,7 @@ const METRICS: [&str; 18] = [
     "assigned_partitions",
     "buffered_bytes",
     "breaker_open",
+    "tasks",
     "retries_total",
     "errors_total",
     "dead_letters_total",
