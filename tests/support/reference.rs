@@ -4,11 +4,15 @@
 //! names, names given twice, and how a number is written.
 
 use std::fmt;
+use std::sync::LazyLock;
 
 use bson::{Bson, Document, doc};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use workflows_sink::entity::{Reason, Skip, Tombstones};
 use workflows_sink::mapping::Mapping;
+
+/// Read once: the fault runs ask for thousands of records.
+static MAPPING: LazyLock<Mapping> = LazyLock::new(Mapping::builtin);
 
 /// What a record must come to.
 #[derive(Clone, PartialEq, Debug)]
@@ -95,7 +99,7 @@ fn outcome(
     let Some(Json::String(kind)) = last("kind") else {
         return Err(Reason::MissingKind);
     };
-    let mapping = Mapping::builtin();
+    let mapping = &*MAPPING;
     let collection = mapping.route(kind).ok_or(Reason::UnknownKind)?;
     if !matches!(last("labels"), None | Some(Json::Object(_) | Json::Null)) {
         return Err(Reason::MalformedLabels);

@@ -398,9 +398,13 @@ impl Drop for Worker {
     }
 }
 
-/// The binary under test.
+/// The binary under test; `WORKFLOWS_SINK` names another one, such as a mutant.
 pub fn binary() -> PathBuf {
-    PathBuf::from(env!("CARGO_BIN_EXE_workflows-sink"))
+    let named = std::env::var_os("WORKFLOWS_SINK").filter(|path| !path.is_empty());
+    named.map_or_else(
+        || PathBuf::from(env!("CARGO_BIN_EXE_workflows-sink")),
+        PathBuf::from,
+    )
 }
 
 /// Runs a command of the binary to its end: exit code, standard output, standard error.
