@@ -1,6 +1,8 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
 # make stack    both servers by hand, until Ctrl-C
+# make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" if only some
+# make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60
 # make docs     the documentation of the code
 # make deny     licences, bans and sources of the dependencies
@@ -12,12 +14,14 @@ STATES ?= 200000
 SEED ?= 1
 FUZZ ?= decode
 SECONDS ?= 60
+ROUNDS ?= 4
+MINUTES ?= 10
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
 
-.PHONY: help demo test fuzz stack docs deny fmt clippy build-tools
+.PHONY: help demo test test-faults soak fuzz stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -53,6 +57,12 @@ deny: build-tools
 	@command -v cargo-deny >/dev/null || [ -x "$(CACHE)/cargo-deny/bin/cargo-deny" ] \
 	    || cargo install --locked --root "$(CACHE)/cargo-deny" cargo-deny
 	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
+
+test-faults: build-tools
+	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
+
+soak: build-tools
+	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test soak
 
 fuzz: build-tools
 	@command -v cargo-fuzz >/dev/null || [ -x "$(CACHE)/cargo-fuzz/bin/cargo-fuzz" ] \

@@ -1,0 +1,176 @@
+//! The workers of a run, and what became of each.
+
+use std::collections::BTreeMap;
+
+use local_stack::install;
+
+use crate::checker::{Exit, WorkerRun};
+use crate::support::worker::Worker;
+
+const MIB: u64 = 1024 * 1024;
+/// What a process needs besides its budget (docs/operations.md).
+const BESIDES_BYTES: u64 = 64 * MIB;
+/// What a worker says that was asked to stop and could not write what it held by its drain deadline.
+const DRAIN_DEADLINE_PASSED: &str = "not everything under way was written before the end";
+/// What the workers are given; the default is larger.
+pub const BUDGET_BYTES: u64 = 256 * MIB;
+
+/// One worker.
+pub struct Member {
+    /// `worker 3`: counted through the run.
+    pub name: String,
+    /// The process.
+    pub worker: Worker,
+    peak_bytes: u64,
+}
+
+impl Member {
+    fn look(&mut self) {
+        let pid = self.worker.server().pid();
+        let status =
+            pid.and_then(|pid| std::fs::read_to_string(format!("/proc/{pid}/status")).ok());
+        let kib = status.as_deref().and_then(|status| {
+            let line = status
+                .lines()
+                .find_map(|line| line.strip_prefix("VmHWM:"))?;
+            line.split_whitespace().next()?.parse::<u64>().ok()
+        });
+        self.peak_bytes = self.peak_bytes.max(kib.unwrap_or(0) * 1024);
+    }
+
+    fn ended(self, exit: Exit) -> WorkerRun {
+        WorkerRun {
+            name: self.name,
+            peak_bytes: self.peak_bytes,
+            budget_bytes: BUDGET_BYTES + BESIDES_BYTES,
+            exit,
+        }
+    }
+}
+
+/// All of them.
+pub struct Fleet {
+    /// What each starts with.
+    pub environment: BTreeMap<String, String>,
+    /// How many there should be.
+    pub wanted: usize,
+    /// Those that run.
+    pub members: Vec<Member>,
+    /// Those that have ended.
+    pub ended: Vec<WorkerRun>,
+    started: usize,
+}
+
+impl Fleet {
+    /// `wanted` workers with this environment.
+    pub fn start(environment: BTreeMap<String, String>, wanted: usize) -> Fleet {
+        let mut fleet = Fleet {
+            environment,
+            wanted,
+            members: Vec::new(),
+            ended: Vec::new(),
+            started: 0,
+        };
+        fleet.top_up();
+        fleet
+    }
+
+    /// Starts as many as are missing.
+    pub fn top_up(&mut self) {
+        while self.members.len() < self.wanted {
+            self.start_with(&[]);
+        }
+    }
+
+    /// One more, with more in its environment.
+    pub fn start_with(&mut self, more: &[(&str, &str)]) {
+        self.started += 1;
+        let mut environment = self.environment.clone();
+        for (name, value) in more {
+            environment.insert((*name).to_owned(), (*value).to_owned());
+        }
+        self.members.push(Member {
+            name: format!("worker {}", self.started),
+            worker: Worker::start(environment),
+            peak_bytes: 0,
+        });
+    }
+
+    /// One more whose clock is off by `offset`, as faketime has it: `+400d`.
+    pub async fn start_with_clock(&mut self, offset: &str) {
+        let library = tokio::task::spawn_blocking(install::faketime).await;
+        let library = library.expect("no panic").expect("libfaketime");
+        let library = library.to_string_lossy();
+        self.start_with(&[
+            ("LD_PRELOAD", &library),
+            ("FAKETIME", offset),
+            ("DONT_FAKE_MONOTONIC", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]);
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self, index: usize) {
+        let mut member = self.members.remove(index);
+        member.look();
+        let exit = match member.worker.server().try_wait().expect("a process") {
+            None => Exit::Asked,
+            Some(status) => Exit::Unexpected(status.to_string()),
+        };
+        member.worker.server().kill().expect("killed");
+        self.ended.push(member.ended(exit));
+    }
+
+    /// SIGTERM, and waits for the end.
+    pub async fn stop(&mut self, index: usize) {
+        let mut member = self.members.remove(index);
+        member.look();
+        let exit = match member.worker.server().try_wait().expect("a process") {
+            Some(status) => Exit::Unexpected(status.to_string()),
+            None => match member.worker.stop().await {
+                Some(0) => Exit::Asked,
+                // Its deadline, while MongoDB took nothing: what it held is read again.
+                Some(1) if member.worker.log().contains(DRAIN_DEADLINE_PASSED) => Exit::Asked,
+                code => Exit::Unexpected(format!("asked to stop: {code:?}")),
+            },
+        };
+        self.ended.push(member.ended(exit));
+    }
+
+    /// Looks at memory, and for workers that have ended by themselves, which are not replaced in silence.
+    pub fn look(&mut self) {
+        for index in (0..self.members.len()).rev() {
+            self.members[index].look();
+            if let Some(status) = self.members[index]
+                .worker
+                .server()
+                .try_wait()
+                .expect("a process")
+            {
+                let member = self.members.remove(index);
+                eprintln!(
+                    "{} ended: {status}\n{}",
+                    member.name,
+                    tail(&member.worker.log())
+                );
+                self.ended
+                    .push(member.ended(Exit::Unexpected(status.to_string())));
+            }
+        }
+    }
+
+    /// Ends all of them, and says what became of each.
+    pub async fn finish(mut self) -> Vec<WorkerRun> {
+        self.look();
+        while !self.members.is_empty() {
+            self.stop(0).await;
+        }
+        self.ended
+    }
+}
+
+/// The end of a log.
+pub fn tail(log: &str) -> String {
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(25)..].join("\n")
+}

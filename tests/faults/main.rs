@@ -1,0 +1,68 @@
+//! The promise on the worst day: nothing lost, nothing twice, nothing backwards, whatever fails.
+//!
+//! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether the promise held.
+//! `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make test`.
+
+mod checker;
+mod fault;
+mod fleet;
+mod load;
+mod nemesis;
+#[allow(dead_code)]
+mod round;
+mod schedule;
+#[path = "soak/slope.rs"]
+#[allow(dead_code)]
+mod slope;
+mod stage;
+#[path = "../support/mod.rs"]
+mod support;
+mod witness;
+
+use std::fmt::Write as _;
+
+use schedule::{HANDS, Schedule};
+use stage::Stage;
+
+/// As far back as the change stream must reach; megabytes.
+const OPLOG_MB: u32 = 2_000;
+
+fn number(name: &str, default: u64) -> u64 {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
+    value.map_or(default, |value| {
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is not a number: {value}"))
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_promise_holds_whatever_fails() {
+    let (first, rounds) = (number("SEED", 0), number("ROUNDS", HANDS));
+    let only = std::env::var("FAULTS").unwrap_or_default();
+    let only: Vec<String> = only.split_whitespace().map(str::to_owned).collect();
+    let mut stage = Stage::start(OPLOG_MB).await;
+    let mut failed = String::new();
+    for seed in first..first + rounds {
+        let schedule = Schedule::new(seed, &only);
+        eprintln!("{schedule}");
+        let verdict = round::run(&mut stage, &schedule).await;
+        eprintln!(
+            "  seed {seed}: {} records, {} changes, {} dead letters: {}\n",
+            verdict.records,
+            verdict.changes,
+            verdict.dead_letters,
+            if verdict.violations.is_empty() {
+                "the promise held"
+            } else {
+                "VIOLATED"
+            }
+        );
+        for violation in &verdict.violations {
+            writeln!(failed, "{violation}").expect("a string");
+        }
+        if !failed.is_empty() {
+            panic!("seed {seed} (SEED={seed} ROUNDS=1 make test-faults):\n{failed}\n{schedule}");
+        }
+    }
+}

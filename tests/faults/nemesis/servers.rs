@@ -1,0 +1,105 @@
+//! What takes several steps: leadership, elections, rollback, topics, passwords.
+
+use std::time::Duration;
+
+use bson::doc;
+
+use super::{BRIEFLY, Nemesis};
+use crate::fault::Side;
+use crate::round::read_log;
+use crate::stage::SERVERS;
+use crate::support::worker::until;
+use crate::witness;
+
+impl Nemesis<'_> {
+    pub(super) async fn move_leadership(&mut self) {
+        let (cluster, topic) = (&self.stage.cluster, self.scene.topic.as_str());
+        let leader = cluster.leader(topic, 0).await.expect("a leader");
+        cluster.move_leadership(topic).await.expect("a new order");
+        until("the leadership has moved", || async {
+            cluster
+                .leader(topic, 0)
+                .await
+                .is_ok_and(|now| now != leader)
+        })
+        .await;
+    }
+
+    /// The broker that coordinates the workers' group.
+    pub(super) async fn coordinator(&mut self) -> usize {
+        self.stage
+            .cluster
+            .coordinator(&self.scene.group)
+            .await
+            .expect("a coordinator")
+    }
+
+    pub(super) async fn step_down(&mut self) {
+        let primary = self.stage.primary().await;
+        let client = self.stage.mongo.direct(primary).await.expect("a client");
+        let step_down =
+            doc! { "replSetStepDown": 5, "secondaryCatchUpPeriodSecs": 1, "force": true };
+        // It may end its connections before it answers.
+        let _ = client.database("admin").run_command(step_down).await;
+    }
+
+    /// The primary goes on alone for a moment, and what it takes then is rolled back. Its secondaries are killed rather
+    /// than frozen: frozen ones would find the writes in their sockets.
+    pub(super) async fn roll_back(&mut self) {
+        let old = self.stage.primary().await;
+        let others: Vec<usize> = (0..SERVERS).filter(|member| *member != old).collect();
+        for member in &others {
+            self.stage.mongo.kill(*member).expect("killed");
+        }
+        tokio::time::sleep(Duration::from_millis(700)).await;
+        self.stage.mongo.kill(old).expect("killed");
+        for member in &others {
+            self.stage.mongo.server(*member).start().expect("started");
+        }
+        let new = self.stage.primary().await;
+        assert_ne!(new, old);
+        self.stage.mongo.restart(old).await.expect("restarted");
+    }
+
+    /// The password changes, connections break so that the workers meet the change, and then each is restarted with the
+    /// new one while the others go on.
+    pub(super) async fn rotate_password(&mut self) {
+        let password = format!("{:016x}{:016x}", self.random.next(), self.random.next());
+        self.stage.rotate(password.clone()).await;
+        for proxy in self.stage.proxies(Side::Mongodb) {
+            proxy.reset(Duration::ZERO).expect("reset");
+            proxy.heal().expect("healed");
+        }
+        tokio::time::sleep(BRIEFLY).await;
+        self.fleet
+            .environment
+            .insert(witness::PASSWORD.to_owned(), password);
+        for _ in 0..self.fleet.members.len() {
+            self.fleet.stop(0).await;
+            self.fleet.top_up();
+        }
+    }
+
+    pub(super) async fn add_partitions(&mut self) {
+        let topics = self.stage.cluster.topics().expect("topics");
+        let ends =
+            witness::log_ends(&self.stage.cluster.direct_bootstrap(), &self.scene.topic).await;
+        let total = ends.expect("the ends of the log").len() as i32 + 2;
+        topics
+            .add_partitions(&self.scene.topic, total)
+            .await
+            .expect("added");
+        self.load.partitions(total);
+    }
+
+    pub(super) async fn make_topic_anew(&mut self) {
+        self.load.pause().await;
+        let topics = self.stage.cluster.topics().expect("topics");
+        let bootstrap = self.stage.cluster.direct_bootstrap();
+        let lineage = read_log(&bootstrap, &self.scene.topic).await;
+        self.lineages.push(lineage);
+        topics.delete(&self.scene.topic).await.expect("deleted");
+        witness::create_topic(&topics, &self.scene.topic, self.partitions).await;
+        self.load.resume(self.lineages.len(), self.partitions);
+    }
+}

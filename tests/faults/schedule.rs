@@ -1,0 +1,134 @@
+//! What happens in a run, by its seed. Pure.
+//!
+//! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in a row deal a whole one.
+
+use std::fmt;
+
+use workflows_sink::config::WriteMode;
+use workflows_sink::entity::Tombstones;
+
+use crate::fault::{FAULTS, Fault};
+use crate::support::entities::Random;
+
+/// How many seeds deal one deck.
+pub const HANDS: u64 = 4;
+
+/// One run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Schedule {
+    /// Where all of it comes from.
+    pub seed: u64,
+    /// How many workers there are at first.
+    pub workers: usize,
+    /// How many partitions the topic has at first.
+    pub partitions: i32,
+    /// Whether states are added to or replace their documents.
+    pub mode: WriteMode,
+    /// What tombstones do.
+    pub tombstones: Tombstones,
+    /// What happens, one after the other.
+    pub steps: Vec<Step>,
+}
+
+/// One or two faults at the same time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Step {
+    /// What happens.
+    pub faults: Vec<Fault>,
+    /// For what is left to chance within the step.
+    pub seed: u64,
+}
+
+impl Schedule {
+    /// The run of a seed, of all faults or, if any are named, of those alone.
+    pub fn new(seed: u64, only: &[String]) -> Schedule {
+        let mut random = Random(seed);
+        let mut hand = match only {
+            [] => dealt(seed),
+            only => {
+                let named = |fault: &&Fault| only.contains(&fault.to_string());
+                shuffled(FAULTS.iter().filter(named).copied().collect(), &mut random)
+            }
+        };
+        hand.reverse();
+        let mut steps = Vec::new();
+        while let Some(first) = hand.pop() {
+            let fits = |second: &Fault| {
+                first.part() != second.part() && !first.stands_alone() && !second.stands_alone()
+            };
+            let mut faults = vec![first];
+            if random.below(100) < 40
+                && let Some(second) = hand.pop_if(|second| fits(second))
+            {
+                faults.push(second);
+            }
+            let seed = random.next();
+            steps.push(Step { faults, seed });
+        }
+        Schedule {
+            seed,
+            workers: 2 + random.below(3),
+            partitions: 6,
+            mode: [WriteMode::Set, WriteMode::Replace][random.below(2)],
+            tombstones: [Tombstones::Ignore, Tombstones::Delete][random.below(2)],
+            steps,
+        }
+    }
+}
+
+/// The part of its deck that a seed is dealt.
+fn dealt(seed: u64) -> Vec<Fault> {
+    let deck = shuffled(FAULTS.to_vec(), &mut Random(!(seed / HANDS)));
+    let hand = (seed % HANDS) as usize;
+    deck.into_iter()
+        .skip(hand)
+        .step_by(HANDS as usize)
+        .collect()
+}
+
+fn shuffled(mut faults: Vec<Fault>, random: &mut Random) -> Vec<Fault> {
+    for last in (1..faults.len()).rev() {
+        faults.swap(last, random.below(last + 1));
+    }
+    faults
+}
+
+impl fmt::Display for Schedule {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        writeln!(
+            f,
+            "seed {}: {} workers, {} partitions, {:?}, tombstones {:?}",
+            self.seed, self.workers, self.partitions, self.mode, self.tombstones
+        )?;
+        for (number, step) in self.steps.iter().enumerate() {
+            let faults: Vec<String> = step.faults.iter().map(Fault::to_string).collect();
+            writeln!(f, "  {:2}. {}", number + 1, faults.join(" + "))?;
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_seed_is_a_schedule_and_a_few_in_a_row_hold_every_fault() {
+    assert_eq!(Schedule::new(7, &[]), Schedule::new(7, &[]));
+    assert_ne!(Schedule::new(7, &[]).steps, Schedule::new(8, &[]).steps);
+    for first in [0, HANDS, 17 * HANDS] {
+        let seeds = first..first + HANDS;
+        let mut dealt: Vec<Fault> = seeds
+            .flat_map(|seed| Schedule::new(seed, &[]).steps)
+            .flat_map(|step| step.faults)
+            .collect();
+        dealt.sort();
+        let mut all = FAULTS.to_vec();
+        all.sort();
+        assert_eq!(dealt, all);
+    }
+}
+
+#[test]
+fn faults_can_be_picked_by_name() {
+    let only = ["WorkerKilled", "NetworkKafkaCut"].map(str::to_owned);
+    let schedule = Schedule::new(1, &only);
+    let faults = schedule.steps.iter().flat_map(|step| &step.faults);
+    assert_eq!(faults.count(), 2);
+}

@@ -1,0 +1,112 @@
+//! The servers, all behind proxies, that the runs of one process share.
+
+use std::time::Duration;
+
+use bson::doc;
+use local_stack::mongo::{USER, USER_DATABASE};
+use local_stack::{Cluster, Mongo, MongoOptions, Proxy, Topology, Toxiproxy};
+use mongodb::{Client, Database};
+
+use crate::fault::Side;
+use crate::support::worker::until;
+
+/// How many of each.
+pub const SERVERS: usize = 3;
+
+/// A broker cluster and a replica set.
+pub struct Stage {
+    /// The brokers.
+    pub cluster: Cluster,
+    /// The replica set, with authentication.
+    pub mongo: Mongo,
+    /// Of the service's user, as it is now.
+    pub password: String,
+}
+
+impl Stage {
+    /// Starts everything.
+    pub async fn start(oplog_mb: u32) -> Stage {
+        let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::start).await;
+        let toxiproxy = toxiproxy.expect("no panic").expect("toxiproxy");
+        let options = MongoOptions {
+            topology: Topology::ReplicaSet(SERVERS),
+            auth: true,
+            proxies: Some(toxiproxy.clone()),
+            oplog_mb,
+            ..MongoOptions::default()
+        };
+        let (cluster, mongo) =
+            tokio::join!(Cluster::start(SERVERS, &toxiproxy), Mongo::start(options));
+        let mongo = mongo.expect("a replica set");
+        Stage {
+            cluster: cluster.expect("a cluster"),
+            password: mongo.password().expect("a password").to_owned(),
+            mongo,
+        }
+    }
+
+    /// The proxies on one side.
+    pub fn proxies(&self, side: Side) -> Vec<Proxy> {
+        let of = |server: usize| match side {
+            Side::Kafka => self.cluster.proxy(server).clone(),
+            Side::Mongodb => self.mongo.proxy(server).expect("a proxy").clone(),
+        };
+        (0..SERVERS).map(of).collect()
+    }
+
+    /// A database of the run's own that the service's user may write.
+    pub async fn database(&self, name: &str) -> Database {
+        let admin = self.admin().await;
+        let roles = [doc! { "role": "readWrite", "db": name }];
+        let grant = doc! { "updateUser": USER, "roles": roles.to_vec() };
+        admin
+            .database(USER_DATABASE)
+            .run_command(grant)
+            .await
+            .expect("a role");
+        admin.database(name)
+    }
+
+    /// A client who may do everything, and gives up soon while the set has no primary.
+    pub async fn admin(&self) -> Client {
+        let uri = format!("{}&serverSelectionTimeoutMS=5000", self.mongo.admin_uri());
+        Client::with_uri_str(uri).await.expect("a client")
+    }
+
+    /// Gives the service's user another password.
+    pub async fn rotate(&mut self, password: String) {
+        let change = doc! { "updateUser": USER, "pwd": &password };
+        let admin = self.admin().await;
+        admin
+            .database(USER_DATABASE)
+            .run_command(change)
+            .await
+            .expect("changed");
+        self.password = password;
+    }
+
+    /// The failCommand fail point of every member, on or off.
+    pub async fn fail_point(&self, mode: impl Into<bson::Bson>, data: bson::Document) {
+        let command =
+            doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
+        for member in 0..SERVERS {
+            let client = self.mongo.direct(member).await.expect("a client");
+            let admin = client.database("admin");
+            // One that rolls back lets nobody in for a moment.
+            until("a fail point is set", || async {
+                admin.run_command(command.clone()).await.is_ok()
+            })
+            .await;
+        }
+    }
+
+    /// The primary's index, asked without the proxies.
+    pub async fn primary(&mut self) -> usize {
+        self.mongo.primary().await.expect("a primary")
+    }
+}
+
+/// The time that a session lasts without a heartbeat.
+pub const SESSION: Duration = Duration::from_secs(3);
+/// What `max.poll.interval.ms` is set to.
+pub const POLL_INTERVAL: Duration = Duration::from_secs(6);
