@@ -2,6 +2,7 @@
 # make test     everything that must hold before a change is merged
 # make stack    both servers by hand, until Ctrl-C
 # make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" if only some
+# make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60
 # make docs     the documentation of the code
@@ -21,7 +22,7 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
 
-.PHONY: help demo test test-faults soak fuzz stack docs deny fmt clippy build-tools
+.PHONY: help demo test test-faults test-mutants soak fuzz stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -60,6 +61,9 @@ deny: build-tools
 
 test-faults: build-tools
 	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
+
+test-mutants: build-tools
+	sh tests/mutants/run.sh $(MUTANTS)
 
 soak: build-tools
 	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test soak

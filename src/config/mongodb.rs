@@ -92,6 +92,10 @@ fn check_database(name: &str) -> Result<String, String> {
 /// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
 /// password. So they are drawn from a copy that has no secret in it.
 fn parse(uri: &str) -> Result<ConnectionString, String> {
+    // The driver panics on some that are not, and shows what it stumbled over: part of a password.
+    if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err("is no MongoDB URI: it holds a blank, a control character or one beyond ASCII: percent-encode it (a blank is %20, `é` %C3%A9)".to_owned());
+    }
     ConnectionString::parse(uri).map_err(|_| {
         let Some(shown) = without_secrets(uri) else {
             return "is no MongoDB URI: a host is not `name` or `name:port`; is the `@` before it missing?".to_owned();

@@ -365,6 +365,16 @@ fn a_password_that_is_not_percent_encoded_is_told_without_showing_it() {
 }
 
 #[test]
+fn a_uri_beyond_printable_ascii_is_refused() {
+    for password in ["%2é", "hunter2é", "hunter 2", "hunter2\u{7f}"] {
+        let uri = format!("mongodb://workflows-sink:{password}@localhost/");
+        let (_, fault) = only(read(&[(URI.0, &uri)]).unwrap_err());
+        assert!(fault.contains("percent-encode it"), "{password}: {fault}");
+        assert!(!fault.contains("hunter"));
+    }
+}
+
+#[test]
 fn a_password_that_stands_where_a_host_should_is_not_shown() {
     for rest in [
         "u:hunter2",

@@ -40,15 +40,12 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// The run of a seed, of all faults or, if any are named, of those alone.
+    /// The run of a seed, of all faults or, if any are named, of those alone, each as often as it is named.
     pub fn new(seed: u64, only: &[String]) -> Schedule {
         let mut random = Random(seed);
         let mut hand = match only {
             [] => dealt(seed),
-            only => {
-                let named = |fault: &&Fault| only.contains(&fault.to_string());
-                shuffled(FAULTS.iter().filter(named).copied().collect(), &mut random)
-            }
+            only => shuffled(only.iter().map(|name| named(name)).collect(), &mut random),
         };
         hand.reverse();
         let mut steps = Vec::new();
@@ -74,6 +71,12 @@ impl Schedule {
             steps,
         }
     }
+}
+
+/// The fault of that name.
+fn named(name: &str) -> Fault {
+    let found = FAULTS.iter().find(|fault| fault.to_string() == name);
+    *found.unwrap_or_else(|| panic!("there is no fault {name}"))
 }
 
 /// The part of its deck that a seed is dealt.
@@ -127,8 +130,10 @@ fn a_seed_is_a_schedule_and_a_few_in_a_row_hold_every_fault() {
 
 #[test]
 fn faults_can_be_picked_by_name() {
-    let only = ["WorkerKilled", "NetworkKafkaCut"].map(str::to_owned);
+    let only = ["WorkerKilled", "NetworkKafkaCut", "WorkerKilled"].map(str::to_owned);
     let schedule = Schedule::new(1, &only);
     let faults = schedule.steps.iter().flat_map(|step| &step.faults);
-    assert_eq!(faults.count(), 2);
+    let mut names: Vec<String> = faults.map(Fault::to_string).collect();
+    names.sort();
+    assert_eq!(names, ["NetworkKafkaCut", "WorkerKilled", "WorkerKilled"]);
 }

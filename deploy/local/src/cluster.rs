@@ -223,10 +223,10 @@ replica.fetch.max.bytes=20000000
             .iter()
             .find(|found| found.id() == partition);
         let leader = found.context("no such partition")?.leader();
-        Ok(usize::try_from(leader)
+        usize::try_from(leader)
             .ok()
             .and_then(|leader| leader.checked_sub(1))
-            .context("no leader")?)
+            .context("no leader")
     }
 
     /// The broker that coordinates a group: the leader of the partition that its name's Java hash gives.

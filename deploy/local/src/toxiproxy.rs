@@ -11,7 +11,8 @@ use crate::port;
 use crate::process::Server;
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
-const ANSWER_DEADLINE: Duration = Duration::from_secs(10);
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+const TOXIC_TRIES_MAX: usize = 3;
 const POLL: Duration = Duration::from_millis(20);
 
 /// Which way bytes go.
@@ -172,8 +173,15 @@ impl Proxy {
             Direction::Downstream => "downstream",
         };
         let toxic = json!({ "name": kind, "type": kind, "stream": stream, "toxicity": 1.0, "attributes": attributes });
-        self.api
-            .post(&format!("/proxies/{}/toxics", self.name), &toxic)
+        let path = format!("/proxies/{}/toxics", self.name);
+        for _ in 1..TOXIC_TRIES_MAX {
+            if self.api.post(&path, &toxic).is_ok() {
+                return Ok(());
+            }
+            // Toxiproxy waits for ever on a connection whose client does not read: without it, it goes on.
+            self.heal()?;
+        }
+        self.api.post(&path, &toxic)
     }
 }
 
@@ -220,6 +228,20 @@ mod tests {
             }
         }
         back
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_no_obstacle() {
+        let toxiproxy = Toxiproxy::start().unwrap();
+        let proxy = toxiproxy.proxy("echo", &echo()).unwrap();
+        let deaf = connect(&proxy);
+        let stuck = Duration::from_millis(500);
+        deaf.set_write_timeout(Some(stuck)).unwrap();
+        while (&deaf).write(&[7; 65_536]).is_ok() {}
+        proxy.reset(Duration::ZERO).unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 0);
+        proxy.heal().unwrap();
+        assert_eq!(sent_back(&mut connect(&proxy), 100), 100);
     }
 
     #[test]

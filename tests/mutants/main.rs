@@ -1,0 +1,53 @@
+//! The mutants that `make test-mutants` lets the fault harness look for can still be made.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn patches() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let entries = std::fs::read_dir(root.join("tests/mutants")).expect("a directory");
+    let mut patches: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.extension().is_some_and(|end| end == "patch"))
+        .collect();
+    patches.sort();
+    patches
+}
+
+#[test]
+fn each_patch_applies_to_the_source_as_it_is() {
+    let patches = patches();
+    assert!(!patches.is_empty());
+    let mut stale = Vec::new();
+    for patch in &patches {
+        let tried = Command::new("git")
+            .args(["apply", "--check"])
+            .arg(patch)
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .output()
+            .expect("git");
+        if !tried.status.success() {
+            let why = String::from_utf8_lossy(&tried.stderr).into_owned();
+            stale.push(format!("{}:\n{why}", patch.display()));
+        }
+    }
+    assert!(
+        stale.is_empty(),
+        "renew these (make the change by hand, then `git diff`):\n{}",
+        stale.join("\n")
+    );
+}
+
+#[test]
+fn each_patch_says_what_it_breaks_and_which_rounds_find_it() {
+    for patch in patches() {
+        let text = std::fs::read_to_string(&patch).expect("UTF-8");
+        let head: Vec<&str> = text.lines().take(2).collect();
+        assert!(head[0].ends_with('.'), "{}: {head:?}", patch.display());
+        assert!(
+            head[1].starts_with("Found by: ") && head[1].contains("SEED="),
+            "{}: {head:?}",
+            patch.display()
+        );
+    }
+}
