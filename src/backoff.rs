@@ -8,7 +8,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 const WAIT_MS_MIN: u64 = 20;
 
 /// The longest wait; milliseconds, before jitter. It also bounds how late an outage's end is noticed.
-const WAIT_MS_MAX: u64 = 5_000;
+const WAIT_MS_MAX: u64 = 1_000;
 
 /// Waits that grow from try to try, without end.
 #[derive(Debug)]

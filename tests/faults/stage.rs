@@ -26,7 +26,7 @@ pub struct Stage {
 impl Stage {
     /// Starts everything.
     pub async fn start(oplog_mb: u32) -> Stage {
-        let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::start).await;
+        let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::install).await;
         let toxiproxy = toxiproxy.expect("no panic").expect("toxiproxy");
         let options = MongoOptions {
             topology: Topology::ReplicaSet(SERVERS),

@@ -1,6 +1,7 @@
 //! Toxiproxy: TCP proxies before the servers, which delay, cut, reset and lose what passes.
 
-use std::sync::{Arc, Mutex};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -11,8 +12,7 @@ use crate::port;
 use crate::process::Server;
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
-const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
-const TOXIC_TRIES_MAX: usize = 3;
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Which way bytes go.
@@ -24,85 +24,53 @@ pub enum Direction {
     Downstream,
 }
 
-/// A running `toxiproxy-server`. Dropped with all its proxies, it is killed.
+/// The program, of which each proxy runs one of its own: one that hangs must not hold up the others.
 #[derive(Clone)]
 pub struct Toxiproxy {
-    api: Arc<Api>,
-}
-
-struct Api {
-    url: String,
-    agent: ureq::Agent,
-    /// Only to be dropped: the process ends with the last proxy.
-    _server: Mutex<Server>,
+    program: PathBuf,
 }
 
 impl Toxiproxy {
-    /// Starts it, without any proxy.
-    pub fn start() -> Result<Toxiproxy> {
-        let program = install::toxiproxy()?;
+    /// Installs it, if need be.
+    pub fn install() -> Result<Toxiproxy> {
+        Ok(Toxiproxy {
+            program: install::toxiproxy()?,
+        })
+    }
+
+    /// A proxy on a free port before `upstream`, as `host:port`. Dropped with all its clones, it is killed.
+    pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
+        let (port, api_port) = (port::free()?, port::free()?.to_string());
         let mut server = Server::new("toxiproxy")?;
-        let port = port::free()?.to_string();
         server.command([
-            program.as_os_str(),
+            self.program.as_os_str(),
             "-host".as_ref(),
             "127.0.0.1".as_ref(),
             "-port".as_ref(),
-            port.as_ref(),
+            api_port.as_ref(),
         ]);
-        server.start()?;
         let agent = ureq::Agent::config_builder()
             .timeout_global(Some(ANSWER_DEADLINE))
-            .build()
-            .into();
-        let api = Api {
-            url: format!("http://127.0.0.1:{port}"),
-            agent,
-            _server: Mutex::new(server),
-        };
-        let end = Instant::now() + START_DEADLINE;
-        while let Err(error) = api.agent.get(format!("{}/version", api.url)).call() {
-            ensure!(Instant::now() < end, "toxiproxy does not answer: {error}");
-            std::thread::sleep(POLL);
-        }
-        Ok(Toxiproxy { api: Arc::new(api) })
-    }
-
-    /// A proxy on a free port before `upstream`, as `host:port`.
-    pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
+            .build();
         let proxy = Proxy {
-            api: Arc::clone(&self.api),
+            server: Arc::new(Mutex::new(server)),
+            agent: agent.into(),
+            api: format!("http://127.0.0.1:{api_port}"),
             name: name.to_owned(),
-            port: port::free()?,
+            port,
             upstream: upstream.to_owned(),
         };
-        proxy.create()?;
+        proxy.heal()?;
         Ok(proxy)
-    }
-}
-
-impl Api {
-    fn post(&self, path: &str, body: &Value) -> Result<()> {
-        self.agent
-            .post(format!("{}{path}", self.url))
-            .send_json(body)
-            .with_context(|| format!("toxiproxy refuses {path}"))?;
-        Ok(())
-    }
-
-    fn delete(&self, path: &str) -> Result<()> {
-        self.agent
-            .delete(format!("{}{path}", self.url))
-            .call()
-            .with_context(|| format!("toxiproxy refuses to delete {path}"))?;
-        Ok(())
     }
 }
 
 /// One proxy. Clones are the same one.
 #[derive(Clone)]
 pub struct Proxy {
-    api: Arc<Api>,
+    server: Arc<Mutex<Server>>,
+    agent: ureq::Agent,
+    api: String,
     name: String,
     port: u16,
     upstream: String,
@@ -149,22 +117,34 @@ impl Proxy {
     /// Ends all connections and refuses new ones.
     pub fn down(&self) -> Result<()> {
         let disabled = json!({ "enabled": false });
-        self.api.post(&format!("/proxies/{}", self.name), &disabled)
+        self.post(&format!("/proxies/{}", self.name), &disabled)
     }
 
     /// Lets everything pass again, on new connections: what was swallowed on the old ones is lost.
     ///
-    /// The proxy is made anew: taking a toxic away waits for ever on a connection that its client has given up.
+    /// The process is started anew: toxiproxy waits for ever on a connection whose client does not read.
     pub fn heal(&self) -> Result<()> {
-        self.api.delete(&format!("/proxies/{}", self.name))?;
-        self.create()
+        self.start()?;
+        self.create(true)
     }
 
-    fn create(&self) -> Result<()> {
+    fn start(&self) -> Result<()> {
+        let mut server = self.server.lock().unwrap_or_else(PoisonError::into_inner);
+        server.kill()?;
+        server.start()?;
+        let end = Instant::now() + START_DEADLINE;
+        while let Err(error) = self.agent.get(format!("{}/version", self.api)).call() {
+            ensure!(Instant::now() < end, "toxiproxy does not answer: {error}");
+            server.check()?;
+            std::thread::sleep(POLL);
+        }
+        Ok(())
+    }
+
+    fn create(&self, enabled: bool) -> Result<()> {
         let (listen, upstream) = (self.host(), &self.upstream);
-        let proxy =
-            json!({ "name": self.name, "listen": listen, "upstream": upstream, "enabled": true });
-        self.api.post("/proxies", &proxy)
+        let proxy = json!({ "name": self.name, "listen": listen, "upstream": upstream, "enabled": enabled });
+        self.post("/proxies", &proxy)
     }
 
     fn toxic(&self, kind: &str, direction: Direction, attributes: Value) -> Result<()> {
@@ -174,14 +154,25 @@ impl Proxy {
         };
         let toxic = json!({ "name": kind, "type": kind, "stream": stream, "toxicity": 1.0, "attributes": attributes });
         let path = format!("/proxies/{}/toxics", self.name);
-        for _ in 1..TOXIC_TRIES_MAX {
-            if self.api.post(&path, &toxic).is_ok() {
-                return Ok(());
-            }
-            // Toxiproxy waits for ever on a connection whose client does not read: without it, it goes on.
-            self.heal()?;
+        if self.post(&path, &toxic).is_ok() {
+            return Ok(());
         }
-        self.api.post(&path, &toxic)
+        // It hangs on one of its connections: the toxic is there before there is any.
+        self.start()?;
+        self.create(false)?;
+        self.post(&path, &toxic)?;
+        self.post(
+            &format!("/proxies/{}", self.name),
+            &json!({ "enabled": true }),
+        )
+    }
+
+    fn post(&self, path: &str, body: &Value) -> Result<()> {
+        self.agent
+            .post(format!("{}{path}", self.api))
+            .send_json(body)
+            .with_context(|| format!("toxiproxy refuses {path}"))?;
+        Ok(())
     }
 }
 
@@ -232,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_client_that_does_not_read_is_no_obstacle() {
-        let toxiproxy = Toxiproxy::start().unwrap();
+        let toxiproxy = Toxiproxy::install().unwrap();
         let proxy = toxiproxy.proxy("echo", &echo()).unwrap();
         let deaf = connect(&proxy);
         let stuck = Duration::from_millis(500);
@@ -246,7 +237,7 @@ mod tests {
 
     #[test]
     fn each_fault_does_what_it_says_and_heals() {
-        let toxiproxy = Toxiproxy::start().unwrap();
+        let toxiproxy = Toxiproxy::install().unwrap();
         let proxy = toxiproxy.proxy("echo", &echo()).unwrap();
         assert_eq!(sent_back(&mut connect(&proxy), 100), 100);
 

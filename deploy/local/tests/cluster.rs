@@ -24,7 +24,7 @@ fn config(bootstrap: &str) -> ClientConfig {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_brokers_lose_one_and_no_record() {
-    let toxiproxy = Toxiproxy::start().unwrap();
+    let toxiproxy = Toxiproxy::install().unwrap();
     let mut cluster = Cluster::start(3, &toxiproxy).await.unwrap();
     let topics = cluster.topics().unwrap();
     topics.create("t", 6, &[]).await.unwrap();
@@ -77,7 +77,7 @@ async fn three_brokers_lose_one_and_no_record() {
 async fn a_minority_primary_behind_proxies_is_rolled_back() {
     let options = MongoOptions {
         topology: Topology::ReplicaSet(3),
-        proxies: Some(Toxiproxy::start().unwrap()),
+        proxies: Some(Toxiproxy::install().unwrap()),
         ..MongoOptions::default()
     };
     let mut mongo = Mongo::start(options).await.unwrap();

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bson::doc;
 
-use super::Nemesis;
+use super::{BRIEFLY, Nemesis};
 
 /// Of `error_codes.yml`: what the server calls retriable, what it does not, interruptions, and what speaks of its own
 /// state. None of them speaks of a document.
@@ -46,7 +46,8 @@ impl Nemesis<'_> {
         self.stage.fail_point("off", doc! {}).await;
     }
 
-    /// Connections end before a commit is done, and in the middle of answers after it was.
+    /// Connections end before a commit is done, and in the middle of answers after it was; and for a while no commit
+    /// that is done is ever heard of.
     pub(super) async fn lose_commit_answers(&mut self) {
         for _ in 0..4 {
             let data = doc! { "failCommands": ["commitTransaction"], "closeConnection": true };
@@ -59,6 +60,10 @@ impl Nemesis<'_> {
             tokio::time::sleep(BETWEEN).await;
             proxy.heal().expect("healed");
         }
+        let error = doc! { "code": 64, "errmsg": "a test's" };
+        let data = doc! { "failCommands": ["commitTransaction"], "writeConcernError": error };
+        self.stage.fail_point("alwaysOn", data).await;
+        tokio::time::sleep(BRIEFLY).await;
         self.stage.fail_point("off", doc! {}).await;
     }
 }
