@@ -16,9 +16,10 @@ RULES='Evidence|Acknowledged|Documents|DeadLetters|Checkpoints|Order|Transaction
 # One tree and one target folder for all: only the crate itself is built again for each. What git does not know is
 # left out.
 commit=$(git stash create)
+commit=${commit:-$(git rev-parse HEAD)}
 [ -e "$tree/.git" ] || git worktree add --quiet --force --detach "$tree"
 restore() {
-    git -C "$tree" checkout --quiet --force --detach "${commit:-HEAD}"
+    git -C "$tree" checkout --quiet --force --detach "$commit"
 }
 build() {
     (cd "$tree" && CARGO_TARGET_DIR=$work/build cargo build --quiet --locked --workspace --bin workflows-sink)
