@@ -1,7 +1,7 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
 # make stack    both servers by hand, until Ctrl-C
-# make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" if only some
+# make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60

@@ -39,12 +39,12 @@ fn number(name: &str, default: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_promise_holds_whatever_fails() {
     let (first, rounds) = (number("SEED", 0), number("ROUNDS", HANDS));
-    let only = std::env::var("FAULTS").unwrap_or_default();
-    let only: Vec<String> = only.split_whitespace().map(str::to_owned).collect();
+    let steps = std::env::var("FAULTS").unwrap_or_default();
+    let steps: Vec<String> = steps.split_whitespace().map(str::to_owned).collect();
     let mut stage = Stage::start(OPLOG_MB).await;
     let mut failed = String::new();
     for seed in first..first + rounds {
-        let schedule = Schedule::new(seed, &only);
+        let schedule = Schedule::new(seed, &steps);
         eprintln!("{schedule}");
         let verdict = round::run(&mut stage, &schedule).await;
         eprintln!(

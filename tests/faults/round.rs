@@ -88,6 +88,7 @@ pub struct Run {
 /// Runs a schedule. Panics only where the run itself fails, never for what the service did.
 pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
     let mut run = Run::start(stage, schedule).await;
+    eprintln!("  recovered within, of at most {RECOVERY_BOUND:?}:");
     for step in &schedule.steps {
         let recovery = run.step(stage, &step.faults, Random(step.seed)).await;
         eprintln!("    {:44} {}", recovery.what, took(&recovery));

@@ -40,28 +40,13 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// The run of a seed, of all faults or, if any are named, of those alone, each as often as it is named.
-    pub fn new(seed: u64, only: &[String]) -> Schedule {
+    /// The run of a seed: of faults that it draws, or of these steps, each of them the names of its faults with `+` between.
+    pub fn new(seed: u64, steps: &[String]) -> Schedule {
         let mut random = Random(seed);
-        let mut hand = match only {
-            [] => dealt(seed),
-            only => shuffled(only.iter().map(|name| named(name)).collect(), &mut random),
+        let steps = match steps {
+            [] => drawn(seed, &mut random),
+            steps => steps.iter().map(|step| named(step, &mut random)).collect(),
         };
-        hand.reverse();
-        let mut steps = Vec::new();
-        while let Some(first) = hand.pop() {
-            let fits = |second: &Fault| {
-                first.part() != second.part() && !first.stands_alone() && !second.stands_alone()
-            };
-            let mut faults = vec![first];
-            if random.below(100) < 40
-                && let Some(second) = hand.pop_if(|second| fits(second))
-            {
-                faults.push(second);
-            }
-            let seed = random.next();
-            steps.push(Step { faults, seed });
-        }
         Schedule {
             seed,
             workers: 2 + random.below(3),
@@ -73,10 +58,37 @@ impl Schedule {
     }
 }
 
-/// The fault of that name.
-fn named(name: &str) -> Fault {
-    let found = FAULTS.iter().find(|fault| fault.to_string() == name);
-    *found.unwrap_or_else(|| panic!("there is no fault {name}"))
+/// The faults of a seed, some of them two at a time.
+fn drawn(seed: u64, random: &mut Random) -> Vec<Step> {
+    let mut hand = dealt(seed);
+    hand.reverse();
+    let mut steps = Vec::new();
+    while let Some(first) = hand.pop() {
+        let fits = |second: &Fault| {
+            first.part() != second.part() && !first.stands_alone() && !second.stands_alone()
+        };
+        let mut faults = vec![first];
+        if random.below(100) < 40
+            && let Some(second) = hand.pop_if(|second| fits(second))
+        {
+            faults.push(second);
+        }
+        let seed = random.next();
+        steps.push(Step { faults, seed });
+    }
+    steps
+}
+
+/// The step of that name.
+fn named(step: &str, random: &mut Random) -> Step {
+    let fault = |name| {
+        let found = FAULTS.iter().find(|fault| fault.to_string() == name);
+        *found.unwrap_or_else(|| panic!("there is no fault {name}"))
+    };
+    Step {
+        faults: step.split('+').map(fault).collect(),
+        seed: random.next(),
+    }
 }
 
 /// The part of its deck that a seed is dealt.
@@ -129,11 +141,18 @@ fn a_seed_is_a_schedule_and_a_few_in_a_row_hold_every_fault() {
 }
 
 #[test]
-fn faults_can_be_picked_by_name() {
-    let only = ["WorkerKilled", "NetworkKafkaCut", "WorkerKilled"].map(str::to_owned);
-    let schedule = Schedule::new(1, &only);
-    let faults = schedule.steps.iter().flat_map(|step| &step.faults);
-    let mut names: Vec<String> = faults.map(Fault::to_string).collect();
-    names.sort();
-    assert_eq!(names, ["NetworkKafkaCut", "WorkerKilled", "WorkerKilled"]);
+fn steps_can_be_named() {
+    use crate::fault::{Side, Trouble};
+    let named = ["WorkerFrozen+DiskFull", "NetworkKafkaCut", "WorkerFrozen"].map(str::to_owned);
+    let steps = Schedule::new(1, &named).steps;
+    let faults: Vec<_> = steps.iter().map(|step| step.faults.as_slice()).collect();
+    let cut = Fault::Network(Side::Kafka, Trouble::Cut);
+    assert_eq!(
+        faults,
+        [
+            &[Fault::WorkerFrozen, Fault::DiskFull][..],
+            &[cut],
+            &[Fault::WorkerFrozen]
+        ]
+    );
 }
