@@ -39,6 +39,8 @@ pub enum Fault {
     WorkerRemoved,
     /// A worker whose clock is far off.
     ClockFarOff,
+    /// Somebody claims every partition and is not heard of again: who held them may not write any more.
+    ClaimsStolen,
     /// SIGKILL to a broker, and its restart.
     BrokerKilled,
     /// Other replicas lead the partitions.
@@ -90,13 +92,14 @@ pub enum Fault {
 use Fault::*;
 
 /// Every fault, each once.
-pub const FAULTS: [Fault; 36] = [
+pub const FAULTS: [Fault; 37] = [
     WorkerKilled,
     WorkerStopped,
     WorkerFrozen,
     WorkerAdded,
     WorkerRemoved,
     ClockFarOff,
+    ClaimsStolen,
     BrokerKilled,
     LeadershipMoved,
     CoordinatorLost,
@@ -147,7 +150,7 @@ impl Fault {
     pub fn part(self) -> Part {
         match self {
             WorkerKilled | WorkerStopped | WorkerFrozen | WorkerAdded | WorkerRemoved
-            | ClockFarOff => Part::Workers,
+            | ClockFarOff | ClaimsStolen => Part::Workers,
             BrokerKilled
             | LeadershipMoved
             | CoordinatorLost

@@ -101,6 +101,7 @@ impl Nemesis<'_> {
                     .expect("killed");
                 struck.lasts = PAST_THE_SESSION;
             }
+            ClaimsStolen => self.steal_claims().await,
             LeadershipMoved => self.move_leadership().await,
             CoordinatorLost => {
                 struck.target = self.coordinator().await;

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use bson::doc;
+use bson::{Document, Uuid, doc};
+
+use workflows_sink::checkpoint;
 
 use super::{BRIEFLY, Nemesis};
 use crate::fault::Side;
@@ -32,6 +34,26 @@ impl Nemesis<'_> {
             .coordinator(&self.scene.group)
             .await
             .expect("a coordinator")
+    }
+
+    /// What a worker does that then hangs. It tries again while there is no primary.
+    pub(super) async fn steal_claims(&mut self) {
+        let checkpoints = self
+            .scene
+            .database
+            .collection::<Document>(checkpoint::COLLECTION);
+        let claim = doc! {
+            "$set": { "owner": Uuid::new(), "session": Uuid::new() },
+            "$inc": { "epoch": 1_i64 },
+            "$currentDate": { "updated_at": true },
+        };
+        until("the claims are stolen", || async {
+            checkpoints
+                .update_many(doc! {}, claim.clone())
+                .await
+                .is_ok()
+        })
+        .await;
     }
 
     pub(super) async fn step_down(&mut self) {
