@@ -24,9 +24,10 @@ const ENTITIES: usize = 300;
 /// What the nemesis and the producer's thread share.
 struct Shared {
     rate: AtomicUsize,
-    paused: AtomicBool,
-    /// Whether the thread has seen the pause, and all it sent is acknowledged.
-    quiet: AtomicBool,
+    /// Pauses and resumptions so far: odd is paused.
+    turn: AtomicUsize,
+    /// The last pause that the thread has seen, with all it had sent acknowledged.
+    quiet: AtomicUsize,
     stopped: AtomicBool,
     lineage: AtomicUsize,
     /// Partitions now, of which the first [`Load::start`]'s belong to the first entities.
@@ -57,7 +58,8 @@ impl ProducerContext for Heard {
                 let acknowledged = Acknowledged {
                     lineage: self.0.lineage.load(SeqCst),
                     partition: message.partition(),
-                    offset: message.offset(),
+                    // A duplicate that the broker refuses is in the log, at an offset that it no longer knows.
+                    offset: Some(message.offset()).filter(|offset| *offset >= 0),
                     digest: digest(message.key(), message.payload()),
                 };
                 self.0
@@ -79,8 +81,8 @@ impl Load {
     pub fn start(seed: u64, bootstrap: &str, topic: &str, partitions: i32) -> Load {
         let shared = Arc::new(Shared {
             rate: AtomicUsize::new(RATE),
-            paused: AtomicBool::new(false),
-            quiet: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+            quiet: AtomicUsize::new(0),
             stopped: AtomicBool::new(false),
             lineage: AtomicUsize::new(0),
             partitions: AtomicUsize::new(partitions as usize),
@@ -125,9 +127,9 @@ impl Load {
 
     /// Stops for a while; returns when everything sent is acknowledged.
     pub async fn pause(&self) {
-        self.shared.paused.store(true, SeqCst);
+        let pause = self.shared.turn.fetch_add(1, SeqCst) + 1;
         crate::support::worker::until("all records are acknowledged", || async {
-            self.shared.quiet.load(SeqCst)
+            self.shared.quiet.load(SeqCst) == pause
         })
         .await;
     }
@@ -136,8 +138,7 @@ impl Load {
     pub fn resume(&self, lineage: usize, partitions: i32) {
         self.shared.lineage.store(lineage, SeqCst);
         self.partitions(partitions);
-        self.shared.quiet.store(false, SeqCst);
-        self.shared.paused.store(false, SeqCst);
+        self.shared.turn.fetch_add(1, SeqCst);
     }
 
     /// Ends it, and returns what was acknowledged: all that was sent.
@@ -170,10 +171,11 @@ fn produce(producer: &BaseProducer<Heard>, topic: &str, first: usize, seed: u64,
         std::thread::sleep(TICK);
         producer.poll(Duration::ZERO);
         let now = Instant::now();
-        if shared.paused.load(SeqCst) {
-            if !shared.quiet.load(SeqCst) {
+        let turn = shared.turn.load(SeqCst);
+        if turn % 2 == 1 {
+            if shared.quiet.load(SeqCst) != turn {
                 producer.flush(FLUSH_DEADLINE).expect("all acknowledged");
-                shared.quiet.store(true, SeqCst);
+                shared.quiet.store(turn, SeqCst);
             }
             last = now;
             continue;

@@ -286,14 +286,43 @@ replica.fetch.max.bytes=20000000
         Ok(())
     }
 
-    async fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
-        let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", self.direct_bootstrap());
-        let topic = topic.map(str::to_owned);
-        tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer = config.create()?;
-            Ok(client.fetch_metadata(topic.as_deref(), METADATA_DEADLINE)?)
-        })
-        .await?
+    /// Returns when each broker by itself knows a topic with so many partitions that have a leader.
+    pub async fn everywhere(&self, topic: &str, partitions: usize) -> Result<()> {
+        let end = Instant::now() + START_DEADLINE;
+        for broker in &self.brokers {
+            let direct = format!("127.0.0.1:{}", broker.port);
+            loop {
+                let metadata = ask(direct.clone(), Some(topic)).await?;
+                let found = metadata
+                    .topics()
+                    .iter()
+                    .flat_map(|found| found.partitions());
+                if found.filter(|partition| partition.leader() >= 0).count() == partitions {
+                    break;
+                }
+                ensure!(
+                    Instant::now() < end,
+                    "{direct} does not know of {topic} after {START_DEADLINE:?}"
+                );
+                sleep(POLL).await;
+            }
+        }
+        Ok(())
     }
+
+    async fn metadata(&self, topic: Option<&str>) -> Result<Metadata> {
+        ask(self.direct_bootstrap(), topic).await
+    }
+}
+
+/// What the first broker of `bootstrap` that answers says.
+async fn ask(bootstrap: String, topic: Option<&str>) -> Result<Metadata> {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap);
+    let topic = topic.map(str::to_owned);
+    tokio::task::spawn_blocking(move || {
+        let client: BaseConsumer = config.create()?;
+        Ok(client.fetch_metadata(topic.as_deref(), METADATA_DEADLINE)?)
+    })
+    .await?
 }

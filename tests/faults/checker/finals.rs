@@ -9,7 +9,7 @@ use super::change::{Entity, Replay, State, state};
 use super::timeline::{Timeline, refusal};
 use super::violation::{Rule, Violation};
 use super::walk::{key, lineage_of};
-use super::{CHECKPOINTS, DEAD_LETTERS, Evidence, letters};
+use super::{CHECKPOINTS, DEAD_LETTERS, Evidence, Record, letters};
 
 /// Every record that the producer was told of is in the log.
 pub fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
@@ -23,12 +23,19 @@ pub fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
     let missing = evidence.acknowledged.iter().filter_map(|acknowledged| {
         let records =
             log(acknowledged.lineage, acknowledged.partition).map_or(&[][..], |log| &log.records);
-        let found = records.binary_search_by_key(&acknowledged.offset, |record| record.offset);
-        let message = match found.ok().map(|index| &records[index]) {
+        let is_it = |record: &&Record| {
+            super::digest(record.key.as_deref(), record.value.as_deref()) == acknowledged.digest
+        };
+        let found = match acknowledged.offset {
+            Some(offset) => records
+                .binary_search_by_key(&offset, |record| record.offset)
+                .ok()
+                .map(|index| &records[index]),
+            None => records.iter().find(is_it),
+        };
+        let message = match found {
             None => "acknowledged, but not in the log",
-            Some(r)
-                if super::digest(r.key.as_deref(), r.value.as_deref()) != acknowledged.digest =>
-            {
+            Some(record) if !is_it(&record) => {
                 "another record than the acknowledged one stands there"
             }
             Some(_) => return None,

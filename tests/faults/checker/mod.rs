@@ -128,8 +128,8 @@ pub struct Acknowledged {
     pub lineage: usize,
     /// Its partition.
     pub partition: i32,
-    /// Its offset.
-    pub offset: i64,
+    /// Its offset, if the broker said so.
+    pub offset: Option<i64>,
     /// Its [`digest`].
     pub digest: [u8; 32],
 }

@@ -122,6 +122,12 @@ impl Nemesis<'_> {
         self.lineages.push(lineage);
         topics.delete(&self.scene.topic).await.expect("deleted");
         witness::create_topic(&topics, &self.scene.topic, self.partitions).await;
+        // A broker that has not heard yet acknowledges records into the log that is deleted.
+        let cluster = &self.stage.cluster;
+        cluster
+            .everywhere(&self.scene.topic, self.partitions as usize)
+            .await
+            .expect("the topic");
         self.load.resume(self.lineages.len(), self.partitions);
     }
 }

@@ -425,6 +425,10 @@ fn an_acknowledged_record_that_is_not_in_the_log_is_found() {
     let mut evidence = good();
     evidence.acknowledged[3].digest[0] ^= 1;
     found(&evidence, Rule::Acknowledged);
+    evidence.acknowledged[3].offset = None;
+    found(&evidence, Rule::Acknowledged);
+    evidence.acknowledged[3].digest[0] ^= 1;
+    accepted(&evidence);
 }
 
 #[test]

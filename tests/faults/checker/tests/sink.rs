@@ -84,7 +84,7 @@ impl Sink {
                 self.evidence.acknowledged.push(Acknowledged {
                     lineage: self.evidence.log.lineages.len(),
                     partition,
-                    offset,
+                    offset: Some(offset),
                     digest: digest(key.as_deref(), value.as_deref()),
                 });
                 log.records.push(Record {
