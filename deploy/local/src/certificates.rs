@@ -96,7 +96,7 @@ impl Authority {
 }
 
 /// Writes a file that only this user may read.
-pub(crate) fn write_private(path: &Path, contents: &str) -> Result<()> {
+pub fn write_private(path: &Path, contents: &str) -> Result<()> {
     use std::io::Write;
     let mut file = fs::File::options()
         .write(true)

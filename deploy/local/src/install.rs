@@ -22,22 +22,26 @@ const TOXIPROXY_PACKAGE: &str = "github.com/Shopify/toxiproxy/v2/cmd/server";
 /// Transactions that create collections need 4.4; the wheel and production are beyond it.
 const MONGOD_MAJOR_MIN: u32 = 5;
 
-/// The folder of Kafka's jars. Asks for `java` every time, since the jars do not bring it.
+/// The folder of Kafka's jars.
 pub fn kafka_jars() -> Result<PathBuf> {
+    let pom = include_str!("../kafka-pom.xml");
+    jars(&format!("kafka-{KAFKA_VERSION}"), pom, KAFKA_SHA256)
+}
+
+/// The folder of the jars that a POM depends on, all together of this SHA-256. Asks for `java` every time, since the
+/// jars do not bring it.
+pub fn jars(name: &str, pom: &str, sha256: &str) -> Result<PathBuf> {
     require(&["java:default-jre-headless"])?;
-    cache::entry(
-        &format!("kafka-{KAFKA_VERSION}-{}", &KAFKA_SHA256[..12]),
-        |directory| {
-            require(&["mvn:maven"])?;
-            let pom = tempfile::Builder::new().prefix("kafka-pom").tempdir()?;
-            fs::write(pom.path().join("pom.xml"), include_str!("../kafka-pom.xml"))?;
-            let output = format!("-DoutputDirectory={}", directory.display());
-            run(Command::new("mvn")
-                .current_dir(pom.path())
-                .args(["-q", "-B", MAVEN_COPY, &output]))?;
-            cache::verify_all(directory, KAFKA_SHA256)
-        },
-    )
+    cache::entry(&format!("{name}-{}", &sha256[..12]), |directory| {
+        require(&["mvn:maven"])?;
+        let project = tempfile::Builder::new().prefix("pom").tempdir()?;
+        fs::write(project.path().join("pom.xml"), pom)?;
+        let output = format!("-DoutputDirectory={}", directory.display());
+        run(Command::new("mvn")
+            .current_dir(project.path())
+            .args(["-q", "-B", MAVEN_COPY, &output]))?;
+        cache::verify_all(directory, sha256)
+    })
 }
 
 /// The path of a `mongod`: `STACK_MONGOD`, else one on the `PATH` that is recent enough, else the cached one.

@@ -60,6 +60,8 @@ pub fn total(metrics: &str, name: &str) -> f64 {
 pub struct Usage {
     /// User and system time.
     pub cpu: Duration,
+    /// Memory that it has in use.
+    pub memory_bytes: u64,
     /// The most memory it ever had in use.
     pub peak_memory_bytes: u64,
 }
@@ -77,17 +79,18 @@ pub fn usage(pid: u32) -> Result<Usage> {
         |index: usize| Ok::<u64, anyhow::Error>(fields.get(index).context("stat")?.parse()?);
     let seconds = (ticks(11)? + ticks(12)?) as f64 / rustix::param::clock_ticks_per_second() as f64;
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let peak = status.lines().find_map(|line| {
-        line.strip_prefix("VmHWM:")?
-            .split_whitespace()
-            .next()?
-            .parse()
-            .ok()
-    });
-    let kilobytes: u64 = peak.context("no VmHWM")?;
+    let memory = |name: &str| -> Result<u64> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kilobytes = line.and_then(|line| line.split_whitespace().next());
+        Ok(1024
+            * kilobytes
+                .with_context(|| format!("no {name}"))?
+                .parse::<u64>()?)
+    };
     Ok(Usage {
         cpu: Duration::from_secs_f64(seconds),
-        peak_memory_bytes: kilobytes * 1024,
+        memory_bytes: memory("VmRSS:")?,
+        peak_memory_bytes: memory("VmHWM:")?,
     })
 }
 

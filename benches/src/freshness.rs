@@ -1,0 +1,384 @@
+//! From a record's time to its place in the database.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bson::{Document, doc};
+use local_stack::observe;
+use local_stack::random::Random;
+use mongodb::Client;
+use mongodb::options::WriteConcern;
+use rdkafka::ClientConfig;
+use rdkafka::client::ClientContext;
+use rdkafka::message::Message as _;
+use rdkafka::producer::{
+    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
+};
+use tokio::time::sleep;
+
+use crate::figures::{Figures, median, quantile};
+use crate::stage::{Service, Stage, sized};
+use crate::start::offsets;
+
+const LASTS: Duration = Duration::from_secs(12);
+/// What comes first is not counted: connections are made, code and pages are touched.
+const WARM_UP: Duration = Duration::from_secs(2);
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
+/// How far apart two looks are, and so how much too large a delay may be.
+const LOOK_EVERY: Duration = Duration::from_millis(2);
+const TRANSACTION_EVERY: Duration = Duration::from_millis(50);
+const ENTITY_BYTES: usize = 2_000;
+const ENTITIES: usize = 10_000;
+const BURST: usize = 5_000;
+const DELAY: &str = "workflows_sink_record_delay_seconds_bucket";
+
+/// Takes the figures.
+pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) -> Result<()> {
+    let topic = stage.topic(12).await?;
+    for _ in 0..rounds {
+        for (case, rate, burst) in [
+            ("100/s", 100, 0),
+            ("1000/s", 1_000, 0),
+            ("5000/s", 5_000, 0),
+            ("1000/s and a burst of 5000", 1_000, BURST),
+        ] {
+            stage.clear().await?;
+            let group = stage.name("group");
+            let mut service = stage.spawn(&topic, &group, &[])?;
+            service.ready().await?;
+            let seen = observe_load(stage, &mut service, &topic, &group, rate, burst).await?;
+            service.stop().await?;
+            for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+                figures.add(
+                    "freshness",
+                    case,
+                    &format!("service: visible {name}"),
+                    "ms",
+                    quantile(&seen.visible_ms, q),
+                );
+                figures.add(
+                    "freshness",
+                    case,
+                    &format!("service: settled {name}"),
+                    "ms",
+                    histogram_quantile(&seen.settled, q),
+                );
+            }
+            let transaction = median(&seen.transactions_ms);
+            figures.add(
+                "freshness",
+                case,
+                "a transaction beside it p50",
+                "ms",
+                transaction,
+            );
+            figures.add(
+                "freshness",
+                case,
+                "a transaction beside it p99",
+                "ms",
+                quantile(&seen.transactions_ms, 0.99),
+            );
+            let ratio = quantile(&seen.visible_ms, 0.99) / transaction;
+            figures.add("freshness", case, "visible p99 ÷ a transaction", "", ratio);
+        }
+    }
+    stage.clear().await
+}
+
+/// What was seen of one load.
+struct Seen {
+    /// From the call that sent a record to the first look that found it, in milliseconds.
+    visible_ms: Vec<f64>,
+    /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and counts up to them.
+    settled: Vec<(f64, f64)>,
+    /// Single transactions of another client, in milliseconds.
+    transactions_ms: Vec<f64>,
+}
+
+async fn observe_load(
+    stage: &Stage,
+    service: &mut Service,
+    topic: &str,
+    group: &str,
+    rate: usize,
+    burst: usize,
+) -> Result<Seen> {
+    let producer: Arc<ThreadedProducer<Acknowledged>> = Arc::new(
+        ClientConfig::new()
+            .set("bootstrap.servers", stage.bootstrap())
+            .set("linger.ms", "0")
+            .set("compression.type", "zstd")
+            .set("partitioner", "murmur2_random")
+            .create_with_context(Acknowledged::default())?,
+    );
+    let producing = {
+        let (producer, topic) = (Arc::clone(&producer), topic.to_owned());
+        tokio::task::spawn_blocking(move || send(&producer, &topic, rate, burst))
+    };
+    let stop = Arc::new(AtomicBool::new(false));
+    let beside = tokio::spawn(transactions(stage.client().await?, Arc::clone(&stop)));
+    let database = stage.database();
+    let (mut looks, mut before) = (Vec::new(), None);
+    let began = Instant::now();
+    while !producing.is_finished() {
+        if before.is_none() && began.elapsed() > WARM_UP {
+            before = Some(service.metrics().await?);
+        }
+        looks.push((offsets(&database, group).await?, Instant::now()));
+        sleep(LOOK_EVERY).await;
+    }
+    let counted_from = producing.await??;
+    let sent = std::mem::take(
+        &mut *producer
+            .context()
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner),
+    );
+    let end = Instant::now() + CATCH_UP_DEADLINE;
+    let last = |sent: &[Sent]| {
+        sent.iter().fold(BTreeMap::new(), |mut last, s| {
+            let offset: &mut i64 = last.entry(s.partition).or_default();
+            *offset = s.offset.max(*offset);
+            last
+        })
+    };
+    let last = last(&sent);
+    loop {
+        let now = offsets(&database, group).await?;
+        let done = last
+            .iter()
+            .all(|(partition, offset)| now.get(partition) > Some(offset));
+        looks.push((now, Instant::now()));
+        if done {
+            break;
+        }
+        ensure!(Instant::now() < end, "the service did not catch up");
+        sleep(LOOK_EVERY).await;
+    }
+    stop.store(true, Ordering::Relaxed);
+    let after = service.metrics().await?;
+    Ok(Seen {
+        visible_ms: delays(sent, looks, counted_from),
+        settled: grown(&before.context("the load was too short")?, &after),
+        transactions_ms: beside.await??,
+    })
+}
+
+/// One record that the broker has.
+struct Sent {
+    partition: i32,
+    offset: i64,
+    at: Instant,
+}
+
+/// Notes what the broker acknowledges.
+#[derive(Default)]
+struct Acknowledged(Mutex<Vec<Sent>>);
+
+impl ClientContext for Acknowledged {}
+
+impl ProducerContext for Acknowledged {
+    type DeliveryOpaque = Box<Instant>;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, at: Box<Instant>) {
+        if let Ok(message) = result {
+            self.0
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .push(Sent {
+                    partition: message.partition(),
+                    offset: message.offset(),
+                    at: *at,
+                });
+        }
+    }
+}
+
+/// Sends records at a steady pace, a burst in the middle; returns from when on they count. Blocks.
+fn send(
+    producer: &ThreadedProducer<Acknowledged>,
+    topic: &str,
+    rate: usize,
+    burst: usize,
+) -> Result<Instant> {
+    let mut random = Random::new(7);
+    // Made before the clock starts.
+    let mut messages: VecDeque<_> = (0..ENTITIES)
+        .map(|n| sized(&mut random, n, n, ENTITY_BYTES))
+        .collect();
+    let mut one = || {
+        messages.rotate_left(1);
+        let message = &messages[0];
+        let mut record =
+            BaseRecord::<[u8], [u8], Box<Instant>>::with_opaque_to(topic, Box::new(Instant::now()));
+        record.key = message.key.as_deref();
+        record.payload = message.value.as_deref();
+        producer.send(record).map_err(|(error, _)| error)
+    };
+    let began = Instant::now();
+    let total = (rate as f64 * LASTS.as_secs_f64()) as usize;
+    for n in 0..total {
+        let due = began + Duration::from_secs_f64(n as f64 / rate as f64);
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        one()?;
+        if n == total / 2 {
+            (0..burst).try_for_each(|_| one())?;
+        }
+    }
+    producer.flush(CATCH_UP_DEADLINE)?;
+    Ok(began + WARM_UP)
+}
+
+/// For each record that counts, how long it took until a look found its checkpoint behind it, in milliseconds.
+fn delays(
+    mut sent: Vec<Sent>,
+    looks: Vec<(BTreeMap<i32, i64>, Instant)>,
+    from: Instant,
+) -> Vec<f64> {
+    sent.sort_by_key(|s| (s.partition, s.offset));
+    let (mut delays, mut look, mut partition) = (Vec::new(), 0, -1);
+    for s in &sent {
+        if s.partition != partition {
+            (look, partition) = (0, s.partition);
+        }
+        while looks
+            .get(look)
+            .is_some_and(|(offsets, _)| offsets.get(&partition) <= Some(&s.offset))
+        {
+            look += 1;
+        }
+        if let Some((_, at)) = looks.get(look).filter(|_| s.at >= from) {
+            delays.push(at.saturating_duration_since(s.at).as_secs_f64() * 1e3);
+        }
+    }
+    delays
+}
+
+/// Majority transactions of a guard and one upsert, one now and then, until told to stop; their times in milliseconds.
+async fn transactions(client: Client, stop: Arc<AtomicBool>) -> Result<Vec<f64>> {
+    let database = client.database(local_stack::mongo::DATABASE);
+    let majority = WriteConcern::majority();
+    let beside = |name: &str| database.collection::<Document>(&format!("beside_{name}"));
+    let (guards, entities) = (beside("guards"), beside("entities"));
+    guards.insert_one(doc! { "_id": 0, "n": 0_i64 }).await?;
+    entities.insert_one(doc! { "_id": "none" }).await?;
+    let text = "a".repeat(ENTITY_BYTES);
+    let mut session = client.start_session().await?;
+    let mut times = Vec::new();
+    let mut n = 0_i64;
+    while !stop.load(Ordering::Relaxed) {
+        sleep(TRANSACTION_EVERY).await;
+        let began = Instant::now();
+        session
+            .start_transaction()
+            .write_concern(majority.clone())
+            .await?;
+        guards
+            .update_one(doc! { "_id": 0, "n": n }, doc! { "$set": { "n": n + 1 } })
+            .session(&mut session)
+            .await?;
+        entities
+            .update_one(
+                doc! { "_id": format!("{n}") },
+                doc! { "$set": { "text": &text } },
+            )
+            .upsert(true)
+            .session(&mut session)
+            .await?;
+        session.commit_transaction().await?;
+        times.push(began.elapsed().as_secs_f64() * 1e3);
+        n += 1;
+    }
+    Ok(times)
+}
+
+/// By how much a histogram has grown: upper bounds and counts up to them.
+fn grown(before: &str, after: &str) -> Vec<(f64, f64)> {
+    let read = |metrics: &str| -> BTreeMap<String, f64> {
+        let mut counts = BTreeMap::new();
+        for (labels, count) in observe::samples(metrics, DELAY) {
+            let bound = labels
+                .split("le=\"")
+                .nth(1)
+                .and_then(|rest| rest.split('"').next());
+            *counts
+                .entry(bound.unwrap_or("+Inf").to_owned())
+                .or_default() += count;
+        }
+        counts
+    };
+    let before = read(before);
+    let mut grown: Vec<(f64, f64)> = read(after)
+        .into_iter()
+        .map(|(bound, count)| {
+            let upper = bound.parse().unwrap_or(f64::INFINITY);
+            (upper, count - before.get(&bound).copied().unwrap_or(0.0))
+        })
+        .collect();
+    grown.sort_by(|a, b| a.0.total_cmp(&b.0));
+    grown
+}
+
+/// As Prometheus takes it: linear within the bucket; in milliseconds.
+fn histogram_quantile(buckets: &[(f64, f64)], q: f64) -> f64 {
+    let wanted = q * buckets.last().map_or(0.0, |(_, count)| *count);
+    let (mut lower, mut below) = (0.0, 0.0);
+    for (upper, count) in buckets {
+        if *count >= wanted {
+            let share = (wanted - below) / (count - below).max(1.0);
+            let width = if upper.is_finite() {
+                upper - lower
+            } else {
+                0.0
+            };
+            return 1e3 * (lower + share * width);
+        }
+        (lower, below) = (*upper, *count);
+    }
+    f64::NAN
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_visible_from_the_first_look_that_finds_its_checkpoint_behind_it() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let sent = |partition, offset, ms| Sent {
+            partition,
+            offset,
+            at: at(ms),
+        };
+        let look = |offsets: &[(i32, i64)], ms| (offsets.iter().copied().collect(), at(ms));
+        let looks = vec![
+            look(&[], 5),
+            look(&[(0, 1), (1, 0)], 10),
+            look(&[(0, 1), (1, 2)], 20),
+            look(&[(0, 2), (1, 2)], 30),
+        ];
+        let all = vec![sent(1, 1, 4), sent(0, 1, 12), sent(0, 0, 3), sent(1, 0, 4)];
+        assert_eq!(delays(all, looks.clone(), start), [7.0, 18.0, 16.0, 16.0]);
+        assert_eq!(delays(vec![sent(0, 0, 3)], looks, at(4)), [0.0; 0]);
+    }
+
+    #[test]
+    fn a_quantile_is_read_from_what_a_histogram_grew_by() {
+        let text = |a, b, c| {
+            format!(
+                "{DELAY}{{le=\"0.01\"}} {a}\n{DELAY}{{le=\"0.02\"}} {b}\n{DELAY}{{le=\"+Inf\"}} {c}\n"
+            )
+        };
+        let grown = grown(&text(5, 5, 6), &text(55, 105, 106));
+        assert_eq!(grown, [(0.01, 50.0), (0.02, 100.0), (f64::INFINITY, 100.0)]);
+        assert!((histogram_quantile(&grown, 0.25) - 5.0).abs() < 1e-9);
+        assert!((histogram_quantile(&grown, 0.75) - 15.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,105 @@
+//! What must come out, and what did.
+
+use comfy_table::{Table, presets};
+
+use crate::figures::{Figures, short};
+
+enum Goal {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Goal::{AtLeast, AtMost};
+
+/// Section, case, figure, goal.
+const GOALS: [(&str, &str, &str, Goal); 14] = [
+    (
+        "drain",
+        "12 partitions, empty",
+        "service ÷ ceiling",
+        AtLeast(0.95),
+    ),
+    (
+        "drain",
+        "12 partitions, existing",
+        "service ÷ ceiling",
+        AtLeast(0.95),
+    ),
+    (
+        "peers",
+        "routed by kind",
+        "service ÷ connector",
+        AtLeast(15.0),
+    ),
+    (
+        "peers",
+        "one collection",
+        "service ÷ connector",
+        AtLeast(5.0),
+    ),
+    (
+        "peers",
+        "one collection",
+        "CPU, service ÷ connector",
+        AtMost(0.05),
+    ),
+    (
+        "cost",
+        "some states fold",
+        "allocations a record",
+        AtMost(1.0),
+    ),
+    (
+        "drain",
+        "12 partitions, empty",
+        "service's CPU a record",
+        AtMost(12.0),
+    ),
+    (
+        "drain",
+        "12 partitions, empty",
+        "service's peak memory",
+        AtMost(64.0),
+    ),
+    ("rest", "12 partitions", "memory", AtMost(20.0)),
+    ("rest", "12 partitions", "CPU", AtMost(0.5)),
+    (
+        "freshness",
+        "1000/s",
+        "visible p99 ÷ a transaction",
+        AtMost(3.0),
+    ),
+    ("start", "12 partitions", "ready beyond a join", AtMost(1.5)),
+    (
+        "start",
+        "kill -9",
+        "takeover beyond the session timeout",
+        AtMost(1.0),
+    ),
+    ("scale", "192 partitions", "rate ÷ that of 12", AtLeast(0.8)),
+];
+
+/// Goals beside medians.
+pub fn table(figures: &Figures) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["", "case", "figure", "goal", "median", ""]);
+    for (section, case, name, goal) in &GOALS {
+        let Some(figure) = figures.get(section, case, name) else {
+            continue;
+        };
+        let (text, met) = match goal {
+            AtLeast(goal) => (format!("≥ {goal}"), figure.median() >= *goal),
+            AtMost(goal) => (format!("≤ {goal}"), figure.median() <= *goal),
+        };
+        table.add_row([
+            (*section).to_owned(),
+            (*case).to_owned(),
+            (*name).to_owned(),
+            format!("{text} {}", figure.unit),
+            short(figure.median()),
+            if met { "met" } else { "missed" }.to_owned(),
+        ]);
+    }
+    table
+}

@@ -1,0 +1,3 @@
+//! What `make bench` shares with the benches of the pure parts.
+
+pub mod pure;

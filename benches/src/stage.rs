@@ -1,0 +1,332 @@
+//! The servers that everything is measured on, topics filled with loads, and the service as a process.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use bson::{Document, doc};
+use local_stack::mongo::DATABASE;
+use local_stack::observe::{self, Usage};
+use local_stack::random::Random;
+use local_stack::topics::STATE_CONFIG;
+use local_stack::{Generator, KafkaOptions, Message, MongoOptions, Server, Stack, port, produce};
+use mongodb::{Client, Database};
+use tokio::time::sleep;
+
+const SETTLED: &str = "workflows_sink_records_settled_total";
+/// How often a counter is read while it grows: the error of a rate over seconds.
+const POLL: Duration = Duration::from_millis(50);
+const READY_POLL: Duration = Duration::from_millis(5);
+const READY_DEADLINE: Duration = Duration::from_secs(60);
+const STALLED_DEADLINE: Duration = Duration::from_secs(90);
+const STOP_DEADLINE: Duration = Duration::from_secs(40);
+
+/// What a topic is filled with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Load {
+    /// The topic's partitions.
+    pub partitions: i32,
+    /// Its records.
+    pub states: usize,
+    /// Of so many entities.
+    pub entities: usize,
+    /// The size of each; by default realistic ones, 1.9 KB on average.
+    pub bytes: Option<usize>,
+}
+
+/// What a load cost on its way into MongoDB.
+#[derive(Clone, Copy, Debug)]
+pub struct Drained {
+    /// Records a second, from the first ones seen settled.
+    pub per_second: f64,
+    /// CPU of the loader a record, in microseconds, from the first ones seen settled.
+    pub cpu_us: f64,
+    /// CPU of mongod a record, likewise.
+    pub mongod_cpu_us: f64,
+    /// Committed transactions a second.
+    pub transactions_per_second: f64,
+    /// Bytes that mongod received in all.
+    pub bytes_to_mongod: f64,
+}
+
+/// Running servers.
+pub struct Stage {
+    stack: Stack,
+    sink: PathBuf,
+    admin: Client,
+    filled: HashMap<Load, (String, usize)>,
+    named: usize,
+}
+
+impl Stage {
+    /// Starts a broker and a replica set of one.
+    pub async fn start(sink: &Path) -> Result<Stage> {
+        let mongo = MongoOptions {
+            auth: true,
+            oplog_mb: 4_000,
+            ..Default::default()
+        };
+        let stack = Stack::start(mongo, KafkaOptions::default()).await?;
+        ensure!(
+            stack.mongo.is_some() && stack.kafka.is_some(),
+            "benches run on servers of their own: unset STACK_MONGODB_URI and STACK_KAFKA_BOOTSTRAP"
+        );
+        let admin = stack.admin().await?;
+        Ok(Stage {
+            stack,
+            sink: sink.to_owned(),
+            admin,
+            filled: HashMap::new(),
+            named: 0,
+        })
+    }
+
+    /// `host:port` of the broker.
+    pub fn bootstrap(&self) -> String {
+        self.stack.bootstrap()
+    }
+
+    /// The URI of the service's user, with its password.
+    pub fn uri(&self) -> Result<String> {
+        Ok(self.stack.mongo.as_ref().context("no mongod")?.uri())
+    }
+
+    /// A client of the service's user.
+    pub async fn client(&self) -> Result<Client> {
+        Ok(Client::with_uri_str(self.uri()?).await?)
+    }
+
+    /// The database of the entities, with all rights.
+    pub fn database(&self) -> Database {
+        self.admin.database(DATABASE)
+    }
+
+    /// A name that was not used before.
+    pub fn name(&mut self, what: &str) -> String {
+        self.named += 1;
+        format!("{what}-{}", self.named)
+    }
+
+    /// An empty topic.
+    pub async fn topic(&mut self, partitions: i32) -> Result<String> {
+        let topic = self.name("topic");
+        let topics = self.stack.topics()?;
+        topics.create(&topic, partitions, &STATE_CONFIG).await?;
+        Ok(topic)
+    }
+
+    /// A topic that holds `load`, with the bytes of its keys and values; filled once.
+    pub async fn filled(&mut self, load: Load) -> Result<(String, usize)> {
+        if let Some(filled) = self.filled.get(&load) {
+            return Ok(filled.clone());
+        }
+        println!("   filling a topic: {load:?}");
+        let topic = self.topic(load.partitions).await?;
+        let mut config = rdkafka::ClientConfig::new();
+        config.set("bootstrap.servers", self.bootstrap());
+        let name = topic.clone();
+        let producing = tokio::task::spawn_blocking(move || {
+            let mut bytes = 0;
+            let messages = messages(load).inspect(|message| {
+                bytes += message.key.as_ref().map_or(0, Vec::len);
+                bytes += message.value.as_ref().map_or(0, Vec::len);
+            });
+            produce(&config, &name, messages)?;
+            Ok::<_, anyhow::Error>(bytes)
+        });
+        let filled = (topic, producing.await??);
+        self.filled.insert(load, filled.clone());
+        Ok(filled)
+    }
+
+    /// Forgets all entities and checkpoints.
+    pub async fn clear(&self) -> Result<()> {
+        Ok(self.database().drop().await?)
+    }
+
+    /// CPU time that mongod has used.
+    pub fn mongod_cpu(&mut self) -> Result<Duration> {
+        let mongo = self.stack.mongo.as_mut().context("no mongod")?;
+        let pid = mongo.server(0).pid().context("mongod has ended")?;
+        Ok(observe::usage(pid)?.cpu)
+    }
+
+    /// What mongod counts.
+    pub async fn status(&self) -> Result<Document> {
+        let command =
+            doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
+        Ok(self.admin.database("admin").run_command(command).await?)
+    }
+
+    /// Starts a worker and does not wait for it.
+    pub fn spawn(&self, topic: &str, group: &str, settings: &[(&str, &str)]) -> Result<Service> {
+        let run = [self.sink.as_os_str(), "run".as_ref()];
+        self.spawn_program(run, topic, group, settings)
+    }
+
+    /// Starts a worker by this program and its arguments.
+    pub fn spawn_program<'a>(
+        &self,
+        program: impl IntoIterator<Item = &'a OsStr>,
+        topic: &str,
+        group: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Service> {
+        let address = format!("127.0.0.1:{}", port::free()?);
+        let mut server = Server::new("sink")?;
+        server.command(program);
+        for (name, value) in self.stack.environment() {
+            server.env(name, &value);
+        }
+        for (name, value) in [
+            ("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", topic),
+            ("DYFF_WORKFLOWS_SINK__GROUP", group),
+            ("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS", &address),
+        ] {
+            server.env(name, value);
+        }
+        for (name, value) in settings {
+            server.env(name, value);
+        }
+        server.start()?;
+        Ok(Service { server, address })
+    }
+
+    /// Follows a count of settled records from where it is first seen to move until it is `total`. `cpu` is what
+    /// the loader has used so far.
+    pub async fn follow(
+        &mut self,
+        total: usize,
+        mut count: impl AsyncFnMut() -> Result<usize>,
+        cpu: impl Fn() -> Result<Duration>,
+    ) -> Result<Drained> {
+        let before = self.status().await?;
+        let mut moved = (Instant::now(), 0);
+        let mut first = None;
+        loop {
+            let counted = count().await?;
+            let now = Instant::now();
+            if counted > moved.1 {
+                moved = (now, counted);
+                if first.is_none() {
+                    first = Some((now, counted, cpu()?, self.mongod_cpu()?));
+                }
+            }
+            if counted >= total {
+                break;
+            }
+            ensure!(
+                moved.0.elapsed() < STALLED_DEADLINE,
+                "nothing was settled for {STALLED_DEADLINE:?}: {counted} of {total} records are"
+            );
+            sleep(POLL).await;
+        }
+        let (began, counted, cpu_before, mongod_before) = first.context("nothing to follow")?;
+        let (elapsed, records) = (began.elapsed().as_secs_f64(), (moved.1 - counted) as f64);
+        let (cpu, mongod) = (cpu()? - cpu_before, self.mongod_cpu()? - mongod_before);
+        let after = self.status().await?;
+        let grown = |path: [&str; 2]| number(&after, path) - number(&before, path);
+        Ok(Drained {
+            per_second: records / elapsed,
+            cpu_us: cpu.as_secs_f64() * 1e6 / records,
+            mongod_cpu_us: mongod.as_secs_f64() * 1e6 / records,
+            transactions_per_second: grown(["transactions", "totalCommitted"]) / elapsed,
+            bytes_to_mongod: grown(["network", "bytesIn"]),
+        })
+    }
+}
+
+/// A number of `serverStatus`.
+pub fn number(status: &Document, [section, name]: [&str; 2]) -> f64 {
+    let value = status.get_document(section).ok().and_then(|s| s.get(name));
+    match value {
+        Some(bson::Bson::Int64(n)) => *n as f64,
+        Some(bson::Bson::Int32(n)) => f64::from(*n),
+        Some(bson::Bson::Double(n)) => *n,
+        _ => 0.0,
+    }
+}
+
+/// A worker.
+pub struct Service {
+    server: Server,
+    address: String,
+}
+
+impl Service {
+    /// Until `/readyz` says yes.
+    pub async fn ready(&mut self) -> Result<()> {
+        let end = Instant::now() + READY_DEADLINE;
+        while observe::get(&self.address, "/readyz").await.is_err() {
+            self.server.check()?;
+            ensure!(
+                Instant::now() < end,
+                "not ready: {}",
+                self.server.log_tail()
+            );
+            sleep(READY_POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The text of `/metrics`, empty as long as nothing answers.
+    pub async fn metrics(&mut self) -> Result<String> {
+        self.server.check()?;
+        Ok(observe::get(&self.address, "/metrics")
+            .await
+            .unwrap_or_default())
+    }
+
+    /// How many records are settled.
+    pub async fn settled(&mut self) -> Result<usize> {
+        Ok(observe::total(&self.metrics().await?, SETTLED) as usize)
+    }
+
+    /// Its process.
+    pub fn pid(&self) -> Result<u32> {
+        self.server.pid().context("the service has ended")
+    }
+
+    /// CPU and memory so far.
+    pub fn usage(&self) -> Result<Usage> {
+        observe::usage(self.pid()?)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) -> Result<()> {
+        self.server.kill()
+    }
+
+    /// SIGTERM, and waits for the end; the last lines of its log.
+    pub async fn stop(mut self) -> Result<String> {
+        self.server.stop(STOP_DEADLINE).await?;
+        Ok(self.server.log_tail())
+    }
+}
+
+/// The records of a load.
+fn messages(load: Load) -> Box<dyn Iterator<Item = Message>> {
+    let Some(bytes) = load.bytes else {
+        let states = Generator::new(1, load.entities, load.states);
+        return Box::new(states.map(Message::from));
+    };
+    let mut random = Random::new(1);
+    Box::new((0..load.states).map(move |n| sized(&mut random, n % load.entities, n, bytes)))
+}
+
+/// An entity of about so many bytes: text fields of 40 characters.
+pub fn sized(random: &mut Random, entity: usize, state: usize, bytes: usize) -> Message {
+    let id = format!("{entity:032x}");
+    let mut json = format!(
+        r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#
+    );
+    let mut field = 0;
+    while json.len() + 60 < bytes {
+        json += &format!(r#","field{field}":"{}""#, random.hex(40));
+        field += 1;
+    }
+    json += "}";
+    Message::new(id, json)
+}
