@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Key};
 use workflows_sink::config::WriteMode;
+use workflows_sink::database::Connection;
 use workflows_sink::dead_letter;
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::mapping::Mapping;
@@ -304,9 +305,12 @@ impl Sink {
             mode: self.mode,
             unfoldable: self.unfoldable.clone(),
         };
+        let connection = Connection::fixed(self.database.clone());
+        let current = connection.current();
         Writer::new(
             Arc::new(target),
-            self.database.clone(),
+            connection,
+            current,
             session,
             self.checkpoints.clone(),
             claim,
