@@ -544,7 +544,7 @@ mod tests {
         }
         assert_eq!(
             families,
-            18 + 7,
+            19 + 7,
             "the design's table and the process metrics"
         );
     }

@@ -573,7 +573,7 @@ fn debug_shows_no_secret() {
     .unwrap();
     let text = format!("{config:?}");
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(text.matches("[REDACTED]").count(), 5, "{text}");
+    assert_eq!(text.matches("[REDACTED]").count(), 7, "{text}");
     let with_password = read(&[
         (URI.0, "mongodb://workflows-sink@localhost/"),
         (

@@ -21,7 +21,7 @@ use self::takeover::Takeover;
 use self::transaction::{ANSWER_DEADLINE, Failure, Sent};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoints, Claim, ClaimError, Fence, fence};
+use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
 use crate::config::WriteMode;
 use crate::database::{Connection, Current};
 use crate::fold::{Folding, Plan};
@@ -122,14 +122,14 @@ impl Writer {
     /// of an earlier one would stay open for as long as there is nothing to write.
     pub async fn moved(&mut self, next_offset: i64) -> Option<Fence> {
         let look = async {
-            if self.connection.is_past(self.generation) {
-                self.try_take_over(0).await
-            } else {
-                self.checkpoints.read().await
+            if !self.connection.is_past(self.generation) {
+                return self.checkpoints.read().await;
             }
+            let found = self.try_take_over(0).await?;
+            // Whoever has it now: this is what a checkpoint of somebody else's looks like.
+            Ok(found.or_else(|| Some(Checkpoint::default())))
         };
-        let found = tokio::time::timeout(LOOK_DEADLINE, look).await;
-        match found {
+        match tokio::time::timeout(LOOK_DEADLINE, look).await {
             Ok(Ok(found)) => Some(fence(found.as_ref(), self.claim.owner, next_offset, &[]))
                 .filter(|fence| *fence != Fence::Open),
             Ok(Err(ClaimError::Unreadable(_))) => Some(Fence::Moved),
