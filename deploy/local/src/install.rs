@@ -227,12 +227,12 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
 }
 
 /// Runs to the end; what it printed is part of the error.
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     run_for_output(command).map(drop)
 }
 
 /// [`run`], for what it printed.
-fn run_for_output(command: &mut Command) -> Result<String> {
+pub(crate) fn run_for_output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())
