@@ -40,6 +40,10 @@ const CHANGED_AT: &str = "workflows-sink-admin/password-changed-at";
 /// No object ever has it: with it an apply makes an object, or is refused.
 const VERSION_OF_NOTHING: &str = "1";
 
+/// Values that are no text.
+const NO_TEXT: &[u8] = &[0xff];
+const NO_TEXT_EITHER: &[u8] = &[0xfe];
+
 /// How long one answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -131,10 +135,15 @@ impl Kubernetes {
         let left: Vec<&String> = left.collect();
         if !left.is_empty() {
             let mut emptied = data.clone();
-            emptied.extend(
-                left.into_iter()
-                    .map(|key| (key.clone(), SecretSlice::default())),
-            );
+            for key in left {
+                let found = after.data[key].expose_secret();
+                let other = if found == NO_TEXT {
+                    NO_TEXT_EITHER
+                } else {
+                    NO_TEXT
+                };
+                emptied.insert(key.clone(), SecretSlice::from(other.to_vec()));
+            }
             let after = self.send(name, &emptied, at, Some(&after.version)).await?;
             self.send(name, &data, at, Some(&after.version)).await?;
         }

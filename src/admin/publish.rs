@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use secrecy::{ExposeSecret as _, zeroize::Zeroizing};
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
 use super::{
     Failure,
@@ -16,11 +16,11 @@ use super::{
 /// # Errors
 /// [`Failure::Away`] where it cannot be written: a full volume may have room again.
 pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failure> {
-    let files: BTreeMap<String, &[u8]> = (user.keys.all().into_iter())
-        .filter_map(|key| {
-            let value = held.data.get(&key)?.expose_secret();
-            (!value.is_empty()).then_some((key, value))
-        })
+    let values: BTreeMap<String, SecretString> = (user.keys.all().into_iter())
+        .filter_map(|key| Some((key.clone(), held.text(&key)?)))
+        .collect();
+    let files: BTreeMap<String, &[u8]> = (values.iter())
+        .map(|(key, value)| (key.clone(), value.expose_secret().as_bytes()))
         .collect();
     // half a Secret is worse for the service than the last whole one
     if !files.contains_key(&user.keys.password) {
