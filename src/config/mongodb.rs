@@ -103,8 +103,7 @@ pub(super) fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mong
 
 /// Adds the fault unless the variable, or its `_FILE`, has one that says why there is no value.
 fn missing(faults: &mut Faults, setting: &Setting, fault: &str) {
-    let told = |error: &super::ConfigError| error.variable.starts_with(setting.name);
-    if !faults.0.iter().any(told) {
+    if !faults.about(setting.name) {
         faults.add(setting.name, fault);
     }
 }
@@ -125,9 +124,11 @@ fn check_database(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A URI as the driver takes it apart.
+///
 /// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
 /// password. So they are drawn from a copy that has no secret in it.
-fn parse(uri: &str) -> Result<ConnectionString, String> {
+pub(crate) fn parse(uri: &str) -> Result<ConnectionString, String> {
     // The driver panics on some that are not, and shows what it stumbled over: part of a password.
     if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is no MongoDB URI: it holds a blank, a control character or one beyond ASCII: percent-encode it (a blank is %20, `é` %C3%A9)".to_owned());
@@ -211,7 +212,7 @@ fn names_hosts(rest: &str) -> bool {
 }
 
 /// Options that the driver takes and the service cannot work with.
-fn unfit(parsed: &ConnectionString) -> Vec<String> {
+pub(super) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     let mut faults = Vec::new();
     let concern = parsed.write_concern.as_ref();
     let w = concern.and_then(|concern| concern.w.as_ref());

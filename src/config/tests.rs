@@ -216,7 +216,7 @@ fn a_setting_that_the_table_lists_is_read() {
         ] {
             if let Some(own) = name
                 .strip_prefix(PREFIX)
-                .filter(|_| reference::is_known(&name))
+                .filter(|_| reference::is_known(&SETTINGS, &name))
             {
                 let vars = [(own.to_owned(), setting.example.to_owned())];
                 envy::from_iter::<_, Raw>(vars).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -10,6 +10,7 @@ mod rotation;
 mod verdict;
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use mongodb::{
@@ -30,6 +31,9 @@ use crate::{
     startup::StartupError,
 };
 
+/// How long passwords from files may be refused at start: a rotation may be under way, and the files follow the user.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
+
 /// Hosts of a URI that are asked one by one when no server can be found.
 const HOSTS_ASKED_MAX: usize = 8;
 
@@ -49,11 +53,24 @@ pub async fn connect(
     let collections: Vec<&str> = (mapping.collections().map(|(_, name)| name))
         .chain([checkpoint::COLLECTION, dead_letter::COLLECTION])
         .collect();
+    let (mut mongodb, mut refused_since) = (mongodb.clone(), None);
     patiently(async || {
-        log_in(mongodb, lanes_max, async |database, options| {
+        if let Ok(now) = mongodb.read_again() {
+            mongodb.passwords = now.passwords;
+        }
+        let login = log_in(&mongodb, lanes_max, async |database, options| {
             verify(database, options, &collections).await
-        })
-        .await
+        });
+        match login.await {
+            Err(Fault::Refused(why)) if mongodb.credentials.can_change() => {
+                let since = refused_since.get_or_insert_with(Instant::now);
+                match since.elapsed() < REFUSED_MAX {
+                    true => Err(Fault::Away(why)),
+                    false => Err(Fault::Refused(why)),
+                }
+            }
+            other => other,
+        }
     })
     .await
 }
