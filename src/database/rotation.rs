@@ -24,7 +24,10 @@ use crate::outage::Outage;
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// When passwords that were not let in are tried again, should no refused login call for it sooner.
-const TRY_AGAIN_AFTER: Duration = Duration::from_secs(10);
+const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
+/// When passwords are tried again that nobody could say anything about.
+const UNANSWERED_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// How long one try may take before it counts as not answered.
 const TRY_DEADLINE: Duration = Duration::from_secs(20);
@@ -67,8 +70,8 @@ impl Rotation {
             }
             let due = again_at.is_some_and(|at| at <= Instant::now());
             if refused || changed || due {
-                let settled = self.log_in(changed).await;
-                again_at = (!settled).then(|| Instant::now() + TRY_AGAIN_AFTER);
+                let again_after = self.log_in(changed).await.err();
+                again_at = again_after.map(|wait| Instant::now() + wait);
                 sleep(LOOK_EVERY).await;
             }
         }
@@ -104,25 +107,27 @@ impl Rotation {
         passwords
     }
 
-    /// Tries the passwords, and swaps a client in if another one than that in use is let in; `false` if it is to be
-    /// tried again.
-    async fn log_in(&mut self, changed: bool) -> bool {
+    /// Tries the passwords, and swaps a client in if another one than that in use is let in. An error says when to try
+    /// again.
+    async fn log_in(&mut self, changed: bool) -> Result<(), Duration> {
         let places = self.mongodb.credentials.places();
         let tried = timeout(TRY_DEADLINE, log_in(&self.mongodb, self.lanes_max, ping));
         let login = match tried.await {
             Ok(Ok(login)) => login,
-            Ok(Err(Fault::Refused(why) | Fault::Wrong(why))) if changed => {
-                self.metrics.errors("credentials", "refused");
-                tracing::warn!(places, "{why}; {GOING_ON}");
-                return false;
+            Ok(Err(Fault::Refused(why) | Fault::Wrong(why))) => {
+                if changed {
+                    self.metrics.errors("credentials", "refused");
+                    tracing::warn!(places, "{why}; {GOING_ON}");
+                }
+                return Err(REFUSED_AGAIN_AFTER);
             }
-            Ok(Err(Fault::Refused(why) | Fault::Wrong(why) | Fault::Away(why))) => {
+            Ok(Err(Fault::Away(why))) => {
                 tracing::debug!(places, "MongoDB's credentials could not be tried: {why}");
-                return false;
+                return Err(UNANSWERED_AGAIN_AFTER);
             }
             Err(_) => {
                 tracing::debug!(places, "trying MongoDB's credentials takes too long");
-                return false;
+                return Err(UNANSWERED_AGAIN_AFTER);
             }
         };
         let is_in_use = match (&login.password, &self.password) {
@@ -147,7 +152,7 @@ impl Rotation {
                 "MongoDB's password has changed: a new connection is in use; what is under way ends on the old one"
             );
         }
-        true
+        Ok(())
     }
 }
 
