@@ -230,7 +230,7 @@ impl Kubernetes {
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": { "generateName": format!("{}.", name.name), "namespace": namespace },
+            "metadata": { "generateName": format!("{}-", name.name), "namespace": namespace },
             "eventTime": format!("{:.6}", Timestamp::now()),
             "reportingController": MANAGER,
             "reportingInstance": env::var("HOSTNAME").unwrap_or_else(|_| MANAGER.to_owned()),
