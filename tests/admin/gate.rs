@@ -271,5 +271,5 @@ fn is_effect(message: &[u8]) -> bool {
         .expect("a name")
         .expect("an element")
         .0;
-    EFFECTS.iter().any(|effect| name.to_string() == *effect)
+    EFFECTS.contains(&name.as_str())
 }
