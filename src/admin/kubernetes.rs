@@ -44,6 +44,9 @@ const VERSION_OF_NOTHING: &str = "1";
 const NO_TEXT: &[u8] = &[0xff];
 const NO_TEXT_EITHER: &[u8] = &[0xfe];
 
+/// The API server takes notes of 1024 bytes; what is noted is ASCII but for a name here and there.
+const NOTE_CHARS_MAX: usize = 900;
+
 /// How long one answer may take.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
@@ -230,14 +233,14 @@ impl Kubernetes {
         let event = json!({
             "apiVersion": "events.k8s.io/v1",
             "kind": "Event",
-            "metadata": { "generateName": format!("{}.", name.name), "namespace": namespace },
+            "metadata": { "generateName": format!("{}-", name.name), "namespace": namespace },
             "eventTime": format!("{:.6}", Timestamp::now()),
             "reportingController": MANAGER,
             "reportingInstance": env::var("HOSTNAME").unwrap_or_else(|_| MANAGER.to_owned()),
             "type": if warning { "Warning" } else { "Normal" },
             "reason": reason,
             "action": action,
-            "note": note,
+            "note": note.chars().take(NOTE_CHARS_MAX).collect::<String>(),
             "regarding": { "apiVersion": "v1", "kind": "Secret", "name": name.name, "namespace": namespace },
         });
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");

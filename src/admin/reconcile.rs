@@ -113,7 +113,7 @@ pub async fn reconcile(
     mut publish: impl FnMut(&Held) -> Result<(), Failure>,
 ) -> Outcome {
     let (end, mut backoff) = (Instant::now() + wish.patience, Backoff::new());
-    let mut run = Run::default();
+    let (mut run, mut was_away) = (Run::default(), false);
     let ended = loop {
         match run.turn(scene, user, wish, &mut publish).await {
             Ok(Some(proven)) => break Ok(proven),
@@ -123,9 +123,11 @@ pub async fn reconcile(
                     "after {TAKEN_MAX} steps it still is not as the table says: does somebody else look after this user or Secret?"
                 )));
             }
-            Err(Failure::Wrong(why)) => break Err(Failure::Wrong(why)),
+            Err(Failure::Wrong(why)) if !was_away => break Err(Failure::Wrong(why)),
             Err(failure) if Instant::now() > end => break Err(failure),
             Err(failure) => {
+                // a server that has just come back may not know all its roles yet
+                was_away |= matches!(failure, Failure::Away(_));
                 tracing::debug!(user = user.name, %failure, "trying again");
                 // a new connection, as the user admin the Secret names now
                 if let Some(desk) = run.desk.take() {

@@ -241,6 +241,6 @@ async fn event(shared: &Shared, user: &User, warning: bool, reason: &str, note: 
         .event(&user.secret, warning, reason, "Reconcile", note)
         .await
     {
-        tracing::debug!(user = user.name, %failure, "no Event");
+        tracing::info!(user = user.name, reason, %failure, "not told as an Event");
     }
 }

@@ -53,7 +53,12 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster of a URI that names no user. Looks its hosts up where the URI says to.
     pub async fn new(uri: &str) -> Result<Cluster, Failure> {
-        let mut options = ClientOptions::parse(uri).await.map_err(failure)?;
+        let parsed = tokio::time::timeout(ANSWER_DEADLINE, ClientOptions::parse(uri)).await;
+        let mut options = parsed
+            .map_err(|_| {
+                Failure::Away("MongoDB: its hosts cannot be looked up in time".to_owned())
+            })?
+            .map_err(failure)?;
         options.app_name = Some(MANAGER.to_owned());
         options.max_pool_size = Some(2);
         (options.server_selection_timeout).get_or_insert(CONNECT_DEADLINE);

@@ -3,8 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
+use secrecy::SecretString;
 
-use crate::admin::secret::RANDOM_BYTES_MAX;
+use crate::admin::{
+    secret::RANDOM_BYTES_MAX,
+    table::{is_dns, is_key},
+};
 
 /// What to do with users and Secrets.
 #[derive(Debug, Subcommand)]
@@ -112,8 +116,8 @@ pub enum Secret {
         #[command(flatten)]
         key: Key,
         /// The value; whoever may list processes can see it, so rather use --value-file
-        #[arg(long, group = "new")]
-        value: Option<String>,
+        #[arg(long, group = "new", value_parser = hidden)]
+        value: Option<SecretString>,
         /// The file that holds the value, byte for byte; `-`: standard input
         #[arg(long, group = "new", value_name = "FILE")]
         value_file: Option<PathBuf>,
@@ -143,15 +147,68 @@ pub struct Secrets {
 #[derive(Args, Clone, Debug)]
 pub struct Key {
     /// The namespace; the one that the command runs in by default
-    #[arg(long)]
+    #[arg(long, value_parser = dns)]
     pub namespace: Option<String>,
     /// The Secret
-    #[arg(long)]
+    #[arg(long, value_parser = dns)]
     pub secret: String,
     /// The key
-    #[arg(long)]
+    #[arg(long, value_parser = key)]
     pub key: String,
     /// Where Secrets are.
     #[command(flatten)]
     pub secrets: Secrets,
+}
+
+fn hidden(text: &str) -> Result<SecretString, String> {
+    Ok(SecretString::from(text))
+}
+
+fn dns(text: &str) -> Result<String, String> {
+    let rule = "Kubernetes takes a-z, 0-9, '-' and '.', with a letter or digit at the ends";
+    is_dns(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| rule.to_owned())
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let rule = "Kubernetes takes a-z, A-Z, 0-9, '.', '_' and '-', and no `..` at the start";
+    is_key(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| rule.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_value_on_the_command_line_is_not_shown_and_a_name_leads_nowhere_else() {
+        let set = |secret: &str, key: &str| {
+            let words = [
+                "workflows-sink",
+                "admin",
+                "secret",
+                "set",
+                "--value",
+                "hunter2",
+            ];
+            let names = ["--secret", secret, "--key", key];
+            Cli::try_parse_from(words.into_iter().chain(names))
+        };
+        let parsed = format!("{:?}", set("a", "K").unwrap());
+        assert!(!parsed.contains("hunter2"), "{parsed}");
+        for (secret, key) in [
+            ("../a", "K"),
+            ("a/b", "K"),
+            ("a", "../K"),
+            ("a", "..data"),
+            ("a", ""),
+        ] {
+            let refused = set(secret, key).unwrap_err().to_string();
+            assert!(refused.contains("Kubernetes takes"), "{refused}");
+        }
+    }
 }

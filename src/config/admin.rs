@@ -162,8 +162,8 @@ impl Admin {
             Some(path) => faults.read(&USERS_FILE, Some(path), table),
             None => Some(Table::builtin()),
         };
-        let namespace = var(&NAMESPACE)
-            .and_then(|name| faults.read(&NAMESPACE, Some(name), |name| value::dns_name(name)));
+        let namespace =
+            var(&NAMESPACE).and_then(|name| faults.read(&NAMESPACE, Some(name), value::dns_name));
         let interval = faults.read(
             &RECONCILE_INTERVAL_SECONDS,
             var(&RECONCILE_INTERVAL_SECONDS),

@@ -50,7 +50,7 @@ pub struct Gate {
     /// 0: not reached; 1: reached; 2: released.
     state: watch::Sender<u8>,
     kubeconfig: PathBuf,
-    pub mongo_uri: String,
+    mongo_uri: String,
 }
 
 impl Gate {
@@ -94,8 +94,13 @@ impl Gate {
         self.effects.load(SeqCst)
     }
 
-    /// Starts `admin …` behind the gate. Its connection string is the scene's own, as other processes see it.
+    /// Starts `admin …` behind both proxies.
     pub fn start(&self, scene: &Scene, arguments: &[&str]) -> Child {
+        self.start_on(scene, arguments, &self.mongo_uri)
+    }
+
+    /// Starts `admin …` behind the API server's proxy, with a MongoDB of one's choice.
+    pub fn start_on(&self, scene: &Scene, arguments: &[&str], mongo_uri: &str) -> Child {
         let mut command = Command::new(binary());
         command
             .arg("admin")
@@ -105,7 +110,7 @@ impl Gate {
             .env("KUBECONFIG", &self.kubeconfig)
             .env(
                 "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
-                &self.mongo_uri,
+                mongo_uri,
             )
             .stdin(std::process::Stdio::null())
             .stdout(std::process::Stdio::piped())
@@ -266,5 +271,5 @@ fn is_effect(message: &[u8]) -> bool {
         .expect("a name")
         .expect("an element")
         .0;
-    EFFECTS.iter().any(|effect| name.to_string() == *effect)
+    EFFECTS.contains(&name.as_str())
 }

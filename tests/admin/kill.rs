@@ -98,7 +98,7 @@ async fn a_password_that_is_being_restored_is_restored_after_a_kill() {
     scene.provision().await;
     let prepare = async || {
         scene
-            .users(doc! { "updateUser": SINK, "pwd": "behind-its-back" })
+            .users(doc! { "updateUser": SINK, "pwd": "behind-its-back", "mechanisms": ["SCRAM-SHA-256"] })
             .await;
     };
     let again = |_| PROVISION.to_vec();

@@ -576,11 +576,6 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// The process.
-    pub fn server(&mut self) -> &mut Server {
-        &mut self.server
-    }
-
     /// All it has logged.
     pub fn log(&self) -> String {
         std::fs::read_to_string(self.server.log()).unwrap_or_default()

@@ -1,6 +1,6 @@
 //! `admin provision`.
 
-use std::io::Write;
+use std::{io::Write, time::Duration};
 
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
@@ -40,20 +40,25 @@ pub(super) async fn execute(
     options: Options,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let wish = Wish {
+    let mut wish = Wish {
         rotate: Rotate::Never,
         prune_roles: options.prune_roles,
         patience: PATIENCE,
     };
     let mut lines = Vec::new();
     for user in users {
-        lines.push(match options.dry_run {
+        let line = match options.dry_run {
             true => planned(scene, user, wish).await,
             false => {
                 let outcome = reconcile(scene, user, wish, |_| Ok(())).await;
                 provisioned(scene, user, outcome)
             }
-        });
+        };
+        if matches!(line.failure, Some(Failure::Away(_))) {
+            // waited for once is enough
+            wish.patience = Duration::ZERO;
+        }
+        lines.push(line);
     }
     match options.json {
         true => print_json(out, &lines.iter().map(as_json).collect())?,

@@ -37,7 +37,7 @@ pub(super) async fn execute(
             random_bytes,
         } => {
             let value = match (value, value_file, random_bytes) {
-                (Some(value), _, _) => SecretSlice::from(value.into_bytes()),
+                (Some(value), _, _) => bytes(value.expose_secret()),
                 (_, Some(path), _) => read(&path)?,
                 (_, _, Some(count)) => {
                     bytes(secret::random(usize::try_from(count)?)?.expose_secret())
