@@ -5,6 +5,7 @@
 mod support;
 
 mod access;
+mod image;
 mod manifests;
 mod pod;
 mod run;

@@ -92,11 +92,7 @@ impl Pod {
         let container = &self.spec["initContainers"][0];
         let environment = &self.environments["admin"];
         let line = command(&self.spec, container, &self.volumes, environment, arguments);
-        let run = tokio::process::Command::new(&line[0])
-            .args(&line[1..])
-            .output();
-        let ended = tokio::time::timeout(DEADLINE, run).await;
-        ended.expect("the command ends").expect("the command runs")
+        ended(&line).await
     }
 
     /// Whether a probe of a container succeeds.
@@ -107,6 +103,26 @@ impl Pod {
         };
         probe_succeeds(worker, &container[probe])
     }
+}
+
+/// Runs the container of a Job to its end, with a token of its own account.
+pub async fn run_job(job: &Value, shipped: &Shipped, kubernetes: &Kubernetes) -> Output {
+    let spec = &job["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    let volumes = volumes(spec, kubernetes).await;
+    let environment = environment(shipped, container, kubernetes);
+    let arguments = strings(&container["args"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = command(spec, container, &volumes, &environment, &arguments);
+    ended(&line).await
+}
+
+async fn ended(line: &[String]) -> Output {
+    let run = tokio::process::Command::new(&line[0])
+        .args(&line[1..])
+        .output();
+    let ended = tokio::time::timeout(DEADLINE, run).await;
+    ended.expect("the command ends").expect("the command runs")
 }
 
 fn probe_succeeds(worker: &Worker, probe: &Value) -> bool {

@@ -8,7 +8,7 @@ use bson::doc;
 use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
 use serde_json::json;
 
-use crate::pod::Pod;
+use crate::pod::{Pod, run_job};
 use crate::shipped::{Shipped, cluster};
 use crate::support::entities::Entities;
 use crate::support::history::History;
@@ -137,6 +137,17 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         before
     );
     goes_on(&scene).await;
+
+    let job = shipped.object("Job", "workflows-sink-users");
+    let provisioned = run_job(job, &shipped, &kubernetes).await;
+    assert!(provisioned.status.success(), "{provisioned:?}");
+    assert_eq!(users().await, 3);
+    for name in ["query-backend-mongodb", "auth-backend-mongodb"] {
+        kubernetes
+            .kubectl(&["get", "secret", name], None)
+            .await
+            .expect("a Secret");
+    }
 
     let records = load.finish().await;
     scene.settled().await;
