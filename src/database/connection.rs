@@ -31,11 +31,6 @@ impl Connection {
         (Connection(receiver), Swap(sender))
     }
 
-    /// `database` for good.
-    pub fn fixed(database: Database) -> Connection {
-        Connection::new(database).0
-    }
-
     /// The client in use.
     pub fn current(&self) -> Current {
         self.0.borrow().clone()

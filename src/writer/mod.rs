@@ -177,7 +177,7 @@ impl Writer {
             let mut landed = None;
             if self.connection.is_past(self.generation) {
                 landed = self
-                    .take_over(from, &mut progress.sent, &mut backoff, &mut retried)
+                    .take_over(from, &mut progress.sent, &mut retried)
                     .await?;
             }
             let mut committed = match landed {
