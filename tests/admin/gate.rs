@@ -20,8 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::scene::{Scene, client};
+use crate::scene::Scene;
 use crate::support::worker::{DEADLINE, binary};
+use crate::world::client;
 
 /// Commands that change a user.
 const EFFECTS: [&str; 4] = [

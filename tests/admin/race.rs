@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bson::doc;
 
 use crate::gate::{Gate, Moment, ended};
-use crate::scene::{PASSWORD, SINK, Scene, published};
+use crate::process::{Sidecar, published};
+use crate::scene::{PASSWORD, SINK, Scene};
 use crate::support::worker::until;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
@@ -80,7 +81,7 @@ async fn the_sidecars_of_two_replicas_agree_from_the_start_and_over_rotations() 
     let volumes = ["one", "other"].map(|name| scene.directory.path().join(name));
     let sidecars = [0, 1].map(|replica| {
         let volume = volumes[replica].to_str().unwrap();
-        scene.sidecar(&["--publish", volume])
+        Sidecar::start(&scene, &["--publish", volume])
     });
     for sidecar in &sidecars {
         sidecar.started().await;

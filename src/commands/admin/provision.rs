@@ -9,8 +9,9 @@ use super::PATIENCE;
 use crate::{
     admin::{
         Failure,
+        look::{Scene, look},
         plan::{self, Step},
-        reconcile::{Outcome, Rotate, Scene, Wish, look, reconcile},
+        reconcile::{Outcome, Rotate, Wish, reconcile},
         table::{Role, User},
     },
     commands::{print_json, print_table},

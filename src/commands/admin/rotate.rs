@@ -7,8 +7,9 @@ use serde_json::json;
 use super::{PATIENCE, provision::failed};
 use crate::{
     admin::{
+        look::{Scene, look},
         plan::{Facts, Login, Step},
-        reconcile::{Rotate, Scene, Wish, look, reconcile},
+        reconcile::{Rotate, Wish, reconcile},
         secret::Held,
         table::User,
     },
