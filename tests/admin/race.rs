@@ -6,7 +6,7 @@ use bson::doc;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
-use crate::scene::{PASSWORD, SINK, Scene};
+use crate::scene::{NEXT, PASSWORD, SINK, Scene};
 use crate::support::worker::until;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
@@ -51,6 +51,37 @@ async fn who_slept_through_another_ones_rotations_locks_nobody_out() {
         );
         scene.done(&PROVISION).await;
         scene.is_right().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_looked_before_another_ones_rotations_does_not_set_an_old_password() {
+    let mut scene = Scene::new("looked_before").await;
+    let gate = Gate::new(&scene, None).await;
+    // all of them by the same way, so that the connection string is right for all
+    scene = scene.with(&[(
+        "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
+        &gate.mongo_uri,
+    )]);
+    scene.provision().await;
+    for key in [NEXT, PASSWORD] {
+        scene
+            .edit(serde_json::json!({ "stringData": { key: "seen-and-gone" } }))
+            .await;
+        gate.stop_at_next_look();
+        let sleeper = gate.start(&scene, &PROVISION);
+        gate.reached().await;
+        scene.done(&ROTATE).await;
+        scene.done(&ROTATE).await;
+        let effects = gate.effects();
+        gate.release();
+        assert_eq!(ended(&scene, sleeper).await, Some(0));
+        assert_eq!(
+            gate.effects(),
+            effects,
+            "it was late, and there was nothing left to do"
+        );
+        assert!(scene.lets_in(&scene.password().await).await);
     }
 }
 
