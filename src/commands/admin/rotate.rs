@@ -73,12 +73,8 @@ pub(super) async fn status(
         let told = json!({ "user": user.name, "stage": stage, "password_since": since });
         print_json(out, &told)?;
     } else {
-        writeln!(
-            out,
-            "{}: {text}; password since {}",
-            user.name,
-            or_dash(since)
-        )?;
+        let since = or_dash(since.map(|since| format!("{since:.0}")));
+        writeln!(out, "{}: {text}; password since {since}", user.name)?;
     }
     found.close().await;
     Ok(())
