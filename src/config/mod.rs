@@ -1,6 +1,7 @@
 //! Environment → validated [`Config`]: before a socket opens, every fault at once, each naming its variable.
 
 pub mod admin;
+pub mod credentials;
 mod faults;
 pub mod kafka;
 pub mod mongodb;
@@ -8,13 +9,18 @@ pub mod owned;
 pub mod reference;
 mod value;
 
-use std::{collections::BTreeMap, env, fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, env, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::{entity::Tombstones, mapping::Mapping};
 
 pub use self::admin::Admin;
+pub use self::credentials::Credentials;
+use self::credentials::Source;
 use self::faults::Faults;
 pub use self::faults::{ConfigError, ConfigErrors};
 pub use self::kafka::{Kafka, Properties, Start};
@@ -108,6 +114,7 @@ struct Raw {
     connection_string_file: Option<String>,
     #[serde(rename = "mongodb__database")]
     database: Option<String>,
+    credentials_dir: Option<String>,
     topics: Option<String>,
     group: Option<String>,
     group_instance_id: Option<String>,
@@ -160,18 +167,25 @@ impl Config {
         };
         let var = |setting: &Setting| vars.get(setting.name).cloned();
 
-        let uri = faults.secret(
-            &reference::CONNECTION_STRING,
-            raw.connection_string,
-            raw.connection_string_file,
-        );
-        let password = faults.secret(
-            &reference::PASSWORD,
-            var(&reference::PASSWORD),
-            vars.get(&format!("{}{FILE_SUFFIX}", reference::PASSWORD.name))
-                .cloned(),
-        );
-        let mongodb = mongodb::read(&mut faults, uri, raw.database, password);
+        let secret = |value: Option<String>| value.map(SecretString::from);
+        let credentials = Credentials {
+            directory: raw
+                .credentials_dir
+                .and_then(|path| faults.read(&reference::CREDENTIALS_DIR, Some(path), value::text))
+                .map(PathBuf::from),
+            uri: Source {
+                value: secret(raw.connection_string),
+                file: raw.connection_string_file,
+            },
+            password: Source {
+                value: secret(var(&reference::PASSWORD)),
+                file: vars
+                    .get(&format!("{}{FILE_SUFFIX}", reference::PASSWORD.name))
+                    .cloned(),
+            },
+            database: raw.database,
+        };
+        let mongodb = mongodb::read(&mut faults, credentials);
 
         let topics = match &raw.topics {
             Some(_) => faults.read(&reference::TOPICS, raw.topics, value::topics),

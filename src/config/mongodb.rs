@@ -5,7 +5,7 @@ use std::{fs, net::Ipv6Addr, path::Path};
 use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Faults, Setting, reference, value};
+use super::{ConfigErrors, Credentials, Faults, Setting, credentials::Values, reference, value};
 
 /// Where documents go.
 #[derive(Clone, Debug)]
@@ -14,16 +14,46 @@ pub struct Mongodb {
     pub uri: SecretString,
     /// Database of the entities, the checkpoints and the dead letters.
     pub database: String,
-    /// The password of the URI's user; none where the URI carries its own or names no user.
-    pub password: Option<SecretString>,
+    /// The passwords of the URI's user, in the order in which they are tried: the one in force, and while a rotation is
+    /// under way the next one. None where the URI names no user, or one that has no password.
+    pub passwords: Vec<SecretString>,
+    /// Where all this was read from.
+    pub credentials: Credentials,
 }
 
-pub(super) fn read(
-    faults: &mut Faults,
-    uri: Option<SecretString>,
-    database: Option<String>,
-    password: Option<SecretString>,
-) -> Option<Mongodb> {
+impl Mongodb {
+    /// What the files and variables say now.
+    ///
+    /// # Errors
+    /// As at start, each naming its variable or file.
+    pub fn read_again(&self) -> Result<Mongodb, ConfigErrors> {
+        let mut faults = Faults::default();
+        match read(&mut faults, self.credentials.clone()) {
+            Some(mongodb) if faults.0.is_empty() => Ok(mongodb),
+            _ => Err(ConfigErrors(faults.0)),
+        }
+    }
+
+    /// Whether both lead to the same database of the same servers as the same user; passwords apart.
+    pub fn same_place(&self, other: &Mongodb) -> bool {
+        let place = |uri: &SecretString| {
+            let mut parsed = parse(uri.expose_secret()).ok()?;
+            if let Some(credential) = &mut parsed.credential {
+                credential.password = None;
+            }
+            Some(parsed)
+        };
+        self.database == other.database && place(&self.uri) == place(&other.uri)
+    }
+}
+
+pub(super) fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mongodb> {
+    let Values {
+        uri,
+        database,
+        password,
+        password_next,
+    } = credentials.read(faults);
     let database = faults.read(&reference::DATABASE, database, check_database);
     let Some(uri) = uri else {
         missing(faults, &reference::CONNECTION_STRING, "is missing");
@@ -53,15 +83,21 @@ pub(super) fn read(
             ),
         );
     }
-    let has_own = credential.password.is_some();
-    if credential.username.is_some() && by_password && !has_own && password.is_none() {
+    let own = credential.password.map(SecretString::from);
+    let has_password = credential.username.is_some() && by_password;
+    let password = own.or(password);
+    if has_password && password.is_none() {
         let fault = "is missing: the URI names a user and carries no password";
         missing(faults, &reference::PASSWORD, fault);
     }
     Some(Mongodb {
         uri,
         database: database?,
-        password: password.filter(|_| !has_own),
+        passwords: match has_password {
+            true => password.into_iter().chain(password_next).collect(),
+            false => vec![],
+        },
+        credentials,
     })
 }
 

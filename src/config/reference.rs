@@ -51,6 +51,14 @@ pub const PASSWORD: Setting = Setting {
     meaning: "The password of the user that the URI names; used where the URI carries none.",
     secret: true,
 };
+/// Credentials in files that change.
+pub const CREDENTIALS_DIR: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR",
+    default: None,
+    example: "/run/workflows-sink/credentials",
+    meaning: "A directory, such as a mounted Secret, whose files take the place of the three variables above and are named like them. They are read again every second, and before the service gives up on a login: a changed password is used without a restart. `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, where it is there, is tried after the password.",
+    secret: false,
+};
 /// Brokers, as the one librdkafka property with a default of ours that everyone sets.
 pub const BOOTSTRAP_SERVERS: Setting = Setting {
     name: "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
@@ -197,10 +205,11 @@ pub const LOG_FILTER: Setting = Setting {
 };
 
 /// All settings, in the order in which the reference shows them.
-pub const SETTINGS: [&Setting; 21] = [
+pub const SETTINGS: [&Setting; 22] = [
     &CONNECTION_STRING,
     &PASSWORD,
     &DATABASE,
+    &CREDENTIALS_DIR,
     &BOOTSTRAP_SERVERS,
     &TOPIC,
     &TOPICS,

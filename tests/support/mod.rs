@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 pub mod apart;
+pub mod credentials;
 pub mod entities;
 pub mod fail_point;
 pub mod history;
