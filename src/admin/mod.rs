@@ -6,7 +6,7 @@
 //!
 //! The [`table`] says who may do what. [`plan`] is the middle, and pure: what is true → the next step. At one edge are the
 //! [`users`] in MongoDB, and the [`proof`] that a login may do what it should; at the other the [`secret`]s, in
-//! [`kubernetes`] or a [`directory`]. [`mod@reconcile`] goes from look to step to look; the [`sidecar`] does so for as long
+//! [`kubernetes`] or a [`directory`], whose [`contents`] follow from the table too. [`mod@reconcile`] goes from [`mod@look`] to step to look; the [`sidecar`] does so for as long
 //! as the pod lives, and [`mod@publish`]es to the service.
 
 mod failure;
@@ -24,6 +24,9 @@ pub mod publish;
 pub mod secret;
 pub mod volume;
 
+// From what is found to what should be.
+pub mod contents;
+pub mod look;
 pub mod reconcile;
 
 // The sidecar.

@@ -3,36 +3,20 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 
 use super::{
-    Failure,
-    plan::{self, Facts, Goal, KeyFault, Login, STEPS_MAX, SecretFacts, Step},
+    Failure, contents,
+    look::{Desk, Found, Scene, desk, find},
+    plan::{self, STEPS_MAX, Step},
     proof,
-    secret::{self, Change, Held, PASSWORD_BYTES, Store},
+    secret::Held,
     table::{Role, User},
-    users::{Cluster, Credentials, Session, UserAdmin},
 };
-use crate::{
-    backoff::Backoff,
-    config::{Admin, mongodb as mongodb_uri},
-};
-
-/// The keys of the operator's Secret that hold the user admin.
-pub const USER_ADMIN_KEYS: [&str; 2] = ["MONGODB_USER_ADMIN_USER", "MONGODB_USER_ADMIN_PASSWORD"];
+use crate::backoff::Backoff;
 
 /// Steps in one run, and with them those that somebody else undid, before that is an error.
 const TAKEN_MAX: usize = 2 * STEPS_MAX;
-
-/// What to reconcile with what.
-#[derive(Clone, Copy, Debug)]
-pub struct Scene<'a> {
-    /// What `admin` was told.
-    pub config: &'a Admin,
-    /// Where Secrets are kept.
-    pub store: &'a Store,
-}
 
 /// When a password is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,23 +58,6 @@ pub struct Proven {
     pub extra_roles: Vec<Role>,
     /// What its login showed, for people.
     pub shown: Vec<String>,
-}
-
-/// What was found of a user.
-#[derive(Debug)]
-pub struct Found {
-    /// Its Secret.
-    pub held: Option<Held>,
-    /// The same, and what MongoDB knows, without values.
-    pub facts: Facts,
-    /// Logged in with the current password, where that is let in.
-    session: Option<Session>,
-}
-
-/// The user admin at work on one cluster.
-struct Desk {
-    cluster: Cluster,
-    admin: UserAdmin,
 }
 
 /// One run, over tries that failed.
@@ -143,44 +110,6 @@ pub async fn reconcile(
     Outcome {
         steps: run.steps,
         ended,
-    }
-}
-
-/// What is there now, without changing anything.
-pub async fn look(scene: Scene<'_>, user: &User) -> Result<Found, Failure> {
-    let held = scene.store.get(&user.secret).await?;
-    let desk = desk(scene).await?;
-    let found = find(scene, user, &desk, held).await;
-    desk.admin.close().await;
-    found
-}
-
-impl Found {
-    /// What is wanted beyond the table; `first` is the password that was there at first.
-    pub fn goal(&self, user: &User, wish: Wish, first: Option<&SecretString>) -> Goal {
-        let since = self.held.as_ref().and_then(Held::password_since);
-        let current = self
-            .held
-            .as_ref()
-            .and_then(|held| held.text(&user.keys.password));
-        Goal {
-            rotate: match wish.rotate {
-                Rotate::Never => false,
-                Rotate::Now => current.is_some_and(|now| is_same(&now, first)),
-                Rotate::OlderThan(age) => since.is_some_and(|since| {
-                    Timestamp::now().duration_since(since).unsigned_abs() >= age
-                        && since <= Timestamp::now()
-                }),
-            },
-            prune_roles: wish.prune_roles,
-        }
-    }
-
-    /// Ends its connections.
-    pub async fn close(self) {
-        if let Some(session) = self.session {
-            session.close().await;
-        }
     }
 }
 
@@ -239,115 +168,6 @@ impl Run {
     }
 }
 
-/// Who may change users, logged in.
-async fn desk(scene: Scene<'_>) -> Result<Desk, Failure> {
-    let credentials = user_admin(scene).await?;
-    let cluster = Cluster::new(&scene.config.uri).await?;
-    let database = &scene.config.table.auth_database;
-    let admin = UserAdmin::login(&cluster, &credentials, database).await?;
-    Ok(Desk { cluster, admin })
-}
-
-async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
-    if let Some(credentials) = &scene.config.user_admin {
-        return Ok(credentials.clone());
-    }
-    let name = &scene.config.operator_secret;
-    let missing = |what: &str| {
-        Failure::Wrong(format!(
-            "no user admin: {what} in the operator's Secret {name}; name another Secret with \
-             DYFF_WORKFLOWS_SINK_ADMIN__OPERATOR_SECRET, or give user and password by \
-             DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER and …_PASSWORD"
-        ))
-    };
-    let held = (scene.store.get(name).await?).ok_or_else(|| missing("there is nothing"))?;
-    let text = |key: &str| {
-        held.text(key)
-            .ok_or_else(|| missing(&format!("there is no {key}")))
-    };
-    let [user, password] = USER_ADMIN_KEYS;
-    Ok(Credentials {
-        user: text(user)?.expose_secret().to_owned(),
-        password: text(password)?,
-    })
-}
-
-async fn find(
-    scene: Scene<'_>,
-    user: &User,
-    desk: &Desk,
-    held: Option<Held>,
-) -> Result<Found, Failure> {
-    let account = desk.admin.account(&user.name).await?;
-    let source = &scene.config.table.auth_database;
-    let login = async |key: &str| {
-        let password = (held.as_ref()).and_then(|held| held.text(key));
-        let Some(password) = password.filter(|_| account.is_some()) else {
-            return Ok((Login::Untried, None));
-        };
-        let credentials = Credentials {
-            user: user.name.clone(),
-            password,
-        };
-        match desk.cluster.login(&credentials, source).await? {
-            Some(session) => Ok((Login::Accepted, Some(session))),
-            None => Ok((Login::Refused, None)),
-        }
-    };
-    let (next, session) = login(&user.keys.next()).await?;
-    if let Some(session) = session {
-        session.close().await;
-    }
-    let (current, session) = login(&user.keys.password).await?;
-    let secret = (held.as_ref()).map(|held| secret_facts(scene.config, user, held));
-    Ok(Found {
-        held,
-        facts: Facts {
-            secret,
-            account,
-            current,
-            next,
-        },
-        session,
-    })
-}
-
-/// What the Secret lacks of what the table and the configuration say.
-fn secret_facts(config: &Admin, user: &User, held: &Held) -> SecretFacts {
-    let mut faults = Vec::new();
-    if held.text(&user.keys.password).is_none() {
-        faults.push(KeyFault::Missing(user.keys.password.clone()));
-    }
-    for (key, value) in configured(config, user) {
-        match held.text(&key) {
-            None => faults.push(KeyFault::Missing(key)),
-            Some(found) if found.expose_secret() != value => faults.push(KeyFault::Differs(key)),
-            Some(_) => {}
-        }
-    }
-    let next = user.keys.next();
-    let has_next = held.text(&next).is_some();
-    if !has_next && held.data.contains_key(&next) {
-        faults.push(KeyFault::Leftover(next));
-    }
-    SecretFacts { faults, has_next }
-}
-
-/// The keys besides the password, with their values.
-fn configured(config: &Admin, user: &User) -> Vec<(String, String)> {
-    let uri = || config.connection_string(user);
-    let keys = &user.keys;
-    let uri = keys
-        .connection_string
-        .iter()
-        .map(|key| (key.clone(), uri()));
-    let database = keys
-        .database
-        .iter()
-        .map(|key| (key.clone(), user.roles[0].db.clone()));
-    uri.chain(database).collect()
-}
-
 async fn take(
     scene: Scene<'_>,
     user: &User,
@@ -356,7 +176,7 @@ async fn take(
     step: &Step,
 ) -> Result<(), Failure> {
     let held = found.held.as_ref();
-    let current = || value(held, &user.keys.password);
+    let current = || contents::value(held, &user.keys.password);
     match step {
         Step::GrantRoles(roles) => desk.admin.grant(user, roles).await,
         Step::RevokeRoles(roles) => desk.admin.revoke(user, roles).await,
@@ -371,11 +191,11 @@ async fn take(
         Step::ChangePassword => {
             is_still(scene, user, held).await?;
             desk.admin
-                .set_password(user, &value(held, &user.keys.next())?)
+                .set_password(user, &contents::value(held, &user.keys.next())?)
                 .await
         }
         Step::CreateSecret | Step::MendSecret(_) | Step::StagePassword | Step::PromotePassword => {
-            let change = change(scene.config, user, held, step)?;
+            let change = contents::change(scene.config, user, held, step)?;
             scene.store.apply(&user.secret, held, change).await
         }
     }
@@ -388,78 +208,4 @@ async fn is_still(scene: Scene<'_>, user: &User, held: Option<&Held>) -> Result<
         true => Ok(()),
         false => Err(Failure::Moved),
     }
-}
-
-/// What a step writes into the Secret.
-fn change(
-    config: &Admin,
-    user: &User,
-    held: Option<&Held>,
-    step: &Step,
-) -> Result<Change, Failure> {
-    let keys = &user.keys;
-    let mut change = Change::default();
-    match step {
-        Step::CreateSecret => {
-            let password = secret::random(PASSWORD_BYTES)?;
-            change.set(&keys.password, password.expose_secret());
-            change.changed_at = Some(Timestamp::now());
-            for (key, value) in configured(config, user) {
-                change.set(&key, &value);
-            }
-        }
-        Step::MendSecret(faults) => {
-            for fault in faults {
-                match fault {
-                    KeyFault::Missing(key) if *key == keys.password => {
-                        let known = held.and_then(|held| known_password(user, held));
-                        if known.is_none() {
-                            change.changed_at = Some(Timestamp::now());
-                        }
-                        let password = known.map_or_else(|| secret::random(PASSWORD_BYTES), Ok)?;
-                        change.set(key, password.expose_secret());
-                    }
-                    KeyFault::Missing(key) | KeyFault::Differs(key) => {
-                        let configured = configured(config, user);
-                        let value = configured.iter().find(|(name, _)| name == key);
-                        change.set(key, value.map_or("", |(_, value)| value));
-                    }
-                    KeyFault::Leftover(key) => change.remove.push(key.clone()),
-                }
-            }
-        }
-        Step::StagePassword => {
-            let password = secret::random(PASSWORD_BYTES)?;
-            change.set(&keys.next(), password.expose_secret());
-        }
-        Step::PromotePassword => {
-            let next = value(held, &keys.next())?;
-            change.set(&keys.password, next.expose_secret());
-            change.remove.push(keys.next());
-            change.changed_at = Some(Timestamp::now());
-        }
-        _ => {}
-    }
-    Ok(change)
-}
-
-/// A password that the Secret holds elsewhere than under its key: the next one, or that of a URI that somebody wrote.
-fn known_password(user: &User, held: &Held) -> Option<SecretString> {
-    let in_uri = || {
-        let uri = held.text(user.keys.connection_string.as_ref()?)?;
-        let parsed = mongodb_uri::parse(uri.expose_secret()).ok()?;
-        let credential = parsed
-            .credential
-            .filter(|found| found.username.as_ref() == Some(&user.name))?;
-        credential.password.map(SecretString::from)
-    };
-    held.text(&user.keys.next()).or_else(in_uri)
-}
-
-fn value(held: Option<&Held>, key: &str) -> Result<SecretString, Failure> {
-    held.and_then(|held| held.text(key)).ok_or(Failure::Moved)
-}
-
-fn is_same(now: &SecretString, first: Option<&SecretString>) -> bool {
-    first.is_some_and(|first| first.expose_secret() == now.expose_secret())
 }

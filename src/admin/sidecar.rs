@@ -14,10 +14,11 @@ use tokio::{
 use super::{
     Failure,
     health::{self, Health},
+    look::Scene,
     metrics::Metrics,
     plan::Step,
     publish::publish,
-    reconcile::{Outcome, Rotate, Scene, Wish, reconcile},
+    reconcile::{Outcome, Rotate, Wish, reconcile},
     secret::{Held, Store, Version},
     table::User,
 };

@@ -3,7 +3,8 @@
 use bson::doc;
 use serde_json::json;
 
-use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, Sidecar, URI, published};
+use crate::process::{Sidecar, published};
+use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI};
 use crate::support::worker::until;
 
 const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
@@ -24,7 +25,7 @@ async fn what_happens_to_a_secret_is_mended_at_once() {
         .with(&[(INTERVAL, "86400")]);
     scene.provision().await;
     let volume = scene.directory.path().join("volume");
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.started().await;
 
     // edited
@@ -77,7 +78,7 @@ async fn what_happens_to_a_user_is_mended_at_the_next_look() {
     let scene = Scene::new("drift_of_user").await.with(&[(INTERVAL, "1")]);
     scene.provision().await;
     let (version, password) = (scene.version().await, scene.password().await);
-    let sidecar = scene.sidecar(&[]);
+    let sidecar = Sidecar::start(&scene, &[]);
     sidecar.started().await;
 
     let role = doc! { "role": "readWrite", "db": &scene.database };
@@ -118,7 +119,7 @@ async fn what_happens_to_a_user_is_mended_at_the_next_look() {
         "the Secret was right all the time"
     );
 
-    let pruning = scene.sidecar(&["--prune-roles"]);
+    let pruning = Sidecar::start(&scene, &["--prune-roles"]);
     pruning.started().await;
     mended(&pruning, "RolesRevoked").await;
     assert_eq!(pruning.stop(&scene).await, Some(0));
@@ -144,7 +145,7 @@ async fn an_immutable_secret_is_used_as_it_is_and_what_it_lacks_is_told() {
         .create_secret(&[(PASSWORD, "immutable-password"), (NEXT, "never-promoted")])
         .await;
     scene.edit(json!({ "immutable": true })).await;
-    let sidecar = scene.sidecar(&[]);
+    let sidecar = Sidecar::start(&scene, &[]);
     until("an Event says why not", || async {
         let told = scene.told().await;
         told.iter().any(|(kind, reason, note)| {

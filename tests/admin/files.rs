@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use bson::doc;
 use serde_json::Value;
 
-use crate::scene::{
-    DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names, published, world,
-};
+use crate::process::{Sidecar, published};
+use crate::scene::{DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
 use crate::support::worker::until;
+use crate::world::world;
 
 /// A scene that knows no cluster, and the directory of its Secrets.
 async fn without_kubernetes(name: &str) -> (Scene, PathBuf) {
@@ -107,7 +107,7 @@ async fn a_sidecar_looks_after_secrets_in_files_too() {
         "--publish",
         volume.to_str().unwrap(),
     ];
-    let sidecar = scene.sidecar(&arguments);
+    let sidecar = Sidecar::start(&scene, &arguments);
     sidecar.started().await;
     let first = published(&volume)[PASSWORD].clone();
     assert!(scene.lets_in(&first).await);

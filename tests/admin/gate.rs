@@ -2,8 +2,8 @@
 //! process exactly before one, or behind it with its answer held back.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -20,8 +20,9 @@ use tokio::process::{Child, Command};
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-use crate::scene::{Scene, client};
+use crate::scene::Scene;
 use crate::support::worker::{DEADLINE, binary};
+use crate::world::client;
 
 /// Commands that change a user.
 const EFFECTS: [&str; 4] = [
@@ -31,30 +32,37 @@ const EFFECTS: [&str; 4] = [
     "revokeRolesFromUser",
 ];
 
-/// Where an effect is stopped.
+/// The command that looks at a user; the Secret was read before.
+const LOOK: &str = "usersInfo";
+
+/// Where a process is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Moment {
-    /// It has not happened.
+    /// It has read the Secret, and not asked MongoDB yet.
+    Look,
+    /// The effect has not happened.
     Before,
-    /// It has happened, and the process does not know.
+    /// The effect has happened, and the process does not know.
     After,
 }
 
-/// Both.
+/// Both sides of an effect.
 pub const MOMENTS: [Moment; 2] = [Moment::Before, Moment::After];
 
 /// What passes the proxies of one process.
 pub struct Gate {
     effects: AtomicUsize,
-    stop: Option<(usize, Moment)>,
+    looks: AtomicUsize,
+    stop: Mutex<Option<(usize, Moment)>>,
     /// 0: not reached; 1: reached; 2: released.
     state: watch::Sender<u8>,
     kubeconfig: PathBuf,
-    mongo_uri: String,
+    pub mongo_uri: String,
 }
 
 impl Gate {
-    /// Proxies for a scene, on ports of their own. `stop`: the effect, from 0, at which the process is stopped.
+    /// Proxies for a scene, on ports of their own. `stop`: the effect or look, from 0, at which the process is
+    /// stopped.
     pub async fn new(scene: &Scene, stop: Option<(usize, Moment)>) -> Arc<Gate> {
         let kubernetes = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let mongo = TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -71,7 +79,8 @@ impl Gate {
         std::fs::write(&kubeconfig, text).expect("a kubeconfig");
         let gate = Arc::new(Gate {
             effects: AtomicUsize::new(0),
-            stop,
+            looks: AtomicUsize::new(0),
+            stop: Mutex::new(stop),
             state: watch::channel(0).0,
             kubeconfig,
             mongo_uri: format!(
@@ -92,6 +101,13 @@ impl Gate {
     /// Effects so far.
     pub fn effects(&self) -> usize {
         self.effects.load(SeqCst)
+    }
+
+    /// Stops the next process that looks.
+    pub fn stop_at_next_look(&self) {
+        let next = (self.looks.load(SeqCst), Moment::Look);
+        *self.stop.lock().expect("no panic") = Some(next);
+        self.state.send_replace(0);
     }
 
     /// Starts `admin …` behind both proxies.
@@ -143,7 +159,7 @@ impl Gate {
     }
 
     fn stops(&self, effect: usize, moment: Moment) -> bool {
-        self.stop == Some((effect, moment))
+        *self.stop.lock().expect("no panic") == Some((effect, moment))
     }
 }
 
@@ -243,7 +259,13 @@ async fn requests(
         let length = u32::from_le_bytes(message[..4].try_into().expect("four bytes")) as usize;
         message.resize(length, 0);
         from_client.read_exact(&mut message[16..]).await?;
-        if is_effect(&message) {
+        let command = command(&message);
+        if command.as_deref() == Some(LOOK)
+            && gate.stops(gate.looks.fetch_add(1, SeqCst), Moment::Look)
+        {
+            gate.stopped().await;
+        }
+        if command.is_some_and(|command| EFFECTS.contains(&command.as_str())) {
             let effect = gate.effects.fetch_add(1, SeqCst);
             if gate.stops(effect, Moment::Before) {
                 gate.stopped().await;
@@ -256,20 +278,15 @@ async fn requests(
     }
 }
 
-/// Whether it is an OP_MSG whose command changes a user.
-fn is_effect(message: &[u8]) -> bool {
+/// The name of the command, if it is an OP_MSG.
+fn command(message: &[u8]) -> Option<String> {
     const OP_MSG: u32 = 2013;
     let opcode = u32::from_le_bytes(message[12..16].try_into().expect("four bytes"));
     if opcode != OP_MSG || message.get(20) != Some(&0) {
-        return false;
+        return None;
     }
     let length = u32::from_le_bytes(message[21..25].try_into().expect("four bytes")) as usize;
     let command = RawDocument::from_bytes(&message[21..21 + length]).expect("a command");
-    let name = command
-        .iter()
-        .next()
-        .expect("a name")
-        .expect("an element")
-        .0;
-    EFFECTS.contains(&name.as_str())
+    let (name, _) = command.iter().next()?.expect("an element");
+    Some(name.as_str().to_owned())
 }

@@ -129,7 +129,7 @@ async fn a_rotation_that_was_killed_anywhere_leaves_a_way_in_and_is_finished() {
     };
     let again = |moment| match moment {
         // by the sidecar's next look, and by the command itself
-        Moment::After => PROVISION.to_vec(),
+        Moment::Look | Moment::After => PROVISION.to_vec(),
         Moment::Before => vec!["rotate", "--user", SINK],
     };
     let rotate = ["rotate", "--user", SINK];

@@ -4,7 +4,9 @@
 mod support;
 
 mod gate;
+mod process;
 mod scene;
+mod world;
 
 mod drift;
 mod files;

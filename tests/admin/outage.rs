@@ -7,12 +7,11 @@ use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
 
 use crate::gate::{Gate, Moment, ended};
-use crate::scene::{
-    PASSWORD, SINK, SINK_SECRET, Scene, create_cluster_users, publish_operator_secret, published,
-    world,
-};
+use crate::process::{Sidecar, published};
+use crate::scene::{PASSWORD, SINK, SINK_SECRET, Scene};
 use crate::support::fail_point::FailPoint;
 use crate::support::worker::until;
+use crate::world::{create_cluster_users, publish_operator_secret, world};
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
 const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
@@ -65,7 +64,7 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     scene.is_right().await;
 
     let volume = scene.directory.path().join("volume");
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.started().await;
     let shown = published(&volume);
     kubernetes.kill().unwrap();
@@ -106,7 +105,7 @@ async fn a_mongodb_that_is_down_is_waited_for() {
     let scene = on_mongo("mongodb_down", &mongo).await;
     mongo.kill(0).unwrap();
     let volume = scene.directory.path().join("volume");
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.logs("not as the table says", 1).await;
     let (status, why) = sidecar.get("/startupz").unwrap();
     assert!(status == 503 && why.contains("MongoDB"), "{why}");
@@ -119,7 +118,7 @@ async fn a_mongodb_that_is_down_is_waited_for() {
     assert_eq!(sidecar.stop(&scene).await, Some(0));
     std::fs::remove_dir_all(&volume).unwrap();
     mongo.kill(0).unwrap();
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     until("it is published", || async {
         published(&volume).contains_key(PASSWORD)
     })
@@ -194,11 +193,23 @@ async fn a_primary_that_steps_down_in_the_midst_is_followed() {
     assert!(!scene.lets_in(&old).await);
 
     // and it is killed while a sidecar looks after the user
-    let sidecar = scene.sidecar(&[]);
+    let sidecar = Sidecar::start(&scene, &[]);
     sidecar.started().await;
     let primary = mongo.primary().await.unwrap();
     mongo.kill(primary).unwrap();
     scene.done(&ROTATE).await;
     scene.is_right().await;
     assert_eq!(sidecar.stop(&scene).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lets_everybody_do_everything_is_told() {
+    let mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = on_mongo("no_access_control", &mongo).await;
+    let (code, out, error) = scene.run(&PROVISION).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(error.contains("is MongoDB started with --auth?"), "{error}");
+    assert!(out.contains("created") && out.contains("failed"), "{out}");
 }

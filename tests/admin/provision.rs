@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use bson::doc;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
 
@@ -160,6 +160,14 @@ async fn a_user_that_was_made_by_hand_is_brought_to_the_table() {
         .await;
     assert_eq!(names(&told[0]), ["RolesRevoked"]);
     assert_eq!(told[0]["extra_roles"], Value::Array(vec![]));
+    scene
+        .edit(json!({ "stringData": { URI: "mongodb://elsewhere/" } }))
+        .await;
+    let text = scene.done(&["provision", "--user", SINK]).await;
+    assert!(
+        text.contains(&format!("changed: {URI} set as configured")),
+        "{text}"
+    );
     scene.is_right().await;
 }
 

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use bson::doc;
 
 use crate::gate::{Gate, Moment, ended};
-use crate::scene::{PASSWORD, SINK, Scene, published};
+use crate::process::{Sidecar, published};
+use crate::scene::{NEXT, PASSWORD, SINK, Scene};
 use crate::support::worker::until;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
@@ -54,6 +55,37 @@ async fn who_slept_through_another_ones_rotations_locks_nobody_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn who_looked_before_another_ones_rotations_does_not_set_an_old_password() {
+    let mut scene = Scene::new("looked_before").await;
+    let gate = Gate::new(&scene, None).await;
+    // all of them by the same way, so that the connection string is right for all
+    scene = scene.with(&[(
+        "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
+        &gate.mongo_uri,
+    )]);
+    scene.provision().await;
+    for key in [NEXT, PASSWORD] {
+        scene
+            .edit(serde_json::json!({ "stringData": { key: "seen-and-gone" } }))
+            .await;
+        gate.stop_at_next_look();
+        let sleeper = gate.start(&scene, &PROVISION);
+        gate.reached().await;
+        scene.done(&ROTATE).await;
+        scene.done(&ROTATE).await;
+        let effects = gate.effects();
+        gate.release();
+        assert_eq!(ended(&scene, sleeper).await, Some(0));
+        assert_eq!(
+            gate.effects(),
+            effects,
+            "it was late, and there was nothing left to do"
+        );
+        assert!(scene.lets_in(&scene.password().await).await);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn rotations_at_once_end_in_one_password() {
     let scene = Scene::new("rotations_at_once").await;
     scene.provision().await;
@@ -80,7 +112,7 @@ async fn the_sidecars_of_two_replicas_agree_from_the_start_and_over_rotations() 
     let volumes = ["one", "other"].map(|name| scene.directory.path().join(name));
     let sidecars = [0, 1].map(|replica| {
         let volume = volumes[replica].to_str().unwrap();
-        scene.sidecar(&["--publish", volume])
+        Sidecar::start(&scene, &["--publish", volume])
     });
     for sidecar in &sidecars {
         sidecar.started().await;

@@ -129,14 +129,14 @@ async fn the_sidecar_publishes_the_next_password_before_it_is_in_force() {
     ];
     let sidecar = gate.start(&scene, &arguments);
     gate.reached().await;
-    let shown = crate::scene::published(&volume);
+    let shown = crate::process::published(&volume);
     assert_eq!(shown[PASSWORD], old);
     assert_eq!(Some(&shown[NEXT]), scene.value(NEXT).await.as_ref());
     assert!(scene.lets_in(&old).await && !scene.lets_in(&shown[NEXT]).await);
     let next = shown[NEXT].clone();
     gate.release();
     crate::support::worker::until("the next password is the current one", || async {
-        crate::scene::published(&volume).get(PASSWORD) == Some(&next)
+        crate::process::published(&volume).get(PASSWORD) == Some(&next)
     })
     .await;
     rustix::process::kill_process(

@@ -2,8 +2,6 @@
 //! authentication database and a table of users. All that the binary prints in it is kept, and searched for secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,16 +10,15 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bson::{Document, doc};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
+use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Api, Client, Config};
-use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
-use local_stack::{Mongo, MongoOptions, Server};
+use local_stack::Mongo;
+use local_stack::kubernetes::Kubernetes;
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt as _;
-use tokio::sync::OnceCell;
 
-use crate::support::worker::{DEADLINE, binary, until};
+use crate::support::worker::{DEADLINE, binary};
+use crate::world::{hosts, kubernetes_admin, login, permit, world};
 
 pub const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
 pub const NEXT: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT";
@@ -29,112 +26,6 @@ pub const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
 pub const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 pub const SINK: &str = "workflows-sink";
 pub const SINK_SECRET: &str = "workflows-sink-mongodb";
-pub const OPERATOR: (&str, &str) = ("mongodb", "dyff-datastore-secrets");
-/// As the operator spells them in its Secret, with the roles that it gives them.
-pub const CLUSTER_USERS: [(&str, &str, &str); 5] = [
-    ("BACKUP", "backup", "backup"),
-    ("DATABASE_ADMIN", "databaseAdmin", "readWriteAnyDatabase"),
-    ("CLUSTER_ADMIN", "clusterAdmin", "clusterAdmin"),
-    ("CLUSTER_MONITOR", "clusterMonitor", "clusterMonitor"),
-    ("USER_ADMIN", "userAdmin", "userAdminAnyDatabase"),
-];
-
-/// The servers that the tests share; they end with the process.
-pub struct World {
-    pub kubernetes: Kubernetes,
-    pub mongo: Mongo,
-    /// Of the operator's users.
-    pub cluster_passwords: BTreeMap<String, String>,
-}
-
-static WORLD: OnceCell<World> = OnceCell::const_new();
-
-/// The shared servers, started by the first test that asks.
-pub async fn world() -> &'static World {
-    WORLD
-        .get_or_init(|| async {
-            let auth = MongoOptions {
-                auth: true,
-                ..MongoOptions::default()
-            };
-            let (kubernetes, mongo) = tokio::join!(
-                Kubernetes::start(KubernetesOptions::default()),
-                Mongo::start(auth)
-            );
-            let (kubernetes, mongo) =
-                (kubernetes.expect("an API server"), mongo.expect("a mongod"));
-            let cluster_passwords = create_cluster_users(&mongo).await;
-            publish_operator_secret(&kubernetes, &cluster_passwords).await;
-            World {
-                kubernetes,
-                mongo,
-                cluster_passwords,
-            }
-        })
-        .await
-}
-
-/// Makes the operator's users in MongoDB, and returns their passwords by the operator's names.
-pub async fn create_cluster_users(mongo: &Mongo) -> BTreeMap<String, String> {
-    let admin = mongo.admin().await.expect("an admin").database("admin");
-    let mut passwords = BTreeMap::new();
-    for (key, name, role) in CLUSTER_USERS {
-        let password = new_secret(name);
-        let user = doc! { "createUser": name, "pwd": &password, "roles": [role] };
-        admin.run_command(user).await.expect("a cluster user");
-        passwords.insert(key.to_owned(), password);
-    }
-    passwords
-}
-
-/// Puts the operator's Secret there, as the operator would.
-pub async fn publish_operator_secret(
-    kubernetes: &Kubernetes,
-    passwords: &BTreeMap<String, String>,
-) {
-    let (namespace, name) = OPERATOR;
-    let mut data = serde_json::Map::new();
-    for (key, user, _) in CLUSTER_USERS {
-        data.insert(format!("MONGODB_{key}_USER"), user.into());
-        data.insert(
-            format!("MONGODB_{key}_PASSWORD"),
-            passwords[key].as_str().into(),
-        );
-    }
-    let documents = [
-        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": namespace }, "stringData": data }),
-    ];
-    for document in documents {
-        kubernetes
-            .apply(&document.to_string())
-            .await
-            .expect("the operator's Secret");
-    }
-}
-
-fn new_secret(name: &str) -> String {
-    format!("{name}-{:016x}", rand_u64())
-}
-
-fn rand_u64() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
-}
-
-/// A client who may do everything.
-pub async fn kubernetes_admin(kubernetes: &Kubernetes) -> Client {
-    client(kubernetes.admin_kubeconfig()).await
-}
-
-/// A client of a kubeconfig.
-pub async fn client(kubeconfig: &Path) -> Client {
-    let kubeconfig = Kubeconfig::read_from(kubeconfig).expect("a kubeconfig");
-    let config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await;
-    Client::try_from(config.expect("a configuration")).expect("a client")
-}
 
 /// What one test has to itself.
 pub struct Scene {
@@ -423,25 +314,6 @@ impl Scene {
         assert_eq!(account, (vec![role], vec!["SCRAM-SHA-256".to_owned()]));
     }
 
-    /// Starts `admin serve` with these arguments besides, for the sink's user.
-    pub fn sidecar(&self, arguments: &[&str]) -> Sidecar {
-        let mut server = Server::new("admin").expect("a directory");
-        let binary = binary();
-        let own = [
-            binary.to_str().expect("UTF-8"),
-            "admin",
-            "serve",
-            "--user",
-            SINK,
-        ];
-        server.command([own.as_slice(), arguments].concat());
-        for (name, value) in &self.environment {
-            server.env(name, value);
-        }
-        server.start().expect("a sidecar");
-        Sidecar { server }
-    }
-
     /// What `text` says must hold no secret.
     pub fn keep(&self, text: &str) {
         self.printed
@@ -504,166 +376,4 @@ pub fn names(user: &Value) -> Vec<String> {
     steps
         .map(|step| step["step"].as_str().expect("a name").to_owned())
         .collect()
-}
-
-/// Whether somebody is let in.
-pub async fn login(uri: &str, source: &str, user: &str, password: &str) -> bool {
-    let mut options = mongodb::options::ClientOptions::parse(uri)
-        .await
-        .expect("options");
-    let credential = mongodb::options::Credential::builder()
-        .username(user.to_owned())
-        .password(password.to_owned())
-        .source(source.to_owned());
-    options.credential = Some(credential.build());
-    let client = mongodb::Client::with_options(options).expect("a client");
-    let answer = client
-        .database("admin")
-        .run_command(doc! { "ping": 1 })
-        .await;
-    match answer {
-        Ok(_) => true,
-        Err(error) => {
-            let text = error.to_string();
-            assert!(text.contains("Authentication failed"), "{text}");
-            false
-        }
-    }
-}
-
-/// Hosts and options of a MongoDB, without a user and a database.
-pub fn hosts(mongo: &Mongo) -> String {
-    let hosts: Vec<String> = (0..mongo.members())
-        .map(|member| mongo.host(member))
-        .collect();
-    format!("mongodb://{}/?replicaSet=rs0", hosts.join(","))
-}
-
-/// A namespace, and a ServiceAccount that may do in it what docs/admin.md says; its token.
-async fn permit(kubernetes: &Kubernetes, namespace: &str) -> String {
-    let names = [SINK_SECRET, "query-backend-mongodb", "auth-backend-mongodb"];
-    let metadata = |name: &str| json!({ "name": name, "namespace": namespace });
-    let subject = json!([{ "kind": "ServiceAccount", "name": "admin", "namespace": namespace }]);
-    let (operator_namespace, operator) = OPERATOR;
-    let reads = format!("reads-{namespace}");
-    let rbac = "rbac.authorization.k8s.io/v1";
-    let documents = [
-        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
-        json!({ "apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata("admin") }),
-        json!({ "apiVersion": rbac, "kind": "Role", "metadata": metadata("admin"), "rules": [
-            { "apiGroups": [""], "resources": ["secrets"], "resourceNames": names, "verbs": ["get", "patch", "create", "watch"] },
-            { "apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["create"] },
-        ] }),
-        json!({ "apiVersion": rbac, "kind": "RoleBinding", "metadata": metadata("admin"), "subjects": subject,
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "admin" } }),
-        json!({ "apiVersion": rbac, "kind": "Role", "metadata": { "name": reads, "namespace": operator_namespace }, "rules": [
-            { "apiGroups": [""], "resources": ["secrets"], "resourceNames": [operator], "verbs": ["get"] },
-        ] }),
-        json!({ "apiVersion": rbac, "kind": "RoleBinding", "metadata": { "name": reads, "namespace": operator_namespace }, "subjects": subject,
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": reads } }),
-    ];
-    let list = json!({ "apiVersion": "v1", "kind": "List", "items": documents });
-    kubernetes.apply(&list.to_string()).await.expect("a Role");
-    kubernetes
-        .service_account_token(namespace, "admin")
-        .await
-        .expect("a token")
-}
-
-/// `admin serve`.
-pub struct Sidecar {
-    server: Server,
-}
-
-impl Sidecar {
-    /// All it has logged.
-    pub fn log(&self) -> String {
-        std::fs::read_to_string(self.server.log()).unwrap_or_default()
-    }
-
-    /// Status and body of a GET; none while nothing listens.
-    pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        use std::io::Read as _;
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains("\"listening\""))?;
-        let line: Value = serde_json::from_str(line).ok()?;
-        let mut stream = std::net::TcpStream::connect(line["address"].as_str()?).ok()?;
-        stream
-            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-            .ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
-    }
-
-    /// A metric of the sink's user whose line holds `label`.
-    pub fn metric(&self, name: &str, label: &str) -> Option<f64> {
-        let (_, body) = self.get("/metrics")?;
-        let start = format!("workflows_sink_admin_{name}{{");
-        let line = body
-            .lines()
-            .find(|line| line.starts_with(&start) && line.contains(label))?;
-        line.rsplit(' ').next()?.parse().ok()
-    }
-
-    /// Waits until the startup probe says yes.
-    pub async fn started(&self) {
-        until("the sidecar has started", || async {
-            self.get("/startupz")
-                .is_some_and(|(status, _)| status == 200)
-        })
-        .await;
-    }
-
-    /// Waits until its log holds `text` `times`.
-    pub async fn logs(&self, text: &str, times: usize) {
-        until(&format!("the sidecar logs {text:?}"), || async {
-            self.log().matches(text).count() >= times
-        })
-        .await;
-    }
-
-    /// SIGTERM; its exit code, and all it has printed goes to the scene.
-    pub async fn stop(mut self, scene: &Scene) -> Option<i32> {
-        scene.hide_values().await;
-        scene.keep(
-            &self
-                .get("/metrics")
-                .map(|(_, body)| body)
-                .unwrap_or_default(),
-        );
-        self.server
-            .signal(rustix::process::Signal::TERM)
-            .expect("it runs");
-        let ended = self.server.wait(DEADLINE).await.expect("it ends");
-        scene.keep(&self.log());
-        ended.code()
-    }
-}
-
-impl Drop for Sidecar {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("the sidecar's log ends:\n{}", self.server.log_tail());
-        }
-    }
-}
-
-/// What a directory shows, by key.
-pub fn published(directory: &Path) -> BTreeMap<String, String> {
-    let Ok(entries) = std::fs::read_dir(directory) else {
-        return BTreeMap::new();
-    };
-    let visible = entries.filter_map(|entry| {
-        let path: PathBuf = entry.ok()?.path();
-        let name = path.file_name()?.to_str()?.to_owned();
-        (!name.starts_with('.')).then_some((name, std::fs::read_to_string(path).ok()?))
-    });
-    visible.collect()
 }

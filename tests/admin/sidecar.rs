@@ -2,14 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::scene::{DATABASE, PASSWORD, SINK, Scene, URI, published};
+use crate::process::{Sidecar, published};
+use crate::scene::{DATABASE, PASSWORD, SINK, Scene, URI};
 use crate::support::worker::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_pod_finds_its_credentials_when_the_startup_probe_says_yes() {
     let scene = Scene::new("fresh_pod").await;
     let volume = scene.directory.path().join("volume");
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.started().await;
     scene.is_right().await;
     let shown = published(&volume);
@@ -63,7 +64,7 @@ async fn a_rotation_from_elsewhere_is_published_without_waiting_for_the_interval
         "86400",
     )]);
     let volume = scene.directory.path().join("volume");
-    let sidecar = scene.sidecar(&["--publish", volume.to_str().unwrap()]);
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.started().await;
     let old = published(&volume)[PASSWORD].clone();
     scene.done(&["rotate", "--user", SINK]).await;

@@ -13,7 +13,7 @@ use crate::{
     admin::{
         directory::Directory,
         kubernetes::Kubernetes,
-        reconcile::Scene,
+        look::Scene,
         secret::Store,
         sidecar::{self, Duty},
         table::User,

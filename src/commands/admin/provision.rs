@@ -9,8 +9,9 @@ use super::PATIENCE;
 use crate::{
     admin::{
         Failure,
+        look::{Scene, look},
         plan::{self, Step},
-        reconcile::{Outcome, Rotate, Scene, Wish, look, reconcile},
+        reconcile::{Outcome, Rotate, Wish, reconcile},
         table::{Role, User},
     },
     commands::{print_json, print_table},
@@ -121,12 +122,20 @@ fn rows(line: &Line, dry_run: bool) -> Vec<Vec<String>> {
             .steps
             .iter()
             .filter(|step| step.is_of_secret() == of_secret);
-        let told: Vec<String> = steps.map(ToString::to_string).collect();
-        match (told.is_empty(), dry_run) {
-            (true, _) if line.failure.is_some() => "not known".to_owned(),
-            (true, _) => "unchanged".to_owned(),
-            (false, true) => format!("would be {}", told.join("; ")),
-            (false, false) => told.join("; "),
+        let (made, changed): (Vec<&Step>, Vec<&Step>) =
+            steps.partition(|step| matches!(step, Step::CreateSecret | Step::CreateUser));
+        let changed: Vec<String> = changed.into_iter().map(ToString::to_string).collect();
+        let told = match (made.is_empty(), changed.is_empty()) {
+            (true, true) if line.failure.is_some() => return "not known".to_owned(),
+            (true, true) => return "unchanged".to_owned(),
+            (false, true) => "created".to_owned(),
+            (true, false) => format!("changed: {}", changed.join("; ")),
+            (false, false) => format!("created; {}", changed.join("; ")),
+        };
+        if dry_run {
+            format!("would be {told}")
+        } else {
+            told
         }
     };
     let mut rows = vec![

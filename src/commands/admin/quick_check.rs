@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::{
     admin::{
         Failure,
-        reconcile::Scene,
+        look::Scene,
         table::SecretName,
         users::{ADMIN_DATABASE, Cluster, Credentials},
     },

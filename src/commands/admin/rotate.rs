@@ -7,8 +7,9 @@ use serde_json::json;
 use super::{PATIENCE, provision::failed};
 use crate::{
     admin::{
+        look::{Scene, look},
         plan::{Facts, Login, Step},
-        reconcile::{Rotate, Scene, Wish, look, reconcile},
+        reconcile::{Rotate, Wish, reconcile},
         secret::Held,
         table::User,
     },
@@ -72,12 +73,8 @@ pub(super) async fn status(
         let told = json!({ "user": user.name, "stage": stage, "password_since": since });
         print_json(out, &told)?;
     } else {
-        writeln!(
-            out,
-            "{}: {text}; password since {}",
-            user.name,
-            or_dash(since)
-        )?;
+        let since = or_dash(since.map(|since| format!("{since:.0}")));
+        writeln!(out, "{}: {text}; password since {since}", user.name)?;
     }
     found.close().await;
     Ok(())
