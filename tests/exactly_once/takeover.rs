@@ -85,3 +85,40 @@ async fn another_client_takes_no_partition_that_somebody_else_has_claimed() {
     assert_eq!(idle.moved(0).await, Some(Fence::NotMine));
     assert_eq!(world.checkpoint().await.unwrap().owner, Some(theirs));
 }
+
+#[tokio::test]
+async fn what_arrives_late_from_the_old_client_is_not_applied_again() {
+    for (name, nth) in [("late_guard", 0), ("late_write", 1), ("late_commit", 2)] {
+        let world = World::new(name).await;
+        let (old, proxy) = world.sink_behind_proxy().await;
+        let new = world.sink().await;
+        let mut writer = old.writer(0).await;
+        proxy.at(nth, Act::Hold);
+        let batch = records(0).dataset("a", r#""n": 1"#).batch();
+        let swap = async {
+            proxy.held(1).await;
+            old.swap.to(new.database.clone());
+        };
+        let both = async { tokio::join!(writer.write(&batch, |_| {}), swap) };
+        let (written, ()) = soon("written on the new client", both).await;
+        assert_eq!(written.unwrap().next_offset(), 1, "{name}");
+        proxy.release();
+        for offset in 1..4 {
+            let more = records(offset)
+                .dataset("a", &format!(r#""n": {}"#, offset + 1))
+                .batch();
+            let written = soon(
+                "no late transaction is in the way",
+                writer.write(&more, |_| {}),
+            );
+            assert_eq!(written.await.unwrap().next_offset(), offset + 1, "{name}");
+            assert_eq!(world.commits().await as i64, offset + 1, "{name}");
+        }
+        let documents = world.documents("datasets").await;
+        let newest: Vec<_> = documents
+            .values()
+            .map(|found| found.get_i32("n").ok())
+            .collect();
+        assert_eq!(newest, [Some(4)], "{name}");
+    }
+}
