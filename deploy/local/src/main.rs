@@ -134,6 +134,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                 install::mongod,
                 install::kafka_jars,
                 install::promtool,
+                install::hadolint,
                 install::toxiproxy,
                 kubernetes::programs,
             ] {
