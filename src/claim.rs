@@ -93,7 +93,12 @@ impl Claimant {
                 let key = attempt.checkpoints.key().clone();
                 attempt = Attempt::new(self.connection.current(), key);
             }
-            match self.try_claim(&mut attempt, backoff.tries()).await {
+            let generation = attempt.current.generation;
+            let tried = tokio::select! {
+                tried = self.try_claim(&mut attempt, backoff.tries()) => tried,
+                () = self.connection.expired(generation) => continue,
+            };
+            match tried {
                 Ok(claimed) => {
                     self.outage.passed(partition);
                     return claimed;

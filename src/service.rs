@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use mongodb::Database;
-use mongodb::bson::doc;
 use rdkafka::consumer::Consumer as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -30,11 +29,8 @@ use crate::outage::Outage;
 use crate::preflight;
 use crate::startup::StartupError;
 use crate::topics::{self, KnownTopics};
-use crate::verdict::{self, Cause, Verdict};
+use crate::verdict::{self, Cause};
 use crate::writer::Target;
-
-/// How often MongoDB is asked whether it is there, so that an idle service knows too.
-const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two lines that tell the rate on a terminal, in seconds.
 const RATE_LINE_EVERY: u64 = 2;
@@ -154,7 +150,7 @@ async fn start(
     supervise(
         "the watch over MongoDB",
         fatal,
-        ping(connection.clone(), Arc::clone(health), Arc::clone(&outage)),
+        database::ping(connection.clone(), Arc::clone(health), Arc::clone(&outage)),
     );
     let (_, batches) = budget::shares(config.limits.budget_bytes_max);
     let lanes = Arc::new(Lanes {
@@ -320,35 +316,6 @@ async fn tell_progress(
         }
     }
     Ok(())
-}
-
-async fn ping(
-    connection: Connection,
-    health: Arc<Health>,
-    outage: Arc<Outage>,
-) -> anyhow::Result<()> {
-    loop {
-        let since = Instant::now();
-        let database = connection.current().database;
-        let ping = database.run_command(doc! { "ping": 1 }).into_future();
-        let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
-            Ok(Ok(_)) => {
-                if outage.answered() {
-                    health.mongodb_answered();
-                }
-                tokio::time::sleep(PING_EVERY).await;
-                continue;
-            }
-            Ok(Err(error)) => match verdict::of_error(&error) {
-                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
-                _ => (Cause::Other, verdict::shown(&error)),
-            },
-            Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
-        };
-        health.mongodb_failed();
-        outage.unanswered(since, cause, &error);
-        tokio::time::sleep(PING_EVERY).await;
-    }
 }
 
 /// What the group knew before, and a warning about other groups of the same topics.

@@ -56,7 +56,7 @@ pub const CREDENTIALS_DIR: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR",
     default: None,
     example: "/run/workflows-sink/credentials",
-    meaning: "A directory, such as a mounted Secret, whose files take the place of the three variables above and are named like them. They are read again every second, and before the service gives up on a login: a changed password is used without a restart. `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, where it is there, is tried after the password.",
+    meaning: "A directory, such as a mounted Secret, whose files take the place of the three variables above and are named like them. They are read again every second, and when a login is refused: a changed password is used without a restart. `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, where it is there, is tried after the password.",
     secret: false,
 };
 /// Brokers, as the one librdkafka property with a default of ours that everyone sets.

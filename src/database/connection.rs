@@ -1,14 +1,20 @@
 //! The client in use. A client's credentials cannot change, so a changed password means another client.
 
+use std::time::Duration;
+
 use mongodb::Database;
 use tokio::sync::watch;
+
+/// How long what is under way on a client may go on once another one is in use. The driver takes a server for away, and
+/// waits for it, where a login was refused.
+const GRACE: Duration = Duration::from_secs(1);
 
 /// The database by way of the client in use.
 #[derive(Clone, Debug)]
 pub struct Current {
     /// Counts the clients; who holds another generation's goes over to this one.
     pub generation: u64,
-    /// Lives as long as somebody holds it: what is under way ends on the client that it began on.
+    /// Lives as long as somebody holds it.
     pub database: Database,
 }
 
@@ -31,11 +37,6 @@ impl Connection {
         (Connection(receiver), Swap(sender))
     }
 
-    /// `database` for good.
-    pub fn fixed(database: Database) -> Connection {
-        Connection::new(database).0
-    }
-
     /// The client in use.
     pub fn current(&self) -> Current {
         self.0.borrow().clone()
@@ -44,6 +45,16 @@ impl Connection {
     /// Whether the client of this generation is no longer the one in use.
     pub fn is_past(&self, generation: u64) -> bool {
         self.0.borrow().generation != generation
+    }
+
+    /// Ends when what is under way on the client of this generation is to be given up.
+    pub async fn expired(&self, generation: u64) {
+        let mut current = self.0.clone();
+        let swapped = current.wait_for(|current| current.generation != generation);
+        if swapped.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(GRACE).await;
     }
 }
 

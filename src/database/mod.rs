@@ -5,6 +5,7 @@
 
 mod connection;
 mod login;
+mod ping;
 mod privileges;
 mod rotation;
 mod verdict;
@@ -23,6 +24,7 @@ use mongodb::{
 pub use self::connection::{Connection, Current, Swap};
 pub use self::login::Login;
 use self::login::{SERVER_SELECTION_TIMEOUT, log_in};
+pub use self::ping::ping;
 pub use self::rotation::Rotation;
 pub(crate) use self::verdict::code;
 use self::verdict::{Fault, User};

@@ -149,7 +149,7 @@ impl Rotation {
             tracing::info!(
                 places,
                 key,
-                "MongoDB's password has changed: a new connection is in use; what is under way ends on the old one"
+                "MongoDB's password has changed: a new connection is in use"
             );
         }
         Ok(())

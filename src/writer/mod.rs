@@ -177,21 +177,29 @@ impl Writer {
             let mut landed = None;
             if self.connection.is_past(self.generation) {
                 landed = self
-                    .take_over(from, &mut progress.sent, &mut backoff, &mut retried)
+                    .take_over(from, &mut progress.sent, &mut retried)
                     .await?;
             }
-            let mut committed = match landed {
+            let committed = match landed {
                 Some(landed) => Ok(landed),
                 None => {
-                    self.attempt(batch, &plan, from, to, &mut progress.sent)
-                        .await
+                    let (connection, generation) = (self.connection.clone(), self.generation);
+                    let attempted = async {
+                        let sent = &mut progress.sent;
+                        match self.attempt(batch, &plan, from, to, sent).await {
+                            Err(Failure::Guard) => {
+                                self.resolve(from, sent, &mut backoff, &mut retried).await
+                            }
+                            committed => Ok(committed),
+                        }
+                    };
+                    tokio::select! {
+                        attempted = attempted => attempted?,
+                        // Whatever became of it, the takeover finds out.
+                        () = connection.expired(generation) => continue,
+                    }
                 }
             };
-            if let Err(Failure::Guard) = committed {
-                committed = self
-                    .resolve(from, &mut progress.sent, &mut backoff, &mut retried)
-                    .await?;
-            }
             let failure = match committed {
                 Ok(committed) => {
                     self.outage.passed(&self.checkpoints.key().partition);

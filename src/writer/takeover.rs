@@ -29,9 +29,10 @@ impl Writer {
         &mut self,
         from: i64,
         sent: &mut Vec<Sent>,
-        backoff: &mut Backoff,
         retried: &mut impl FnMut(Cause),
     ) -> Result<Option<Sent>, Unwritten> {
+        // Not the batch's: after many tries a claim waits long before it ends what holds the checkpoint.
+        let mut backoff = Backoff::new();
         loop {
             match self.try_take_over(backoff.tries()).await {
                 Ok(Some(found)) => {

@@ -1,8 +1,6 @@
 //! A pod from nothing to records in MongoDB, and a rotation while it works.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bson::doc;
 use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
@@ -10,8 +8,8 @@ use serde_json::json;
 
 use crate::pod::{Pod, run_job};
 use crate::shipped::{Shipped, cluster};
-use crate::support::entities::Entities;
 use crate::support::history::History;
+use crate::support::load::Load;
 use crate::support::worker::{Scene, until};
 
 const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
@@ -84,7 +82,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         .to_owned();
     let scene = Arc::new(scene(&kafka, &mongo, &topic).await);
     let history = History::watch(&scene).await;
-    let load = load(&scene);
+    let load = Load::start(&scene, 37);
 
     let users = async || {
         let users = scene.database.client().database(mongo::USER_DATABASE);
@@ -120,7 +118,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     }
     pod.sink.ready().await;
     assert!(pod.probes(shipped.container("sink"), "readinessProbe"));
-    goes_on(&scene).await;
+    scene.goes_on().await;
 
     let before = kubernetes.kubectl(&secret, None).await.expect("a Secret");
     let rebalances = pod.sink.metric("workflows_sink_rebalances_total", "");
@@ -136,7 +134,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         kubernetes.kubectl(&secret, None).await.expect("a Secret"),
         before
     );
-    goes_on(&scene).await;
+    scene.goes_on().await;
 
     let job = shipped.object("Job", "workflows-sink-users");
     let provisioned = run_job(job, &shipped, &kubernetes).await;
@@ -152,7 +150,8 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     let records = load.finish().await;
     scene.settled().await;
     history.prove(&scene).await;
-    assert_eq!(records, scene.log_ends().await.values().sum::<i64>());
+    let in_log: i64 = scene.log_ends().await.values().sum();
+    assert_eq!(records.len() as i64, in_log);
     assert_eq!(
         pod.sink.metric("workflows_sink_rebalances_total", ""),
         rebalances
@@ -183,47 +182,4 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             );
         }
     }
-}
-
-/// Records that are produced all the time.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<i64>,
-}
-
-fn load(scene: &Arc<Scene>) -> Load {
-    let (scene, stop) = (Arc::clone(scene), Arc::new(AtomicBool::new(false)));
-    let stopped = Arc::clone(&stop);
-    let thread = std::thread::spawn(move || {
-        let (mut entities, mut records) = (Entities::new(37, 100), 0);
-        while !stopped.load(Ordering::SeqCst) {
-            let states = entities.states(30);
-            scene.produce(&states);
-            records += states.len() as i64;
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        records
-    });
-    Load { stop, thread }
-}
-
-impl Load {
-    async fn finish(self) -> i64 {
-        self.stop.store(true, Ordering::SeqCst);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join());
-        joined.await.expect("no panic").expect("produced")
-    }
-}
-
-/// Waits until what is in the log now is applied.
-async fn goes_on(scene: &Scene) {
-    let ends = scene.log_ends().await;
-    until("what was in the log is applied", || async {
-        let checkpoints = scene.checkpoints().await;
-        let applied = |(partition, end): (&i32, &i64)| {
-            *end == 0 || checkpoints.get(partition).is_some_and(|next| next >= end)
-        };
-        ends.iter().all(applied)
-    })
-    .await;
 }

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bson::{Document, doc};
@@ -16,7 +15,8 @@ use crate::support::apart::{CONNECTION_STRING, apart};
 use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD, PASSWORD_NEXT};
 use crate::support::entities::Entities;
 use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, Worker, until};
+use crate::support::load::Load;
+use crate::support::worker::{Scene, Worker, until};
 
 const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 const SWAPS: &str = "workflows_sink_credential_swaps_total";
@@ -61,11 +61,9 @@ fn break_connections(mongo: &Mongo) {
 async fn connections(mongo: &Mongo) -> BTreeSet<String> {
     let admin = mongo.direct(0).await.expect("an admin");
     let look = doc! { "$currentOp": { "allUsers": true, "idleConnections": true } };
-    let found = admin
-        .database("admin")
-        .aggregate([look])
-        .await
-        .expect("operations");
+    // What the operations are may be anything, and need not be readable.
+    let fields = doc! { "$project": { "connectionId": 1, "effectiveUsers": 1 } };
+    let found = (admin.database("admin").aggregate([look, fields]).await).expect("operations");
     let found: Vec<Document> = found.try_collect().await.expect("operations");
     let ours = |operation: &&Document| {
         let users = operation.get_array("effectiveUsers").ok();
@@ -80,51 +78,6 @@ async fn connections(mongo: &Mongo) -> BTreeSet<String> {
     let ours = found.iter().filter(ours);
     ours.filter_map(|operation| Some(operation.get("connectionId")?.to_string()))
         .collect()
-}
-
-/// Records that are produced all the time.
-struct Load {
-    stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Vec<Produced>>,
-}
-
-impl Load {
-    fn start(scene: &Arc<Scene>, seed: u64) -> Load {
-        let (scene, stop) = (Arc::clone(scene), Arc::new(AtomicBool::new(false)));
-        let stopped = Arc::clone(&stop);
-        let thread = std::thread::spawn(move || {
-            let mut entities = Entities::new(seed, 100);
-            let mut records = Vec::new();
-            while !stopped.load(Ordering::SeqCst) {
-                let states = entities.states(40);
-                scene.produce(&states);
-                records.extend(states);
-                std::thread::sleep(Duration::from_millis(50));
-            }
-            records
-        });
-        Load { stop, thread }
-    }
-
-    /// Everything that was produced.
-    async fn finish(self) -> Vec<Produced> {
-        self.stop.store(true, Ordering::SeqCst);
-        let joined = tokio::task::spawn_blocking(move || self.thread.join());
-        joined.await.expect("no panic").expect("produced")
-    }
-}
-
-/// Waits until what is in the log now is applied.
-async fn goes_on(scene: &Scene) {
-    let ends = scene.log_ends().await;
-    until("what was in the log is applied", || async {
-        let checkpoints = scene.checkpoints().await;
-        let applied = |(partition, end): (&i32, &i64)| {
-            *end == 0 || checkpoints.get(partition).is_some_and(|next| next >= end)
-        };
-        ends.iter().all(applied)
-    })
-    .await;
 }
 
 async fn swapped(worker: &Worker, times: f64) {
@@ -151,7 +104,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let mut worker = scene.worker(&changes);
     let load = Load::start(&scene, 23);
     worker.ready().await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
     let rebalances = worker.metric("workflows_sink_rebalances_total", "");
     let pid = worker.server().pid();
 
@@ -160,7 +113,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     change_password(&mongo, "hunter-1").await;
     break_connections(&mongo);
     swapped(&worker, 1.0).await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
     files.publish(&[(PASSWORD, "hunter-1")]);
 
     // Only promoted: no connection had to be made anew meanwhile.
@@ -169,7 +122,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let past = connections(&mongo).await;
     files.publish(&[(PASSWORD, "hunter-2")]);
     swapped(&worker, 2.0).await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
     until("the old client's connections are closed", || async {
         connections(&mongo).await.is_disjoint(&past)
     })
@@ -178,11 +131,11 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     // The files first, and the old connections stay up until the user is changed.
     files.publish(&[(PASSWORD, "hunter-3")]);
     worker.logs("going on with the connection in use").await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
     assert_eq!(worker.metric(SWAPS, ""), Some(2.0), "{}", worker.log());
     change_password(&mongo, "hunter-3").await;
     swapped(&worker, 3.0).await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
 
     // The user first: nobody is let in until the files follow.
     change_password(&mongo, "hunter-4").await;
@@ -194,7 +147,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     .await;
     files.publish(&[(PASSWORD, "hunter-4")]);
     swapped(&worker, 4.0).await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
 
     // Nonsense, and a file that cannot be read; then all is well again.
     files.publish(&[(PASSWORD, "hunter-nonsense")]);
@@ -204,13 +157,13 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     .await;
     files.spoil(PASSWORD);
     worker.logs("cannot be read").await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
     change_password(&mongo, "hunter-5").await;
     break_connections(&mongo);
     files.publish(&[(PASSWORD, "hunter-5")]);
     worker.logs("can be read again").await;
     swapped(&worker, 5.0).await;
-    goes_on(&scene).await;
+    scene.goes_on().await;
 
     let records = load.finish().await;
     scene.settled().await;

@@ -6,6 +6,7 @@ pub mod credentials;
 pub mod entities;
 pub mod fail_point;
 pub mod history;
+pub mod load;
 pub mod operator;
 pub mod reference;
 pub mod worker;

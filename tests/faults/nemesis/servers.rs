@@ -87,7 +87,7 @@ impl Nemesis<'_> {
     /// or only after they were not let in.
     pub(super) async fn rotate_password(&mut self) {
         let password = format!("{:016x}{:016x}", self.random.next(), self.random.next());
-        let announced = self.random.next() % 2 == 0;
+        let announced = self.random.next().is_multiple_of(2);
         self.stage.rotate(password, announced).await;
         for proxy in self.stage.proxies(Side::Mongodb) {
             proxy.reset(Duration::ZERO).expect("reset");
