@@ -118,7 +118,7 @@ impl Writer {
     }
 
     /// What became of the checkpoint, if with nothing to write it is no longer ours at `next_offset`.
-    /// `None` too where MongoDB does not say within [`LOOK_DEADLINE`]. Goes over to the client in use, or the connections
+    /// `None` too where MongoDB does not say within two seconds. Goes over to the client in use, or the connections
     /// of an earlier one would stay open for as long as there is nothing to write.
     pub async fn moved(&mut self, next_offset: i64) -> Option<Fence> {
         let look = async {
