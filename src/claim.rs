@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bson::Uuid;
-use mongodb::{ClientSession, Database};
+use mongodb::ClientSession;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::error::KafkaResult;
 use rdkafka::{Offset, TopicPartitionList};
@@ -16,6 +16,7 @@ use crate::checkpoint::{
 };
 use crate::config::Start;
 use crate::consumer::{Consumer, Handle};
+use crate::database::{Connection, Current};
 use crate::metrics::Metrics;
 use crate::outage::Outage;
 use crate::record::Partition;
@@ -46,8 +47,8 @@ pub struct Claimant {
     pub group: String,
     /// Where a group without offsets starts.
     pub start: Start,
-    /// The database of entities and checkpoints.
-    pub database: Database,
+    /// The way to the database of entities and checkpoints.
+    pub connection: Connection,
     /// What the writers need.
     pub target: Arc<Target>,
     /// The topics that were known when the service started.
@@ -58,6 +59,26 @@ pub struct Claimant {
     pub metrics: Arc<Metrics>,
 }
 
+/// What every try of a claim has in common, so that a try that the server runs late takes nothing from the later one that
+/// succeeded. With another client it is another claim: sessions belong to a client.
+struct Attempt {
+    current: Current,
+    checkpoints: Checkpoints,
+    owner: Uuid,
+    session: Option<ClientSession>,
+}
+
+impl Attempt {
+    fn new(current: Current, key: Key) -> Attempt {
+        Attempt {
+            checkpoints: Checkpoints::new(current.database.clone(), key),
+            current,
+            owner: Uuid::new(),
+            session: None,
+        }
+    }
+}
+
 impl Claimant {
     /// Claims `partition`, trying without limit what passes.
     pub async fn claim(&self, partition: &Partition) -> Claimed {
@@ -65,15 +86,19 @@ impl Claimant {
             group: self.group.clone(),
             partition: partition.clone(),
         };
-        let checkpoints = Checkpoints::new(self.database.clone(), key);
-        let owner = Uuid::new();
-        let mut session = None;
+        let mut attempt = Attempt::new(self.connection.current(), key);
         let mut backoff = Backoff::new();
         loop {
-            match self
-                .try_claim(&checkpoints, owner, &mut session, backoff.tries())
-                .await
-            {
+            if self.connection.is_past(attempt.current.generation) {
+                let key = attempt.checkpoints.key().clone();
+                attempt = Attempt::new(self.connection.current(), key);
+            }
+            let generation = attempt.current.generation;
+            let tried = tokio::select! {
+                tried = self.try_claim(&mut attempt, backoff.tries()) => tried,
+                () = self.connection.expired(generation) => continue,
+            };
+            match tried {
                 Ok(claimed) => {
                     self.outage.passed(partition);
                     return claimed;
@@ -94,18 +119,18 @@ impl Claimant {
         }
     }
 
-    /// One try. Every try of a claim is made with one owner and one session, so that a try that the
-    /// server runs late takes nothing from the later one that succeeded.
-    async fn try_claim(
-        &self,
-        checkpoints: &Checkpoints,
-        owner: Uuid,
-        session: &mut Option<ClientSession>,
-        tries: u32,
-    ) -> Result<Claimed, ClaimError> {
+    /// One try.
+    async fn try_claim(&self, attempt: &mut Attempt, tries: u32) -> Result<Claimed, ClaimError> {
+        let Attempt {
+            current,
+            checkpoints,
+            owner,
+            session,
+        } = attempt;
+        let owner = *owner;
         let ours = match session.take() {
             Some(ours) => ours,
-            None => self.database.client().start_session().await?,
+            None => current.database.client().start_session().await?,
         };
         let session_id = session_id(&ours);
         *session = Some(ours);
@@ -135,7 +160,8 @@ impl Claimant {
         tracing::info!(%partition, next_offset = claim.next_offset, epoch = claim.epoch, "claimed");
         Ok(Claimed::Writer(Box::new(Writer::new(
             Arc::clone(&self.target),
-            self.database.clone(),
+            self.connection.clone(),
+            current.clone(),
             session.take().ok_or(ClaimError::Outrun)?,
             checkpoints.clone(),
             claim,

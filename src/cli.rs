@@ -1,10 +1,13 @@
 //! The command line: what can be typed, with help and examples. The configuration comes from the environment, always.
 
+mod admin;
+
 use std::io::{self, Write};
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
+pub use self::admin::{Admin, Key, Secret, Secrets, Users};
 use crate::{build, entity::Reason};
 
 const EXIT_STATUS: &str = "\
@@ -42,6 +45,9 @@ pub enum Command {
     /// Look at the records that were rejected
     #[command(subcommand, arg_required_else_help = true)]
     DeadLetters(DeadLetters),
+    /// Look after the MongoDB users and the Secrets with their passwords
+    #[command(subcommand, arg_required_else_help = true)]
+    Admin(Admin),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  workflows-sink completions bash > /etc/bash_completion.d/workflows-sink"

@@ -13,7 +13,7 @@ const FETCH_BYTES_MIN: usize = 32 * 1024;
 /// The largest queue of one partition, in KiB in memory.
 const QUEUE_KIB_MAX: usize = 2048;
 
-/// [`QUEUE_KIB_MAX`] in bytes: what may wait in a partition's queue when one more fetch is made.
+/// `QUEUE_KIB_MAX` in bytes: what may wait in a partition's queue when one more fetch is made.
 pub const QUEUE_BYTES_MAX: usize = QUEUE_KIB_MAX * 1024;
 
 /// The smallest.

@@ -134,10 +134,7 @@ pub async fn serve(
     let router = Router::new()
         .route(
             "/metrics",
-            get(|| async move {
-                let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-                (kind, metrics.render())
-            }),
+            get(|| async move { exposition(metrics.render()) }),
         )
         .route(
             "/livez",
@@ -152,7 +149,15 @@ pub async fn serve(
         .await
 }
 
-fn answer(good: &str, faults: Vec<&str>) -> impl IntoResponse + use<> {
+/// Metrics in the text format, as an answer.
+pub(crate) fn exposition(text: String) -> impl IntoResponse {
+    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+    (kind, text)
+}
+
+/// The answer to a probe: yes, or 503 with what is the matter.
+pub(crate) fn answer<F: AsRef<str>>(good: &str, faults: Vec<F>) -> impl IntoResponse + use<F> {
+    let faults: Vec<&str> = faults.iter().map(AsRef::as_ref).collect();
     match faults.is_empty() {
         true => (StatusCode::OK, format!("{good}\n")),
         false => (

@@ -20,6 +20,8 @@
 //! raw [`command`]s, the [`dead_letter`]s. [`reply`] and [`verdict`] say what an answer means.
 //!
 //! [`service`] puts it together and ends it; [`config`] is read before anything else.
+//!
+//! Beside it, [`admin`] provisions and rotates the credentials that all of this logs in with.
 
 pub mod config;
 
@@ -55,6 +57,9 @@ pub mod outage;
 pub mod reply;
 pub mod verdict;
 pub mod writer;
+
+// The users and Secrets that it needs.
+pub mod admin;
 
 // The process.
 pub mod allocator;

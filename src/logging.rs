@@ -14,6 +14,9 @@ use crate::config::{Log, LogFormat};
 /// What libraries log unless a directive names them.
 const LIBRARIES: &str = "warn";
 
+/// Logs each request that fails as an error; who asked for it knows whether it is one.
+const TOLD_TWICE: &str = "kube_client::client::builder=off";
+
 /// Sends events to standard error and panics to the log, for the rest of the process.
 pub fn init(log: &Log) -> anyhow::Result<()> {
     let terminal = io::stderr().is_terminal();
@@ -26,7 +29,7 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
 
 /// The filter that `directives` describes: a level alone is that of this crate, libraries stay at `warn` unless named.
 pub fn filter(directives: &str) -> Result<EnvFilter, String> {
-    let mut all = vec![LIBRARIES.to_owned()];
+    let mut all = vec![LIBRARIES.to_owned(), TOLD_TWICE.to_owned()];
     for directive in directives.split(',').map(str::trim) {
         all.push(match directive.parse::<LevelFilter>() {
             Ok(level) if !directive.is_empty() => format!("{}={level}", env!("CARGO_CRATE_NAME")),

@@ -9,9 +9,9 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::{
     allocator,
-    cli::{self, Cli, Command},
-    commands::{dead_letters, offsets},
-    config::Config,
+    cli::{self, Admin, Cli, Command},
+    commands::{admin, dead_letters, offsets},
+    config::{self, Config, Log},
     logging, service, startup,
 };
 
@@ -21,7 +21,7 @@ const ABANDONED_MAX: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let mut out = io::stdout();
     let command = Cli::parse().command;
-    let serves = matches!(command, Command::Run);
+    let serves = matches!(command, Command::Run | Command::Admin(Admin::Serve { .. }));
     let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -45,6 +45,11 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
             allocator::map_large_blocks();
             with_config(async |config| service::run(config).await)
         }
+        Command::Admin(command) => {
+            let config = config::Admin::from_env()?;
+            let log = config.log.clone();
+            in_runtime(&log, admin::execute(config, command, out))
+        }
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)
         }
@@ -56,11 +61,16 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
 
 fn with_config(job: impl AsyncFnOnce(Config) -> anyhow::Result<()>) -> anyhow::Result<()> {
     let config = Config::from_env()?;
-    logging::init(&config.log)?;
+    let log = config.log.clone();
+    in_runtime(&log, job(config))
+}
+
+fn in_runtime(log: &Log, job: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    logging::init(log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let ended = runtime.block_on(job(config));
+    let ended = runtime.block_on(job);
     runtime.shutdown_timeout(ABANDONED_MAX);
     ended
 }

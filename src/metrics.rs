@@ -92,6 +92,8 @@ pub struct Metrics {
     dead_letters: IntCounterVec,
     fenced: IntCounter,
     rebalances: IntCounter,
+    /// Changed passwords that were taken into use.
+    pub credential_swaps: IntCounter,
     /// Partitions that the group has assigned to this worker.
     pub assigned_partitions: IntGauge,
     /// Bytes in batches that are built or in flight.
@@ -186,6 +188,10 @@ impl Metrics {
             rebalances: add.counter(
                 "rebalances_total",
                 "Assignments and revocations by the group.",
+            ),
+            credential_swaps: add.counter(
+                "credential_swaps_total",
+                "Connections to MongoDB made anew because the password had changed.",
             ),
             assigned_partitions: add
                 .gauge("assigned_partitions", "Partitions assigned to this worker."),
@@ -538,7 +544,7 @@ mod tests {
         }
         assert_eq!(
             families,
-            18 + 7,
+            19 + 7,
             "the design's table and the process metrics"
         );
     }

@@ -5,6 +5,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::Notify;
+
 use crate::record::Partition;
 use crate::verdict::Cause;
 
@@ -15,6 +17,7 @@ const WORTH_A_LINE_AFTER: Duration = Duration::from_secs(2);
 #[derive(Debug, Default)]
 pub struct Outage {
     state: Mutex<State>,
+    login_refused: Notify,
 }
 
 /// Pings come from no partition.
@@ -30,15 +33,22 @@ struct State {
 }
 
 impl Outage {
+    /// Waits until a try is not let in: the password may have changed.
+    pub async fn login_refused(&self) {
+        self.login_refused.notified().await;
+    }
+
     /// A try failed and will be repeated.
     pub fn failed(&self, partition: &Partition, cause: Cause, error: &str) {
         tracing::debug!(%partition, cause = cause.as_str(), error, "a try failed");
+        self.suspect(cause);
         self.lock()
             .fails(Some(partition.clone()), Instant::now(), cause, error);
     }
 
     /// A ping, sent at `since`, came to nothing: a frozen server lets a write wait for long before it fails.
     pub fn unanswered(&self, since: Instant, cause: Cause, error: &str) {
+        self.suspect(cause);
         self.lock().fails(None, since, cause, error);
     }
 
@@ -67,6 +77,12 @@ impl Outage {
         let mut state = self.lock();
         if state.failing.remove(&Some(partition.clone())).is_some() && state.failing.is_empty() {
             *state = State::default();
+        }
+    }
+
+    fn suspect(&self, cause: Cause) {
+        if cause == Cause::Authentication {
+            self.login_refused.notify_one();
         }
     }
 

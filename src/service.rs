@@ -4,11 +4,10 @@
 use std::collections::{BTreeMap, HashSet};
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use mongodb::Database;
-use mongodb::bson::doc;
 use rdkafka::consumer::Consumer as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,7 +19,7 @@ use crate::checkpoint;
 use crate::claim::Claimant;
 use crate::config::Config;
 use crate::consumer::{self, NewLane};
-use crate::database;
+use crate::database::{self, Connection, Login, Rotation};
 use crate::fetch;
 use crate::health::{self, Health, Loop};
 use crate::lane::{self, Lanes};
@@ -30,11 +29,8 @@ use crate::outage::Outage;
 use crate::preflight;
 use crate::startup::StartupError;
 use crate::topics::{self, KnownTopics};
-use crate::verdict::{self, Cause, Verdict};
+use crate::verdict::{self, Cause};
 use crate::writer::Target;
-
-/// How often MongoDB is asked whether it is there, so that an idle service knows too.
-const PING_EVERY: Duration = Duration::from_secs(5);
 
 /// Between two lines that tell the rate on a terminal, in seconds.
 const RATE_LINE_EVERY: u64 = 2;
@@ -60,7 +56,12 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     metrics.expect(
         &Cause::ALL.map(Cause::as_str),
-        &[("lane", "stopped"), ("fetch", "partition")],
+        &[
+            ("lane", "stopped"),
+            ("fetch", "partition"),
+            ("credentials", "unfit"),
+            ("credentials", "refused"),
+        ],
     );
     let health = Arc::new(Health::default());
     let listener = TcpListener::bind(config.listen_address)
@@ -107,8 +108,9 @@ async fn start(
     health: &Arc<Health>,
     fatal: &mpsc::UnboundedSender<String>,
 ) -> anyhow::Result<consumer::Poller> {
-    let database =
-        database::connect(&config.mongodb, config.limits.lanes_max, &config.mapping).await?;
+    let lanes_max = config.limits.lanes_max;
+    let Login { database, password } =
+        database::connect(&config.mongodb, lanes_max, &config.mapping).await?;
     health.mongodb_answered();
     let partitions = preflight::topic_partitions(&config.kafka).await?;
     let total = partitions
@@ -130,10 +132,25 @@ async fn start(
         Ok(())
     });
     let outage = Arc::new(Outage::default());
+    let (connection, swap) = Connection::new(database);
+    if config.mongodb.credentials.can_change() {
+        let rotation = Rotation {
+            mongodb: config.mongodb.clone(),
+            password,
+            lanes_max,
+            swap,
+            outage: Arc::clone(&outage),
+            metrics: Arc::clone(metrics),
+        };
+        supervise("the watch over credentials", fatal, async move {
+            rotation.follow().await;
+            Ok(())
+        });
+    }
     supervise(
         "the watch over MongoDB",
         fatal,
-        ping(database.clone(), Arc::clone(health), Arc::clone(&outage)),
+        database::ping(connection.clone(), Arc::clone(health), Arc::clone(&outage)),
     );
     let (_, batches) = budget::shares(config.limits.budget_bytes_max);
     let lanes = Arc::new(Lanes {
@@ -142,7 +159,7 @@ async fn start(
             handle,
             group: config.kafka.group.clone(),
             start: config.kafka.start,
-            database,
+            connection,
             target: Arc::clone(&target),
             known,
             outage,
@@ -152,7 +169,7 @@ async fn start(
         tombstones: config.tombstones,
         limits: config.limits,
         budget: Budget::new(batches),
-        writers: Arc::new(Semaphore::new(config.limits.lanes_max)),
+        writers: Arc::new(Semaphore::new(lanes_max)),
         topic_ids,
         heartbeat: heartbeat_interval(config),
         metrics: Arc::clone(metrics),
@@ -299,30 +316,6 @@ async fn tell_progress(
         }
     }
     Ok(())
-}
-
-async fn ping(database: Database, health: Arc<Health>, outage: Arc<Outage>) -> anyhow::Result<()> {
-    loop {
-        let since = Instant::now();
-        let ping = database.run_command(doc! { "ping": 1 }).into_future();
-        let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
-            Ok(Ok(_)) => {
-                if outage.answered() {
-                    health.mongodb_answered();
-                }
-                tokio::time::sleep(PING_EVERY).await;
-                continue;
-            }
-            Ok(Err(error)) => match verdict::of_error(&error) {
-                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
-                _ => (Cause::Other, verdict::shown(&error)),
-            },
-            Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
-        };
-        health.mongodb_failed();
-        outage.unanswered(since, cause, &error);
-        tokio::time::sleep(PING_EVERY).await;
-    }
 }
 
 /// What the group knew before, and a warning about other groups of the same topics.

@@ -96,12 +96,23 @@ impl Checkpoints {
         session: Uuid,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let update = doc! {
-            "$set": { "owner": owner, "session": session },
-            "$inc": { "epoch": 1_i64 },
-            "$currentDate": { "updated_at": true },
-        };
-        self.modify_past_holder(update, false, tries).await
+        let query = doc! { "_id": self.key.id() };
+        self.modify_past_holder(query, claimed_by(owner, session), false, tries)
+            .await
+    }
+
+    /// Claims a checkpoint that one of `owners` holds for `owner`, writing in `session`; as [`Checkpoints::claim`], but
+    /// `None` also where somebody else holds it.
+    pub async fn take_over(
+        &self,
+        owners: [Uuid; 2],
+        owner: Uuid,
+        session: Uuid,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let query = doc! { "_id": self.key.id(), "owner": { "$in": owners } };
+        self.modify_past_holder(query, claimed_by(owner, session), false, tries)
+            .await
     }
 
     /// Puts the checkpoint where a person wants it, under a new owner, so that nobody who held it can
@@ -124,7 +135,8 @@ impl Checkpoints {
             "$inc": { "epoch": 1_i64 },
             "$currentDate": { "updated_at": true },
         };
-        let moved = self.modify_past_holder(update, true, tries).await?;
+        let query = doc! { "_id": self.key.id() };
+        let moved = self.modify_past_holder(query, update, true, tries).await?;
         moved.map(|_| ()).ok_or(ClaimError::Outrun)
     }
 
@@ -132,11 +144,11 @@ impl Checkpoints {
     /// more.
     async fn modify_past_holder(
         &self,
+        query: Document,
         update: Document,
         upsert: bool,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let query = doc! { "_id": self.key.id() };
         let modified = self
             .modify(query.clone(), update.clone(), upsert, tries)
             .await;
@@ -164,12 +176,8 @@ impl Checkpoints {
         if let Some(id) = topic_id {
             first.insert("topic_id", id);
         }
-        let update = doc! {
-            "$set": { "owner": owner, "session": session },
-            "$setOnInsert": first,
-            "$inc": { "epoch": 1_i64 },
-            "$currentDate": { "updated_at": true },
-        };
+        let mut update = claimed_by(owner, session);
+        update.insert("$setOnInsert", first);
         self.modify(doc! { "_id": self.key.id() }, update, true, tries)
             .await
     }
@@ -264,6 +272,15 @@ impl Checkpoints {
         let kill = doc! { "killSessions": [{ "id": session }] };
         answer(self.database.run_command(kill), CLAIM_MS_MAX).await?;
         Ok(true)
+    }
+}
+
+/// What a claim changes.
+fn claimed_by(owner: Uuid, session: Uuid) -> Document {
+    doc! {
+        "$set": { "owner": owner, "session": session },
+        "$inc": { "epoch": 1_i64 },
+        "$currentDate": { "updated_at": true },
     }
 }
 

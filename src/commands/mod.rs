@@ -1,5 +1,6 @@
-//! The commands besides `run`: they look at and mend what `run` keeps in MongoDB.
+//! The commands besides `run`: they look at and mend what `run` keeps in MongoDB, and what it logs in with.
 
+pub mod admin;
 pub mod dead_letters;
 mod log;
 pub mod offsets;

@@ -2,7 +2,7 @@
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
-use super::{Config, owned, reference::*};
+use super::{Admin, Config, admin, owned, reference::*};
 
 const RENEW: &str = "RENEW=1 cargo test --lib config::documents";
 
@@ -17,18 +17,7 @@ fn configuration_md() -> String {
         end behind it is cut). Setting both is a fault.\n\n\
         | variable | default | meaning |\n|---|---|---|\n"
     );
-    for setting in SETTINGS {
-        let default = match setting.default {
-            Some(value) => format!("`{value}`"),
-            None => String::new(),
-        };
-        let secret = if setting.secret { " *Secret.*" } else { "" };
-        let _ = writeln!(
-            out,
-            "| `{}` | {default} | {}{secret} Example: `{}` |",
-            setting.name, setting.meaning, setting.example
-        );
-    }
+    rows(&mut out, &SETTINGS);
     let _ = write!(
         out,
         "\n## librdkafka properties\n\n\
@@ -49,7 +38,33 @@ fn configuration_md() -> String {
         };
         let _ = writeln!(out, "| `{}` | {} | {instead} |", owned.property, owned.why);
     }
+    let _ = write!(
+        out,
+        "\n## `admin`\n\n\
+        `workflows-sink admin` has an environment of its own: what begins with `{}`, and `{}` and\n\
+        `{}` from above. docs/admin.md says what it does.\n\n\
+        | variable | default | meaning |\n|---|---|---|\n",
+        admin::PREFIX,
+        LOG_FORMAT.name,
+        LOG_FILTER.name
+    );
+    rows(&mut out, &admin::SETTINGS);
     out
+}
+
+fn rows(out: &mut String, settings: &[&Setting]) {
+    for setting in settings {
+        let default = match setting.default {
+            Some(value) => format!("`{value}`"),
+            None => String::new(),
+        };
+        let secret = if setting.secret { " *Secret.*" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{}` | {default} | {}{secret} Example: `{}` |",
+            setting.name, setting.meaning, setting.example
+        );
+    }
 }
 
 fn example_env() -> String {
@@ -57,7 +72,22 @@ fn example_env() -> String {
         "# Every setting of workflows-sink; docs/configuration.md explains them. Required ones are not commented out.\n\
         # Generated from src/config; renew with: {RENEW}\n"
     );
-    for setting in SETTINGS {
+    settings(&mut out, &SETTINGS);
+    let _ = write!(
+        out,
+        "\n## Any librdkafka property that the service does not own.\n\
+        # {KAFKA_PREFIX}SECURITY_PROTOCOL=sasl_ssl\n\
+        # {KAFKA_PREFIX}SASL_MECHANISM=SCRAM-SHA-512\n\
+        # {KAFKA_PREFIX}SASL_USERNAME=workflows-sink\n\
+        # {KAFKA_PREFIX}SASL_PASSWORD=correct-horse\n"
+    );
+    out.push_str("\n## What follows is for `workflows-sink admin`.\n");
+    settings(&mut out, &admin::SETTINGS);
+    out
+}
+
+fn settings(out: &mut String, settings: &[&Setting]) {
+    for setting in settings {
         let default = match setting.default {
             Some(value) => format!(" Default: {value}"),
             None => String::new(),
@@ -78,15 +108,6 @@ fn example_env() -> String {
             setting.name, setting.example
         );
     }
-    let _ = write!(
-        out,
-        "\n## Any librdkafka property that the service does not own.\n\
-        # {KAFKA_PREFIX}SECURITY_PROTOCOL=sasl_ssl\n\
-        # {KAFKA_PREFIX}SASL_MECHANISM=SCRAM-SHA-512\n\
-        # {KAFKA_PREFIX}SASL_USERNAME=workflows-sink\n\
-        # {KAFKA_PREFIX}SASL_PASSWORD=correct-horse\n"
-    );
-    out
 }
 
 fn is_fresh(path: &str, text: &str) {
@@ -123,6 +144,8 @@ fn vars(all: bool) -> Vec<(String, String)> {
             name.starts_with("DYFF_")
                 && !name.ends_with("STRING_FILE")
                 && !name.ends_with("PASSWORD_FILE")
+                && !name.ends_with("USER_FILE")
+                && *name != CREDENTIALS_DIR.name
         })
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect()
@@ -131,14 +154,16 @@ fn vars(all: bool) -> Vec<(String, String)> {
 #[test]
 fn the_example_environment_is_valid_with_every_line_of_it_in_force() {
     let all = vars(true);
-    for setting in SETTINGS {
+    for setting in SETTINGS.iter().chain(&admin::SETTINGS) {
         assert!(
-            all.iter().any(|(name, _)| name == setting.name),
+            setting.name == CREDENTIALS_DIR.name
+                || all.iter().any(|(name, _)| name == setting.name),
             "{}",
             setting.name
         );
     }
-    Config::from_vars(all.into_iter()).unwrap();
+    Config::from_vars(all.clone().into_iter()).unwrap();
+    Admin::from_vars(all.into_iter()).unwrap();
 }
 
 #[test]

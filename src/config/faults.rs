@@ -8,6 +8,7 @@ use std::{
 use secrecy::SecretString;
 
 use super::{
+    admin,
     reference::{self, FILE_SUFFIX, Setting},
     value,
 };
@@ -46,8 +47,8 @@ pub(super) struct Faults(pub(super) Vec<ConfigError>);
 
 impl Faults {
     pub(super) fn add(&mut self, variable: &str, fault: impl Into<String>) {
-        let example = reference::SETTINGS
-            .iter()
+        let example = (reference::SETTINGS.iter())
+            .chain(&admin::SETTINGS)
             .find(|setting| setting.name == variable)
             .map(|setting| setting.example);
         self.0.push(ConfigError {
@@ -55,6 +56,13 @@ impl Faults {
             fault: fault.into(),
             example,
         });
+    }
+
+    /// Whether there is one already about a variable or its `_FILE`.
+    pub(super) fn about(&self, variable: &str) -> bool {
+        self.0
+            .iter()
+            .any(|error| error.variable.starts_with(variable))
     }
 
     /// The value of `setting`, or of its default; none, and a fault, where it is missing or `parse` refuses it.

@@ -1,5 +1,7 @@
 //! Environment → validated [`Config`]: before a socket opens, every fault at once, each naming its variable.
 
+pub mod admin;
+pub mod credentials;
 mod faults;
 pub mod kafka;
 pub mod mongodb;
@@ -7,17 +9,23 @@ pub mod owned;
 pub mod reference;
 mod value;
 
-use std::{collections::BTreeMap, env, fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, env, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
+};
 
+use secrecy::SecretString;
 use serde::Deserialize;
 
 use crate::{entity::Tombstones, mapping::Mapping};
 
+pub use self::admin::Admin;
+pub use self::credentials::Credentials;
+use self::credentials::Source;
 use self::faults::Faults;
 pub use self::faults::{ConfigError, ConfigErrors};
 pub use self::kafka::{Kafka, Properties, Start};
 pub use self::mongodb::Mongodb;
-use self::reference::{FILE_SUFFIX, KAFKA_PREFIX, PREFIX, Setting};
+use self::reference::{FILE_SUFFIX, KAFKA_PREFIX, PREFIX, SETTINGS, Setting};
 
 const MIB: usize = 1024 * 1024;
 
@@ -106,6 +114,7 @@ struct Raw {
     connection_string_file: Option<String>,
     #[serde(rename = "mongodb__database")]
     database: Option<String>,
+    credentials_dir: Option<String>,
     topics: Option<String>,
     group: Option<String>,
     group_instance_id: Option<String>,
@@ -127,36 +136,23 @@ struct Raw {
 impl Config {
     /// The configuration of this process's environment. Reads the files that it names, opens no socket.
     pub fn from_env() -> Result<Config, ConfigErrors> {
-        let mut faults = Faults::default();
-        let mut vars = Vec::new();
-        for (name, value) in env::vars_os() {
-            let name = name.to_string_lossy().into_owned();
-            match value.into_string() {
-                Ok(value) => vars.push((name, value)),
-                Err(_) if name.starts_with("DYFF_") => faults.add(&name, "is not UTF-8"),
-                Err(_) => {}
-            }
-        }
-        Config::read(vars.into_iter(), faults)
+        let (vars, faults) = environment();
+        Config::read(vars, faults)
     }
 
     /// The configuration of these variables, of which others than the service's are passed over.
     pub fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
-        Config::read(vars, Faults::default())
+        Config::read(vars.collect(), Faults::default())
     }
 
-    fn read(
-        vars: impl Iterator<Item = (String, String)>,
-        mut faults: Faults,
-    ) -> Result<Config, ConfigErrors> {
-        let vars: BTreeMap<String, String> = vars.collect();
+    fn read(vars: BTreeMap<String, String>, mut faults: Faults) -> Result<Config, ConfigErrors> {
         let (known, unknown): (Vec<_>, Vec<_>) = vars
             .iter()
             .filter(|(name, _)| name.starts_with(PREFIX))
             .map(|(name, value)| (name.clone(), value.clone()))
-            .partition(|(name, _)| reference::is_known(name));
+            .partition(|(name, _)| reference::is_known(&SETTINGS, name));
         for (name, _) in unknown {
-            let nearest = reference::nearest(&name);
+            let nearest = reference::nearest(&SETTINGS, &name);
             faults.add(
                 &name,
                 format!("there is no such setting; did you mean {nearest}?"),
@@ -171,18 +167,25 @@ impl Config {
         };
         let var = |setting: &Setting| vars.get(setting.name).cloned();
 
-        let uri = faults.secret(
-            &reference::CONNECTION_STRING,
-            raw.connection_string,
-            raw.connection_string_file,
-        );
-        let password = faults.secret(
-            &reference::PASSWORD,
-            var(&reference::PASSWORD),
-            vars.get(&format!("{}{FILE_SUFFIX}", reference::PASSWORD.name))
-                .cloned(),
-        );
-        let mongodb = mongodb::read(&mut faults, uri, raw.database, password);
+        let secret = |value: Option<String>| value.map(SecretString::from);
+        let credentials = Credentials {
+            directory: raw
+                .credentials_dir
+                .and_then(|path| faults.read(&reference::CREDENTIALS_DIR, Some(path), value::text))
+                .map(PathBuf::from),
+            uri: Source {
+                value: secret(raw.connection_string),
+                file: raw.connection_string_file,
+            },
+            password: Source {
+                value: secret(var(&reference::PASSWORD)),
+                file: vars
+                    .get(&format!("{}{FILE_SUFFIX}", reference::PASSWORD.name))
+                    .cloned(),
+            },
+            database: raw.database,
+        };
+        let mongodb = mongodb::read(&mut faults, credentials);
 
         let topics = match &raw.topics {
             Some(_) => faults.read(&reference::TOPICS, raw.topics, value::topics),
@@ -254,20 +257,7 @@ impl Config {
             raw.listen_address,
             value::parsed("an address with a port"),
         );
-        let format = faults.read(
-            &reference::LOG_FORMAT,
-            raw.log_format,
-            value::choice(&[
-                ("auto", LogFormat::Auto),
-                ("json", LogFormat::Json),
-                ("human", LogFormat::Human),
-            ]),
-        );
-        let filter = faults.read(&reference::LOG_FILTER, raw.log_filter, |text| {
-            crate::logging::filter(text)
-                .map(|_| text.to_owned())
-                .map_err(|error| format!("is not a list of tracing directives: {error}"))
-        });
+        let log = log(&mut faults, raw.log_format, raw.log_filter);
 
         let config = (|| {
             Some(Config {
@@ -290,10 +280,7 @@ impl Config {
                     rejections_in_a_row_max: rejections_in_a_row_max?,
                 },
                 listen_address: listen_address?,
-                log: Log {
-                    format: format?,
-                    filter: filter?,
-                },
+                log: log?,
             })
         })();
         if let Some(config) = &config {
@@ -333,6 +320,41 @@ impl Config {
             );
         }
     }
+}
+
+/// The process's environment; what of it is ours and not text is a fault.
+fn environment() -> (BTreeMap<String, String>, Faults) {
+    let (mut vars, mut faults) = (BTreeMap::new(), Faults::default());
+    for (name, value) in env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        match value.into_string() {
+            Ok(value) => drop(vars.insert(name, value)),
+            Err(_) if name.starts_with("DYFF_") => faults.add(&name, "is not UTF-8"),
+            Err(_) => {}
+        }
+    }
+    (vars, faults)
+}
+
+fn log(faults: &mut Faults, format: Option<String>, filter: Option<String>) -> Option<Log> {
+    let format = faults.read(
+        &reference::LOG_FORMAT,
+        format,
+        value::choice(&[
+            ("auto", LogFormat::Auto),
+            ("json", LogFormat::Json),
+            ("human", LogFormat::Human),
+        ]),
+    );
+    let filter = faults.read(&reference::LOG_FILTER, filter, |text| {
+        crate::logging::filter(text)
+            .map(|_| text.to_owned())
+            .map_err(|error| format!("is not a list of tracing directives: {error}"))
+    });
+    Some(Log {
+        format: format?,
+        filter: filter?,
+    })
 }
 
 fn mapping(path: &str) -> Result<Mapping, String> {

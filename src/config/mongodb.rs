@@ -5,7 +5,7 @@ use std::{fs, net::Ipv6Addr, path::Path};
 use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{Faults, Setting, reference, value};
+use super::{ConfigErrors, Credentials, Faults, Setting, credentials::Values, reference, value};
 
 /// Where documents go.
 #[derive(Clone, Debug)]
@@ -14,16 +14,46 @@ pub struct Mongodb {
     pub uri: SecretString,
     /// Database of the entities, the checkpoints and the dead letters.
     pub database: String,
-    /// The password of the URI's user; none where the URI carries its own or names no user.
-    pub password: Option<SecretString>,
+    /// The passwords of the URI's user, in the order in which they are tried: the one in force, and while a rotation is
+    /// under way the next one. None where the URI names no user, or one that has no password.
+    pub passwords: Vec<SecretString>,
+    /// Where all this was read from.
+    pub credentials: Credentials,
 }
 
-pub(super) fn read(
-    faults: &mut Faults,
-    uri: Option<SecretString>,
-    database: Option<String>,
-    password: Option<SecretString>,
-) -> Option<Mongodb> {
+impl Mongodb {
+    /// What the files and variables say now.
+    ///
+    /// # Errors
+    /// As at start, each naming its variable or file.
+    pub fn read_again(&self) -> Result<Mongodb, ConfigErrors> {
+        let mut faults = Faults::default();
+        match read(&mut faults, self.credentials.clone()) {
+            Some(mongodb) if faults.0.is_empty() => Ok(mongodb),
+            _ => Err(ConfigErrors(faults.0)),
+        }
+    }
+
+    /// Whether both lead to the same database of the same servers as the same user; passwords apart.
+    pub fn same_place(&self, other: &Mongodb) -> bool {
+        let place = |uri: &SecretString| {
+            let mut parsed = parse(uri.expose_secret()).ok()?;
+            if let Some(credential) = &mut parsed.credential {
+                credential.password = None;
+            }
+            Some(parsed)
+        };
+        self.database == other.database && place(&self.uri) == place(&other.uri)
+    }
+}
+
+pub(super) fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mongodb> {
+    let Values {
+        uri,
+        database,
+        password,
+        password_next,
+    } = credentials.read(faults);
     let database = faults.read(&reference::DATABASE, database, check_database);
     let Some(uri) = uri else {
         missing(faults, &reference::CONNECTION_STRING, "is missing");
@@ -53,22 +83,27 @@ pub(super) fn read(
             ),
         );
     }
-    let has_own = credential.password.is_some();
-    if credential.username.is_some() && by_password && !has_own && password.is_none() {
+    let own = credential.password.map(SecretString::from);
+    let has_password = credential.username.is_some() && by_password;
+    let password = own.or(password);
+    if has_password && password.is_none() {
         let fault = "is missing: the URI names a user and carries no password";
         missing(faults, &reference::PASSWORD, fault);
     }
     Some(Mongodb {
         uri,
         database: database?,
-        password: password.filter(|_| !has_own),
+        passwords: match has_password {
+            true => password.into_iter().chain(password_next).collect(),
+            false => vec![],
+        },
+        credentials,
     })
 }
 
 /// Adds the fault unless the variable, or its `_FILE`, has one that says why there is no value.
 fn missing(faults: &mut Faults, setting: &Setting, fault: &str) {
-    let told = |error: &super::ConfigError| error.variable.starts_with(setting.name);
-    if !faults.0.iter().any(told) {
+    if !faults.about(setting.name) {
         faults.add(setting.name, fault);
     }
 }
@@ -89,9 +124,11 @@ fn check_database(name: &str) -> Result<String, String> {
     Ok(name.to_owned())
 }
 
+/// A URI as the driver takes it apart.
+///
 /// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
 /// password. So they are drawn from a copy that has no secret in it.
-fn parse(uri: &str) -> Result<ConnectionString, String> {
+pub(crate) fn parse(uri: &str) -> Result<ConnectionString, String> {
     // The driver panics on some that are not, and shows what it stumbled over: part of a password.
     if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err("is no MongoDB URI: it holds a blank, a control character or one beyond ASCII: percent-encode it (a blank is %20, `é` %C3%A9)".to_owned());
@@ -175,7 +212,7 @@ fn names_hosts(rest: &str) -> bool {
 }
 
 /// Options that the driver takes and the service cannot work with.
-fn unfit(parsed: &ConnectionString) -> Vec<String> {
+pub(super) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     let mut faults = Vec::new();
     let concern = parsed.write_concern.as_ref();
     let w = concern.and_then(|concern| concern.w.as_ref());

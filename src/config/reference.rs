@@ -1,6 +1,8 @@
 //! Every setting of the service: name, default, meaning, example. The one table behind parsing, error messages,
 //! `docs/configuration.md` and `config/example.env`.
 
+use super::admin;
+
 /// What every setting of the service's own begins with; a name that does and is not in [`SETTINGS`] is an error.
 pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK__";
 
@@ -48,6 +50,14 @@ pub const PASSWORD: Setting = Setting {
     example: "correct-horse",
     meaning: "The password of the user that the URI names; used where the URI carries none.",
     secret: true,
+};
+/// Credentials in files that change.
+pub const CREDENTIALS_DIR: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR",
+    default: None,
+    example: "/run/workflows-sink/credentials",
+    meaning: "A directory, such as a mounted Secret, whose files take the place of the three variables above and are named like them. They are read again every second, and when a login is refused: a changed password is used without a restart. `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, where it is there, is tried after the password.",
+    secret: false,
 };
 /// Brokers, as the one librdkafka property with a default of ours that everyone sets.
 pub const BOOTSTRAP_SERVERS: Setting = Setting {
@@ -195,10 +205,11 @@ pub const LOG_FILTER: Setting = Setting {
 };
 
 /// All settings, in the order in which the reference shows them.
-pub const SETTINGS: [&Setting; 21] = [
+pub const SETTINGS: [&Setting; 22] = [
     &CONNECTION_STRING,
     &PASSWORD,
     &DATABASE,
+    &CREDENTIALS_DIR,
     &BOOTSTRAP_SERVERS,
     &TOPIC,
     &TOPICS,
@@ -219,20 +230,24 @@ pub const SETTINGS: [&Setting; 21] = [
     &LOG_FILTER,
 ];
 
-/// Whether `name` is one of the settings, or the `_FILE` variant of a secret one.
-pub fn is_known(name: &str) -> bool {
-    SETTINGS.iter().any(|setting| {
+/// Whether `name` is one of `settings`, or the `_FILE` variant of a secret one.
+pub fn is_known(settings: &[&Setting], name: &str) -> bool {
+    settings.iter().any(|setting| {
         name == setting.name
             || setting.secret && name.strip_suffix(FILE_SUFFIX) == Some(setting.name)
     })
 }
 
-/// The setting whose name is nearest to `name`, which is not one.
-pub fn nearest(name: &str) -> &'static str {
-    SETTINGS
+/// The one of `settings` whose name is nearest to `name`, which is none of them.
+pub fn nearest(settings: &[&Setting], name: &str) -> &'static str {
+    let own = |known: &&str| {
+        let mut prefixes = [PREFIX, admin::PREFIX].into_iter();
+        prefixes.any(|prefix| known.starts_with(prefix))
+    };
+    settings
         .iter()
         .map(|setting| setting.name)
-        .filter(|known| known.starts_with(PREFIX))
+        .filter(own)
         .min_by_key(|known| strsim::damerau_levenshtein(known, name))
         .unwrap_or(GROUP.name)
 }

@@ -92,7 +92,11 @@ fn the_environment_of_the_contract_keeps_working() {
         Some("a:9092,b:9092")
     );
     assert_eq!(config.kafka.topics, ["test.workflows.state"]);
-    assert!(config.mongodb.password.is_none());
+    let passwords = config.mongodb.passwords.iter();
+    assert!(
+        passwords.map(ExposeSecret::expose_secret).eq(["pw"]),
+        "the URI's own"
+    );
 }
 
 #[test]
@@ -212,7 +216,7 @@ fn a_setting_that_the_table_lists_is_read() {
         ] {
             if let Some(own) = name
                 .strip_prefix(PREFIX)
-                .filter(|_| reference::is_known(&name))
+                .filter(|_| reference::is_known(&SETTINGS, &name))
             {
                 let vars = [(own.to_owned(), setting.example.to_owned())];
                 envy::from_iter::<_, Raw>(vars).unwrap_or_else(|error| panic!("{name}: {error}"));
@@ -245,10 +249,7 @@ fn a_secret_may_come_from_a_file() {
         config.mongodb.uri.expose_secret(),
         "mongodb://workflows-sink@localhost/"
     );
-    assert_eq!(
-        config.mongodb.password.unwrap().expose_secret(),
-        "hun\nter2"
-    );
+    assert_eq!(config.mongodb.passwords[0].expose_secret(), "hun\nter2");
     assert_eq!(
         config.kafka.properties.get("sasl.password"),
         Some("hun\nter2")
@@ -572,7 +573,7 @@ fn debug_shows_no_secret() {
     .unwrap();
     let text = format!("{config:?}");
     assert!(!text.contains("hunter2"), "{text}");
-    assert_eq!(text.matches("[REDACTED]").count(), 5, "{text}");
+    assert_eq!(text.matches("[REDACTED]").count(), 7, "{text}");
     let with_password = read(&[
         (URI.0, "mongodb://workflows-sink@localhost/"),
         (

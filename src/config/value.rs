@@ -60,6 +60,17 @@ pub(super) fn topics(value: &str) -> Result<Vec<String>, String> {
     Ok(topics)
 }
 
+/// A name that Kubernetes takes for a namespace or a Secret.
+pub(super) fn dns_name(value: &str) -> Result<String, String> {
+    match crate::admin::table::is_dns(value) {
+        true => Ok(value.to_owned()),
+        false => Err(format!(
+            "{} is not a name that Kubernetes takes: a-z, 0-9, '-' and '.', with a letter or digit at the ends",
+            shown(value)
+        )),
+    }
+}
+
 pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |value| {
         let found = choices.iter().find(|(name, _)| *name == value);

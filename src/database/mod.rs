@@ -3,10 +3,15 @@
 //! What passes (no network, no primary) is waited for without limit; what stays wrong until a person changes
 //! it ends the start with one line.
 
+mod connection;
+mod login;
+mod ping;
 mod privileges;
+mod rotation;
 mod verdict;
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use futures_util::TryStreamExt as _;
 use mongodb::{
@@ -15,8 +20,12 @@ use mongodb::{
     error::{Error, ErrorKind},
     options::{ClientOptions, ServerAddress, Tls},
 };
-use secrecy::ExposeSecret as _;
 
+pub use self::connection::{Connection, Current, Swap};
+pub use self::login::Login;
+use self::login::{SERVER_SELECTION_TIMEOUT, log_in};
+pub use self::ping::ping;
+pub use self::rotation::Rotation;
 pub(crate) use self::verdict::code;
 use self::verdict::{Fault, User};
 use crate::{
@@ -24,12 +33,8 @@ use crate::{
     startup::StartupError,
 };
 
-/// How long the driver looks for a server that can take an operation, unless the URI says otherwise. Short: who asks
-/// tries again.
-const SERVER_SELECTION_TIMEOUT: std::time::Duration = std::time::Duration::from_secs(5);
-
-/// Connections besides one for each lane's write and one for its successor's claim.
-const CONNECTIONS_SPARE: usize = 4;
+/// How long passwords from files may be refused at start: a rotation may be under way, and the files follow the user.
+const REFUSED_MAX: Duration = Duration::from_secs(30);
 
 /// Hosts of a URI that are asked one by one when no server can be found.
 const HOSTS_ASKED_MAX: usize = 8;
@@ -46,19 +51,28 @@ pub async fn connect(
     mongodb: &Mongodb,
     lanes_max: usize,
     mapping: &Mapping,
-) -> anyhow::Result<Database> {
+) -> anyhow::Result<Login> {
     let collections: Vec<&str> = (mapping.collections().map(|(_, name)| name))
         .chain([checkpoint::COLLECTION, dead_letter::COLLECTION])
         .collect();
-    let mut connected = None;
+    let (mut mongodb, mut refused_since) = (mongodb.clone(), None);
     patiently(async || {
-        let (client, options) = match &connected {
-            Some(both) => both,
-            None => connected.insert(client(mongodb, lanes_max).await?),
-        };
-        let database = client.database(&mongodb.database);
-        verify(&database, options, &collections).await?;
-        Ok(database)
+        if let Ok(now) = mongodb.read_again() {
+            mongodb.passwords = now.passwords;
+        }
+        let login = log_in(&mongodb, lanes_max, async |database, options| {
+            verify(database, options, &collections).await
+        });
+        match login.await {
+            Err(Fault::Refused(why)) if mongodb.credentials.can_change() => {
+                let since = refused_since.get_or_insert_with(Instant::now);
+                match since.elapsed() < REFUSED_MAX {
+                    true => Err(Fault::Away(why)),
+                    false => Err(Fault::Refused(why)),
+                }
+            }
+            other => other,
+        }
     })
     .await
 }
@@ -68,18 +82,19 @@ pub async fn connect(
 /// # Errors
 /// [`StartupError`] for what is wrong for good; another error where MongoDB does not answer.
 pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
-    let opened = async {
-        let (client, options) = client(mongodb, 1).await?;
-        let database = client.database(&mongodb.database);
+    let opened = log_in(mongodb, 1, async |database, options| {
         match database.run_command(doc! { "ping": 1 }).await {
-            Ok(_) => Ok(database),
-            Err(error) => Err(User::of(&options).fault(&error)),
+            Ok(_) => Ok(()),
+            Err(error) => Err(User::of(options).fault(&error)),
         }
-    };
-    opened.await.map_err(|fault| match fault {
-        Fault::Wrong(why) => StartupError::configuration(why).into(),
-        Fault::Away(why) => anyhow::anyhow!("MongoDB does not answer: {why}"),
-    })
+    });
+    match opened.await {
+        Ok(login) => Ok(login.database),
+        Err(Fault::Wrong(why) | Fault::Refused(why)) => {
+            Err(StartupError::configuration(why).into())
+        }
+        Err(Fault::Away(why)) => Err(anyhow::anyhow!("MongoDB does not answer: {why}")),
+    }
 }
 
 /// The collections in which every state must be written by itself, because the server judges each one: those with a
@@ -118,7 +133,9 @@ async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Fault>) -> any
                 }
                 return Ok(done);
             }
-            Err(Fault::Wrong(why)) => return Err(StartupError::configuration(why).into()),
+            Err(Fault::Wrong(why) | Fault::Refused(why)) => {
+                return Err(StartupError::configuration(why).into());
+            }
             Err(Fault::Away(why)) if backoff.tries() == 0 => {
                 tracing::warn!("MongoDB does not answer yet, asking until it does: {why}");
             }
@@ -126,29 +143,6 @@ async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Fault>) -> any
         }
         backoff.wait().await;
     }
-}
-
-async fn client(mongodb: &Mongodb, lanes_max: usize) -> Result<(Client, ClientOptions), Fault> {
-    let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
-        .await
-        .map_err(|error| verdict::of_options(&error))?;
-    if let (Some(credential), Some(password)) = (&mut options.credential, &mongodb.password) {
-        credential.password = Some(password.expose_secret().to_owned());
-    }
-    let connections = u32::try_from(2 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
-    options.max_pool_size.get_or_insert(connections);
-    options
-        .app_name
-        .get_or_insert_with(|| "workflows-sink".to_owned());
-    options
-        .server_selection_timeout
-        .get_or_insert(SERVER_SELECTION_TIMEOUT);
-    options
-        .connect_timeout
-        .get_or_insert(SERVER_SELECTION_TIMEOUT);
-    let client =
-        Client::with_options(options.clone()).map_err(|error| verdict::of_options(&error))?;
-    Ok((client, options))
 }
 
 async fn verify(

@@ -16,6 +16,8 @@ const WIRE_VERSION_MIN: i32 = 13;
 pub(super) enum Fault {
     /// For good; the line says what to change.
     Wrong(String),
+    /// The password is wrong, or will be right when a rotation has got further.
+    Refused(String),
     /// It may pass.
     Away(String),
 }
@@ -56,7 +58,7 @@ impl User {
             _ => None,
         };
         if let Some(reason) = refused {
-            return Fault::Wrong(format!(
+            return Fault::Refused(format!(
                 "MongoDB does not let the user {} in (authSource {}): {reason}; check user, password and authSource in {} and {}",
                 self.name.as_deref().unwrap_or("(none)"),
                 self.source,
@@ -197,7 +199,7 @@ mod tests {
 
     fn wrong(fault: Fault) -> String {
         match fault {
-            Fault::Wrong(why) => why,
+            Fault::Wrong(why) | Fault::Refused(why) => why,
             Fault::Away(why) => panic!("only away: {why}"),
         }
     }

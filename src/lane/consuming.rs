@@ -179,7 +179,7 @@ impl<'l> Consuming<'l> {
                 }
                 () = tokio::time::sleep_until(look_at), if writer.is_some() && !finishing => {
                     look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
-                    if let Some(idle) = &writer
+                    if let Some(idle) = &mut writer
                         && let Some(fence) = idle.moved(filling.batch.start()).await
                     {
                         return End::Fenced(fence);

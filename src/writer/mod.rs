@@ -5,6 +5,7 @@
 //! can be tried again without limit and is applied once.
 
 mod settled;
+mod takeover;
 mod transaction;
 
 use std::collections::{HashMap, HashSet};
@@ -16,11 +17,13 @@ use mongodb::error::Error;
 use mongodb::{ClientSession, Database};
 
 pub use self::settled::{Counts, Settled, Unwritten};
+use self::takeover::Takeover;
 use self::transaction::{ANSWER_DEADLINE, Failure, Sent};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
-use crate::checkpoint::{Checkpoints, Claim, ClaimError, Fence, fence};
+use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
 use crate::config::WriteMode;
+use crate::database::{Connection, Current};
 use crate::fold::{Folding, Plan};
 use crate::mapping::{CollectionId, Mapping};
 use crate::outage::Outage;
@@ -40,14 +43,18 @@ pub struct Target {
     pub unfoldable: HashSet<CollectionId>,
 }
 
-/// Writes the batches of one claim, one after the other, in one session.
+/// Writes the batches of one claim, one after the other, in one session for as long as the client is in use.
 pub struct Writer {
     target: Arc<Target>,
+    connection: Connection,
+    /// Of the client that `database`, `session` and `checkpoints` belong to.
+    generation: u64,
     database: Database,
     session: ClientSession,
     checkpoints: Checkpoints,
     claim: Claim,
     outage: Arc<Outage>,
+    takeover: Option<Takeover>,
     /// How many records the next transaction takes; halved while transactions fail, and doubled as
     /// they succeed.
     records_max: usize,
@@ -72,10 +79,12 @@ struct Progress {
 }
 
 impl Writer {
-    /// A writer for `claim`, which was made with `session`'s id.
+    /// A writer for `claim`, which was made with `session`'s id on the client `current`; it goes over to each client that
+    /// `connection` has later.
     pub fn new(
         target: Arc<Target>,
-        database: Database,
+        connection: Connection,
+        current: Current,
         session: ClientSession,
         checkpoints: Checkpoints,
         claim: Claim,
@@ -83,11 +92,14 @@ impl Writer {
     ) -> Self {
         Writer {
             target,
-            database,
+            connection,
+            generation: current.generation,
+            database: current.database,
             session,
             checkpoints,
             claim,
             outage,
+            takeover: None,
             records_max: usize::MAX,
         }
     }
@@ -106,10 +118,18 @@ impl Writer {
     }
 
     /// What became of the checkpoint, if with nothing to write it is no longer ours at `next_offset`.
-    /// `None` too where MongoDB does not say within [`LOOK_DEADLINE`].
-    pub async fn moved(&self, next_offset: i64) -> Option<Fence> {
-        let read = tokio::time::timeout(LOOK_DEADLINE, self.checkpoints.read());
-        match read.await {
+    /// `None` too where MongoDB does not say within two seconds. Goes over to the client in use, or the connections
+    /// of an earlier one would stay open for as long as there is nothing to write.
+    pub async fn moved(&mut self, next_offset: i64) -> Option<Fence> {
+        let look = async {
+            if !self.connection.is_past(self.generation) {
+                return self.checkpoints.read().await;
+            }
+            let found = self.try_take_over(0).await?;
+            // Whoever has it now: this is what a checkpoint of somebody else's looks like.
+            Ok(found.or_else(|| Some(Checkpoint::default())))
+        };
+        match tokio::time::timeout(LOOK_DEADLINE, look).await {
             Ok(Ok(found)) => Some(fence(found.as_ref(), self.claim.owner, next_offset, &[]))
                 .filter(|fence| *fence != Fence::Open),
             Ok(Err(ClaimError::Unreadable(_))) => Some(Fence::Moved),
@@ -154,14 +174,32 @@ impl Writer {
             let plan = Plan::new(batch, next..until, &folding, &progress.refused);
             let (from, to) = batch.offsets(plan.records.clone());
             let covered = plan.records.end;
-            let mut committed = self
-                .attempt(batch, &plan, from, to, &mut progress.sent)
-                .await;
-            if let Err(Failure::Guard) = committed {
-                committed = self
-                    .resolve(from, &mut progress.sent, &mut backoff, &mut retried)
+            let mut landed = None;
+            if self.connection.is_past(self.generation) {
+                landed = self
+                    .take_over(from, &mut progress.sent, &mut retried)
                     .await?;
             }
+            let committed = match landed {
+                Some(landed) => Ok(landed),
+                None => {
+                    let (connection, generation) = (self.connection.clone(), self.generation);
+                    let attempted = async {
+                        let sent = &mut progress.sent;
+                        match self.attempt(batch, &plan, from, to, sent).await {
+                            Err(Failure::Guard) => {
+                                self.resolve(from, sent, &mut backoff, &mut retried).await
+                            }
+                            committed => Ok(committed),
+                        }
+                    };
+                    tokio::select! {
+                        attempted = attempted => attempted?,
+                        // Whatever became of it, the takeover finds out.
+                        () = connection.expired(generation) => continue,
+                    }
+                }
+            };
             let failure = match committed {
                 Ok(committed) => {
                     self.outage.passed(&self.checkpoints.key().partition);

@@ -55,8 +55,8 @@ pub(super) struct Sent {
 }
 
 impl Writer {
-    /// One transaction: guard, deletes, writes, dead letters, commit. A commit that failed is kept in
-    /// `sent`, since it may have landed or may still land.
+    /// One transaction: guard, deletes, writes, dead letters, commit. A commit that failed, or was not waited for, is kept
+    /// in `sent`, since it may have landed or may still land.
     pub(super) async fn attempt(
         &mut self,
         batch: &Batch,
@@ -93,13 +93,9 @@ impl Writer {
             to,
             counts,
         };
-        match self.commit().await {
-            Ok(()) => Ok(commit),
-            Err(failure) => {
-                sent.push(commit);
-                Err(failure)
-            }
-        }
+        sent.push(commit);
+        self.commit().await?;
+        sent.pop().ok_or(Failure::Guard)
     }
 
     async fn begin(&mut self) -> Result<(), Failure> {

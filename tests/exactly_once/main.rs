@@ -10,5 +10,6 @@ mod passing_errors;
 mod refused_writes;
 mod slow_batches;
 mod support;
+mod takeover;
 mod transaction;
 mod write_modes;

@@ -73,7 +73,7 @@ pub enum Fault {
     NotWritablePrimary,
     /// The server refuses documents by a code of the whole command.
     DocumentRefused,
-    /// The user's password changes, and the workers are restarted with the new one after they have met it.
+    /// The user's password changes while the workers run: they can read it before, or after they were not let in.
     PasswordRotated,
     /// Records of each kind that can never be applied.
     Poison,

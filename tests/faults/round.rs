@@ -12,6 +12,7 @@ use crate::load::Load;
 use crate::nemesis::Nemesis;
 use crate::schedule::Schedule;
 use crate::stage::{POLL_INTERVAL, SESSION, Stage};
+use crate::support::credentials::CREDENTIALS_DIR;
 use crate::support::entities::Random;
 use crate::support::worker::Scene;
 use crate::witness::{self, Sampler};
@@ -62,7 +63,7 @@ fn environment(stage: &Stage, scene: &Scene, schedule: &Schedule) -> BTreeMap<St
             "DYFF_WORKFLOWS_SINK__TOMBSTONES",
             format!("{:?}", schedule.tombstones).to_lowercase(),
         ),
-        (witness::PASSWORD, stage.password.clone()),
+        (CREDENTIALS_DIR, stage.credentials.path().to_owned()),
     ];
     environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
     environment

@@ -8,6 +8,7 @@ use local_stack::{Cluster, Mongo, MongoOptions, Proxy, Topology, Toxiproxy};
 use mongodb::{Client, Database};
 
 use crate::fault::Side;
+use crate::support::credentials::{Credentials, PASSWORD, PASSWORD_NEXT};
 use crate::support::worker::until;
 
 /// How many of each.
@@ -19,8 +20,9 @@ pub struct Stage {
     pub cluster: Cluster,
     /// The replica set, with authentication.
     pub mongo: Mongo,
-    /// Of the service's user, as it is now.
-    pub password: String,
+    /// The password of the service's user, where the workers look for it.
+    pub credentials: Credentials,
+    password: String,
 }
 
 impl Stage {
@@ -38,9 +40,11 @@ impl Stage {
         let (cluster, mongo) =
             tokio::join!(Cluster::start(SERVERS, &toxiproxy), Mongo::start(options));
         let mongo = mongo.expect("a replica set");
+        let password = mongo.password().expect("a password").to_owned();
         Stage {
             cluster: cluster.expect("a cluster"),
-            password: mongo.password().expect("a password").to_owned(),
+            credentials: Credentials::new(&[(PASSWORD, &password)]),
+            password,
             mongo,
         }
     }
@@ -73,8 +77,16 @@ impl Stage {
         Client::with_uri_str(uri).await.expect("a client")
     }
 
-    /// Gives the service's user another password.
-    pub async fn rotate(&mut self, password: String) {
+    /// Gives the service's user another password. `announced`: the workers can read it before; else they are not let in
+    /// for a while.
+    pub async fn rotate(&mut self, password: String, announced: bool) {
+        if announced {
+            let both = [
+                (PASSWORD, self.password.as_str()),
+                (PASSWORD_NEXT, &password),
+            ];
+            self.credentials.publish(&both);
+        }
         let change = doc! { "updateUser": USER, "pwd": &password };
         let admin = self.admin().await;
         admin
@@ -83,6 +95,11 @@ impl Stage {
             .await
             .expect("changed");
         self.password = password;
+    }
+
+    /// Lets the workers read the password as it is now.
+    pub fn publish(&mut self) {
+        self.credentials.publish(&[(PASSWORD, &self.password)]);
     }
 
     /// The failCommand fail point of every member, on or off.

@@ -16,8 +16,6 @@ use workflows_sink::topic_id::topic_id;
 use crate::checker::{Sample, evidence};
 use crate::support::worker::Scene;
 
-/// The setting with the user's password.
-pub const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
 /// BSONObjectTooLarge: it speaks of a document, so the record becomes a dead letter.
 pub const REFUSED_BY_A_FAIL_POINT: i32 = 10334;
 

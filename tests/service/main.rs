@@ -17,6 +17,7 @@ mod offsets;
 mod outage;
 mod poison;
 mod roles;
+mod rotation;
 mod security;
 mod shutdown;
 mod startup;

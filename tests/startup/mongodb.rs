@@ -5,7 +5,11 @@ use std::collections::{BTreeMap, HashSet};
 use bson::{Document, doc};
 use local_stack::{Authority, Mongo, MongoOptions, Topology};
 use secrecy::SecretString;
-use workflows_sink::{config::Mongodb, database, mapping::Mapping};
+use workflows_sink::{
+    config::{Credentials, Mongodb},
+    database,
+    mapping::Mapping,
+};
 
 use crate::support::worker::{Worker, run};
 
@@ -37,7 +41,8 @@ fn settings(uri: &str) -> Mongodb {
     Mongodb {
         uri: SecretString::from(uri),
         database: "workflows".to_owned(),
-        password: None,
+        passwords: vec![],
+        credentials: Credentials::default(),
     }
 }
 
@@ -130,7 +135,11 @@ async fn the_password_may_stand_beside_the_uri() {
     .await
     .unwrap();
     let settings = Mongodb {
-        password: mongo.password().map(SecretString::from),
+        passwords: mongo
+            .password()
+            .map(SecretString::from)
+            .into_iter()
+            .collect(),
         ..settings(&mongo.uri_without_password())
     };
     database::connect(&settings, 8, &Mapping::builtin())
@@ -183,7 +192,8 @@ async fn the_collections_are_there_before_the_first_transaction() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
     let database = database::connect(&settings(&mongo.uri()), 8, &Mapping::builtin())
         .await
-        .unwrap();
+        .unwrap()
+        .database;
     let found: HashSet<String> = database
         .list_collection_names()
         .await
@@ -220,7 +230,8 @@ async fn what_the_server_judges_state_by_state_is_not_folded() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
     let database = database::connect(&settings(&mongo.uri()), 8, &Mapping::builtin())
         .await
-        .unwrap();
+        .unwrap()
+        .database;
     assert_eq!(
         database::unfoldable(&database).await.unwrap(),
         HashSet::new()

@@ -307,6 +307,11 @@ impl Worker {
         Worker { server }
     }
 
+    /// One that was started some other way.
+    pub fn of(server: Server) -> Worker {
+        Worker { server }
+    }
+
     /// The process, to kill, freeze, stop or wait for.
     pub fn server(&mut self) -> &mut Server {
         &mut self.server

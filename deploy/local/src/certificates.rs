@@ -1,4 +1,4 @@
-//! A private certificate authority and what it signs, as files for both servers.
+//! A private certificate authority and what it signs, as files for the servers.
 
 use std::fs;
 use std::os::unix::fs::OpenOptionsExt;
@@ -26,6 +26,24 @@ pub struct ServerCertificate {
     /// Private key and certificate in one PEM file.
     pub key_and_certificate: PathBuf,
     _directory: Arc<TempDir>,
+}
+
+/// A key pair in two PEM files, without a certificate.
+pub(crate) struct SigningKey {
+    pub(crate) private: PathBuf,
+    pub(crate) public: PathBuf,
+}
+
+/// A key that tokens are signed with, written into `directory`.
+pub(crate) fn signing_key(directory: &Path) -> Result<SigningKey> {
+    let key = KeyPair::generate()?;
+    let files = SigningKey {
+        private: directory.join("signing.key"),
+        public: directory.join("signing.pub"),
+    };
+    write_private(&files.private, &key.serialize_pem())?;
+    write_private(&files.public, &key.public_key_pem())?;
+    Ok(files)
 }
 
 impl Authority {

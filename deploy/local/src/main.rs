@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use local_stack::demo::{self, DemoOptions, Running};
-use local_stack::{Generator, KafkaOptions, MongoOptions, Stack, Topology, install};
+use local_stack::{Generator, KafkaOptions, MongoOptions, Stack, Topology, install, kubernetes};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kafka broker and a real MongoDB replica set on loopback, without containers.
@@ -48,7 +48,7 @@ enum Subcommands {
         #[command(flatten)]
         entities: Entities,
     },
-    /// Download everything, so that the rest needs no network
+    /// Download and build everything, so that the rest needs no network
     Fetch,
     /// Run Prometheus' promtool
     Promtool {
@@ -130,7 +130,14 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Subcommands::Fetch => {
-            for fetch in [install::mongod, install::kafka_jars, install::promtool] {
+            for fetch in [
+                install::mongod,
+                install::kafka_jars,
+                install::promtool,
+                install::hadolint,
+                install::toxiproxy,
+                kubernetes::programs,
+            ] {
                 println!("{}", tokio::task::spawn_blocking(fetch).await??.display());
             }
             Ok(ExitCode::SUCCESS)

@@ -18,6 +18,7 @@ use tokio::sync::OnceCell;
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Key};
 use workflows_sink::config::WriteMode;
+use workflows_sink::database::{Connection, Swap};
 use workflows_sink::dead_letter;
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::mapping::Mapping;
@@ -129,9 +130,12 @@ impl World {
         options.command_event_handler = Some(commands.handler());
         let client = Client::with_options(options).unwrap();
         let database = client.database(self.database.name());
+        let (connection, swap) = Connection::new(database.clone());
         Sink {
             checkpoints: Checkpoints::new(database.clone(), key()),
             database,
+            connection,
+            swap,
             commands,
             mode: WriteMode::Set,
             unfoldable: HashSet::new(),
@@ -268,6 +272,10 @@ pub struct Sink {
     pub checkpoints: Checkpoints,
     pub commands: Commands,
     pub mode: WriteMode,
+    /// Where its writers look for the client in use.
+    pub connection: Connection,
+    /// Gives them another one.
+    pub swap: Swap,
     pub unfoldable: HashSet<workflows_sink::mapping::CollectionId>,
 }
 
@@ -304,9 +312,11 @@ impl Sink {
             mode: self.mode,
             unfoldable: self.unfoldable.clone(),
         };
+        let (connection, current) = (self.connection.clone(), self.connection.current());
         Writer::new(
             Arc::new(target),
-            self.database.clone(),
+            connection,
+            current,
             session,
             self.checkpoints.clone(),
             claim,

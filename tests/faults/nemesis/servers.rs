@@ -83,23 +83,18 @@ impl Nemesis<'_> {
         self.stage.mongo.restart(old).await.expect("restarted");
     }
 
-    /// The password changes, connections break so that the workers meet the change, and then each is restarted with the
-    /// new one while the others go on.
+    /// The password changes, and connections break so that the workers meet the change. They can read the new one before,
+    /// or only after they were not let in.
     pub(super) async fn rotate_password(&mut self) {
         let password = format!("{:016x}{:016x}", self.random.next(), self.random.next());
-        self.stage.rotate(password.clone()).await;
+        let announced = self.random.next().is_multiple_of(2);
+        self.stage.rotate(password, announced).await;
         for proxy in self.stage.proxies(Side::Mongodb) {
             proxy.reset(Duration::ZERO).expect("reset");
             proxy.heal().expect("healed");
         }
         tokio::time::sleep(BRIEFLY).await;
-        self.fleet
-            .environment
-            .insert(witness::PASSWORD.to_owned(), password);
-        for _ in 0..self.fleet.members.len() {
-            self.fleet.stop(0).await;
-            self.fleet.top_up();
-        }
+        self.stage.publish();
     }
 
     pub(super) async fn add_partitions(&mut self) {

@@ -1,0 +1,99 @@
+//! A Go that is new enough: the one that is installed, or one that an older one fetches.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::{cache, install};
+
+/// What Kubernetes' own module file asks for.
+const MINOR_MIN: u32 = 26;
+/// Fetched where the installed Go is older.
+const VERSION: &str = "1.26.8";
+
+/// The path of a `go` of 1.26 or later.
+///
+/// Toolchains are modules too, so any Go, such as Debian's, can fetch a later one and checks it against Go's checksum
+/// database.
+pub fn program() -> Result<PathBuf> {
+    install::require(&["go:golang-go"])?;
+    if minor(Path::new("go")).is_ok_and(|minor| minor >= MINOR_MIN) {
+        return Ok("go".into());
+    }
+    let entry = cache::entry(&format!("go-{VERSION}"), |directory| {
+        let cpu = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => bail!("install Go 1.{MINOR_MIN} or later: none is known for {other}"),
+        };
+        let module = format!("golang.org/toolchain@v0.0.1-go{VERSION}.linux-{cpu}");
+        let modules = tempfile::Builder::new()
+            .prefix("modules-")
+            .tempdir_in(directory)?;
+        install::run(
+            Command::new("go")
+                .current_dir(modules.path())
+                .env("GOMODCACHE", modules.path())
+                .env("GOFLAGS", "-modcacherw")
+                .args(["mod", "download", &module]),
+        )
+        .with_context(|| format!("install Go 1.{MINOR_MIN} or later: it could not be fetched"))?;
+        fs::rename(modules.path().join(&module), directory.join("go"))?;
+        // A module's files are not executable; Go itself puts this right where it switches by itself.
+        make_executable(&directory.join("go/bin"))?;
+        make_executable(&directory.join("go/pkg/tool"))?;
+        let found = minor(&directory.join("go/bin/go"))?;
+        ensure!(found >= MINOR_MIN, "fetched Go 1.{found}");
+        Ok(())
+    })?;
+    Ok(entry.join("go/bin/go"))
+}
+
+/// The second number of the version that is installed there.
+fn minor(go: &Path) -> Result<u32> {
+    let version = install::run_for_output(
+        Command::new(go)
+            .arg("version")
+            .env("GOTOOLCHAIN", "local")
+            .env_remove("GOROOT"),
+    )?;
+    parse_minor(&version).with_context(|| format!("no version of Go: {}", version.trim()))
+}
+
+fn parse_minor(version: &str) -> Option<u32> {
+    let number = version.strip_prefix("go version go1.")?;
+    let end = number.find(|c: char| !c.is_ascii_digit())?;
+    number[..end].parse().ok()
+}
+
+fn make_executable(directory: &Path) -> Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            make_executable(&path)?;
+        } else {
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_read_as_every_go_prints_it() {
+        for (printed, minor) in [
+            ("go version go1.19.8 linux/amd64\n", Some(19)),
+            ("go version go1.26.8 linux/amd64\n", Some(26)),
+            ("go version go1.27rc1 linux/arm64\n", Some(27)),
+            ("go version devel linux/amd64\n", None),
+        ] {
+            assert_eq!(parse_minor(printed), minor, "{printed}");
+        }
+    }
+}

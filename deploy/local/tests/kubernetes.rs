@@ -1,0 +1,113 @@
+//! The real API server: what is granted is granted, and what can be done to it.
+
+use std::fs;
+use std::time::Duration;
+
+use local_stack::{Kubernetes, KubernetesOptions, Toxiproxy};
+
+const READER: &str = "
+apiVersion: v1
+kind: Namespace
+metadata: {name: shop}
+---
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: reader, namespace: shop}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: reader, namespace: shop}
+rules:
+- {apiGroups: [''], resources: [configmaps], verbs: [get, list]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: reader, namespace: shop}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: reader}
+subjects: [{kind: ServiceAccount, name: reader, namespace: shop}]
+---
+apiVersion: v1
+kind: ConfigMap
+metadata: {name: hours, namespace: shop}
+data: {open: '8'}
+";
+
+#[tokio::test]
+async fn a_service_account_may_do_what_its_role_grants_and_nothing_else() {
+    let kubernetes = Kubernetes::start(KubernetesOptions::default())
+        .await
+        .unwrap();
+    kubernetes.apply(READER).await.unwrap();
+    let token = kubernetes
+        .service_account_token("shop", "reader")
+        .await
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let reader = directory.path().join("kubeconfig");
+    fs::write(&reader, kubernetes.kubeconfig(&token, "shop")).unwrap();
+    let run = async |arguments: &[&str]| {
+        kubernetes
+            .kubectl_as(&reader, arguments, None)
+            .await
+            .unwrap()
+    };
+
+    let granted = run(&["get", "configmap", "hours", "-o", "jsonpath={.data.open}"]).await;
+    assert_eq!(String::from_utf8_lossy(&granted.stdout), "8", "{granted:?}");
+    for beyond in [
+        &["delete", "configmap", "hours"][..],
+        &["get", "secrets"],
+        &["get", "configmaps", "--namespace", "default"],
+    ] {
+        let refused = run(beyond).await;
+        assert!(
+            String::from_utf8_lossy(&refused.stderr).contains("Forbidden"),
+            "{beyond:?}: {refused:?}"
+        );
+    }
+    let unknown =
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a, namespace: shop}\ndaat: {}\n";
+    let error = kubernetes.apply(unknown).await.unwrap_err().to_string();
+    assert!(error.contains("daat"), "{error}");
+}
+
+#[tokio::test]
+async fn an_api_server_that_was_frozen_cut_off_or_killed_comes_back_with_its_data() {
+    let proxy = Toxiproxy::install().unwrap();
+    let mut kubernetes = Kubernetes::start(KubernetesOptions { proxy: Some(proxy) })
+        .await
+        .unwrap();
+    kubernetes.apply(READER).await.unwrap();
+    let token = kubernetes
+        .service_account_token("shop", "reader")
+        .await
+        .unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let reader = directory.path().join("kubeconfig");
+    fs::write(&reader, kubernetes.kubeconfig(&token, "shop")).unwrap();
+    let get = ["get", "configmap", "hours", "--request-timeout", "2s"];
+    let through_proxy = async |kubernetes: &Kubernetes| {
+        let ended = kubernetes.kubectl_as(&reader, &get, None).await.unwrap();
+        ended.status.success()
+    };
+    assert!(through_proxy(&kubernetes).await);
+
+    kubernetes
+        .proxy()
+        .unwrap()
+        .latency(Duration::from_secs(60), Duration::ZERO)
+        .unwrap();
+    assert!(!through_proxy(&kubernetes).await, "slow");
+    kubernetes.proxy().unwrap().heal().unwrap();
+    assert!(through_proxy(&kubernetes).await);
+
+    kubernetes.freeze().unwrap();
+    assert!(!through_proxy(&kubernetes).await, "frozen");
+    kubernetes.thaw().unwrap();
+    assert!(through_proxy(&kubernetes).await);
+
+    kubernetes.kill().unwrap();
+    assert!(!through_proxy(&kubernetes).await, "dead");
+    kubernetes.restart().await.unwrap();
+    assert!(through_proxy(&kubernetes).await);
+}

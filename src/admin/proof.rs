@@ -1,0 +1,109 @@
+//! Proves a login's roles by what it may do and by what it may not. Nothing that it does leaves a trace.
+
+use mongodb::{
+    bson::{Document, doc},
+    error::Error,
+};
+
+use super::{
+    Failure,
+    table::{Role, User},
+    users::{self, Session},
+};
+use crate::database::code;
+
+/// A collection that is not there.
+const NOWHERE: &str = "workflows_sink_admin_probe";
+
+const UNAUTHORIZED: i32 = 13;
+
+/// What a role of MongoDB's lets its holder do with documents; no other role is proven.
+fn may_write(role: &Role) -> Option<bool> {
+    match role.role.as_str() {
+        "read" => Some(false),
+        "readWrite" => Some(true),
+        _ => None,
+    }
+}
+
+/// Tries what each role lets do and what it does not. `has_extra_roles`: what it may do beyond the table is no fault then.
+/// Returns what was shown, for people.
+///
+/// # Errors
+/// [`Failure::Wrong`] where it may do less or more than the table says.
+pub async fn prove(
+    session: &Session,
+    user: &User,
+    auth_database: &str,
+    has_extra_roles: bool,
+) -> Result<Vec<String>, Failure> {
+    let mut shown = Vec::new();
+    let proven = || {
+        user.roles
+            .iter()
+            .filter_map(|role| Some((role, may_write(role)?)))
+    };
+    for (role, writes) in proven() {
+        let db = &role.db;
+        expect(session, db, find(NOWHERE), true, "read").await?;
+        shown.push(format!("reads {db}"));
+        let others_write = (proven()).any(|(other, writes)| writes && other.db == *db);
+        if writes {
+            expect(session, db, write(), true, "write").await?;
+            shown.push(format!("writes {db}"));
+        } else if !others_write && !has_extra_roles {
+            expect(session, db, write(), false, "write").await?;
+            shown.push(format!("may not write {db}"));
+        }
+    }
+    if !has_extra_roles {
+        expect(
+            session,
+            "admin",
+            find("system.users"),
+            false,
+            "read the users of",
+        )
+        .await?;
+        shown.push("may not read users".to_owned());
+        if user.roles.iter().all(|role| role.db != auth_database) {
+            expect(session, auth_database, write(), false, "write").await?;
+            shown.push(format!("may not write {auth_database}"));
+        }
+    }
+    Ok(shown)
+}
+
+fn find(collection: &str) -> Document {
+    doc! { "find": collection, "limit": 1, "singleBatch": true }
+}
+
+/// Matches nothing and makes nothing, and asks for the right to write all the same.
+fn write() -> Document {
+    let nothing = doc! { "q": { "_id": NOWHERE }, "u": { "$set": { "x": 1 } }, "upsert": false };
+    doc! { "update": NOWHERE, "updates": [nothing] }
+}
+
+async fn expect(
+    session: &Session,
+    database: &str,
+    command: Document,
+    may: bool,
+    what: &str,
+) -> Result<(), Failure> {
+    match (session.ask(database, command).await, may) {
+        (Ok(_), true) => Ok(()),
+        (Ok(_), false) => Err(Failure::Wrong(format!(
+            "it may {what} {database}, which no role of the table lets it: is MongoDB started with --auth?"
+        ))),
+        (Err(error), false) if is_unauthorized(&error) => Ok(()),
+        (Err(error), true) if is_unauthorized(&error) => Err(Failure::Wrong(format!(
+            "it may not {what} {database}, though its roles say so"
+        ))),
+        (Err(error), _) => Err(users::failure(error)),
+    }
+}
+
+fn is_unauthorized(error: &Error) -> bool {
+    code(error) == Some(UNAUTHORIZED)
+}

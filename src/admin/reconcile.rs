@@ -1,0 +1,211 @@
+//! Look, take one step, look again, until what is found is what the table says and a login has proven it. Where the process
+//! ends between two steps, the next run begins where this one was.
+
+use std::time::{Duration, Instant};
+
+use secrecy::SecretString;
+
+use super::{
+    Failure, contents,
+    look::{Desk, Found, Scene, desk, find},
+    plan::{self, STEPS_MAX, Step},
+    proof,
+    secret::Held,
+    table::{Role, User},
+};
+use crate::backoff::Backoff;
+
+/// Steps in one run, and with them those that somebody else undid, before that is an error.
+const TAKEN_MAX: usize = 2 * STEPS_MAX;
+
+/// When a password is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotate {
+    /// Not; a rotation that is under way is finished all the same.
+    Never,
+    /// Once, unless somebody else just did.
+    Now,
+    /// When it is older than this.
+    OlderThan(Duration),
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// When the password is replaced.
+    pub rotate: Rotate,
+    /// Whether roles beyond the table's are to go.
+    pub prune_roles: bool,
+    /// How long what may pass is tried again.
+    pub patience: Duration,
+}
+
+/// What a run did, and how it ended.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The steps that were taken, in order, also those before a failure.
+    pub steps: Vec<Step>,
+    /// How it ended.
+    pub ended: Result<Proven, Failure>,
+}
+
+/// A user that is as the table says.
+#[derive(Debug)]
+pub struct Proven {
+    /// Its Secret.
+    pub held: Held,
+    /// Roles that it has beyond the table's.
+    pub extra_roles: Vec<Role>,
+    /// What its login showed, for people.
+    pub shown: Vec<String>,
+}
+
+/// One run, over tries that failed.
+#[derive(Default)]
+struct Run {
+    desk: Option<Desk>,
+    steps: Vec<Step>,
+    /// A step whose outcome is not known.
+    attempted: Option<Step>,
+    /// The password that was there at first.
+    first: Option<Option<SecretString>>,
+}
+
+/// Brings one user and its Secret to what the table says, and proves it. `publish` is given the Secret each time it was
+/// read, before anything else is done with it.
+pub async fn reconcile(
+    scene: Scene<'_>,
+    user: &User,
+    wish: Wish,
+    mut publish: impl FnMut(&Held) -> Result<(), Failure>,
+) -> Outcome {
+    let (end, mut backoff) = (Instant::now() + wish.patience, Backoff::new());
+    let (mut run, mut was_away) = (Run::default(), false);
+    let ended = loop {
+        match run.turn(scene, user, wish, &mut publish).await {
+            Ok(Some(proven)) => break Ok(proven),
+            Ok(None) if run.steps.len() < TAKEN_MAX => {}
+            Ok(None) => {
+                break Err(Failure::Wrong(format!(
+                    "after {TAKEN_MAX} steps it still is not as the table says: does somebody else look after this user or Secret?"
+                )));
+            }
+            Err(Failure::Wrong(why)) if !was_away => break Err(Failure::Wrong(why)),
+            Err(failure) if Instant::now() > end => break Err(failure),
+            Err(failure) => {
+                // a server that has just come back may not know all its roles yet
+                was_away |= matches!(failure, Failure::Away(_));
+                tracing::debug!(user = user.name, %failure, "trying again");
+                // a new connection, as the user admin the Secret names now
+                if let Some(desk) = run.desk.take() {
+                    desk.admin.close().await;
+                }
+                backoff.wait().await;
+            }
+        }
+    };
+    if let Some(desk) = run.desk {
+        desk.admin.close().await;
+    }
+    Outcome {
+        steps: run.steps,
+        ended,
+    }
+}
+
+impl Run {
+    /// One look and one step; what was proven where there is none left.
+    async fn turn(
+        &mut self,
+        scene: Scene<'_>,
+        user: &User,
+        wish: Wish,
+        publish: &mut impl FnMut(&Held) -> Result<(), Failure>,
+    ) -> Result<Option<Proven>, Failure> {
+        let held = scene.store.get(&user.secret).await?;
+        if let Some(held) = &held {
+            publish(held)?;
+        }
+        let current = held
+            .as_ref()
+            .and_then(|held| held.text(&user.keys.password));
+        let first = self.first.get_or_insert(current);
+        let desk = match &self.desk {
+            Some(desk) => desk,
+            None => self.desk.insert(desk(scene).await?),
+        };
+        let found = find(scene, user, desk, held).await?;
+        let goal = found.goal(user, wish, first.as_ref());
+        let next = plan::next_step(user, &found.facts, goal);
+        if let Some(step) = self.attempted.take_if(|step| next.as_ref() != Some(step)) {
+            // its answer was lost
+            self.steps.push(step);
+        }
+        let Some(step) = next else {
+            let extra_roles = (found.facts.account.as_ref())
+                .map(|account| account.extra(user))
+                .unwrap_or_default();
+            let (Some(held), Some(session)) = (found.held, found.session) else {
+                return Err(Failure::Moved);
+            };
+            let source = &scene.config.table.auth_database;
+            let shown = proof::prove(&session, user, source, !extra_roles.is_empty()).await;
+            session.close().await;
+            return Ok(Some(Proven {
+                held,
+                extra_roles,
+                shown: shown?,
+            }));
+        };
+        tracing::debug!(user = user.name, step = step.name(), "taking a step");
+        self.attempted = Some(step.clone());
+        let taken = take(scene, user, desk, &found, &step).await;
+        found.close().await;
+        taken.map_err(|failure| failure.while_doing(step.name()))?;
+        self.attempted = None;
+        self.steps.push(step);
+        Ok(None)
+    }
+}
+
+async fn take(
+    scene: Scene<'_>,
+    user: &User,
+    desk: &Desk,
+    found: &Found,
+    step: &Step,
+) -> Result<(), Failure> {
+    let held = found.held.as_ref();
+    let current = || contents::value(held, &user.keys.password);
+    match step {
+        Step::GrantRoles(roles) => desk.admin.grant(user, roles).await,
+        Step::RevokeRoles(roles) => desk.admin.revoke(user, roles).await,
+        Step::CreateUser => {
+            is_still(scene, user, held).await?;
+            desk.admin.create(user, &current()?).await
+        }
+        Step::SetMechanism | Step::RestorePassword => {
+            is_still(scene, user, held).await?;
+            desk.admin.set_password(user, &current()?).await
+        }
+        Step::ChangePassword => {
+            is_still(scene, user, held).await?;
+            desk.admin
+                .set_password(user, &contents::value(held, &user.keys.next())?)
+                .await
+        }
+        Step::CreateSecret | Step::MendSecret(_) | Step::StagePassword | Step::PromotePassword => {
+            let change = contents::change(scene.config, user, held, step)?;
+            scene.store.apply(&user.secret, held, change).await
+        }
+    }
+}
+
+/// Between a look and a password that goes to MongoDB somebody else may have gone further: theirs must not be undone.
+async fn is_still(scene: Scene<'_>, user: &User, held: Option<&Held>) -> Result<(), Failure> {
+    let now = scene.store.get(&user.secret).await?;
+    match now.map(|now| now.version).as_ref() == held.map(|held| &held.version) {
+        true => Ok(()),
+        false => Err(Failure::Moved),
+    }
+}

@@ -1,0 +1,282 @@
+//! The users in MongoDB: looked at, made and changed as the user admin, tried by logging in. Never dropped: that would cut
+//! off who is logged in.
+
+use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
+
+use mongodb::{
+    Client,
+    bson::{Bson, Document, doc},
+    error::{Error, ErrorKind},
+    options::{ClientOptions, Credential},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::{
+    Failure,
+    kubernetes::MANAGER,
+    plan::{Account, MECHANISM},
+    table::{Role, User},
+};
+use crate::{
+    database::code,
+    verdict::{self, Cause, Verdict},
+};
+
+/// Where the operator's users live.
+pub const ADMIN_DATABASE: &str = "admin";
+
+/// How long a server is looked for, and a connection made, unless the URI says otherwise.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
+/// How long one answer may take.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a change may take to reach a majority, in milliseconds.
+const MAJORITY_MS_MAX: i32 = 10_000;
+
+const USER_NOT_FOUND: i32 = 11;
+const USER_EXISTS: i32 = 51003;
+
+/// A name and its password.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user's name.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+}
+
+/// The cluster, for logging in as anybody.
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    options: ClientOptions,
+}
+
+impl Cluster {
+    /// The cluster of a URI that names no user. Looks its hosts up where the URI says to.
+    pub async fn new(uri: &str) -> Result<Cluster, Failure> {
+        let parsed = tokio::time::timeout(ANSWER_DEADLINE, ClientOptions::parse(uri)).await;
+        let mut options = parsed
+            .map_err(|_| {
+                Failure::Away("MongoDB: its hosts cannot be looked up in time".to_owned())
+            })?
+            .map_err(failure)?;
+        options.app_name = Some(MANAGER.to_owned());
+        options.max_pool_size = Some(2);
+        (options.server_selection_timeout).get_or_insert(CONNECT_DEADLINE);
+        options.connect_timeout.get_or_insert(CONNECT_DEADLINE);
+        options.credential = None;
+        Ok(Cluster { options })
+    }
+
+    /// Logs in, on connections of its own. `None`: name or password are not right.
+    pub async fn login(
+        &self,
+        credentials: &Credentials,
+        source: &str,
+    ) -> Result<Option<Session>, Failure> {
+        let mut options = self.options.clone();
+        let credential = Credential::builder()
+            .username(credentials.user.clone())
+            .password(credentials.password.expose_secret().to_owned())
+            .source(source.to_owned());
+        options.credential = Some(credential.build());
+        let session = Session {
+            client: Client::with_options(options).map_err(failure)?,
+        };
+        match session.ask(ADMIN_DATABASE, doc! { "ping": 1 }).await {
+            Ok(_) => Ok(Some(session)),
+            Err(error) => {
+                session.close().await;
+                match is_refusal(&error) {
+                    true => Ok(None),
+                    false => Err(failure(error)),
+                }
+            }
+        }
+    }
+}
+
+/// Somebody who is logged in.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+}
+
+impl Session {
+    /// The answer to a command.
+    pub async fn ask(&self, database: &str, command: Document) -> Result<Document, Error> {
+        let database = self.client.database(database);
+        let answer = database.run_command(command).into_future();
+        match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        }
+    }
+
+    /// Ends its connections.
+    pub async fn close(self) {
+        self.client.shutdown().immediate(true).await;
+    }
+}
+
+/// The user admin.
+#[derive(Debug)]
+pub struct UserAdmin {
+    session: Session,
+    /// The database that the users live in.
+    database: String,
+}
+
+impl UserAdmin {
+    /// Logs the user admin in, to look after the users of `database`.
+    ///
+    /// # Errors
+    /// [`Failure::Wrong`] where it is not let in.
+    pub async fn login(
+        cluster: &Cluster,
+        credentials: &Credentials,
+        database: &str,
+    ) -> Result<UserAdmin, Failure> {
+        match cluster.login(credentials, ADMIN_DATABASE).await? {
+            Some(session) => Ok(UserAdmin {
+                session,
+                database: database.to_owned(),
+            }),
+            None => Err(Failure::Wrong(format!(
+                "MongoDB does not let the user admin {} in (authSource {ADMIN_DATABASE})",
+                credentials.user
+            ))),
+        }
+    }
+
+    /// What MongoDB knows of a user, if it knows it.
+    pub async fn account(&self, name: &str) -> Result<Option<Account>, Failure> {
+        let command = doc! { "usersInfo": { "user": name, "db": &self.database } };
+        let answer = (self.session.ask(&self.database, command).await).map_err(failure)?;
+        let users = answer.get_array("users").map(Vec::as_slice);
+        let user = users
+            .unwrap_or_default()
+            .first()
+            .and_then(Bson::as_document);
+        Ok(user.map(account))
+    }
+
+    /// Makes the user. One that exists is left as it is.
+    pub async fn create(&self, user: &User, password: &SecretString) -> Result<(), Failure> {
+        let command = doc! {
+            "createUser": &user.name,
+            "pwd": password.expose_secret(),
+            "roles": roles(&user.roles),
+            "mechanisms": [MECHANISM],
+        };
+        match self.change(command).await {
+            Err(error) if code(&error) == Some(USER_EXISTS) => Ok(()),
+            other => other.map_err(failure),
+        }
+    }
+
+    /// Gives it roles.
+    pub async fn grant(&self, user: &User, granted: &[Role]) -> Result<(), Failure> {
+        let command = doc! { "grantRolesToUser": &user.name, "roles": roles(granted) };
+        self.change(command).await.map_err(failure)
+    }
+
+    /// Takes roles from it.
+    pub async fn revoke(&self, user: &User, revoked: &[Role]) -> Result<(), Failure> {
+        let command = doc! { "revokeRolesFromUser": &user.name, "roles": roles(revoked) };
+        self.change(command).await.map_err(failure)
+    }
+
+    /// Sets the password, under the one mechanism. Who is logged in stays so.
+    pub async fn set_password(&self, user: &User, password: &SecretString) -> Result<(), Failure> {
+        let command = doc! {
+            "updateUser": &user.name,
+            "pwd": password.expose_secret(),
+            "mechanisms": [MECHANISM],
+        };
+        self.change(command).await.map_err(failure)
+    }
+
+    async fn change(&self, mut command: Document) -> Result<(), Error> {
+        command.insert(
+            "writeConcern",
+            doc! { "w": "majority", "wtimeout": MAJORITY_MS_MAX },
+        );
+        let answer = self.session.ask(&self.database, command).await?;
+        match answer.get_document("writeConcernError") {
+            // not at a majority yet: what is looked at next may still be rolled back
+            Ok(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Ends its connections.
+    pub async fn close(self) {
+        self.session.close().await;
+    }
+}
+
+fn account(user: &Document) -> Account {
+    let roles = user.get_array("roles").map(Vec::as_slice);
+    let role = |role: &Document| {
+        Some(Role {
+            role: role.get_str("role").ok()?.to_owned(),
+            db: role.get_str("db").ok()?.to_owned(),
+        })
+    };
+    let mechanisms = user.get_array("mechanisms").map(Vec::as_slice);
+    Account {
+        roles: (roles.unwrap_or_default().iter())
+            .filter_map(|found| role(found.as_document()?))
+            .collect(),
+        mechanisms: (mechanisms.unwrap_or_default().iter())
+            .filter_map(|name| Some(name.as_str()?.to_owned()))
+            .collect::<BTreeSet<_>>(),
+    }
+}
+
+fn roles(roles: &[Role]) -> Vec<Document> {
+    (roles.iter())
+        .map(|role| doc! { "role": &role.role, "db": &role.db })
+        .collect()
+}
+
+/// Whether it says that name or password are not right.
+fn is_refusal(error: &Error) -> bool {
+    const AUTHENTICATION: [i32; 3] = [11, 18, 334];
+    match error.kind.as_ref() {
+        ErrorKind::Authentication { .. } => true,
+        ErrorKind::Command(command) => AUTHENTICATION.contains(&command.code),
+        _ => false,
+    }
+}
+
+/// What an error means. The server's message is left out: it may quote the command.
+pub(super) fn failure(error: Error) -> Failure {
+    let text = format!("MongoDB: {}", verdict::shown(&error).replace('\n', " "));
+    let code = code(&error);
+    match verdict::of_error(&error) {
+        _ if code == Some(USER_NOT_FOUND) => Failure::Away(text),
+        Verdict::Retry(Cause::Authentication) => Failure::Wrong(text),
+        Verdict::Retry(Cause::Other) if code.is_some() => Failure::Wrong(text),
+        Verdict::Retry(_) => Failure::Away(text),
+        Verdict::Reject | Verdict::Fatal => Failure::Wrong(text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_account_is_read_from_what_the_server_knows() {
+        let user = doc! {
+            "user": "a", "db": "users", "mechanisms": ["SCRAM-SHA-1", MECHANISM],
+            "roles": [{ "role": "read", "db": "x" }, { "role": "readWrite", "db": "y" }],
+        };
+        let found = account(&user);
+        assert_eq!(found.mechanisms.len(), 2);
+        let texts: Vec<String> = found.roles.iter().map(ToString::to_string).collect();
+        assert_eq!(texts, ["read on x", "readWrite on y"]);
+        assert_eq!(account(&doc! {}), Account::default());
+    }
+}

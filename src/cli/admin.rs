@@ -1,0 +1,214 @@
+//! `admin`: the users of MongoDB and their Secrets.
+
+use std::path::PathBuf;
+
+use clap::{ArgGroup, Args, Subcommand};
+use secrecy::SecretString;
+
+use crate::admin::{
+    secret::RANDOM_BYTES_MAX,
+    table::{is_dns, is_key},
+};
+
+/// What to do with users and Secrets.
+#[derive(Debug, Subcommand)]
+pub enum Admin {
+    /// Make users and Secrets what the table says, and prove it by logging in
+    ///
+    /// Changes nothing that already is right: an existing password is kept. Roles beyond the table's are only reported
+    /// unless they are to go.
+    #[command(
+        after_help = "Examples:\n  workflows-sink admin provision --dry-run\n  workflows-sink admin provision --user query-backend --user auth-backend\n  workflows-sink admin provision --secrets-dir /etc/workflows-sink"
+    )]
+    Provision {
+        /// Which users.
+        #[command(flatten)]
+        users: Users,
+        /// Take away roles that are not in the table
+        #[arg(long)]
+        prune_roles: bool,
+        /// Show what would be done, and do nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// Where Secrets are.
+        #[command(flatten)]
+        secrets: Secrets,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Replace a user's password, without a gap for who is logged in
+    ///
+    /// May be killed and run again at any moment, and run from several places at once. A rotation that is under way is
+    /// finished rather than followed by another.
+    #[command(
+        after_help = "Examples:\n  workflows-sink admin rotate --user workflows-sink\n  workflows-sink admin rotate --user workflows-sink --status"
+    )]
+    Rotate {
+        /// The user
+        #[arg(long)]
+        user: String,
+        /// Show where a rotation stands, and do nothing
+        #[arg(long)]
+        status: bool,
+        /// Where Secrets are.
+        #[command(flatten)]
+        secrets: Secrets,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Look after users and Secrets until told to stop: the sidecar
+    ///
+    /// Provisions, publishes to a directory, then looks at intervals and whenever a Secret changes, mends what has drifted,
+    /// and rotates by age where asked to. Serves /metrics, /livez, /readyz and /startupz.
+    #[command(
+        after_help = "Example:\n  workflows-sink admin serve --user workflows-sink --publish /run/workflows-sink/credentials"
+    )]
+    Serve {
+        /// Which users.
+        #[command(flatten)]
+        users: Users,
+        /// Show the Secret in this directory, as a mounted one would be; for exactly one --user
+        #[arg(long, value_name = "DIR")]
+        publish: Option<PathBuf>,
+        /// Take away roles that are not in the table
+        #[arg(long)]
+        prune_roles: bool,
+        /// Where Secrets are.
+        #[command(flatten)]
+        secrets: Secrets,
+    },
+    /// Look at and change single values of Secrets
+    #[command(subcommand, arg_required_else_help = true)]
+    Secret(Secret),
+    /// Log in as each cluster user and each provisioned user, and show who is let in
+    #[command(after_help = "Example:\n  workflows-sink admin quick-check")]
+    QuickCheck {
+        /// Where Secrets are.
+        #[command(flatten)]
+        secrets: Secrets,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with a value of a Secret.
+#[derive(Debug, Subcommand)]
+pub enum Secret {
+    /// Print a value, decoded
+    #[command(
+        after_help = "Example:\n  workflows-sink admin secret get --namespace mongodb --secret dyff-datastore-secrets --key MONGODB_USER_ADMIN_USER"
+    )]
+    Get {
+        /// Which value.
+        #[command(flatten)]
+        key: Key,
+    },
+    /// Set a value, and touch no other
+    #[command(
+        group = ArgGroup::new("new").required(true),
+        after_help = "Examples:\n  workflows-sink admin secret set --namespace default --secret a --key PASSWORD --random-bytes 32\n  workflows-sink admin secret set --secret a --key TOKEN --value-file -"
+    )]
+    Set {
+        /// Which value.
+        #[command(flatten)]
+        key: Key,
+        /// The value; whoever may list processes can see it, so rather use --value-file
+        #[arg(long, group = "new", value_parser = hidden)]
+        value: Option<SecretString>,
+        /// The file that holds the value, byte for byte; `-`: standard input
+        #[arg(long, group = "new", value_name = "FILE")]
+        value_file: Option<PathBuf>,
+        /// So many random bytes, in URL-safe base64 with padding
+        #[arg(long, group = "new", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=RANDOM_BYTES_MAX as i64))]
+        random_bytes: Option<u32>,
+    },
+}
+
+/// Which users a command is about; all of the table by default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Users {
+    /// Only this user; may be given several times
+    #[arg(long = "user", value_name = "USER")]
+    pub names: Vec<String>,
+}
+
+/// Where Secrets are: Kubernetes by default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Secrets {
+    /// Keep Secrets in this directory, as DIR/[NAMESPACE/]SECRET/KEY, rather than in Kubernetes
+    #[arg(long, value_name = "DIR")]
+    pub secrets_dir: Option<PathBuf>,
+}
+
+/// One value of one Secret.
+#[derive(Args, Clone, Debug)]
+pub struct Key {
+    /// The namespace; the one that the command runs in by default
+    #[arg(long, value_parser = dns)]
+    pub namespace: Option<String>,
+    /// The Secret
+    #[arg(long, value_parser = dns)]
+    pub secret: String,
+    /// The key
+    #[arg(long, value_parser = key)]
+    pub key: String,
+    /// Where Secrets are.
+    #[command(flatten)]
+    pub secrets: Secrets,
+}
+
+fn hidden(text: &str) -> Result<SecretString, String> {
+    Ok(SecretString::from(text))
+}
+
+fn dns(text: &str) -> Result<String, String> {
+    let rule = "Kubernetes takes a-z, 0-9, '-' and '.', with a letter or digit at the ends";
+    is_dns(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| rule.to_owned())
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let rule = "Kubernetes takes a-z, A-Z, 0-9, '.', '_' and '-', and no `..` at the start";
+    is_key(text)
+        .then(|| text.to_owned())
+        .ok_or_else(|| rule.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Cli;
+
+    #[test]
+    fn a_value_on_the_command_line_is_not_shown_and_a_name_leads_nowhere_else() {
+        let set = |secret: &str, key: &str| {
+            let words = [
+                "workflows-sink",
+                "admin",
+                "secret",
+                "set",
+                "--value",
+                "hunter2",
+            ];
+            let names = ["--secret", secret, "--key", key];
+            Cli::try_parse_from(words.into_iter().chain(names))
+        };
+        let parsed = format!("{:?}", set("a", "K").unwrap());
+        assert!(!parsed.contains("hunter2"), "{parsed}");
+        for (secret, key) in [
+            ("../a", "K"),
+            ("a/b", "K"),
+            ("a", "../K"),
+            ("a", "..data"),
+            ("a", ""),
+        ] {
+            let refused = set(secret, key).unwrap_err().to_string();
+            assert!(refused.contains("Kubernetes takes"), "{refused}");
+        }
+    }
+}

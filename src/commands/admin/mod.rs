@@ -1,0 +1,116 @@
+//! `admin`: the users of MongoDB and their Secrets.
+
+mod provision;
+mod quick_check;
+mod rotate;
+mod secret;
+
+use std::{io::Write, time::Duration};
+
+use anyhow::anyhow;
+
+use crate::{
+    admin::{
+        directory::Directory,
+        kubernetes::Kubernetes,
+        look::Scene,
+        secret::Store,
+        sidecar::{self, Duty},
+        table::User,
+    },
+    cli::{Admin, Secrets},
+    config,
+    startup::StartupError,
+};
+
+/// How long a command tries again what may pass by itself: an election, a restart of the API server.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What could not be done, with what to change.
+pub async fn execute(
+    config: config::Admin,
+    command: Admin,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    match command {
+        Admin::Provision {
+            users,
+            prune_roles,
+            dry_run,
+            secrets,
+            json,
+        } => {
+            let (users, store) = (
+                select(&config, &users.names)?,
+                store(&config, secrets).await?,
+            );
+            let options = provision::Options {
+                prune_roles,
+                dry_run,
+                json,
+            };
+            provision::execute(scene(&config, &store), &users, options, out).await
+        }
+        Admin::Rotate {
+            user,
+            status,
+            secrets,
+            json,
+        } => {
+            let (users, store) = (select(&config, &[user])?, store(&config, secrets).await?);
+            let scene = scene(&config, &store);
+            match status {
+                true => rotate::status(scene, &users[0], json, out).await,
+                false => rotate::execute(scene, &users[0], json, out).await,
+            }
+        }
+        Admin::Serve {
+            users,
+            publish,
+            prune_roles,
+            secrets,
+        } => {
+            let (users, store) = (
+                select(&config, &users.names)?,
+                store(&config, secrets).await?,
+            );
+            if publish.is_some() && users.len() != 1 {
+                let why = "--publish shows the Secret of one user: name it with --user".to_owned();
+                return Err(StartupError::configuration(why).into());
+            }
+            let duty = Duty {
+                users,
+                publish,
+                prune_roles,
+            };
+            sidecar::serve(config, store, duty).await
+        }
+        Admin::Secret(command) => secret::execute(&config, command, out).await,
+        Admin::QuickCheck { secrets, json } => {
+            let store = store(&config, secrets).await?;
+            quick_check::execute(scene(&config, &store), json, out).await
+        }
+    }
+}
+
+fn scene<'a>(config: &'a config::Admin, store: &'a Store) -> Scene<'a> {
+    Scene { config, store }
+}
+
+fn select(config: &config::Admin, names: &[String]) -> anyhow::Result<Vec<User>> {
+    let selected = config.table.select(names);
+    selected.map_err(|fault| StartupError::configuration(fault).into())
+}
+
+async fn store(config: &config::Admin, secrets: Secrets) -> anyhow::Result<Store> {
+    Ok(match secrets.secrets_dir {
+        Some(directory) => Store::Directory(Directory::new(directory)),
+        None => {
+            let store = Kubernetes::new(config.namespace.as_deref()).await;
+            Store::Kubernetes(store.map_err(|failure| anyhow!(failure))?)
+        }
+    })
+}

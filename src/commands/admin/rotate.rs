@@ -1,0 +1,106 @@
+//! `admin rotate`.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use super::{PATIENCE, provision::failed};
+use crate::{
+    admin::{
+        look::{Scene, look},
+        plan::{Facts, Login, Step},
+        reconcile::{Rotate, Wish, reconcile},
+        secret::Held,
+        table::User,
+    },
+    commands::{or_dash, print_json},
+};
+
+pub(super) async fn execute(
+    scene: Scene<'_>,
+    user: &User,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let wish = Wish {
+        rotate: Rotate::Now,
+        prune_roles: false,
+        patience: PATIENCE,
+    };
+    let outcome = reconcile(scene, user, wish, |_| Ok(())).await;
+    let names: Vec<&str> = outcome.steps.iter().map(Step::name).collect();
+    if json {
+        let failure = outcome.ended.as_ref().err().map(ToString::to_string);
+        let told = json!({ "user": user.name, "steps": names, "failure": failure });
+        print_json(out, &told)?;
+    } else {
+        for step in &outcome.steps {
+            writeln!(out, "{}: {step}", user.name)?;
+        }
+    }
+    out.flush()?;
+    let proven = outcome.ended.map_err(|failure| failed(user, &failure))?;
+    if !json {
+        let by_us = outcome.steps.contains(&Step::PromotePassword);
+        let how = if by_us {
+            "rotated"
+        } else {
+            "rotated from elsewhere meanwhile, or new"
+        };
+        writeln!(
+            out,
+            "{}: {how}; proven: {}",
+            user.name,
+            proven.shown.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) async fn status(
+    scene: Scene<'_>,
+    user: &User,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let found = look(scene, user)
+        .await
+        .map_err(|failure| failed(user, &failure))?;
+    let (stage, text) = stage(&found.facts);
+    let since = found.held.as_ref().and_then(Held::password_since);
+    if json {
+        let since = since.map(|since| since.to_string());
+        let told = json!({ "user": user.name, "stage": stage, "password_since": since });
+        print_json(out, &told)?;
+    } else {
+        let since = or_dash(since.map(|since| format!("{since:.0}")));
+        writeln!(out, "{}: {text}; password since {since}", user.name)?;
+    }
+    found.close().await;
+    Ok(())
+}
+
+/// Where a rotation stands: a word for programs, and a line for people.
+fn stage(facts: &Facts) -> (&'static str, &'static str) {
+    let Some(secret) = &facts.secret else {
+        return ("absent", "there is no Secret: provision first");
+    };
+    match (secret.has_next, facts.next, facts.current) {
+        (true, Login::Accepted, _) => (
+            "changed",
+            "the next password is in force and not promoted yet: rotate goes on",
+        ),
+        (true, _, _) => (
+            "staged",
+            "the next password is staged and not in force yet: rotate goes on",
+        ),
+        (false, _, Login::Accepted) => ("none", "no rotation is under way"),
+        (false, _, Login::Refused) => (
+            "refused",
+            "no rotation is under way, and MongoDB does not take the Secret's password: provision mends it",
+        ),
+        (false, _, Login::Untried) => {
+            ("absent", "there is no user or no password: provision first")
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! A client whose password is let in.
+
+use std::time::Duration;
+
+use mongodb::{Client, Database, options::ClientOptions};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::verdict::{self, Fault};
+use crate::config::Mongodb;
+
+/// How long the driver looks for a server that can take an operation, unless the URI says otherwise. Short: who asks
+/// tries again.
+pub(super) const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Connections besides one for each lane's write and one for its successor's claim.
+const CONNECTIONS_SPARE: usize = 4;
+
+/// A client that was let in.
+#[derive(Debug)]
+pub struct Login {
+    /// The configured database.
+    pub database: Database,
+    /// The password that it was let in with, if any.
+    pub password: Option<SecretString>,
+}
+
+/// Logs in with the first of the passwords that is let in, and lets `check` have a look at it.
+///
+/// `lanes_max`: how many batches are written at the same time.
+pub(super) async fn log_in(
+    mongodb: &Mongodb,
+    lanes_max: usize,
+    check: impl AsyncFn(&Database, &ClientOptions) -> Result<(), Fault>,
+) -> Result<Login, Fault> {
+    let options = options(mongodb, lanes_max).await?;
+    let mut passwords: Vec<Option<&SecretString>> = mongodb.passwords.iter().map(Some).collect();
+    if passwords.is_empty() {
+        passwords.push(None);
+    }
+    let mut refused = None;
+    for password in passwords {
+        let mut options = options.clone();
+        if let (Some(credential), Some(password)) = (&mut options.credential, password) {
+            credential.password = Some(password.expose_secret().to_owned());
+        }
+        let client =
+            Client::with_options(options.clone()).map_err(|error| verdict::of_options(&error))?;
+        let database = client.database(&mongodb.database);
+        match check(&database, &options).await {
+            Err(Fault::Refused(why)) => refused = refused.or(Some(why)),
+            Err(fault) => return Err(fault),
+            Ok(()) => {
+                let password = password.cloned();
+                return Ok(Login { database, password });
+            }
+        }
+    }
+    Err(Fault::Refused(refused.unwrap_or_default()))
+}
+
+async fn options(mongodb: &Mongodb, lanes_max: usize) -> Result<ClientOptions, Fault> {
+    let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
+        .await
+        .map_err(|error| verdict::of_options(&error))?;
+    let connections = u32::try_from(2 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
+    options.max_pool_size.get_or_insert(connections);
+    options
+        .app_name
+        .get_or_insert_with(|| "workflows-sink".to_owned());
+    options
+        .server_selection_timeout
+        .get_or_insert(SERVER_SELECTION_TIMEOUT);
+    options
+        .connect_timeout
+        .get_or_insert(SERVER_SELECTION_TIMEOUT);
+    Ok(options)
+}

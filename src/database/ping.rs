@@ -1,0 +1,47 @@
+//! Asks MongoDB now and then whether it is there, so that an idle service knows too.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use mongodb::bson::doc;
+
+use super::Connection;
+use crate::health::Health;
+use crate::outage::Outage;
+use crate::verdict::{self, Cause, Verdict};
+
+/// Between an answer and the next question, and how long an answer may take.
+const PING_EVERY: Duration = Duration::from_secs(5);
+
+/// Asks for ever, on the client in use, and tells `health` and `outage`.
+pub async fn ping(
+    connection: Connection,
+    health: Arc<Health>,
+    outage: Arc<Outage>,
+) -> anyhow::Result<()> {
+    loop {
+        let since = Instant::now();
+        // Not held while nothing is asked: an old client would live until the next question.
+        let database = connection.current().database;
+        let ping = database.run_command(doc! { "ping": 1 }).into_future();
+        let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
+            Ok(Ok(_)) => {
+                if outage.answered() {
+                    health.mongodb_answered();
+                }
+                drop(database);
+                tokio::time::sleep(PING_EVERY).await;
+                continue;
+            }
+            Ok(Err(error)) => match verdict::of_error(&error) {
+                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
+                _ => (Cause::Other, verdict::shown(&error)),
+            },
+            Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
+        };
+        health.mongodb_failed();
+        outage.unanswered(since, cause, &error);
+        drop(database);
+        tokio::time::sleep(PING_EVERY).await;
+    }
+}

@@ -1,0 +1,20 @@
+//! `admin`: users and Secrets as the table says, from any state and over any kill, on a real API server and mongod.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod gate;
+mod process;
+mod scene;
+mod world;
+
+mod drift;
+mod files;
+mod kill;
+mod outage;
+mod provision;
+mod quick_check;
+mod race;
+mod rotate;
+mod secrets;
+mod sidecar;

@@ -1,0 +1,215 @@
+//! Servers that are away, slow, or change roles in the midst of it.
+
+use std::time::Duration;
+
+use bson::doc;
+use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
+use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
+
+use crate::gate::{Gate, Moment, ended};
+use crate::process::{Sidecar, published};
+use crate::scene::{PASSWORD, SINK, SINK_SECRET, Scene};
+use crate::support::fail_point::FailPoint;
+use crate::support::worker::until;
+use crate::world::{create_cluster_users, publish_operator_secret, world};
+
+const PROVISION: [&str; 3] = ["provision", "--user", SINK];
+const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
+
+async fn mongo(topology: Topology) -> Mongo {
+    let options = MongoOptions {
+        auth: true,
+        topology,
+        ..MongoOptions::default()
+    };
+    Mongo::start(options).await.expect("a replica set")
+}
+
+/// A scene on the shared API server, with a MongoDB of its own.
+async fn on_mongo(name: &str, mongo: &Mongo) -> Scene {
+    let passwords = create_cluster_users(mongo).await;
+    let scene = Scene::on(name, &world().await.kubernetes, mongo).await;
+    scene.hide(passwords.values().cloned());
+    scene.with(&[
+        (
+            "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER",
+            "userAdmin",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_PASSWORD",
+            &passwords["USER_ADMIN"],
+        ),
+        ("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1"),
+    ])
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
+    let proxied = KubernetesOptions {
+        proxy: Some(Toxiproxy::install().unwrap()),
+    };
+    let (kubernetes, world) = tokio::join!(Kubernetes::start(proxied), world());
+    let mut kubernetes = kubernetes.unwrap();
+    publish_operator_secret(&kubernetes, &world.cluster_passwords).await;
+    let scene = Scene::on("api_server_away", &kubernetes, &world.mongo).await;
+    scene.hide(world.cluster_passwords.values().cloned());
+    let scene = scene.with(&[("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1")]);
+
+    let proxy = kubernetes.proxy().unwrap().clone();
+    proxy
+        .latency(Duration::from_millis(300), Duration::from_millis(50))
+        .unwrap();
+    scene.provision().await;
+    proxy.heal().unwrap();
+    scene.is_right().await;
+
+    let volume = scene.directory.path().join("volume");
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
+    sidecar.started().await;
+    let shown = published(&volume);
+    kubernetes.kill().unwrap();
+    sidecar
+        .logs("not as the table says; trying again until it is", 1)
+        .await;
+    assert_eq!(
+        published(&volume),
+        shown,
+        "the service goes on with what it has"
+    );
+    assert_eq!(sidecar.get("/livez").unwrap().0, 200);
+    // a command that is run now waits
+    let rotation = scene.run(&ROTATE);
+    let again = async {
+        until("it fails for now", || async {
+            sidecar
+                .metric("errors_total", "\"away\"")
+                .is_some_and(|count| count >= 1.0)
+        })
+        .await;
+        kubernetes.restart().await.unwrap();
+    };
+    let ((code, out, error), ()) = tokio::join!(rotation, again);
+    assert_eq!(code, Some(0), "{out}{error}");
+    until("the new password is published", || async {
+        published(&volume).get(PASSWORD) == scene.value(PASSWORD).await.as_ref()
+            && published(&volume)[PASSWORD] != shown[PASSWORD]
+    })
+    .await;
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+    scene.is_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mongodb_that_is_down_is_waited_for() {
+    let mut mongo = mongo(Topology::ReplicaSet(1)).await;
+    let scene = on_mongo("mongodb_down", &mongo).await;
+    mongo.kill(0).unwrap();
+    let volume = scene.directory.path().join("volume");
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
+    sidecar.logs("not as the table says", 1).await;
+    let (status, why) = sidecar.get("/startupz").unwrap();
+    assert!(status == 503 && why.contains("MongoDB"), "{why}");
+    assert_eq!(sidecar.get("/livez").unwrap().0, 200);
+    mongo.restart(0).await.unwrap();
+    sidecar.started().await;
+    scene.is_right().await;
+
+    // a pod that starts while MongoDB is away gets what the Secret holds all the same
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+    std::fs::remove_dir_all(&volume).unwrap();
+    mongo.kill(0).unwrap();
+    let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
+    until("it is published", || async {
+        published(&volume).contains_key(PASSWORD)
+    })
+    .await;
+    mongo.restart(0).await.unwrap();
+    sidecar.started().await;
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_whose_answer_is_lost_is_made_once() {
+    let mongo = mongo(Topology::ReplicaSet(1)).await;
+    let scene = on_mongo("answer_lost", &mongo).await;
+    let mut fail_point = FailPoint::of(&scene.mongo_admin);
+    let fails = |commands: &[&str], how: bson::Document| {
+        let mut data = doc! { "failCommands": commands, "appName": "workflows-sink-admin" };
+        data.extend(how);
+        data
+    };
+    let stepping_down = || doc! { "errorCode": 189 };
+    for how in [
+        stepping_down(),
+        doc! { "closeConnection": true },
+        doc! { "writeConcernError": { "code": 64, "errmsg": "waiting" } },
+    ] {
+        fail_point
+            .set(doc! { "times": 1 }, fails(&["createUser"], how.clone()))
+            .await;
+        scene.provision().await;
+        scene.is_right().await;
+        let old = scene.password().await;
+        fail_point
+            .set(doc! { "times": 1 }, fails(&["updateUser"], how))
+            .await;
+        let told = scene.json(&ROTATE).await;
+        let steps = told["steps"].as_array().unwrap();
+        assert_eq!(
+            steps,
+            &["PasswordStaged", "PasswordChanged", "PasswordPromoted"]
+        );
+        scene.is_right().await;
+        assert!(!scene.lets_in(&old).await);
+        scene.users(doc! { "dropUser": SINK }).await;
+    }
+    fail_point.off().await;
+    assert!(scene.secret(SINK_SECRET).await.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_primary_that_steps_down_in_the_midst_is_followed() {
+    let mut mongo = mongo(Topology::ReplicaSet(3)).await;
+    let scene = on_mongo("step_down", &mongo).await;
+    let primary = mongo.primary().await.unwrap();
+    // its primary steps down when the next password is staged and not in force
+    scene.done(&PROVISION).await;
+    let old = scene.password().await;
+    let gate = Gate::new(&scene, Some((0, Moment::After))).await;
+    let direct = gate.start_on(&scene, &ROTATE, &scene.mongo_uri);
+    gate.reached().await;
+    let step_down = doc! { "replSetStepDown": 60, "secondaryCatchUpPeriodSecs": 10 };
+    let _ = mongo
+        .direct(primary)
+        .await
+        .unwrap()
+        .database("admin")
+        .run_command(step_down)
+        .await;
+    gate.release();
+    assert_eq!(ended(&scene, direct).await, Some(0));
+    assert_ne!(mongo.primary().await.unwrap(), primary);
+    scene.is_right().await;
+    assert!(!scene.lets_in(&old).await);
+
+    // and it is killed while a sidecar looks after the user
+    let sidecar = Sidecar::start(&scene, &[]);
+    sidecar.started().await;
+    let primary = mongo.primary().await.unwrap();
+    mongo.kill(primary).unwrap();
+    scene.done(&ROTATE).await;
+    scene.is_right().await;
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_lets_everybody_do_everything_is_told() {
+    let mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = on_mongo("no_access_control", &mongo).await;
+    let (code, out, error) = scene.run(&PROVISION).await;
+    assert_eq!(code, Some(1), "{out}");
+    assert!(error.contains("is MongoDB started with --auth?"), "{error}");
+    assert!(out.contains("created") && out.contains("failed"), "{out}");
+}

@@ -1,0 +1,127 @@
+//! The sidecar as a process, and what it publishes.
+
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use local_stack::Server;
+use serde_json::Value;
+
+use crate::scene::{SINK, Scene};
+use crate::support::worker::{DEADLINE, binary, until};
+
+/// `admin serve`.
+pub struct Sidecar {
+    server: Server,
+}
+
+impl Sidecar {
+    /// Starts `admin serve` with these arguments besides, for the sink's user.
+    pub fn start(scene: &Scene, arguments: &[&str]) -> Sidecar {
+        let mut server = Server::new("admin").expect("a directory");
+        let binary = binary();
+        let own = [
+            binary.to_str().expect("UTF-8"),
+            "admin",
+            "serve",
+            "--user",
+            SINK,
+        ];
+        server.command([own.as_slice(), arguments].concat());
+        for (name, value) in &scene.environment {
+            server.env(name, value);
+        }
+        server.start().expect("a sidecar");
+        Sidecar { server }
+    }
+
+    /// All it has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.server.log()).unwrap_or_default()
+    }
+
+    /// Status and body of a GET; none while nothing listens.
+    pub fn get(&self, path: &str) -> Option<(u16, String)> {
+        let log = self.log();
+        let line = log.lines().find(|line| line.contains("\"listening\""))?;
+        let line: Value = serde_json::from_str(line).ok()?;
+        let mut stream = std::net::TcpStream::connect(line["address"].as_str()?).ok()?;
+        stream
+            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
+            .ok()?;
+        write!(
+            stream,
+            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+        )
+        .ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        let (head, body) = answer.split_once("\r\n\r\n")?;
+        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+    }
+
+    /// A metric of the sink's user whose line holds `label`.
+    pub fn metric(&self, name: &str, label: &str) -> Option<f64> {
+        let (_, body) = self.get("/metrics")?;
+        let start = format!("workflows_sink_admin_{name}{{");
+        let line = body
+            .lines()
+            .find(|line| line.starts_with(&start) && line.contains(label))?;
+        line.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Waits until the startup probe says yes.
+    pub async fn started(&self) {
+        until("the sidecar has started", || async {
+            self.get("/startupz")
+                .is_some_and(|(status, _)| status == 200)
+        })
+        .await;
+    }
+
+    /// Waits until its log holds `text` `times`.
+    pub async fn logs(&self, text: &str, times: usize) {
+        until(&format!("the sidecar logs {text:?}"), || async {
+            self.log().matches(text).count() >= times
+        })
+        .await;
+    }
+
+    /// SIGTERM; its exit code, and all it has printed goes to the scene.
+    pub async fn stop(mut self, scene: &Scene) -> Option<i32> {
+        scene.hide_values().await;
+        scene.keep(
+            &self
+                .get("/metrics")
+                .map(|(_, body)| body)
+                .unwrap_or_default(),
+        );
+        self.server
+            .signal(rustix::process::Signal::TERM)
+            .expect("it runs");
+        let ended = self.server.wait(DEADLINE).await.expect("it ends");
+        scene.keep(&self.log());
+        ended.code()
+    }
+}
+
+impl Drop for Sidecar {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("the sidecar's log ends:\n{}", self.server.log_tail());
+        }
+    }
+}
+
+/// What a directory shows, by key.
+pub fn published(directory: &Path) -> BTreeMap<String, String> {
+    let Ok(entries) = std::fs::read_dir(directory) else {
+        return BTreeMap::new();
+    };
+    let visible = entries.filter_map(|entry| {
+        let path: PathBuf = entry.ok()?.path();
+        let name = path.file_name()?.to_str()?.to_owned();
+        (!name.starts_with('.')).then_some((name, std::fs::read_to_string(path).ok()?))
+    });
+    visible.collect()
+}

@@ -1,0 +1,73 @@
+//! The image's Dockerfile, and what it is built from.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use local_stack::install;
+use tempfile::TempDir;
+
+fn root() -> PathBuf {
+    env!("CARGO_MANIFEST_DIR").into()
+}
+
+fn said(command: &mut Command) -> (bool, String) {
+    let output = command.output().expect("the command runs");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said.into_owned())
+}
+
+#[test]
+fn the_dockerfile_keeps_the_rules_of_dockerfiles() {
+    let hadolint = install::hadolint().expect("hadolint");
+    let file = root().join("deploy/image/Dockerfile");
+    let (good, told) = said(Command::new(&hadolint).arg(&file));
+    assert!(good && told.is_empty(), "{told}");
+
+    let text = std::fs::read_to_string(file).expect("a Dockerfile");
+    let directory = TempDir::new().expect("a directory");
+    let bad = directory.path().join("Dockerfile");
+    std::fs::write(
+        &bad,
+        text.replace("distroless/cc-debian12:nonroot", "distroless/cc-debian12"),
+    )
+    .expect("written");
+    assert!(
+        !said(Command::new(&hadolint).arg(&bad)).0,
+        "an image without a tag"
+    );
+}
+
+/// What is left out of the image's context is no part of the build.
+#[test]
+fn the_build_context_holds_the_packages_that_are_built() {
+    let context = TempDir::new().expect("a directory");
+    let listed = std::fs::read_to_string(root().join("deploy/image/Dockerfile.dockerignore"))
+        .expect("a list");
+    for path in listed.lines().filter_map(|line| line.strip_prefix('!')) {
+        let to = context.path().join(path);
+        std::fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).expect("a folder");
+        let (copied, told) = said(Command::new("cp").arg("-r").arg(root().join(path)).arg(to));
+        assert!(copied, "{told}");
+    }
+    let mut tree = Command::new(env!("CARGO"));
+    tree.current_dir(context.path()).args([
+        "tree",
+        "--locked",
+        "--offline",
+        "--depth",
+        "0",
+        "--workspace",
+        "--edges",
+        "normal",
+    ]);
+    let (good, told) = said(&mut tree);
+    assert!(good && told.contains("workflows-sink v"), "{told}");
+    for included in [
+        "config/mapping.toml",
+        "config/users.toml",
+        "src/main.rs",
+        "build.rs",
+    ] {
+        assert!(context.path().join(included).exists(), "{included}");
+    }
+}

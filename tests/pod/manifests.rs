@@ -1,0 +1,164 @@
+//! What a real API server says to the manifests, and whether what is written twice agrees.
+
+use std::collections::BTreeMap;
+
+use local_stack::Kubernetes;
+use serde_json::{Value, json};
+use workflows_sink::config::{Admin, Config};
+
+use crate::shipped::{Shipped, cluster};
+use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
+
+const MIB: u64 = 1024 * 1024;
+/// What a process needs besides its budget (docs/operations.md).
+const BESIDES_BYTES: u64 = 64 * MIB;
+
+const DRY_RUN: [&str; 6] = [
+    "apply",
+    "--server-side",
+    "--dry-run=server",
+    "--validate=strict",
+    "-f",
+    "-",
+];
+
+/// Whether the server would take it, and all that it says.
+async fn dry_run(kubernetes: &Kubernetes, manifests: &str) -> (bool, String) {
+    let admin = kubernetes.admin_kubeconfig();
+    let output = kubernetes
+        .kubectl_as(admin, &DRY_RUN, Some(manifests))
+        .await
+        .expect("kubectl");
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    (output.status.success(), said.into_owned())
+}
+
+fn pod_of(template: &Value, name: &str) -> String {
+    let metadata =
+        json!({ "name": name, "namespace": "default", "labels": template["metadata"]["labels"] });
+    json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
+        .to_string()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_takes_all_of_it_under_restricted_pod_security() {
+    let kubernetes = cluster().await;
+    let shipped = Shipped::render(&kubernetes).await;
+    let (taken, said) = dry_run(&kubernetes, &shipped.list()).await;
+    assert!(taken, "{said}");
+    assert_eq!(
+        said.lines().count(),
+        shipped.objects.len(),
+        "a line each, and no warning: {said}"
+    );
+
+    kubernetes.apply(&shipped.list()).await.expect("applied");
+    let again = kubernetes
+        .apply(&shipped.list())
+        .await
+        .expect("applied again");
+    assert_eq!(again.lines().count(), shipped.objects.len(), "{again}");
+    let job = &shipped.object("Job", "workflows-sink-users")["spec"]["template"];
+    for (name, template) in [("sink", shipped.pod()), ("users", job)] {
+        let (taken, said) = dry_run(&kubernetes, &pod_of(template, name)).await;
+        assert!(taken && !said.contains("Warning"), "{name}: {said}");
+        // What would be said if it were not as it should be.
+        let mut root = template.clone();
+        root["spec"]["securityContext"]["runAsNonRoot"] = false.into();
+        let (taken, said) = dry_run(&kubernetes, &pod_of(&root, name)).await;
+        assert!(
+            !taken && said.contains("violates PodSecurity"),
+            "{name}: {said}"
+        );
+    }
+    let mut misspelt = shipped.object("Deployment", "workflows-sink").clone();
+    misspelt["spec"]["template"]["spec"]["terminationGracePeriodSecond"] = 1.into();
+    let (taken, said) = dry_run(&kubernetes, &misspelt.to_string()).await;
+    assert!(
+        !taken && said.contains("terminationGracePeriodSecond"),
+        "{said}"
+    );
+
+    limits_follow_the_settings(&shipped);
+    both_containers_take_their_environment(&shipped);
+    only_the_admin_container_has_a_token(&shipped);
+}
+
+/// A quantity of memory, in bytes.
+fn bytes(quantity: &Value) -> u64 {
+    let text = quantity.as_str().expect("a quantity");
+    text.strip_suffix("Mi")
+        .expect("Mi")
+        .parse::<u64>()
+        .expect("a number")
+        * MIB
+}
+
+fn config(shipped: &Shipped) -> Config {
+    let uri = "mongodb://workflows-sink@localhost/";
+    let files = Credentials::new(&[
+        ("DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING", uri),
+        (PASSWORD, "p"),
+    ]);
+    let mut environment = environment(shipped, "sink");
+    environment.insert(CREDENTIALS_DIR.to_owned(), files.path().to_owned());
+    Config::from_vars(environment.into_iter()).expect("the sink's settings")
+}
+
+/// What a container's manifest says of its environment.
+fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
+    let container = shipped.container(container);
+    let name = &container["envFrom"][0]["configMapRef"]["name"];
+    let map = shipped.object("ConfigMap", "workflows-sink");
+    assert_eq!(&map["metadata"]["name"], name);
+    let data: BTreeMap<String, String> =
+        serde_json::from_value(map["data"].clone()).expect("strings");
+    let own = container["env"].as_array().into_iter().flatten();
+    let own = own.map(|variable| {
+        let text = |field: &str| variable[field].as_str().expect("a string").to_owned();
+        (text("name"), text("value"))
+    });
+    data.into_iter().chain(own).collect()
+}
+
+fn limits_follow_the_settings(shipped: &Shipped) {
+    let limits = config(shipped).limits;
+    let needed = limits.budget_bytes_max as u64 + BESIDES_BYTES;
+    let resources = &shipped.container("sink")["resources"];
+    assert_eq!(bytes(&resources["limits"]["memory"]), needed);
+    assert_eq!(bytes(&resources["requests"]["memory"]), needed);
+    let grace = shipped.pod()["spec"]["terminationGracePeriodSeconds"].as_u64();
+    assert!(
+        grace > Some(limits.drain_deadline.as_secs() + 5),
+        "{grace:?}"
+    );
+}
+
+fn both_containers_take_their_environment(shipped: &Shipped) {
+    let config = config(shipped);
+    let port = |container: &str| &shipped.container(container)["ports"][0]["containerPort"];
+    assert_eq!(port("sink"), config.listen_address.port());
+    let admin =
+        Admin::from_vars(environment(shipped, "admin").into_iter()).expect("admin's settings");
+    assert_eq!(port("admin"), admin.listen_address.port());
+    let dir = &shipped.container("sink")["env"][0]["value"];
+    let args = shipped.container("admin")["args"]
+        .as_array()
+        .expect("arguments");
+    assert_eq!(args.last(), Some(dir), "published where it is read");
+}
+
+fn only_the_admin_container_has_a_token(shipped: &Shipped) {
+    let mounts = |container: &str| {
+        let mounts = shipped.container(container)["volumeMounts"]
+            .as_array()
+            .expect("mounts");
+        let names = mounts
+            .iter()
+            .map(|mount| mount["name"].as_str().expect("a name").to_owned());
+        names.collect::<Vec<_>>()
+    };
+    assert_eq!(mounts("admin"), ["credentials", "api-token"]);
+    assert_eq!(mounts("sink"), ["credentials"]);
+    assert_eq!(shipped.pod()["spec"]["automountServiceAccountToken"], false);
+}

@@ -1,0 +1,291 @@
+//! Runs a pod's containers as processes: the environment, arguments, volumes and probes of the manifest, each container
+//! in a mount namespace of its own with a read-only root, as the user of the manifest where the test is run by root.
+
+use std::collections::BTreeMap;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::path::PathBuf;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use local_stack::{Kubernetes, Server};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::shipped::Shipped;
+use crate::support::worker::{DEADLINE, Worker, binary};
+
+/// Mounts the volumes, hides the rest of /run, makes the root read-only, and becomes the program. Arguments: the binary,
+/// a user's id or nothing, then `mode source target` of each volume, `--`, the program's arguments.
+const CONTAINER: &str = r#"
+set -eu
+mount -t tmpfs tmpfs /run
+mkdir /run/image && touch /run/image/workflows-sink
+mount --bind "$1" /run/image/workflows-sink
+user=$2
+shift 2
+while [ "$1" != -- ]; do
+    mkdir -p "$3"
+    mount --bind "$2" "$3"
+    mount -o "remount,bind,$1" "$3"
+    shift 3
+done
+shift
+mount -o remount,bind,ro /
+[ -z "$user" ] || exec setpriv --reuid="$user" --regid="$user" --clear-groups --no-new-privs --inh-caps=-all \
+    --bounding-set=-all /run/image/workflows-sink "$@"
+exec /run/image/workflows-sink "$@"
+"#;
+
+/// A pod whose init containers are up.
+pub struct Pod {
+    spec: Value,
+    environments: BTreeMap<String, BTreeMap<String, String>>,
+    volumes: BTreeMap<String, TempDir>,
+    /// The sidecar.
+    pub admin: Worker,
+    /// The service.
+    pub sink: Worker,
+}
+
+impl Pod {
+    /// Starts it as the kubelet does: the sidecar first, the sink when the sidecar's startup probe has succeeded.
+    /// `seen` is called in between.
+    pub async fn start(
+        shipped: &Shipped,
+        kubernetes: &Kubernetes,
+        seen: impl AsyncFnOnce(),
+    ) -> Pod {
+        let spec = shipped.pod()["spec"].clone();
+        let volumes = volumes(&spec, kubernetes).await;
+        let environments = ["admin", "sink"].map(|name| {
+            let container = shipped.container(name);
+            (name.to_owned(), environment(shipped, container, kubernetes))
+        });
+        let environments: BTreeMap<_, _> = environments.into();
+        let start = |name: &str| {
+            let container = shipped.container(name);
+            let arguments = strings(&container["args"]);
+            let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+            let command = command(&spec, container, &volumes, &environments[name], &arguments);
+            let mut server = Server::new(name).expect("a directory");
+            server.command(command);
+            server.start().expect("a container");
+            Worker::of(server)
+        };
+        let mut admin = start("admin");
+        started(&mut admin, &shipped.container("admin")["startupProbe"]).await;
+        seen().await;
+        let mut sink = start("sink");
+        started(&mut sink, &shipped.container("sink")["startupProbe"]).await;
+        Pod {
+            spec,
+            environments,
+            volumes,
+            admin,
+            sink,
+        }
+    }
+
+    /// Runs the binary in the admin container, as `kubectl exec -c admin` does.
+    pub async fn exec_admin(&self, arguments: &[&str]) -> Output {
+        let container = &self.spec["initContainers"][0];
+        let environment = &self.environments["admin"];
+        let line = command(&self.spec, container, &self.volumes, environment, arguments);
+        ended(&line).await
+    }
+
+    /// Whether a probe of a container succeeds.
+    pub fn probes(&self, container: &Value, probe: &str) -> bool {
+        let worker = match container["name"] == "admin" {
+            true => &self.admin,
+            false => &self.sink,
+        };
+        probe_succeeds(worker, &container[probe])
+    }
+}
+
+/// Runs the container of a Job to its end, with a token of its own account.
+pub async fn run_job(job: &Value, shipped: &Shipped, kubernetes: &Kubernetes) -> Output {
+    let spec = &job["spec"]["template"]["spec"];
+    let container = &spec["containers"][0];
+    let volumes = volumes(spec, kubernetes).await;
+    let environment = environment(shipped, container, kubernetes);
+    let arguments = strings(&container["args"]);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let line = command(spec, container, &volumes, &environment, &arguments);
+    ended(&line).await
+}
+
+async fn ended(line: &[String]) -> Output {
+    let run = tokio::process::Command::new(&line[0])
+        .args(&line[1..])
+        .output();
+    let ended = tokio::time::timeout(DEADLINE, run).await;
+    ended.expect("the command ends").expect("the command runs")
+}
+
+fn probe_succeeds(worker: &Worker, probe: &Value) -> bool {
+    let path = probe["httpGet"]["path"].as_str().expect("a path");
+    worker
+        .get(path)
+        .is_some_and(|(status, _)| (200..400).contains(&status))
+}
+
+/// Waits for a startup probe as the kubelet does, which would restart the container in the end.
+async fn started(worker: &mut Worker, probe: &Value) {
+    let period = Duration::from_secs(probe["periodSeconds"].as_u64().expect("seconds"));
+    let failures = probe["failureThreshold"].as_u64().expect("a number") as u32;
+    let end = Instant::now() + (period * failures).min(DEADLINE);
+    while !probe_succeeds(worker, probe) {
+        worker.server().check().expect("the container runs");
+        assert!(
+            Instant::now() < end,
+            "not started in time: {}",
+            worker.log()
+        );
+        tokio::time::sleep(period / 4).await;
+    }
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let list = list.as_array().into_iter().flatten();
+    list.map(|text| text.as_str().expect("a string").to_owned())
+        .collect()
+}
+
+/// Settings, the manifest's own variables, and what the kubelet and the image add.
+fn environment(
+    shipped: &Shipped,
+    container: &Value,
+    kubernetes: &Kubernetes,
+) -> BTreeMap<String, String> {
+    let data = &shipped.object("ConfigMap", "workflows-sink")["data"];
+    let mut all: BTreeMap<String, String> = serde_json::from_value(data.clone()).expect("strings");
+    for variable in container["env"].as_array().into_iter().flatten() {
+        let text = |field: &str| variable[field].as_str().expect("a string").to_owned();
+        all.insert(text("name"), text("value"));
+    }
+    let (host, port) = kubernetes.address();
+    let added = [
+        ("KUBERNETES_SERVICE_HOST", host.to_owned()),
+        ("KUBERNETES_SERVICE_PORT", port.to_string()),
+        ("HOSTNAME", "workflows-sink-0".to_owned()),
+        (
+            "PATH",
+            "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned(),
+        ),
+    ];
+    all.extend(added.map(|(name, value)| (name.to_owned(), value)));
+    all
+}
+
+async fn volumes(spec: &Value, kubernetes: &Kubernetes) -> BTreeMap<String, TempDir> {
+    let account = spec["serviceAccountName"].as_str().expect("an account");
+    let group = spec["securityContext"]["fsGroup"]
+        .as_u64()
+        .expect("a group") as u32;
+    let mut volumes = BTreeMap::new();
+    for volume in spec["volumes"].as_array().expect("volumes") {
+        let name = volume["name"].as_str().expect("a name").to_owned();
+        let directory = TempDir::new().expect("a directory");
+        let mut mode = 0o2777;
+        if let Some(sources) = volume["projected"]["sources"].as_array() {
+            for source in sources {
+                project(
+                    source,
+                    directory.path().to_owned(),
+                    account,
+                    group,
+                    kubernetes,
+                )
+                .await;
+            }
+            mode = 0o2775;
+        }
+        own(directory.path().to_owned(), group, mode);
+        volumes.insert(name, directory);
+    }
+    volumes
+}
+
+async fn project(
+    source: &Value,
+    directory: PathBuf,
+    account: &str,
+    group: u32,
+    kubernetes: &Kubernetes,
+) {
+    let (path, text) = if let Some(token) = source.get("serviceAccountToken") {
+        let token_text = kubernetes.service_account_token("default", account).await;
+        (&token["path"], token_text.expect("a token"))
+    } else if let Some(map) = source.get("configMap") {
+        assert_eq!(map["name"], "kube-root-ca.crt");
+        (
+            &map["items"][0]["path"],
+            fs::read_to_string(kubernetes.ca()).expect("a CA"),
+        )
+    } else {
+        let item = &source["downwardAPI"]["items"][0];
+        assert_eq!(item["fieldRef"]["fieldPath"], "metadata.namespace");
+        (&item["path"], "default".to_owned())
+    };
+    let file = directory.join(path.as_str().expect("a path"));
+    fs::write(&file, text).expect("written");
+    own(file, group, 0o640);
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn own(path: PathBuf, group: u32, mode: u32) {
+    if is_root() {
+        chown(&path, None, Some(group)).expect("owned");
+    }
+    fs::set_permissions(&path, Permissions::from_mode(mode)).expect("permitted");
+}
+
+/// The command that becomes the container.
+fn command(
+    spec: &Value,
+    container: &Value,
+    volumes: &BTreeMap<String, TempDir>,
+    environment: &BTreeMap<String, String>,
+    arguments: &[&str],
+) -> Vec<String> {
+    let mut line = vec!["env".to_owned(), "-i".to_owned()];
+    line.extend(
+        environment
+            .iter()
+            .map(|(name, value)| format!("{name}={value}")),
+    );
+    line.extend(["unshare", "--mount"].map(str::to_owned));
+    let user = match is_root() {
+        true => spec["securityContext"]["runAsUser"].to_string(),
+        false => {
+            line.push("--map-root-user".to_owned());
+            String::new()
+        }
+    };
+    let program = binary().to_str().expect("UTF-8").to_owned();
+    line.extend(["sh", "-c", CONTAINER, "container"].map(str::to_owned));
+    line.extend([program, user]);
+    for mount in container["volumeMounts"].as_array().into_iter().flatten() {
+        let text = |field: &str| mount[field].as_str().expect("a string").to_owned();
+        let mode = if mount["readOnly"] == true {
+            "ro"
+        } else {
+            "rw"
+        };
+        let source = volumes[&text("name")]
+            .path()
+            .to_str()
+            .expect("UTF-8")
+            .to_owned();
+        line.extend([mode.to_owned(), source, text("mountPath")]);
+    }
+    line.push("--".to_owned());
+    line.extend(arguments.iter().map(|argument| (*argument).to_owned()));
+    line
+}

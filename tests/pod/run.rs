@@ -1,0 +1,185 @@
+//! A pod from nothing to records in MongoDB, and a rotation while it works.
+
+use std::sync::Arc;
+
+use bson::doc;
+use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
+use serde_json::json;
+
+use crate::pod::{Pod, run_job};
+use crate::shipped::{Shipped, cluster};
+use crate::support::history::History;
+use crate::support::load::Load;
+use crate::support::worker::{Scene, until};
+
+const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
+
+/// A `mongod --auth` as the operator leaves it: its own users, and none of ours.
+async fn mongo() -> Mongo {
+    let options = MongoOptions {
+        auth: true,
+        ..MongoOptions::default()
+    };
+    let mongo = Mongo::start(options).await.expect("a replica set");
+    let admin = mongo.admin().await.expect("an admin");
+    let ours = doc! { "dropUser": mongo::USER };
+    admin
+        .database(mongo::USER_DATABASE)
+        .run_command(ours)
+        .await
+        .expect("dropped");
+    let roles = ["userAdminAnyDatabase"];
+    let user = doc! { "createUser": USER_ADMIN.0, "pwd": USER_ADMIN.1, "roles": roles.to_vec() };
+    admin
+        .database("admin")
+        .run_command(user)
+        .await
+        .expect("a user");
+    mongo
+}
+
+/// The scene of the manifests' topic and group, seen with an administrator's eyes.
+async fn scene(kafka: &Kafka, mongo: &Mongo, topic: &str) -> Scene {
+    let mut scene = Scene::on("pod", &kafka.bootstrap(), &mongo.admin_uri()).await;
+    scene.topic = topic.to_owned();
+    scene.group = "dyff.system.mongodb.sink".to_owned();
+    scene.database = scene.database.client().database(mongo::DATABASE);
+    let topics = kafka.topics().expect("an admin client");
+    topics.create(topic, 4, &[]).await.expect("a topic");
+    scene
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_record() {
+    let (kubernetes, kafka, mongo) =
+        tokio::join!(cluster(), Kafka::start(KafkaOptions::default()), mongo());
+    let kafka = kafka.expect("a broker");
+    let mut shipped = Shipped::render(&kubernetes).await;
+    let uri = format!("mongodb://{}/?replicaSet=rs0", mongo.host(0));
+    let address = || format!("127.0.0.1:{}", port::free().expect("a port"));
+    // What is elsewhere in a test; all else is as shipped.
+    shipped.set(&[
+        ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", &kafka.bootstrap()),
+        ("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS", &address()),
+        ("DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS", &address()),
+        (
+            "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
+            &uri,
+        ),
+    ]);
+    kubernetes.apply(&shipped.list()).await.expect("applied");
+    let operator = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": "dyff-datastore-secrets", "namespace": "mongodb" },
+        "stringData": { "MONGODB_USER_ADMIN_USER": USER_ADMIN.0, "MONGODB_USER_ADMIN_PASSWORD": USER_ADMIN.1 },
+    });
+    kubernetes
+        .apply(&operator.to_string())
+        .await
+        .expect("the operator's Secret");
+    let topic = shipped
+        .setting("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE")
+        .to_owned();
+    let scene = Arc::new(scene(&kafka, &mongo, &topic).await);
+    let history = History::watch(&scene).await;
+    let load = Load::start(&scene, 37);
+
+    let users = async || {
+        let users = scene.database.client().database(mongo::USER_DATABASE);
+        let found = users
+            .run_command(doc! { "usersInfo": 1 })
+            .await
+            .expect("users");
+        found.get_array("users").expect("users").len()
+    };
+    let secret = [
+        "get",
+        "secret",
+        "workflows-sink-mongodb",
+        "--output",
+        "jsonpath={.data}",
+    ];
+    assert_eq!(users().await, 0);
+    assert!(
+        kubernetes.kubectl(&secret, None).await.is_err(),
+        "no Secret yet"
+    );
+    let mut pod = Pod::start(&shipped, &kubernetes, async || {
+        assert_eq!(users().await, 1, "the user is there before the sink starts");
+        kubernetes
+            .kubectl(&secret, None)
+            .await
+            .expect("and its Secret");
+    })
+    .await;
+    for container in ["admin", "sink"] {
+        let container = shipped.container(container);
+        assert!(pod.probes(container, "livenessProbe"));
+    }
+    pod.sink.ready().await;
+    assert!(pod.probes(shipped.container("sink"), "readinessProbe"));
+    scene.goes_on().await;
+
+    let before = kubernetes.kubectl(&secret, None).await.expect("a Secret");
+    let rebalances = pod.sink.metric("workflows_sink_rebalances_total", "");
+    let rotated = pod
+        .exec_admin(&["admin", "rotate", "--user", "workflows-sink"])
+        .await;
+    assert!(rotated.status.success(), "{rotated:?}");
+    until("the new password is in use", || async {
+        pod.sink.metric("workflows_sink_credential_swaps_total", "") >= Some(1.0)
+    })
+    .await;
+    assert_ne!(
+        kubernetes.kubectl(&secret, None).await.expect("a Secret"),
+        before
+    );
+    scene.goes_on().await;
+
+    let job = shipped.object("Job", "workflows-sink-users");
+    let provisioned = run_job(job, &shipped, &kubernetes).await;
+    assert!(provisioned.status.success(), "{provisioned:?}");
+    assert_eq!(users().await, 3);
+    for name in ["query-backend-mongodb", "auth-backend-mongodb"] {
+        kubernetes
+            .kubectl(&["get", "secret", name], None)
+            .await
+            .expect("a Secret");
+    }
+
+    let records = load.finish().await;
+    scene.settled().await;
+    history.prove(&scene).await;
+    let in_log: i64 = scene.log_ends().await.values().sum();
+    assert_eq!(records.len() as i64, in_log);
+    assert_eq!(
+        pod.sink.metric("workflows_sink_rebalances_total", ""),
+        rebalances
+    );
+    assert_eq!(
+        pod.sink.metric("workflows_sink_errors_total", ""),
+        Some(0.0),
+        "{}",
+        pod.sink.log()
+    );
+    assert_eq!(
+        pod.sink.metric("workflows_sink_fenced_total", ""),
+        Some(0.0),
+        "{}",
+        pod.sink.log()
+    );
+    let data = kubernetes.kubectl(&secret, None).await.expect("a Secret");
+    for worker in [&mut pod.sink, &mut pod.admin] {
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+        assert!(!worker.log().contains(USER_ADMIN.1), "{}", worker.log());
+        for line in [&before, &data] {
+            let values: serde_json::Value = serde_json::from_str(line).expect("JSON");
+            let password = values["DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD"].as_str();
+            assert!(
+                !worker.log().contains(password.expect("a password")),
+                "{}",
+                worker.log()
+            );
+        }
+    }
+}
