@@ -5,6 +5,8 @@
 # make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60
+# make bench    the service beside its ceiling and its peers: ROUNDS=5 ONLY=drain,cost,… AGAINST=bench.json of another commit
+# make instructions  how many instructions the pure parts take, against benches/instructions.txt: RENEW=1 writes it anew
 # make docs     the documentation of the code
 # make deny     licences, bans and sources of the dependencies
 .DEFAULT_GOAL := help
@@ -15,6 +17,7 @@ STATES ?= 200000
 SEED ?= 1
 FUZZ ?= decode
 SECONDS ?= 60
+ROUNDS_GIVEN := $(ROUNDS)
 ROUNDS ?= 4
 MINUTES ?= 10
 TARGET = $${CARGO_TARGET_DIR:-target}
@@ -22,7 +25,7 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
 
-.PHONY: help demo test test-faults test-mutants soak fuzz stack docs deny fmt clippy build-tools
+.PHONY: help demo test test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -67,6 +70,16 @@ test-mutants: build-tools
 
 soak: build-tools
 	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test soak
+
+bench: build-tools
+	cargo build --release --locked --workspace --bins
+	$(TARGET)/release/bench --sink $(TARGET)/release/workflows-sink --out $(TARGET)/bench \
+	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
+	cargo bench --locked --workspace --bench pure
+
+instructions: build-tools
+	@sh deploy/local/ensure.sh valgrind:valgrind
+	RENEW=$(RENEW) cargo test --release --locked --workspace --test instructions -- --nocapture
 
 fuzz: build-tools
 	@command -v cargo-fuzz >/dev/null || [ -x "$(CACHE)/cargo-fuzz/bin/cargo-fuzz" ] \

@@ -1,7 +1,7 @@
 //! How often the service's Rust part allocates for a record, in steady state: the difference between a longer and a
 //! shorter load. What librdkafka allocates in C is not counted.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use anyhow::{Context, Result};
 
@@ -31,7 +31,7 @@ pub async fn measure(stage: &mut Stage, load: Load, figures: &mut Figures) -> Re
     stage.clear().await
 }
 
-async fn count_of(stage: &mut Stage, load: Load, counted: &PathBuf) -> Result<f64> {
+async fn count_of(stage: &mut Stage, load: Load, counted: &Path) -> Result<f64> {
     stage.clear().await?;
     let (topic, _) = stage.filled(load).await?;
     let group = stage.name("group");

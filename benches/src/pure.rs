@@ -18,6 +18,9 @@ pub const RECORDS: usize = 1_000;
 const ENTITIES: usize = 400;
 const STATEMENT_MS_MAX: i64 = 30_000;
 
+/// One of the pure parts, which gives a number so that none of it is left out.
+pub type Part = fn(&mut Work) -> usize;
+
 /// Records, with all that the parts need of one another.
 pub struct Work {
     records: Vec<(String, String)>,
@@ -51,7 +54,7 @@ impl Default for Work {
 
 impl Work {
     /// The parts by name: the way of a batch through the process.
-    pub const PARTS: [(&'static str, fn(&mut Work) -> usize); 4] = [
+    pub const PARTS: [(&'static str, Part); 4] = [
         ("decode", Work::decode),
         ("batch", Work::batch),
         ("fold", Work::fold),
