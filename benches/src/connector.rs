@@ -7,7 +7,7 @@ use local_stack::{Server, certificates, install, observe, port};
 
 use crate::drain::serve;
 use crate::figures::Figures;
-use crate::stage::{Load, Stage, number};
+use crate::stage::{Load, Stage, number, status};
 
 /// A part of the topic is enough for a rate.
 const STATES: usize = 40_000;
@@ -44,7 +44,7 @@ pub async fn measure(
             let mut connect = start(stage, &topic, &jars.to_string_lossy(), mapper)?;
             let pid = connect.pid().context("Connect has ended")?;
             let before = number(&stage.status().await?, ["opcounters", "update"]);
-            let status = stage.database();
+            let database = stage.database();
             let drained = stage
                 .follow(
                     STATES.min(load.states),
@@ -52,8 +52,7 @@ pub async fn measure(
                         if let Err(error) = connect.check() {
                             bail!("{error:#}");
                         }
-                        let command = bson::doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
-                        let now = status.client().database("admin").run_command(command).await?;
+                        let now = status(database.client()).await?;
                         Ok((number(&now, ["opcounters", "update"]) - before) as usize)
                     },
                     || Ok(observe::usage(pid)?.cpu),

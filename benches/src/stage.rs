@@ -155,9 +155,7 @@ impl Stage {
 
     /// What mongod counts.
     pub async fn status(&self) -> Result<Document> {
-        let command =
-            doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
-        Ok(self.admin.database("admin").run_command(command).await?)
+        status(&self.admin).await
     }
 
     /// Starts a worker and does not wait for it.
@@ -236,6 +234,12 @@ impl Stage {
             bytes_to_mongod: grown(["network", "bytesIn"]),
         })
     }
+}
+
+/// What mongod counts, asked of a client with all rights.
+pub async fn status(admin: &Client) -> Result<Document> {
+    let command = doc! { "serverStatus": 1, "repl": 0, "metrics": 0, "locks": 0, "wiredTiger": 0 };
+    Ok(admin.database("admin").run_command(command).await?)
 }
 
 /// A number of `serverStatus`.

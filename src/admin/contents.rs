@@ -125,27 +125,13 @@ fn known_password(user: &User, held: &Held) -> Option<SecretString> {
 mod tests {
     use super::*;
     use crate::admin::{
-        secret::{Data, Version, bytes},
+        secret::{Data, bytes},
         table::Table,
     };
 
     fn sink() -> User {
         let sink = ["workflows-sink".to_owned()];
         Table::builtin().select(&sink).unwrap().remove(0)
-    }
-
-    fn held(data: Data) -> Held {
-        Held {
-            data,
-            version: Version {
-                uid: String::new(),
-                resource: String::new(),
-            },
-            changed_at: None,
-            created_at: None,
-            immutable: false,
-            owned: Default::default(),
-        }
     }
 
     fn config() -> Admin {
@@ -156,7 +142,7 @@ mod tests {
     fn a_made_secret_lacks_nothing_and_its_passwords_are_never_the_same() {
         let (config, user) = (config(), sink());
         let make = || change(&config, &user, None, &Step::CreateSecret).unwrap();
-        let (one, other) = (held(make().set), held(make().set));
+        let (one, other) = (Held::from(make().set), Held::from(make().set));
         assert_eq!(facts(&config, &user, &one), SecretFacts::default());
         let password = |held: &Held| held.text(&user.keys.password).unwrap();
         assert_ne!(
@@ -181,7 +167,7 @@ mod tests {
             (vec![(keys.next(), "kept")], Some("kept")),
             (vec![(keys.password.clone(), ""), (keys.next(), "")], None),
         ] {
-            let found = held(
+            let found = Held::from(
                 pairs
                     .iter()
                     .map(|(key, value)| (key.clone(), bytes(value)))
@@ -193,7 +179,7 @@ mod tests {
             let mut data = found.data.clone();
             data.retain(|key, _| !written.remove.contains(key));
             data.extend(written.set);
-            let mended = held(data);
+            let mended = Held::from(data);
             assert_eq!(facts(&config, &user, &mended).faults, []);
             let password = mended.text(&keys.password).unwrap();
             assert!(
@@ -212,7 +198,7 @@ mod tests {
         let staged = change(&config, &user, None, &Step::StagePassword).unwrap();
         assert!(staged.changed_at.is_none() && staged.set.len() == 1);
         data.extend(staged.set);
-        let before = held(data);
+        let before = Held::from(data);
         assert!(facts(&config, &user, &before).has_next);
         let promoted = change(&config, &user, Some(&before), &Step::PromotePassword).unwrap();
         let next = before.text(&user.keys.next()).unwrap();

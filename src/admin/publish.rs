@@ -66,24 +66,15 @@ mod tests {
 
     use super::*;
     use crate::admin::{
-        secret::{Data, Version, bytes},
+        secret::{Data, bytes},
         table::Table,
     };
 
     fn held(pairs: &[(&str, &str)]) -> Held {
-        Held {
-            data: (pairs.iter())
-                .map(|(key, value)| ((*key).to_owned(), bytes(value)))
-                .collect::<Data>(),
-            version: Version {
-                uid: String::new(),
-                resource: String::new(),
-            },
-            changed_at: None,
-            created_at: None,
-            immutable: false,
-            owned: Default::default(),
-        }
+        let data = pairs.iter();
+        data.map(|(key, value)| ((*key).to_owned(), bytes(value)))
+            .collect::<Data>()
+            .into()
     }
 
     #[test]

@@ -48,6 +48,23 @@ impl Held {
     }
 }
 
+#[cfg(test)]
+impl From<Data> for Held {
+    fn from(data: Data) -> Self {
+        Held {
+            data,
+            version: Version {
+                uid: String::new(),
+                resource: String::new(),
+            },
+            changed_at: None,
+            created_at: None,
+            immutable: false,
+            owned: BTreeSet::new(),
+        }
+    }
+}
+
 /// A state of a Secret; another one in the same place has another version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
