@@ -167,7 +167,7 @@ mod tests {
     fn the_default_budget_holds_the_largest_records_of_twelve_partitions_and_no_more() {
         assert_eq!(shortage(384 * MIB, 12), None);
         let short = Shortage::LargeRecords {
-            bytes_min: partitions_of_18_mib(24),
+            bytes_min: of_large_records(24),
         };
         assert_eq!(shortage(384 * MIB, 24), Some(short));
         assert!(matches!(
@@ -177,9 +177,9 @@ mod tests {
         assert_eq!(shortage(64 * MIB, 0), None);
     }
 
-    /// A record of 16 MiB and a queue of 2 MiB for each, in five eighths of the budget.
-    fn partitions_of_18_mib(partitions: usize) -> usize {
-        partitions * 18 * MIB / 5 * 8
+    /// A record of 16 MiB and a full queue for each, in five eighths of the budget.
+    fn of_large_records(partitions: usize) -> usize {
+        partitions * (16 * MIB + QUEUE_BYTES_MAX) / 5 * 8
     }
 
     #[test]

@@ -5,13 +5,13 @@
 const COMPRESSION_MAX: usize = 12;
 
 /// The largest fetch of one partition, in bytes on the wire: more gives no more throughput.
-const FETCH_BYTES_MAX: usize = 256 * 1024;
+const FETCH_BYTES_MAX: usize = 64 * 1024;
 
 /// The smallest; below it the rate falls.
 const FETCH_BYTES_MIN: usize = 32 * 1024;
 
 /// The largest queue of one partition, in KiB in memory.
-const QUEUE_KIB_MAX: usize = 2048;
+const QUEUE_KIB_MAX: usize = 768;
 
 /// `QUEUE_KIB_MAX` in bytes: what may wait in a partition's queue when one more fetch is made.
 pub const QUEUE_BYTES_MAX: usize = QUEUE_KIB_MAX * 1024;
@@ -94,6 +94,6 @@ mod tests {
         };
         assert_eq!(fetch(128 << 20, 12), FETCH_BYTES_MAX);
         assert_eq!(fetch(128 << 20, 1_000), FETCH_BYTES_MIN);
-        assert!((FETCH_BYTES_MIN + 1..FETCH_BYTES_MAX).contains(&fetch(128 << 20, 48)));
+        assert!((FETCH_BYTES_MIN + 1..FETCH_BYTES_MAX).contains(&fetch(128 << 20, 100)));
     }
 }

@@ -169,9 +169,9 @@ async fn start(
         tombstones: config.tombstones,
         limits: config.limits,
         budget: Budget::new(batches),
-        writers: Arc::new(Semaphore::new(lanes_max)),
+        slots: Arc::new(Semaphore::new(lanes_max)),
         topic_ids,
-        heartbeat: heartbeat_interval(config),
+        heartbeat: config.kafka.properties.heartbeat_interval(),
         metrics: Arc::clone(metrics),
         health: Arc::clone(health),
         fatal: fatal.clone(),
@@ -373,16 +373,6 @@ fn revoke_deadline(config: &Config) -> Duration {
         .drain_deadline
         .min(half)
         .min(REVOKE_DEADLINE_MAX)
-}
-
-/// After this long a revocation has been heard of.
-fn heartbeat_interval(config: &Config) -> Duration {
-    let set = config
-        .kafka
-        .properties
-        .get("heartbeat.interval.ms")
-        .and_then(|value| value.parse().ok());
-    Duration::from_millis(set.unwrap_or(3_000))
 }
 
 /// The user's properties with those that the service owns.

@@ -20,7 +20,7 @@ pub struct Served {
     pub folded: f64,
 }
 
-/// Takes the figures.
+/// Takes the figures, and those of 12 partitions again with mongod on a core of its own.
 pub async fn measure(
     stage: &mut Stage,
     load: Load,
@@ -38,8 +38,15 @@ pub async fn measure(
     }
     for round in 0..rounds {
         for (load, ceiling) in &all {
-            pair(stage, *load, ceiling, round, figures).await?;
+            pair(stage, *load, ceiling, round, "", figures).await?;
         }
+    }
+    if let Some((load, ceiling)) = all.last() {
+        stage.part()?;
+        for round in 0..rounds {
+            pair(stage, *load, ceiling, round, ", apart", figures).await?;
+        }
+        stage.unite()?;
     }
     stage.clear().await
 }
@@ -50,10 +57,11 @@ async fn pair(
     load: Load,
     ceiling: &Ceiling,
     round: usize,
+    cores: &str,
     figures: &mut Figures,
 ) -> Result<()> {
-    let cases =
-        ["empty", "existing"].map(|state| format!("{} partitions, {state}", load.partitions));
+    let cases = ["empty", "existing"]
+        .map(|state| format!("{} partitions, {state}{cores}", load.partitions));
     let mut ratios = [1.0, 1.0];
     for turn in 0..2 {
         stage.clear().await?;

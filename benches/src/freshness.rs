@@ -29,16 +29,16 @@ const LASTS: Duration = Duration::from_secs(12);
 const WARM_UP: Duration = Duration::from_secs(2);
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
 /// How far apart two looks are, and so how much too large a delay may be.
-const LOOK_EVERY: Duration = Duration::from_millis(2);
+const LOOK_EVERY: Duration = Duration::from_millis(4);
 const TRANSACTION_EVERY: Duration = Duration::from_millis(50);
 const ENTITY_BYTES: usize = 2_000;
 const ENTITIES: usize = 10_000;
 const BURST: usize = 5_000;
+const RETRIES: &str = "workflows_sink_retries_total";
 const DELAY: &str = "workflows_sink_record_delay_seconds_bucket";
 
 /// Takes the figures.
 pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) -> Result<()> {
-    let topic = stage.topic(12).await?;
     for _ in 0..rounds {
         for (case, rate, burst) in [
             ("100/s", 100, 0),
@@ -47,10 +47,13 @@ pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) ->
             ("1000/s and a burst of 5000", 1_000, BURST),
         ] {
             stage.clear().await?;
+            let topic = stage.topic(12).await?;
             let group = stage.name("group");
             let mut service = stage.spawn(&topic, &group, &[])?;
             service.ready().await?;
             let seen = observe_load(stage, &mut service, &topic, &group, rate, burst).await?;
+            let retries = observe::total(&service.metrics().await?, RETRIES);
+            figures.add("freshness", case, "retries", "", retries);
             service.stop().await?;
             for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
                 figures.add(
@@ -111,7 +114,6 @@ async fn observe_load(
     let producer: Arc<ThreadedProducer<Acknowledged>> = Arc::new(
         ClientConfig::new()
             .set("bootstrap.servers", stage.bootstrap())
-            .set("linger.ms", "0")
             .set("compression.type", "zstd")
             .set("partitioner", "murmur2_random")
             .create_with_context(Acknowledged::default())?,

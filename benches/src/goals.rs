@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 14] = [
+const GOALS: [(&str, &str, &str, Goal); 16] = [
     (
         "drain",
         "12 partitions, empty",
@@ -22,6 +22,18 @@ const GOALS: [(&str, &str, &str, Goal); 14] = [
     (
         "drain",
         "12 partitions, existing",
+        "service ÷ ceiling",
+        AtLeast(0.95),
+    ),
+    (
+        "drain",
+        "12 partitions, empty, apart",
+        "service ÷ ceiling",
+        AtLeast(0.95),
+    ),
+    (
+        "drain",
+        "12 partitions, existing, apart",
         "service ÷ ceiling",
         AtLeast(0.95),
     ),

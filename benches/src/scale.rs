@@ -65,7 +65,7 @@ pub async fn measure(
             let served = drain(stage, load, 1, &[(RECORDS, records)]).await?;
             note(figures, &format!("batches of {records}"), &served);
         }
-        for lanes in ["1", "2", "4", "16"] {
+        for lanes in ["1", "2", "8", "16"] {
             let served = drain(stage, load, 1, &[(LANES, lanes)]).await?;
             note(figures, &format!("{lanes} lanes"), &served);
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -144,6 +145,49 @@ impl Stage {
     /// Forgets all entities and checkpoints.
     pub async fn clear(&self) -> Result<()> {
         Ok(self.database().drop().await?)
+    }
+
+    /// From now on mongod has the machine's last core for itself, as if on a machine of its own; broker, services and
+    /// loaders have the others.
+    pub fn part(&mut self) -> Result<()> {
+        let cores = std::thread::available_parallelism()?.get();
+        ensure!(cores > 1, "there is one core only");
+        self.pin(&format!("0-{}", cores - 2), &(cores - 1).to_string())
+    }
+
+    /// All of them share all cores again.
+    pub fn unite(&mut self) -> Result<()> {
+        let all = "0-1023";
+        self.pin(all, all)
+    }
+
+    /// Services inherit it from this process.
+    fn pin(&mut self, ours: &str, mongods: &str) -> Result<()> {
+        let mongo = self.stack.mongo.as_mut().context("no mongod")?;
+        let mongod = mongo.server(0).pid().context("mongod has ended")?;
+        let kafka = self.stack.kafka.as_mut().context("no broker")?;
+        let broker = kafka.server().pid().context("the broker has ended")?;
+        for (pid, cores) in [
+            (std::process::id(), ours),
+            (broker, ours),
+            (mongod, mongods),
+        ] {
+            let pinned = Command::new("taskset")
+                .args([
+                    "--all-tasks",
+                    "--cpu-list",
+                    "--pid",
+                    cores,
+                    &pid.to_string(),
+                ])
+                .output()?;
+            ensure!(
+                pinned.status.success(),
+                "taskset: {}",
+                String::from_utf8_lossy(&pinned.stderr)
+            );
+        }
+        Ok(())
     }
 
     /// CPU time that mongod has used.

@@ -6,7 +6,7 @@ use rdkafka::{ClientConfig, error::KafkaError};
 
 use super::{
     Faults,
-    owned::{COOPERATIVE, DEFAULTS, OWNED},
+    owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED},
     reference::{self, FILE_SUFFIX, KAFKA_PREFIX},
     value,
 };
@@ -57,6 +57,12 @@ impl Properties {
     /// How long the poll thread may stay away before the group evicts the worker.
     pub fn max_poll_interval(&self) -> Duration {
         self.millis("max.poll.interval.ms", 300_000)
+    }
+
+    /// How often the worker tells the group that it lives. Under KIP-848 the broker decides; 5 s unless it is told
+    /// otherwise.
+    pub fn heartbeat_interval(&self) -> Duration {
+        self.millis("heartbeat.interval.ms", 5_000)
     }
 
     /// How long the group waits for a heartbeat.
@@ -143,8 +149,7 @@ pub(super) fn properties<'a>(
         default("bootstrap.servers", brokers);
     }
     for (name, value, _) in DEFAULTS {
-        // under KIP-848 the broker assigns, and librdkafka refuses a strategy
-        if value != COOPERATIVE || !passed.is("group.protocol", "consumer") {
+        if !OF_THE_BROKER.contains(&name) || !passed.is("group.protocol", "consumer") {
             default(name, value);
         }
     }
@@ -250,11 +255,7 @@ impl Passed {
     /// What librdkafka would say only when the client is made, or never.
     fn check_together(&self, faults: &mut Faults) {
         if self.is("group.protocol", "consumer") {
-            for property in [
-                "session.timeout.ms",
-                "heartbeat.interval.ms",
-                "partition.assignment.strategy",
-            ] {
+            for property in OF_THE_BROKER {
                 if self.get(property).is_some() {
                     self.fault(
                         faults,
@@ -296,7 +297,11 @@ impl Passed {
                 ),
             );
         }
-        let heartbeat: u64 = millis("heartbeat.interval.ms", 3_000);
+        let ours = DEFAULTS
+            .iter()
+            .find(|(name, ..)| *name == "heartbeat.interval.ms");
+        let ours = ours.and_then(|(_, millis, _)| millis.parse().ok());
+        let heartbeat = millis("heartbeat.interval.ms", ours.unwrap_or(0));
         if heartbeat >= session {
             let property = if self.get("heartbeat.interval.ms").is_some() {
                 "heartbeat.interval.ms"

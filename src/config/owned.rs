@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Values of ours where nothing else is set.
-pub const DEFAULTS: [(&str, &str, &str); 5] = [
+pub const DEFAULTS: [(&str, &str, &str); 6] = [
     (
         "client.id",
         "workflows-sink",
@@ -113,6 +113,11 @@ pub const DEFAULTS: [(&str, &str, &str); 5] = [
         "partition.assignment.strategy",
         COOPERATIVE,
         "a rebalance stops only the partitions that move",
+    ),
+    (
+        "heartbeat.interval.ms",
+        "500",
+        "a worker hears within half a second that another is gone; less than `session.timeout.ms`",
     ),
     (
         "fetch.queue.backoff.ms",
@@ -129,6 +134,13 @@ pub const DEFAULTS: [(&str, &str, &str); 5] = [
         "60000",
         "a partition that is added to the topic is noticed within a minute, not five",
     ),
+];
+
+/// What the broker decides under KIP-848; librdkafka refuses to be told.
+pub(super) const OF_THE_BROKER: [&str; 3] = [
+    "session.timeout.ms",
+    "heartbeat.interval.ms",
+    "partition.assignment.strategy",
 ];
 
 /// The one strategy that moves partitions one by one.

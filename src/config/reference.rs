@@ -158,9 +158,9 @@ pub const BUDGET_BYTES_MAX: Setting = Setting {
 /// Batches written at the same time.
 pub const LANES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LANES_MAX",
-    default: Some("8"),
-    example: "8",
-    meaning: "The most batches written at the same time, each on a MongoDB connection of its own: 1 to 128.",
+    default: Some("4"),
+    example: "4",
+    meaning: "The most batches written at the same time, each on a MongoDB connection of its own: 1 to 128. Partitions beyond that wait their turn and gather records meanwhile.",
     secret: false,
 };
 /// Drain deadline.

@@ -51,7 +51,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             flush_records_max: 1000,
             flush_bytes_max: 2 * MIB,
             budget_bytes_max: 384 * MIB,
-            lanes_max: 8,
+            lanes_max: 4,
             drain_deadline: Duration::from_secs(25),
             rejections_in_a_row_max: 1000,
         }
@@ -131,7 +131,7 @@ fn every_fault_is_told_at_once() {
         "{text}"
     );
     assert!(
-        text.contains("(example: DYFF_WORKFLOWS_SINK__LANES_MAX=8)"),
+        text.contains("(example: DYFF_WORKFLOWS_SINK__LANES_MAX=4)"),
         "{text}"
     );
     assert!(

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use futures_util::future::{BoxFuture, OptionFuture};
+use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::{End, Lanes};
@@ -26,8 +26,8 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How much of a batch's buffers is kept for the next one, in bytes.
-const KEEP_BYTES_MAX: usize = 256 * 1024;
+/// How large a batch grows that has no [`Slot`] yet; and how much of a batch's buffers is kept for the next one. In bytes.
+const SMALL_BYTES_MAX: usize = 128 * 1024;
 
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
 /// largest command costs.
@@ -48,6 +48,10 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// index, a NUL and a double.
 const ELEMENT_GROWTH_BYTES: usize = 14;
 
+/// The right to hold one large batch: given back when that is written. A lane that waits for one goes on filling its
+/// batch, so that of many lanes with little each makes fewer transactions of more, rather than all at once.
+type Slot = OwnedSemaphorePermit;
+
 /// A batch under way, with what it holds.
 type Writing = BoxFuture<'static, (Writer, Batch, Loan, Result<Settled, Unwritten>)>;
 
@@ -65,7 +69,24 @@ pub(super) struct Consuming<'l> {
 struct Filling {
     batch: Batch,
     loan: Loan,
+    slot: Option<Slot>,
     full: bool,
+}
+
+impl Filling {
+    fn new(batch: Batch, loan: Loan) -> Self {
+        Filling {
+            batch,
+            loan,
+            slot: None,
+            full: false,
+        }
+    }
+
+    /// Whether another record may be taken in.
+    fn has_room(&self) -> bool {
+        !self.full && (self.slot.is_some() || !self.batch.is_larger_than(SMALL_BYTES_MAX))
+    }
 }
 
 impl<'l> Consuming<'l> {
@@ -110,11 +131,8 @@ impl<'l> Consuming<'l> {
         // Always one of the two: the writer at rest, or a batch that it writes.
         let mut writer = Some(writer);
         let mut writing: OptionFuture<Writing> = None.into();
-        let mut filling = Filling {
-            batch: Batch::new(claim.next_offset),
-            loan: Loan::default(),
-            full: false,
-        };
+        let mut filling = Filling::new(Batch::new(claim.next_offset), Loan::default());
+        let mut waiting: Option<BoxFuture<'_, Option<Slot>>> = None;
         let mut overflow: Option<Batch> = None;
         let mut spare: Option<Batch> = None;
         let mut pending: Option<BorrowedMessage<'_>> = None;
@@ -122,7 +140,6 @@ impl<'l> Consuming<'l> {
         let mut look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         loop {
             if !finishing
-                && !filling.full
                 && let Err(end) = self.fill(&queue, &mut filling, &mut overflow, &mut pending)
             {
                 return end;
@@ -130,23 +147,30 @@ impl<'l> Consuming<'l> {
             if finishing && writer.is_some() {
                 return End::Revoked;
             }
-            if !filling.batch.is_empty()
+            if filling.slot.is_none() && !filling.batch.is_empty() {
+                let slots = Arc::clone(&self.lanes.slots);
+                if writer.is_none() {
+                    // Only where nobody waits: to fill one batch while another is written is worth a slot then.
+                    filling.slot = slots.try_acquire_owned().ok();
+                    if filling.slot.is_some() {
+                        continue;
+                    }
+                } else if waiting.is_none() {
+                    waiting = Some(async { slots.acquire_owned().await.ok() }.boxed());
+                }
+            }
+            if filling.slot.is_some()
                 && let Some(writer) = writer.take()
             {
                 let next = overflow.take().unwrap_or_else(|| {
                     let mut batch = spare.take().unwrap_or_else(|| Batch::new(0));
-                    batch.restart(filling.batch.end(), KEEP_BYTES_MAX);
+                    batch.restart(filling.batch.end(), SMALL_BYTES_MAX);
                     batch
                 });
                 // What did not fit was lent for with the rest.
                 let loan = filling.loan.split(next.held_bytes(LARGE_COPIES));
-                let next = Filling {
-                    batch: next,
-                    loan,
-                    full: false,
-                };
-                let Filling { batch, loan, .. } = std::mem::replace(&mut filling, next);
-                writing = Some(self.write(writer, batch, loan)).into();
+                let filled = std::mem::replace(&mut filling, Filling::new(next, loan));
+                writing = Some(self.write(writer, filled)).into();
                 continue;
             }
             let starved = pending
@@ -167,9 +191,13 @@ impl<'l> Consuming<'l> {
                     }
                     writer = Some(idle);
                     // Before what was lent for it is given back.
-                    batch.restart(0, KEEP_BYTES_MAX);
+                    batch.restart(0, SMALL_BYTES_MAX);
                     drop(loan);
                     spare = Some(batch);
+                }
+                Some(slot) = OptionFuture::from(waiting.as_mut()) => {
+                    waiting = None;
+                    filling.slot = slot;
                 }
                 changed = self.order.changed(), if !finishing => {
                     finishing = changed.is_err() || *self.order.borrow() != Order::Run;
@@ -186,7 +214,7 @@ impl<'l> Consuming<'l> {
                     }
                 }
                 () = self.lanes.budget.grow(&mut filling.loan, starved.unwrap_or(0)), if starved.is_some() && !finishing => {}
-                () = queue.wait(LOOK_AGAIN), if pending.is_none() && !filling.full && !finishing => {}
+                () = queue.wait(LOOK_AGAIN), if pending.is_none() && filling.has_room() && !finishing => {}
             }
         }
     }
@@ -200,7 +228,7 @@ impl<'l> Consuming<'l> {
         pending: &mut Option<BorrowedMessage<'q>>,
     ) -> Result<(), End> {
         let limits = &self.lanes.limits;
-        while filling.batch.entries().len() < limits.flush_records_max {
+        while filling.has_room() {
             let message = match pending.take().map(Ok).or_else(|| queue.next()) {
                 None => return Ok(()),
                 Some(Ok(message)) => message,
@@ -234,10 +262,10 @@ impl<'l> Consuming<'l> {
                 if filling.batch.entries().len() > 1 {
                     *overflow = filling.batch.split_last();
                 }
-                break;
+                filling.full = true;
             }
+            filling.full |= filling.batch.entries().len() == limits.flush_records_max;
         }
-        filling.full = true;
         Ok(())
     }
 
@@ -254,15 +282,16 @@ impl<'l> Consuming<'l> {
         }
     }
 
-    fn write(&self, mut writer: Writer, batch: Batch, loan: Loan) -> Writing {
-        let writers = Arc::clone(&self.lanes.writers);
+    fn write(&self, mut writer: Writer, filled: Filling) -> Writing {
         let (metrics, health) = (
             Arc::clone(&self.lanes.metrics),
             Arc::clone(&self.lanes.health),
         );
         let progress = Arc::clone(self.progress);
+        let Filling {
+            batch, loan, slot, ..
+        } = filled;
         Box::pin(async move {
-            let permit = writers.acquire_owned().await;
             progress
                 .metrics
                 .batch_records
@@ -281,7 +310,7 @@ impl<'l> Consuming<'l> {
                 })
                 .await;
             timer.observe_duration();
-            drop(permit);
+            drop(slot);
             if result.is_ok() {
                 health.mongodb_answered();
             }

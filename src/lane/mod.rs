@@ -43,8 +43,8 @@ pub struct Lanes {
     pub limits: Limits,
     /// The batches' share of the byte budget.
     pub budget: Budget,
-    /// How many batches may be written at the same time.
-    pub writers: Arc<Semaphore>,
+    /// How many batches may be large, or be written, at the same time.
+    pub slots: Arc<Semaphore>,
     /// The topics' ids, as they were seen last.
     pub topic_ids: TopicIds,
     /// How long a heartbeat takes to bring a revocation.

@@ -27,7 +27,7 @@ async fn every_fault_is_told_at_once_with_its_variable_and_an_example() {
     for line in [
         "error: the configuration has 6 fault(s):",
         "  DYFF_WORKFLOWS_SINK__START: \"now\" is not one of earliest, latest (example: DYFF_WORKFLOWS_SINK__START=earliest)",
-        "  DYFF_WORKFLOWS_SINK__LANES_MAX: \"0\" is not a whole number from 1 to 128 (example: DYFF_WORKFLOWS_SINK__LANES_MAX=8)",
+        "  DYFF_WORKFLOWS_SINK__LANES_MAX: \"0\" is not a whole number from 1 to 128 (example: DYFF_WORKFLOWS_SINK__LANES_MAX=4)",
         "  DYFF_WORKFLOWS_SINK__TOPICZ: there is no such setting; did you mean DYFF_WORKFLOWS_SINK__TOPICS?",
     ] {
         assert!(err.lines().any(|found| found == line), "{line}\n{err}");
