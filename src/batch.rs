@@ -125,6 +125,19 @@ impl Batch {
         true
     }
 
+    /// Takes everything out of `other` into this batch, which must have just been made or [restarted](Batch::restart).
+    pub fn take_over(&mut self, other: &mut Batch) {
+        debug_assert!(
+            self.entries.is_empty() && self.originals.is_empty() && self.encoded.is_empty()
+        );
+        (self.start, self.end) = (other.start, other.end);
+        self.header_bytes = std::mem::take(&mut other.header_bytes);
+        self.entries.append(&mut other.entries);
+        self.originals.append(&mut other.originals);
+        self.encoded.append(&mut other.encoded);
+        other.start = other.end;
+    }
+
     /// Moves the end on to `position`, past offsets that hold no record for us (control records,
     /// aborted transactions, compacted ones); never back.
     pub fn reach(&mut self, position: i64) {

@@ -11,7 +11,7 @@ use mongodb::Database;
 use rdkafka::consumer::Consumer as _;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::backoff::Backoff;
 use crate::budget::{self, Budget};
@@ -22,7 +22,7 @@ use crate::consumer::{self, NewLane};
 use crate::database::{self, Connection, Login, Rotation};
 use crate::fetch;
 use crate::health::{self, Health, Loop};
-use crate::lane::{self, Lanes};
+use crate::lane::{self, Lanes, Slots};
 use crate::logging::is_human;
 use crate::metrics::{Metrics, Outcome};
 use crate::outage::Outage;
@@ -169,7 +169,7 @@ async fn start(
         tombstones: config.tombstones,
         limits: config.limits,
         budget: Budget::new(batches),
-        slots: Arc::new(Semaphore::new(lanes_max)),
+        slots: Slots::new(lanes_max, config.limits.flush_bytes_max),
         topic_ids,
         heartbeat: config.kafka.properties.heartbeat_interval(),
         metrics: Arc::clone(metrics),

@@ -6,9 +6,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::slots::Slot;
 use super::{End, Lanes};
 use crate::batch::Batch;
 use crate::budget::Loan;
@@ -26,7 +27,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How large a batch grows that has no [`Slot`] yet; and how much of a batch's buffers is kept for the next one. In bytes.
+/// How large a batch grows that has no [`Slot`] yet, and how much of its buffers is kept for the next one; in bytes.
 const SMALL_BYTES_MAX: usize = 128 * 1024;
 
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
@@ -48,12 +49,8 @@ const LARGE_BYTES: usize = 64 * 1024;
 /// index, a NUL and a double.
 const ELEMENT_GROWTH_BYTES: usize = 14;
 
-/// The right to hold one large batch: given back when that is written. A lane that waits for one goes on filling its
-/// batch, so that of many lanes with little each makes fewer transactions of more, rather than all at once.
-type Slot = OwnedSemaphorePermit;
-
 /// A batch under way, with what it holds.
-type Writing = BoxFuture<'static, (Writer, Batch, Loan, Result<Settled, Unwritten>)>;
+type Writing = BoxFuture<'static, (Writer, Filling, Result<Settled, Unwritten>)>;
 
 /// A lane between its claim and the end of it.
 pub(super) struct Consuming<'l> {
@@ -81,6 +78,13 @@ impl Filling {
             slot: None,
             full: false,
         }
+    }
+
+    /// Goes on in the memory of a large batch; gives back what held it so far.
+    fn enlarge(&mut self, slot: Slot) -> Batch {
+        let spare = slot.enlarge(&mut self.batch);
+        self.slot = Some(slot);
+        spare
     }
 
     /// Whether another record may be taken in.
@@ -148,15 +152,14 @@ impl<'l> Consuming<'l> {
                 return End::Revoked;
             }
             if filling.slot.is_none() && !filling.batch.is_empty() {
-                let slots = Arc::clone(&self.lanes.slots);
                 if writer.is_none() {
                     // Only where nobody waits: to fill one batch while another is written is worth a slot then.
-                    filling.slot = slots.try_acquire_owned().ok();
-                    if filling.slot.is_some() {
+                    if let Some(slot) = self.lanes.slots.try_take() {
+                        spare = Some(filling.enlarge(slot));
                         continue;
                     }
                 } else if waiting.is_none() {
-                    waiting = Some(async { slots.acquire_owned().await.ok() }.boxed());
+                    waiting = Some(self.lanes.slots.clone().take().boxed());
                 }
             }
             if filling.slot.is_some()
@@ -178,11 +181,11 @@ impl<'l> Consuming<'l> {
                 .filter(|_| filling.batch.is_empty())
                 .map(|message| admission(&Record::of(message), 0));
             tokio::select! {
-                Some((idle, mut batch, loan, result)) = &mut writing => {
+                Some((idle, written, result)) = &mut writing => {
                     writing = None.into();
                     match result {
                         Ok(settled) => {
-                            if let Some(end) = self.settle(&batch, &settled) {
+                            if let Some(end) = self.settle(&written.batch, &settled) {
                                 return end;
                             }
                         }
@@ -190,14 +193,18 @@ impl<'l> Consuming<'l> {
                         Err(Unwritten::Fatal(error)) => return End::Fatal(error),
                     }
                     writer = Some(idle);
-                    // Before what was lent for it is given back.
-                    batch.restart(0, SMALL_BYTES_MAX);
-                    drop(loan);
-                    spare = Some(batch);
+                    // Its memory before what was lent for it.
+                    if let Some(slot) = written.slot {
+                        slot.give_back(written.batch);
+                    }
+                    drop(written.loan);
                 }
                 Some(slot) = OptionFuture::from(waiting.as_mut()) => {
                     waiting = None;
-                    filling.slot = slot;
+                    match slot {
+                        Some(slot) => spare = Some(filling.enlarge(slot)),
+                        None => return End::Revoked,
+                    }
                 }
                 changed = self.order.changed(), if !finishing => {
                     finishing = changed.is_err() || *self.order.borrow() != Order::Run;
@@ -288,21 +295,18 @@ impl<'l> Consuming<'l> {
             Arc::clone(&self.lanes.health),
         );
         let progress = Arc::clone(self.progress);
-        let Filling {
-            batch, loan, slot, ..
-        } = filled;
         Box::pin(async move {
             progress
                 .metrics
                 .batch_records
-                .observe(batch.entries().len() as f64);
+                .observe(filled.batch.entries().len() as f64);
             progress
                 .metrics
                 .batch_bytes
-                .observe(batch.encoded().len() as f64);
+                .observe(filled.batch.encoded().len() as f64);
             let timer = progress.metrics.batch_write_duration.start_timer();
             let result = writer
-                .write(&batch, |cause| {
+                .write(&filled.batch, |cause| {
                     metrics.retries(cause.as_str());
                     if cause.is_an_outage() {
                         health.mongodb_failed();
@@ -310,11 +314,10 @@ impl<'l> Consuming<'l> {
                 })
                 .await;
             timer.observe_duration();
-            drop(slot);
             if result.is_ok() {
                 health.mongodb_answered();
             }
-            (writer, batch, loan, result)
+            (writer, filled, result)
         })
     }
 

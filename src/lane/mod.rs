@@ -6,13 +6,15 @@
 //! back-pressure there is.
 
 mod consuming;
+mod slots;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use self::consuming::Consuming;
+pub use self::slots::Slots;
 use crate::backoff::Backoff;
 use crate::budget::Budget;
 use crate::checkpoint::Fence;
@@ -44,7 +46,7 @@ pub struct Lanes {
     /// The batches' share of the byte budget.
     pub budget: Budget,
     /// How many batches may be large, or be written, at the same time.
-    pub slots: Arc<Semaphore>,
+    pub slots: Slots,
     /// The topics' ids, as they were seen last.
     pub topic_ids: TopicIds,
     /// How long a heartbeat takes to bring a revocation.
