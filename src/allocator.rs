@@ -8,7 +8,7 @@ use std::process::Command;
 const THRESHOLD: &str = "MALLOC_MMAP_THRESHOLD_";
 
 /// From this size on, in bytes. What librdkafka decompresses and what a batch holds is larger, and would leave the heaps in
-/// pieces: 133 MiB at the peak of a full topic of 12 partitions rather than 63, for 74 MiB that were in use.
+/// pieces: 133 MiB at the peak of a full topic of 12 partitions rather than 63.
 const MAPPED_BYTES_MIN: &str = "262144";
 
 /// Starts this program anew with the setting, unless it has it. It is read only when a process

@@ -171,7 +171,7 @@ mod tests {
                 pairs
                     .iter()
                     .map(|(key, value)| (key.clone(), bytes(value)))
-                    .collect(),
+                    .collect::<Data>(),
             );
             let step = Step::MendSecret(facts(&config, &user, &found).faults);
             let written = change(&config, &user, Some(&found), &step).unwrap();
