@@ -67,6 +67,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
             ("group.id", "dyff.system.mongodb.sink"),
+            ("heartbeat.interval.ms", "500"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("topic.metadata.refresh.interval.ms", "60000"),
         ]
@@ -164,7 +165,7 @@ fn each_setting_says_what_is_wrong_with_its_value() {
             "is not a number of bytes",
         ),
         ("BUDGET_BYTES_MAX", "1MiB", "is not a number of bytes"),
-        ("BUDGET_BYTES_MAX", "64MiB", "must be at least 100663296"),
+        ("BUDGET_BYTES_MAX", "64MiB", "must be at least 83886080"),
         ("LANES_MAX", "-1", "from 1 to 128"),
         ("DRAIN_DEADLINE_MS", "0", "from 1 to 600000"),
         (
