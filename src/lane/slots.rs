@@ -57,17 +57,93 @@ impl Slots {
 }
 
 impl Slot {
-    /// Moves what `batch` holds into the memory of a batch that was large before; gives back what held it so far.
+    /// Moves what `batch` holds into the memory of a batch that was large before, unless it is a large record already;
+    /// gives back the memory that is left over.
     pub(super) fn enlarge(&self, batch: &mut Batch) -> Batch {
-        let mut small = self.slots.idle().pop().unwrap_or_else(|| Batch::new(0));
-        small.take_over(batch);
-        std::mem::swap(&mut small, batch);
-        small
+        let mut other = self.slots.idle().pop().unwrap_or_else(|| Batch::new(0));
+        if !batch.is_larger_than(self.slots.keep_bytes_max) {
+            other.take_over(batch);
+            std::mem::swap(&mut other, batch);
+        }
+        other
     }
 
     /// Leaves the memory of a batch that is done with to the next one.
     pub(super) fn give_back(self, mut batch: Batch) {
         batch.restart(0, self.slots.keep_bytes_max);
         self.slots.idle().push(batch);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+    use crate::entity::{Decoder, Tombstones};
+    use crate::mapping::Mapping;
+    use crate::record::Record;
+
+    const KEEP_BYTES_MAX: usize = 1024;
+
+    fn batch(text_bytes: usize) -> Batch {
+        let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
+        let text = "a".repeat(text_bytes);
+        let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
+        let record = Record {
+            offset: 7,
+            key: Some(b"1"),
+            value: Some(json.as_bytes()),
+            ..Record::default()
+        };
+        let mut batch = Batch::new(5);
+        assert!(batch.push(&mut decoder, record));
+        batch
+    }
+
+    #[test]
+    fn a_batch_goes_on_in_the_memory_of_an_earlier_one() {
+        let slots = Slots::new(1, KEEP_BYTES_MAX);
+        let earlier = batch(100);
+        let memory = earlier.encoded().as_ptr();
+        slots.try_take().unwrap().give_back(earlier);
+        let slot = slots.try_take().unwrap();
+        let (mut small, expected) = (batch(50), batch(50));
+        let spare = slot.enlarge(&mut small);
+        assert!(spare.is_empty() && spare.entries().is_empty());
+        assert_eq!(small.encoded().as_ptr(), memory);
+        assert_eq!((small.start(), small.end()), (5, 8));
+        assert_eq!(small.encoded(), expected.encoded());
+        let (entry, other) = (&small.entries()[0], &expected.entries()[0]);
+        assert_eq!(entry.decoded, other.decoded);
+        assert_eq!(small.value(entry), expected.value(other));
+        assert_eq!(small.id(entry), "1");
+    }
+
+    #[test]
+    fn a_large_record_stays_where_it_is_and_leaves_no_more_memory_than_is_kept() {
+        let slots = Slots::new(1, KEEP_BYTES_MAX);
+        for _ in 0..3 {
+            let slot = slots.try_take().unwrap();
+            let mut large = batch(2 * KEEP_BYTES_MAX);
+            let memory = large.encoded().as_ptr();
+            let spare = slot.enlarge(&mut large);
+            assert_eq!(large.encoded().as_ptr(), memory);
+            assert!(spare.is_empty());
+            slot.give_back(large);
+            assert_eq!(slots.idle().len(), 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waits_comes_before_who_tries() {
+        let slots = Slots::new(1, KEEP_BYTES_MAX);
+        let slot = slots.try_take().unwrap();
+        let mut waiting = std::pin::pin!(slots.clone().take());
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(slot);
+        assert!(slots.try_take().is_none());
+        assert!(waiting.await.is_some());
+        assert!(slots.try_take().is_some());
     }
 }

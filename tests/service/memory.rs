@@ -201,14 +201,14 @@ async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_ar
         ),
     ]);
     worker
-        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 116MiB")
+        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 108MiB")
         .await;
     caught_up(&worker, 4).await;
     let topics = world().await.kafka.topics().expect("an admin client");
     let added = topics.add_partitions(&scene.topic, 5).await;
     added.expect("added");
     worker
-        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 144MiB")
+        .logs("set DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX to 134MiB")
         .await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
