@@ -227,12 +227,21 @@ impl Scene {
 
     /// Waits until every record is settled: each checkpoint stands at its log's end.
     pub async fn settled(&self) {
-        until("every checkpoint stands at its log's end", || async {
-            let ends = self.log_ends().await;
-            let checkpoints = self.checkpoints().await;
-            ends.iter()
-                .all(|(partition, end)| *end == 0 || checkpoints.get(partition) == Some(end))
-        })
+        self.settled_within(DEADLINE).await;
+    }
+
+    /// [`Scene::settled`], for what takes longer than most.
+    pub async fn settled_within(&self, deadline: Duration) {
+        until_within(
+            deadline,
+            "every checkpoint stands at its log's end",
+            || async {
+                let ends = self.log_ends().await;
+                let checkpoints = self.checkpoints().await;
+                ends.iter()
+                    .all(|(partition, end)| *end == 0 || checkpoints.get(partition) == Some(end))
+            },
+        )
         .await;
     }
 }
@@ -435,10 +444,18 @@ pub async fn run(
 }
 
 /// Waits until `condition` holds; panics with `what` after [`DEADLINE`].
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
-    let end = Instant::now() + DEADLINE;
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    until_within(DEADLINE, what, condition).await;
+}
+
+async fn until_within<F: Future<Output = bool>>(
+    deadline: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) {
+    let end = Instant::now() + deadline;
     while !condition().await {
-        assert!(Instant::now() < end, "not within {DEADLINE:?}: {what}");
+        assert!(Instant::now() < end, "not within {deadline:?}: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
