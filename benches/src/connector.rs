@@ -43,8 +43,12 @@ pub async fn measure(
             let (topic, _) = stage.filled(load).await?;
             let mut connect = start(stage, &topic, &jars.to_string_lossy(), mapper)?;
             let pid = connect.pid().context("Connect has ended")?;
-            let before = number(&stage.status().await?, ["opcounters", "update"]);
             let database = stage.database();
+            let updates = async || {
+                let now = status(database.client()).await?;
+                Ok::<_, anyhow::Error>(number(&now, ["opcounters", "update"]))
+            };
+            let before = updates().await?;
             let drained = stage
                 .follow(
                     STATES.min(load.states),
@@ -52,8 +56,7 @@ pub async fn measure(
                         if let Err(error) = connect.check() {
                             bail!("{error:#}");
                         }
-                        let now = status(database.client()).await?;
-                        Ok((number(&now, ["opcounters", "update"]) - before) as usize)
+                        Ok((updates().await? - before) as usize)
                     },
                     || Ok(observe::usage(pid)?.cpu),
                 )

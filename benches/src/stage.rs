@@ -197,11 +197,6 @@ impl Stage {
         Ok(observe::usage(pid)?.cpu)
     }
 
-    /// What mongod counts.
-    pub async fn status(&self) -> Result<Document> {
-        status(&self.admin).await
-    }
-
     /// Starts a worker and does not wait for it.
     pub fn spawn(&self, topic: &str, group: &str, settings: &[(&str, &str)]) -> Result<Service> {
         let run = [self.sink.as_os_str(), "run".as_ref()];
@@ -244,7 +239,7 @@ impl Stage {
         mut count: impl AsyncFnMut() -> Result<usize>,
         cpu: impl Fn() -> Result<Duration>,
     ) -> Result<Drained> {
-        let before = self.status().await?;
+        let before = status(&self.admin).await?;
         let mut moved = (Instant::now(), 0);
         let mut first = None;
         loop {
@@ -268,7 +263,7 @@ impl Stage {
         let (began, counted, cpu_before, mongod_before) = first.context("nothing to follow")?;
         let (elapsed, records) = (began.elapsed().as_secs_f64(), (moved.1 - counted) as f64);
         let (cpu, mongod) = (cpu()? - cpu_before, self.mongod_cpu()? - mongod_before);
-        let after = self.status().await?;
+        let after = status(&self.admin).await?;
         let grown = |path: [&str; 2]| number(&after, path) - number(&before, path);
         Ok(Drained {
             per_second: records / elapsed,

@@ -6,7 +6,7 @@ use rdkafka::{ClientConfig, error::KafkaError};
 
 use super::{
     Faults,
-    owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED},
+    owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED, default_of},
     reference::{self, FILE_SUFFIX, KAFKA_PREFIX},
     value,
 };
@@ -275,7 +275,7 @@ impl Passed {
             );
         }
 
-        let millis = |property, default| match self.get(property) {
+        let millis = |property, default| match self.get(property).or(default_of(property)) {
             Some(set) => set.trim().parse().unwrap_or(default),
             None => default,
         };
@@ -297,11 +297,7 @@ impl Passed {
                 ),
             );
         }
-        let ours = DEFAULTS
-            .iter()
-            .find(|(name, ..)| *name == "heartbeat.interval.ms");
-        let ours = ours.and_then(|(_, millis, _)| millis.parse().ok());
-        let heartbeat = millis("heartbeat.interval.ms", ours.unwrap_or(0));
+        let heartbeat: u64 = millis("heartbeat.interval.ms", 3_000);
         if heartbeat >= session {
             let property = if self.get("heartbeat.interval.ms").is_some() {
                 "heartbeat.interval.ms"

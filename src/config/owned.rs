@@ -136,6 +136,12 @@ pub const DEFAULTS: [(&str, &str, &str); 6] = [
     ),
 ];
 
+/// Our value of a property where nothing else is set.
+pub(super) fn default_of(property: &str) -> Option<&'static str> {
+    let of_it = DEFAULTS.iter().find(|(name, ..)| *name == property);
+    of_it.map(|(_, value, _)| *value)
+}
+
 /// What the broker decides under KIP-848; librdkafka refuses to be told.
 pub(super) const OF_THE_BROKER: [&str; 3] = [
     "session.timeout.ms",

@@ -159,7 +159,7 @@ impl<'l> Consuming<'l> {
                         continue;
                     }
                 } else if waiting.is_none() {
-                    waiting = Some(self.lanes.slots.clone().take().boxed());
+                    waiting = Some(self.lanes.slots.take().boxed());
                 }
             }
             if filling.slot.is_some()
@@ -193,7 +193,7 @@ impl<'l> Consuming<'l> {
                         Err(Unwritten::Fatal(error)) => return End::Fatal(error),
                     }
                     writer = Some(idle);
-                    // Its memory before what was lent for it.
+                    // A large record's memory goes before what was lent for it.
                     if let Some(slot) = written.slot {
                         slot.give_back(written.batch);
                     }

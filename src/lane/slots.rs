@@ -39,7 +39,7 @@ impl Slots {
     }
 
     /// Waits for a slot; lanes get theirs in the order in which they asked.
-    pub(super) async fn take(self) -> Option<Slot> {
+    pub(super) async fn take(&self) -> Option<Slot> {
         let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
         Some(self.slot(permit))
     }
@@ -57,14 +57,16 @@ impl Slots {
 }
 
 impl Slot {
-    /// Moves what `batch` holds into the memory of a batch that was large before, unless it is a large record already;
-    /// gives back the memory that is left over.
+    /// Moves what `batch` holds into the memory of a batch that was large before; gives back what held it so far. A large
+    /// record stays where it is, and takes that memory's place.
     pub(super) fn enlarge(&self, batch: &mut Batch) -> Batch {
-        let mut other = self.slots.idle().pop().unwrap_or_else(|| Batch::new(0));
-        if !batch.is_larger_than(self.slots.keep_bytes_max) {
-            other.take_over(batch);
-            std::mem::swap(&mut other, batch);
+        let idle = self.slots.idle().pop();
+        if batch.is_larger_than(self.slots.keep_bytes_max) {
+            return Batch::new(0);
         }
+        let mut other = idle.unwrap_or_else(|| Batch::new(0));
+        other.take_over(batch);
+        std::mem::swap(&mut other, batch);
         other
     }
 
@@ -139,7 +141,7 @@ mod tests {
     async fn who_waits_comes_before_who_tries() {
         let slots = Slots::new(1, KEEP_BYTES_MAX);
         let slot = slots.try_take().unwrap();
-        let mut waiting = std::pin::pin!(slots.clone().take());
+        let mut waiting = std::pin::pin!(slots.take());
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(slot);
         assert!(slots.try_take().is_none());
