@@ -13,6 +13,9 @@ use crate::verdict::Cause;
 /// How long a failure that servers get over by themselves may last before it is worth a line.
 const WORTH_A_LINE_AFTER: Duration = Duration::from_secs(2);
 
+/// How long a try may wait for its answer before that is worth a line: far longer than a majority takes to have it.
+const SILENCE_WORTH_A_LINE: Duration = Duration::from_secs(10);
+
 /// Where MongoDB stands, as all lanes together see it.
 #[derive(Debug, Default)]
 pub struct Outage {
@@ -44,6 +47,30 @@ impl Outage {
         self.suspect(cause);
         self.lock()
             .fails(Some(partition.clone()), Instant::now(), cause, error);
+    }
+
+    /// Waits for a try's end, and counts it as failing while no answer comes: where no majority can take a commit, the
+    /// server says nothing for long, and answers pings all the while.
+    pub async fn watch<T>(&self, partition: &Partition, tried: impl Future<Output = T>) -> T {
+        self.watch_after(SILENCE_WORTH_A_LINE, partition, tried)
+            .await
+    }
+
+    async fn watch_after<T>(
+        &self,
+        silence: Duration,
+        partition: &Partition,
+        tried: impl Future<Output = T>,
+    ) -> T {
+        let since = Instant::now();
+        let mut tried = std::pin::pin!(tried);
+        if let Ok(done) = tokio::time::timeout(silence, &mut tried).await {
+            return done;
+        }
+        let error = format!("no answer to a write for {silence:?}");
+        self.lock()
+            .fails(Some(partition.clone()), since, Cause::Timeout, &error);
+        tried.await
     }
 
     /// A ping, sent at `since`, came to nothing: a frozen server lets a write wait for long before it fails.
@@ -156,6 +183,24 @@ mod tests {
         assert!(told(&outage));
         assert!(outage.answered());
         assert!(!told(&outage));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_is_not_answered_counts_as_failing_before_it_does() {
+        let (outage, partition) = (Outage::default(), Partition::new("t", 0));
+        outage.watch(&partition, async {}).await;
+        assert!(outage.lock().failing.is_empty());
+        let until_it_counts = async {
+            while outage.lock().failing.is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let silence = Duration::from_millis(1);
+        outage
+            .watch_after(silence, &partition, until_it_counts)
+            .await;
+        outage.passed(&partition);
+        assert!(outage.lock().failing.is_empty());
     }
 
     #[test]

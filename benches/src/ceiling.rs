@@ -30,7 +30,7 @@ use crate::stage::{Drained, Stage};
 const FLUSH_RECORDS_MAX: usize = 1_000;
 const FLUSH_BYTES_MAX: usize = 2 * 1024 * 1024;
 const LANES_MAX: usize = 4;
-const STATEMENT_MS_MAX: i64 = 30_000;
+const STATEMENT_MS_MAX: i64 = 15_000;
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const TRIES_MAX: usize = 20;
 

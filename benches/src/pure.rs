@@ -16,7 +16,7 @@ use workflows_sink::record::Record;
 pub const RECORDS: usize = 1_000;
 /// Some of them are states of the same entity, as many as of a full topic that is drained.
 const ENTITIES: usize = 400;
-const STATEMENT_MS_MAX: i64 = 30_000;
+const STATEMENT_MS_MAX: i64 = 15_000;
 
 /// One of the pure parts, which gives a number so that none of it is left out.
 pub type Part = fn(&mut Work) -> usize;

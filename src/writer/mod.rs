@@ -184,6 +184,10 @@ impl Writer {
                 Some(landed) => Ok(landed),
                 None => {
                     let (connection, generation) = (self.connection.clone(), self.generation);
+                    let (outage, partition) = (
+                        Arc::clone(&self.outage),
+                        self.checkpoints.key().partition.clone(),
+                    );
                     let attempted = async {
                         let sent = &mut progress.sent;
                         match self.attempt(batch, &plan, from, to, sent).await {
@@ -194,7 +198,7 @@ impl Writer {
                         }
                     };
                     tokio::select! {
-                        attempted = attempted => attempted?,
+                        attempted = outage.watch(&partition, attempted) => attempted?,
                         // Whatever became of it, the takeover finds out.
                         () = connection.expired(generation) => continue,
                     }

@@ -19,10 +19,14 @@ use crate::verdict::{self, Cause, Refusal, Verdict};
 
 /// The server's limit for one statement and for the commit, in milliseconds; below the
 /// transaction's own lifetime of a minute.
-const STATEMENT_MS_MAX: i64 = 30_000;
+const STATEMENT_MS_MAX: i64 = 15_000;
 
 /// How long an answer may take before the connection is given up and the outcome is unknown.
-pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(35);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
+
+/// How long the end of an earlier transaction is waited for: the session's next one ends it too, and on a dead connection no
+/// answer comes.
+const ABORT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How often a commit of unknown outcome is sent again before the guard is asked instead.
 const COMMITS_MAX: u32 = 3;
@@ -193,7 +197,8 @@ impl Writer {
 
     /// Ends a transaction that may be open; a failure to do so is the server's to clean up.
     async fn abort(&mut self) {
-        let _ = within_deadline(self.session.abort_transaction().into_future()).await;
+        let aborted = self.session.abort_transaction().into_future();
+        let _ = tokio::time::timeout(ABORT_DEADLINE, aborted).await;
     }
 }
 

@@ -1,6 +1,7 @@
 //! One run: servers, workers and a producer; the nemesis by its schedule; and what became of it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bson::{Timestamp, Uuid};
@@ -206,6 +207,7 @@ impl Run {
             }
             tokio::time::sleep(POLL).await;
         }
+        eprintln!("a run that does not go on: {}", self.behind(goal).await);
         for member in &self.fleet.members {
             eprintln!(
                 "{} of a run that does not go on:\n{}",
@@ -238,6 +240,26 @@ impl Run {
                 .filter(|found| found.topic_id == Some(*id));
             *end == 0 || stands.is_some_and(|found| found.next_offset >= *end)
         })
+    }
+
+    /// The partitions that have not got to `goal`, for people.
+    async fn behind(&self, goal: Option<(Uuid, BTreeMap<i32, i64>)>) -> String {
+        let Some((id, ends)) = goal else {
+            return "the brokers do not say where the log ends".to_owned();
+        };
+        let checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group).await;
+        let Ok(checkpoints) = checkpoints else {
+            return "MongoDB does not show the checkpoints".to_owned();
+        };
+        let mut behind = format!("topic {id}");
+        for (partition, end) in ends {
+            let found = checkpoints.get(&partition);
+            if found.is_none_or(|found| found.topic_id != Some(id) || found.next_offset < end) {
+                write!(behind, "; partition {partition} ends at {end}, {found:?}")
+                    .expect("a string");
+            }
+        }
+        behind
     }
 
     /// Ends the load, waits until all is applied, and judges what is left behind.
