@@ -2,6 +2,7 @@
 //! shorter load. What librdkafka allocates in C is not counted.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -15,7 +16,11 @@ const STATES: [usize; 2] = [20_000, 60_000];
 pub async fn measure(stage: &mut Stage, load: Load, figures: &mut Figures) -> Result<()> {
     let own = std::env::current_exe()?;
     let counted = own.with_file_name("counted");
-    for (case, folds) in [("some states fold", 3), ("none folds", 1)] {
+    for (case, folds, over_what_is_there) in [
+        ("none folds, into nothing", 1, false),
+        ("none folds, over what is there", 1, true),
+        ("some states fold, over what is there", 3, true),
+    ] {
         let mut counts = [0.0; 2];
         for (states, count) in STATES.into_iter().zip(&mut counts) {
             let load = Load {
@@ -23,7 +28,7 @@ pub async fn measure(stage: &mut Stage, load: Load, figures: &mut Figures) -> Re
                 entities: states / folds,
                 ..load
             };
-            *count = count_of(stage, load, &counted).await?;
+            *count = count_of(stage, load, &counted, over_what_is_there).await?;
         }
         let per_record = (counts[1] - counts[0]) / (STATES[1] - STATES[0]) as f64;
         figures.add("cost", case, "allocations a record", "", per_record);
@@ -31,9 +36,23 @@ pub async fn measure(stage: &mut Stage, load: Load, figures: &mut Figures) -> Re
     stage.clear().await
 }
 
-async fn count_of(stage: &mut Stage, load: Load, counted: &Path) -> Result<f64> {
+async fn count_of(
+    stage: &mut Stage,
+    load: Load,
+    counted: &Path,
+    over_what_is_there: bool,
+) -> Result<f64> {
     stage.clear().await?;
     let (topic, _) = stage.filled(load).await?;
+    if over_what_is_there {
+        let group = stage.name("group");
+        let mut before = stage.spawn(&topic, &group, &[])?;
+        let no_cpu = || Ok(Duration::ZERO);
+        stage
+            .follow(load.states, async || before.settled().await, no_cpu)
+            .await?;
+        before.stop().await?;
+    }
     let group = stage.name("group");
     let mut service = stage.spawn_program([counted.as_os_str()], &topic, &group, &[])?;
     let pid = service.pid()?;

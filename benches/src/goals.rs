@@ -57,7 +57,7 @@ const GOALS: [(&str, &str, &str, Goal); 16] = [
     ),
     (
         "cost",
-        "some states fold",
+        "none folds, over what is there",
         "allocations a record",
         AtMost(1.0),
     ),
