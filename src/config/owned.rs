@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Values of ours where nothing else is set.
-pub const DEFAULTS: [(&str, &str, &str); 6] = [
+pub const DEFAULTS: [(&str, &str, &str); 7] = [
     (
         "client.id",
         "workflows-sink",
@@ -128,6 +128,11 @@ pub const DEFAULTS: [(&str, &str, &str); 6] = [
         "fetch.wait.max.ms",
         "100",
         "a broker answers a worker's other questions only after its idle fetch: a claim asks three",
+    ),
+    (
+        "socket.timeout.ms",
+        "30000",
+        "a broker that no longer answers on a connection that seems open is given up after half a minute, not a whole one",
     ),
     (
         "topic.metadata.refresh.interval.ms",

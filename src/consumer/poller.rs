@@ -17,8 +17,8 @@ use super::handle::Request;
 use super::{Consumer, Context, Handle, LaneQueue, Order, code_name, is_for_good};
 use crate::record::Partition;
 
-/// How long one poll waits: it bounds how late a claimed partition starts and a signal is seen.
-const POLL: Duration = Duration::from_millis(20);
+/// How long one poll waits: it bounds how late a claimed partition starts, offsets are committed and a signal is seen.
+const POLL: Duration = Duration::from_millis(50);
 
 /// How long leaving the group may take once every lane has ended.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);

@@ -50,6 +50,7 @@ fn environment(stage: &Stage, scene: &Scene, schedule: &Schedule) -> BTreeMap<St
             "DYFF_KAFKA__CONFIG__MAX_POLL_INTERVAL_MS",
             POLL_INTERVAL.as_millis().to_string(),
         ),
+        ("DYFF_KAFKA__CONFIG__SOCKET_TIMEOUT_MS", "10000".to_owned()),
         (
             "DYFF_KAFKA__CONFIG__TOPIC_METADATA_REFRESH_INTERVAL_MS",
             "1000".to_owned(),
