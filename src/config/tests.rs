@@ -69,6 +69,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             ("group.id", "dyff.system.mongodb.sink"),
             ("heartbeat.interval.ms", "500"),
             ("partition.assignment.strategy", "cooperative-sticky"),
+            ("socket.timeout.ms", "30000"),
             ("topic.metadata.refresh.interval.ms", "60000"),
         ]
     );
