@@ -219,7 +219,7 @@ impl Run {
         recovery
     }
 
-    /// The topic's id and the ends of its log.
+    /// The topic's id and the ends of its log, once it has a record: workers that have applied one are up.
     async fn goal(&self) -> Option<(Uuid, BTreeMap<i32, i64>)> {
         let id = witness::id_of_topic(&self.direct, &self.scene.topic)
             .await
@@ -227,7 +227,7 @@ impl Run {
         let ends = witness::log_ends(&self.direct, &self.scene.topic)
             .await
             .ok()?;
-        Some((id, ends))
+        ends.values().any(|end| *end > 0).then_some((id, ends))
     }
 
     async fn reached(&self, (id, ends): &(Uuid, BTreeMap<i32, i64>)) -> bool {
