@@ -15,6 +15,10 @@ pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// The most writes in one command.
 pub const COMMAND_WRITES_MAX: usize = 2_000;
 
+/// The server's limit for one statement and for the commit, in milliseconds; below the
+/// transaction's own lifetime of a minute.
+pub const STATEMENT_MS_MAX: i64 = 15_000;
+
 /// Cuts writes into runs that one command each can carry; in order, none empty.
 pub fn runs<'w, 'a>(writes: &'w [Write<'a>]) -> impl Iterator<Item = &'w [Write<'a>]> {
     cut(writes, |write| write.document.len() + write.id.len())

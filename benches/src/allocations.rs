@@ -2,10 +2,10 @@
 //! shorter load. What librdkafka allocates in C is not counted.
 
 use std::path::Path;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 
+use crate::drain::serve;
 use crate::figures::Figures;
 use crate::stage::{Load, Stage};
 
@@ -45,13 +45,7 @@ async fn count_of(
     stage.clear().await?;
     let (topic, _) = stage.filled(load).await?;
     if over_what_is_there {
-        let group = stage.name("group");
-        let mut before = stage.spawn(&topic, &group, &[])?;
-        let no_cpu = || Ok(Duration::ZERO);
-        stage
-            .follow(load.states, async || before.settled().await, no_cpu)
-            .await?;
-        before.stop().await?;
+        serve(stage, load, 1, &[]).await?;
     }
     let group = stage.name("group");
     let mut service = stage.spawn_program([counted.as_os_str()], &topic, &group, &[])?;

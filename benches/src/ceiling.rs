@@ -17,12 +17,13 @@ use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
 use workflows_sink::batch::Batch;
+use workflows_sink::checkpoint;
+use workflows_sink::command::{self, STATEMENT_MS_MAX};
 use workflows_sink::config::WriteMode;
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::fold::{Folding, Plan};
 use workflows_sink::mapping::Mapping;
 use workflows_sink::record::Record;
-use workflows_sink::{checkpoint, command};
 
 use crate::stage::{Drained, Stage};
 
@@ -30,7 +31,6 @@ use crate::stage::{Drained, Stage};
 const FLUSH_RECORDS_MAX: usize = 1_000;
 const FLUSH_BYTES_MAX: usize = 2 * 1024 * 1024;
 const LANES_MAX: usize = 4;
-const STATEMENT_MS_MAX: i64 = 15_000;
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const TRIES_MAX: usize = 20;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use local_stack::Generator;
 use workflows_sink::batch::Batch;
-use workflows_sink::command;
+use workflows_sink::command::{self, STATEMENT_MS_MAX};
 use workflows_sink::config::WriteMode;
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::fold::{Folding, Plan};
@@ -16,7 +16,6 @@ use workflows_sink::record::Record;
 pub const RECORDS: usize = 1_000;
 /// Some of them are states of the same entity, as many as of a full topic that is drained.
 const ENTITIES: usize = 400;
-const STATEMENT_MS_MAX: i64 = 15_000;
 
 /// One of the pure parts, which gives a number so that none of it is left out.
 pub type Part = fn(&mut Work) -> usize;

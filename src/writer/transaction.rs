@@ -11,15 +11,11 @@ use super::{Counts, Writer};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint;
-use crate::command;
+use crate::command::{self, STATEMENT_MS_MAX};
 use crate::dead_letter;
 use crate::fold::Plan;
 use crate::reply::Reply;
 use crate::verdict::{self, Cause, Refusal, Verdict};
-
-/// The server's limit for one statement and for the commit, in milliseconds; below the
-/// transaction's own lifetime of a minute.
-const STATEMENT_MS_MAX: i64 = 15_000;
 
 /// How long an answer may take before the connection is given up and the outcome is unknown.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);

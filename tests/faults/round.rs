@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bson::{Timestamp, Uuid};
+use workflows_sink::checkpoint::Checkpoint;
 
 use crate::checker::{Evidence, Lineage, Log, Recovery, Settings, Violation, check, evidence};
 use crate::fault::Fault;
@@ -201,14 +202,17 @@ impl Run {
                 goal = self.goal().await;
             }
             if let Some(goal) = &goal
-                && self.reached(goal).await
+                && self
+                    .behind(goal)
+                    .await
+                    .is_some_and(|behind| behind.is_empty())
             {
                 recovery.took = Some(began.elapsed());
                 return recovery;
             }
             tokio::time::sleep(POLL).await;
         }
-        eprintln!("a run that does not go on: {}", self.behind(goal).await);
+        eprintln!("a run that does not go on: {}", self.standing(goal).await);
         for member in &self.fleet.members {
             eprintln!(
                 "{} of a run that does not go on:\n{}",
@@ -230,37 +234,38 @@ impl Run {
         ends.values().any(|end| *end > 0).then_some((id, ends))
     }
 
-    async fn reached(&self, (id, ends): &(Uuid, BTreeMap<i32, i64>)) -> bool {
-        let Ok(checkpoints) = witness::checkpoints(&self.scene.database, &self.scene.group).await
-        else {
-            return false;
-        };
-        ends.iter().all(|(partition, end)| {
-            let stands = checkpoints
-                .get(partition)
-                .filter(|found| found.topic_id == Some(*id));
-            *end == 0 || stands.is_some_and(|found| found.next_offset >= *end)
-        })
+    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint; `None` while MongoDB
+    /// does not answer.
+    async fn behind(
+        &self,
+        (id, ends): &(Uuid, BTreeMap<i32, i64>),
+    ) -> Option<Vec<(i32, i64, Option<Checkpoint>)>> {
+        let mut checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group)
+            .await
+            .ok()?;
+        let ends = ends
+            .iter()
+            .map(|(partition, end)| (*partition, *end, checkpoints.remove(partition)));
+        let behind = ends.filter(|(_, end, found)| {
+            let stands = found.as_ref().filter(|found| found.topic_id == Some(*id));
+            *end > 0 && stands.is_none_or(|found| found.next_offset < *end)
+        });
+        Some(behind.collect())
     }
 
-    /// The partitions that have not got to `goal`, for people.
-    async fn behind(&self, goal: Option<(Uuid, BTreeMap<i32, i64>)>) -> String {
-        let Some((id, ends)) = goal else {
-            return "the brokers do not say where the log ends".to_owned();
+    /// What keeps a run from its goal, for people.
+    async fn standing(&self, goal: Option<(Uuid, BTreeMap<i32, i64>)>) -> String {
+        let Some(goal) = goal else {
+            return "the log has no record, or the brokers do not say where it ends".to_owned();
         };
-        let checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group).await;
-        let Ok(checkpoints) = checkpoints else {
+        let Some(behind) = self.behind(&goal).await else {
             return "MongoDB does not show the checkpoints".to_owned();
         };
-        let mut behind = format!("topic {id}");
-        for (partition, end) in ends {
-            let found = checkpoints.get(&partition);
-            if found.is_none_or(|found| found.topic_id != Some(id) || found.next_offset < end) {
-                write!(behind, "; partition {partition} ends at {end}, {found:?}")
-                    .expect("a string");
-            }
+        let mut standing = format!("topic {}", goal.0);
+        for (partition, end, found) in behind {
+            write!(standing, "; partition {partition} ends at {end}, {found:?}").expect("a string");
         }
-        behind
+        standing
     }
 
     /// Ends the load, waits until all is applied, and judges what is left behind.
