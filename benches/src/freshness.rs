@@ -28,9 +28,11 @@ const LASTS: Duration = Duration::from_secs(12);
 /// What comes first is not counted: connections are made, code and pages are touched.
 const WARM_UP: Duration = Duration::from_secs(2);
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
-/// How far apart two looks are, and so how much too large a delay may be.
-const LOOK_EVERY: Duration = Duration::from_millis(4);
+/// How far apart two looks are, and so how much too large a delay may be. Each costs mongod a read: every 4 ms took a fifth
+/// of a core from what is measured.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 const TRANSACTION_EVERY: Duration = Duration::from_millis(50);
+const PARTITIONS: i32 = 12;
 const ENTITY_BYTES: usize = 2_000;
 const ENTITIES: usize = 10_000;
 const BURST: usize = 5_000;
@@ -39,6 +41,8 @@ const DELAY: &str = "workflows_sink_record_delay_seconds_bucket";
 
 /// Takes the figures.
 pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) -> Result<()> {
+    // Not counted: the broker compiles meanwhile what it runs most.
+    load(stage, 1_000, 0).await?;
     for _ in 0..rounds {
         for (case, rate, burst) in [
             ("100/s", 100, 0),
@@ -46,16 +50,21 @@ pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) ->
             ("5000/s", 5_000, 0),
             ("1000/s and a burst of 5000", 1_000, BURST),
         ] {
-            stage.clear().await?;
-            let topic = stage.topic(12).await?;
-            let group = stage.name("group");
-            let mut service = stage.spawn(&topic, &group, &[])?;
-            service.ready().await?;
-            let seen = observe_load(stage, &mut service, &topic, &group, rate, burst).await?;
-            let retries = observe::total(&service.metrics().await?, RETRIES);
-            figures.add("freshness", case, "retries", "", retries);
-            service.stop().await?;
+            let seen = load(stage, rate, burst).await?;
+            figures.add("freshness", case, "retries", "", seen.retries);
+            figures.add("freshness", case, "transactions", "1/s", seen.per_second);
+            for (whose, cpu) in ["service", "mongod"].iter().zip(seen.cpu_us) {
+                let name = format!("{whose}'s CPU a record");
+                figures.add("freshness", case, &name, "µs", cpu);
+            }
             for (name, q) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)] {
+                figures.add(
+                    "freshness",
+                    case,
+                    &format!("broker: acknowledged {name}"),
+                    "ms",
+                    quantile(&seen.acknowledged_ms, q),
+                );
                 figures.add(
                     "freshness",
                     case,
@@ -93,8 +102,40 @@ pub async fn measure(stage: &mut Stage, rounds: usize, figures: &mut Figures) ->
     stage.clear().await
 }
 
+/// One load on an empty topic and database.
+async fn load(stage: &mut Stage, rate: usize, burst: usize) -> Result<Seen> {
+    stage.clear().await?;
+    let topic = stage.topic(PARTITIONS).await?;
+    let group = stage.name("group");
+    let mut service = stage.spawn(&topic, &group, &[])?;
+    service.ready().await?;
+    let (began, before) = (Instant::now(), counted(stage, &mut service).await?);
+    let mut seen = observe_load(stage, &mut service, &topic, &group, rate, burst).await?;
+    let [transactions, cpu @ ..] = counted(stage, &mut service).await?;
+    seen.per_second = (transactions - before[0]) / began.elapsed().as_secs_f64();
+    let records = rate as f64 * LASTS.as_secs_f64() + burst as f64;
+    seen.cpu_us = [cpu[0] - before[1], cpu[1] - before[2]].map(|us| us / records);
+    service.stop().await?;
+    Ok(seen)
+}
+
+/// What has grown so far: mongod's transactions, and microseconds of CPU of the service and of mongod.
+async fn counted(stage: &mut Stage, service: &mut Service) -> Result<[f64; 3]> {
+    let us = |cpu: Duration| cpu.as_secs_f64() * 1e6;
+    let (service, mongod) = (service.usage()?.cpu, stage.mongod_cpu()?);
+    Ok([stage.transactions().await?, us(service), us(mongod)])
+}
+
 /// What was seen of one load.
 struct Seen {
+    /// Attempts of the service that failed.
+    retries: f64,
+    /// Transactions that mongod committed a second, those beside it among them.
+    per_second: f64,
+    /// CPU a record of the service and of mongod, the looks and the transactions beside it among them.
+    cpu_us: [f64; 2],
+    /// From the call that sent a record to the broker's answer, in milliseconds: no service can see it earlier.
+    acknowledged_ms: Vec<f64>,
     /// From the call that sent a record to the first look that found it, in milliseconds.
     visible_ms: Vec<f64>,
     /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and counts up to them.
@@ -166,6 +207,12 @@ async fn observe_load(
     stop.store(true, Ordering::Relaxed);
     let after = service.metrics().await?;
     Ok(Seen {
+        retries: observe::total(&after, RETRIES),
+        per_second: 0.0,
+        cpu_us: [0.0; 2],
+        acknowledged_ms: (sent.iter().filter(|s| s.at >= counted_from))
+            .map(|s| s.acknowledged_ms)
+            .collect(),
         visible_ms: delays(sent, looks, counted_from),
         settled: grown(&before.context("the load was too short")?, &after),
         transactions_ms: beside.await??,
@@ -177,6 +224,7 @@ struct Sent {
     partition: i32,
     offset: i64,
     at: Instant,
+    acknowledged_ms: f64,
 }
 
 /// Notes what the broker acknowledges.
@@ -197,6 +245,7 @@ impl ProducerContext for Acknowledged {
                     partition: message.partition(),
                     offset: message.offset(),
                     at: *at,
+                    acknowledged_ms: at.elapsed().as_secs_f64() * 1e3,
                 });
         }
     }
@@ -358,6 +407,7 @@ mod tests {
             partition,
             offset,
             at: at(ms),
+            acknowledged_ms: 0.0,
         };
         let look = |offsets: &[(i32, i64)], ms| (offsets.iter().copied().collect(), at(ms));
         let looks = vec![

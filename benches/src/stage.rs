@@ -69,7 +69,11 @@ impl Stage {
             oplog_mb: 4_000,
             ..Default::default()
         };
-        let stack = Stack::start(mongo, KafkaOptions::default()).await?;
+        let kafka = KafkaOptions {
+            optimised: true,
+            ..Default::default()
+        };
+        let stack = Stack::start(mongo, kafka).await?;
         ensure!(
             stack.mongo.is_some() && stack.kafka.is_some(),
             "benches run on servers of their own: unset STACK_MONGODB_URI and STACK_KAFKA_BOOTSTRAP"
@@ -229,6 +233,12 @@ impl Stage {
         }
         server.start()?;
         Ok(Service { server, address })
+    }
+
+    /// How many transactions mongod has committed.
+    pub async fn transactions(&self) -> Result<f64> {
+        let status = status(&self.admin).await?;
+        Ok(number(&status, ["transactions", "totalCommitted"]))
     }
 
     /// Follows a count of settled records from where it is first seen to move until it is `total`. `cpu` is what

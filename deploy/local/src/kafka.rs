@@ -18,8 +18,9 @@ const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-/// Start time counts for more than speed here: the optimising compiler would only compete with the rest of the stack.
-const JAVA_OPTIONS: [&str; 3] = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"];
+const JAVA_OPTIONS: [&str; 3] = ["-Xmx512m", "-XX:+UseSerialGC", QUICK];
+/// Start time counts for more than speed in tests: the optimising compiler would only compete with the rest of the stack.
+const QUICK: &str = "-XX:TieredStopAtLevel=1";
 const SCRAM: &str = "SCRAM-SHA-512";
 
 /// What to start.
@@ -31,6 +32,8 @@ pub struct KafkaOptions {
     pub tls: Option<ServerCertificate>,
     /// Users (name, password) that the second listener asks for, by SCRAM-SHA-512.
     pub users: Vec<(String, String)>,
+    /// Runs long enough to be worth optimising, as a broker in production is.
+    pub optimised: bool,
 }
 
 /// A running broker. Dropped, it is killed and its data removed.
@@ -60,12 +63,14 @@ impl Kafka {
             server.directory().join("log4j2.properties"),
             include_str!("../log4j2.properties"),
         )?;
-        server.command(java(
+        let mut line = java(
             &jars,
             server.directory(),
             "kafka.Kafka",
             &[&properties.to_string_lossy()],
-        ));
+        );
+        line.retain(|argument| !(options.optimised && argument == QUICK));
+        server.command(line);
         let mut kafka = Kafka {
             server,
             jars,
