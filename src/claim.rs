@@ -12,7 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    Checkpoint, Checkpoints, Claim, ClaimError, Key, Log, Standing, first_offset, standing,
+    Checkpoint, Checkpoints, Claim, ClaimError, Key, Log, Sessions, Standing, first_offset,
+    standing,
 };
 use crate::config::Start;
 use crate::consumer::{Consumer, Handle};
@@ -23,7 +24,7 @@ use crate::record::Partition;
 use crate::topic_id::topic_id;
 use crate::topics::KnownTopics;
 use crate::verdict::Cause;
-use crate::writer::{Target, Writer, cause_of, session_id};
+use crate::writer::{Group, Target, Writer, cause_of, session_id};
 
 /// How long one question to Kafka may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -132,11 +133,15 @@ impl Claimant {
             Some(ours) => ours,
             None => current.database.client().start_session().await?,
         };
-        let session_id = session_id(&ours);
+        let group = self.target.group(current).await?;
+        let sessions = Sessions {
+            own: session_id(&ours),
+            group: group.as_deref().map(Group::session),
+        };
         *session = Some(ours);
-        let found = match checkpoints.claim(owner, session_id, tries).await? {
+        let found = match checkpoints.claim(owner, sessions, tries).await? {
             Some(found) => found,
-            None => match self.open(checkpoints, owner, session_id, tries).await? {
+            None => match self.open(checkpoints, owner, sessions, tries).await? {
                 Ok(found) => found,
                 Err(stopped) => return Ok(Claimed::Stopped(stopped)),
             },
@@ -158,7 +163,7 @@ impl Claimant {
         };
         let partition = &checkpoints.key().partition;
         tracing::info!(%partition, next_offset = claim.next_offset, epoch = claim.epoch, "claimed");
-        Ok(Claimed::Writer(Box::new(Writer::new(
+        let writer = Writer::new(
             Arc::clone(&self.target),
             self.connection.clone(),
             current.clone(),
@@ -166,7 +171,8 @@ impl Claimant {
             checkpoints.clone(),
             claim,
             Arc::clone(&self.outage),
-        ))))
+        );
+        Ok(Claimed::Writer(Box::new(writer.joining(group))))
     }
 
     /// Makes the checkpoint, at the offset where a partition without one begins; or says why none fits.
@@ -174,7 +180,7 @@ impl Claimant {
         &self,
         checkpoints: &Checkpoints,
         owner: Uuid,
-        session: Uuid,
+        sessions: Sessions,
         tries: u32,
     ) -> Result<Result<Checkpoint, String>, ClaimError> {
         let partition = &checkpoints.key().partition;
@@ -195,7 +201,7 @@ impl Claimant {
         };
         tracing::info!(%partition, next_offset = first, committed = log.committed, "no checkpoint yet: the first claim");
         match checkpoints
-            .open(owner, session, first, log.topic_id, tries)
+            .open(owner, sessions, first, log.topic_id, tries)
             .await?
         {
             Some(found) => Ok(Ok(found)),

@@ -51,34 +51,88 @@ pub fn update(
     mode: WriteMode,
     time_ms_max: i64,
 ) -> RawDocumentBuf {
-    let bytes: usize = writes
-        .iter()
-        .map(|write| write.document.len() + write.id.len() + 96)
-        .sum();
+    let bytes: usize = writes.iter().map(statement_bytes).sum();
     let mut command = Builder::with_capacity(bytes + 128);
     command.string("update", collection);
     command.begin(ARRAY, "updates");
     let mut index = itoa::Buffer::new();
     for (i, write) in writes.iter().enumerate() {
         command.begin(DOCUMENT, index.format(i));
-        command.begin(DOCUMENT, "q");
-        command.string("_id", write.id);
-        command.end();
-        match mode {
-            WriteMode::Set => {
-                command.begin(DOCUMENT, "u");
-                command.document("$set", &write.document);
-                command.end();
-            }
-            WriteMode::Replace => command.document("u", &write.document),
-        }
-        command.bool("upsert", true);
+        command.upsert(write, mode);
         command.end();
     }
     command.end();
     command.bool("ordered", true);
     command.int64("maxTimeMS", time_ms_max);
     command.finish()
+}
+
+/// The statements of some writes into one collection, to become part of a command with others'.
+#[derive(Debug)]
+pub struct Statements {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Statements {
+    /// Those of `writes`, in order.
+    pub fn new(writes: &[Write<'_>], mode: WriteMode) -> Self {
+        let bytes = writes.iter().map(statement_bytes).sum();
+        let mut statements = Builder {
+            bytes: Vec::with_capacity(bytes),
+            open: Vec::with_capacity(4),
+        };
+        let mut ends = Vec::with_capacity(writes.len());
+        for write in writes {
+            statements.open();
+            statements.upsert(write, mode);
+            statements.end();
+            ends.push(statements.bytes.len());
+        }
+        let bytes = statements.bytes;
+        Statements { bytes, ends }
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Their size.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(from, to)| &self.bytes[from..*to])
+    }
+}
+
+/// As [`update`], of statements that were made before.
+pub fn update_all(collection: &str, parts: &[&Statements], time_ms_max: i64) -> RawDocumentBuf {
+    let bytes: usize = parts
+        .iter()
+        .map(|part| part.bytes() + 8 * part.count())
+        .sum();
+    let mut command = Builder::with_capacity(bytes + 128);
+    command.string("update", collection);
+    command.begin(ARRAY, "updates");
+    let mut index = itoa::Buffer::new();
+    for (i, statement) in parts.iter().flat_map(|part| part.iter()).enumerate() {
+        command.document(index.format(i), statement);
+    }
+    command.end();
+    command.bool("ordered", true);
+    command.int64("maxTimeMS", time_ms_max);
+    command.finish()
+}
+
+/// A statement's size, at the most.
+fn statement_bytes(write: &Write<'_>) -> usize {
+    write.document.len() + write.id.len() + 96
 }
 
 /// The `update` command that puts `documents`, whose `_id`s are documents too, in `collection`, each
@@ -188,6 +242,22 @@ impl Builder {
     fn int64(&mut self, name: &str, value: i64) {
         self.name(INT64, name);
         self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// The inside of the statement that upserts a document.
+    fn upsert(&mut self, write: &Write<'_>, mode: WriteMode) {
+        self.begin(DOCUMENT, "q");
+        self.string("_id", write.id);
+        self.end();
+        match mode {
+            WriteMode::Set => {
+                self.begin(DOCUMENT, "u");
+                self.document("$set", &write.document);
+                self.end();
+            }
+            WriteMode::Replace => self.document("u", &write.document),
+        }
+        self.bool("upsert", true);
     }
 
     /// The finished document; only its frame is checked, as its contents were made here.

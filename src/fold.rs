@@ -134,6 +134,13 @@ impl<'a> Plan<'a> {
     }
 }
 
+impl Plan<'_> {
+    /// Whether it is nothing but the states of a whole batch of `records`.
+    pub fn is_plain(&self, records: usize) -> bool {
+        self.records == (0..records) && self.deletes.is_empty() && self.rejected.is_empty()
+    }
+}
+
 /// One accepted record.
 #[derive(Clone, Copy)]
 struct State<'a> {

@@ -15,7 +15,7 @@ use bson::{Bson, Document, Uuid, doc};
 use crate::config::Start;
 use crate::record::Partition;
 
-pub use self::store::{Checkpoints, ClaimError, known_topics, other_groups};
+pub use self::store::{Checkpoints, ClaimError, Sessions, known_topics, other_groups};
 
 /// The collection that holds the checkpoints.
 pub const COLLECTION: &str = "workflows_sink_checkpoints";
@@ -52,6 +52,8 @@ pub struct Checkpoint {
     pub epoch: i64,
     /// The server session that the owner writes in.
     pub session: Option<Uuid>,
+    /// The server session in which the owner writes together with other lanes of its worker, if it does.
+    pub group_session: Option<Uuid>,
     /// The log was seen to end before this checkpoint. It stays so when the log grows past it again,
     /// since what stands there then was never applied; only a command ends it.
     pub truncated: bool,
@@ -81,6 +83,7 @@ impl Checkpoint {
             owner: uuid("owner"),
             epoch: number("epoch").unwrap_or(0),
             session: uuid("session"),
+            group_session: uuid("group_session"),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
     }

@@ -42,6 +42,21 @@ pub enum ClaimError {
     Unreadable(String),
 }
 
+/// The server sessions that an owner writes in: what must be killed where its transaction holds the checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sessions {
+    /// The lane's own.
+    pub own: Uuid,
+    /// That of its worker's lanes together, if it joins them.
+    pub group: Option<Uuid>,
+}
+
+impl From<Uuid> for Sessions {
+    fn from(own: Uuid) -> Self {
+        Sessions { own, group: None }
+    }
+}
+
 /// The checkpoints of one group in one database.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
@@ -84,34 +99,34 @@ impl Checkpoints {
             .map_err(ClaimError::Unreadable)
     }
 
-    /// Makes `owner`, writing in `session`, the one who may write, and reads where to go on; `None`
+    /// Makes `owner`, writing in `sessions`, the one who may write, and reads where to go on; `None`
     /// if there is no checkpoint yet. Counts only once a majority has it.
     ///
     /// `tries` is how often this claim has been tried: later tries wait longer. Where the checkpoint
-    /// is held by a transaction, the session that the document names is killed: its owner is dead,
+    /// is held by a transaction, the sessions that the document names are killed: its owner is dead,
     /// or about to be fenced anyway. The claim follows at once, before a zombie opens another one.
     pub async fn claim(
         &self,
         owner: Uuid,
-        session: Uuid,
+        sessions: impl Into<Sessions>,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let query = doc! { "_id": self.key.id() };
-        self.modify_past_holder(query, claimed_by(owner, session), false, tries)
+        self.modify_past_holder(query, claimed_by(owner, sessions.into()), false, tries)
             .await
     }
 
-    /// Claims a checkpoint that one of `owners` holds for `owner`, writing in `session`; as [`Checkpoints::claim`], but
+    /// Claims a checkpoint that one of `owners` holds for `owner`, writing in `sessions`; as [`Checkpoints::claim`], but
     /// `None` also where somebody else holds it.
     pub async fn take_over(
         &self,
         owners: [Uuid; 2],
         owner: Uuid,
-        session: Uuid,
+        sessions: impl Into<Sessions>,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let query = doc! { "_id": self.key.id(), "owner": { "$in": owners } };
-        self.modify_past_holder(query, claimed_by(owner, session), false, tries)
+        self.modify_past_holder(query, claimed_by(owner, sessions.into()), false, tries)
             .await
     }
 
@@ -167,7 +182,7 @@ impl Checkpoints {
     pub async fn open(
         &self,
         owner: Uuid,
-        session: Uuid,
+        sessions: impl Into<Sessions>,
         next_offset: i64,
         topic_id: Option<Uuid>,
         tries: u32,
@@ -176,7 +191,7 @@ impl Checkpoints {
         if let Some(id) = topic_id {
             first.insert("topic_id", id);
         }
-        let mut update = claimed_by(owner, session);
+        let mut update = claimed_by(owner, sessions.into());
         update.insert("$setOnInsert", first);
         self.modify(doc! { "_id": self.key.id() }, update, true, tries)
             .await
@@ -260,25 +275,31 @@ impl Checkpoints {
             .map_err(ClaimError::Unreadable)
     }
 
-    /// Ends the transaction that keeps us from the checkpoint, by killing the session of its last
+    /// Ends the transaction that keeps us from the checkpoint, by killing the sessions of its last
     /// owner; `false` if it names none. That may be the session of this very claim: the driver gives
     /// a dropped writer's session out again, with its transaction still open where the writer was
     /// dropped in its first statement or its commit. A user may always kill sessions of its own.
     async fn kill_holder(&self) -> Result<bool, ClaimError> {
-        let Some(session) = self.read().await?.and_then(|found| found.session) else {
+        let found = self.read().await?.unwrap_or_default();
+        let sessions: Vec<Uuid> = [found.session, found.group_session]
+            .into_iter()
+            .flatten()
+            .collect();
+        if sessions.is_empty() {
             return Ok(false);
-        };
-        tracing::info!(partition = %self.key.partition, %session, "killing the session of a dead owner");
-        let kill = doc! { "killSessions": [{ "id": session }] };
+        }
+        tracing::info!(partition = %self.key.partition, ?sessions, "killing the sessions of a dead owner");
+        let ids: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();
+        let kill = doc! { "killSessions": ids };
         answer(self.database.run_command(kill), CLAIM_MS_MAX).await?;
         Ok(true)
     }
 }
 
 /// What a claim changes.
-fn claimed_by(owner: Uuid, session: Uuid) -> Document {
+fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
     doc! {
-        "$set": { "owner": owner, "session": session },
+        "$set": { "owner": owner, "session": sessions.own, "group_session": sessions.group },
         "$inc": { "epoch": 1_i64 },
         "$currentDate": { "updated_at": true },
     }

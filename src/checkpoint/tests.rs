@@ -9,7 +9,7 @@ fn id(byte: u8) -> Uuid {
 fn stored() -> Document {
     doc! {
         "_id": { "group": "g", "topic": "t", "partition": 3 },
-        "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64, "session": id(3),
+        "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64, "session": id(3), "group_session": id(4),
         "updated_at": bson::DateTime::now(),
     }
 }
@@ -22,6 +22,7 @@ fn a_checkpoint_is_read_as_it_was_written() {
         owner: Some(id(2)),
         epoch: 4,
         session: Some(id(3)),
+        group_session: Some(id(4)),
         truncated: false,
     };
     assert_eq!(Checkpoint::read(&stored()), Ok(expected));

@@ -66,6 +66,27 @@ proptest! {
     }
 
     #[test]
+    fn statements_of_several_lanes_are_one_update(
+        parts in prop::collection::vec(prop::collection::vec((".{0,40}", document()), 0..6), 1..6),
+        replace in any::<bool>(),
+    ) {
+        let mode = if replace { WriteMode::Replace } else { WriteMode::Set };
+        let parts: Vec<Vec<Write<'_>>> = (parts.iter())
+            .map(|part| part.iter().map(|(id, document)| write(id, document)).collect())
+            .collect();
+        let statements: Vec<Statements> = parts.iter().map(|part| Statements::new(part, mode)).collect();
+        for (part, statements) in parts.iter().zip(&statements) {
+            let room: usize = part.iter().map(statement_bytes).sum();
+            prop_assert!(statements.bytes() <= room, "it grew while it was made");
+        }
+        let count: usize = statements.iter().map(Statements::count).sum();
+        let all: Vec<Write<'_>> = parts.into_iter().flatten().collect();
+        let together = update_all("models", &statements.iter().collect::<Vec<_>>(), 7);
+        prop_assert_eq!(&together, &update("models", &all, mode, 7));
+        prop_assert_eq!(count, all.len());
+    }
+
+    #[test]
     fn a_put_is_what_a_document_would_be(documents in prop::collection::vec((document(), document()), 0..12)) {
         let documents: Vec<Document> = documents
             .into_iter()

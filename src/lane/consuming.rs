@@ -18,7 +18,7 @@ use crate::document::DOCUMENT_BYTES_MAX;
 use crate::entity::Decoder;
 use crate::metrics::Outcome;
 use crate::record::{Partition, Record};
-use crate::writer::{Settled, Unwritten, Writer};
+use crate::writer::{SHARE_BYTES_MAX, Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -27,8 +27,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How large a batch grows that has no [`Slot`] yet, and how much of its buffers is kept for the next one; in bytes.
-const SMALL_BYTES_MAX: usize = 128 * 1024;
+/// How large a batch grows that has no [`Slot`], and how much of its buffers is kept for the next one; in bytes. Up to here it is
+/// written together with those of other lanes.
+const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
 
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
 /// largest command costs.
@@ -89,7 +90,12 @@ impl Filling {
 
     /// Whether another record may be taken in.
     fn has_room(&self) -> bool {
-        !self.full && (self.slot.is_some() || !self.batch.is_larger_than(SMALL_BYTES_MAX))
+        !self.full && !self.needs_slot()
+    }
+
+    /// Whether it is too large to be written, or to grow on, without a slot.
+    fn needs_slot(&self) -> bool {
+        self.slot.is_none() && self.batch.is_larger_than(SMALL_BYTES_MAX)
     }
 }
 
@@ -151,7 +157,7 @@ impl<'l> Consuming<'l> {
             if finishing && writer.is_some() {
                 return End::Revoked;
             }
-            if filling.slot.is_none() && !filling.batch.is_empty() {
+            if filling.needs_slot() {
                 if writer.is_none() {
                     // Only where nobody waits: to fill one batch while another is written is worth a slot then.
                     if let Some(slot) = self.lanes.slots.try_take() {
@@ -162,7 +168,8 @@ impl<'l> Consuming<'l> {
                     waiting = Some(self.lanes.slots.take().boxed());
                 }
             }
-            if filling.slot.is_some()
+            if !filling.batch.is_empty()
+                && !filling.needs_slot()
                 && let Some(writer) = writer.take()
             {
                 let next = overflow.take().unwrap_or_else(|| {
@@ -194,8 +201,9 @@ impl<'l> Consuming<'l> {
                     }
                     writer = Some(idle);
                     // A large record's memory goes before what was lent for it.
-                    if let Some(slot) = written.slot {
-                        slot.give_back(written.batch);
+                    match written.slot {
+                        Some(slot) => slot.give_back(written.batch),
+                        None => spare = Some(written.batch),
                     }
                     drop(written.loan);
                 }

@@ -4,21 +4,26 @@
 //! Whatever happens to an attempt, the next one finds out by the guard what became of it, so a batch
 //! can be tried again without limit and is applied once.
 
+mod group;
+mod session;
 mod settled;
 mod takeover;
 mod transaction;
 
 use std::collections::{HashMap, HashSet};
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bson::Uuid;
+use mongodb::ClientSession;
 use mongodb::error::Error;
-use mongodb::{ClientSession, Database};
 
+pub use self::group::{Group, Groups, SHARE_BYTES_MAX};
+pub use self::session::session_id;
+use self::session::{ANSWER_DEADLINE, Session};
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
-use self::transaction::{ANSWER_DEADLINE, Failure, Sent};
+use self::transaction::{Failure, Sent};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
@@ -41,16 +46,31 @@ pub struct Target {
     pub mode: WriteMode,
     /// Collections whose states are written one by one.
     pub unfoldable: HashSet<CollectionId>,
+    /// Where the small batches of several lanes come together; without, each lane writes by itself.
+    pub groups: Option<Groups>,
+}
+
+impl Target {
+    /// The group of a client that a claim is made with, which the checkpoint must name.
+    ///
+    /// # Errors
+    /// The driver's, where it knows no server.
+    pub async fn group(&self, current: &Current) -> Result<Option<Arc<Group>>, Error> {
+        match &self.groups {
+            Some(groups) => groups.of(current).await.map(Some),
+            None => Ok(None),
+        }
+    }
 }
 
 /// Writes the batches of one claim, one after the other, in one session for as long as the client is in use.
 pub struct Writer {
     target: Arc<Target>,
     connection: Connection,
-    /// Of the client that `database`, `session` and `checkpoints` belong to.
+    /// Of the client that `session`, `group` and `checkpoints` belong to.
     generation: u64,
-    database: Database,
-    session: ClientSession,
+    session: Session,
+    group: Option<Arc<Group>>,
     checkpoints: Checkpoints,
     claim: Claim,
     outage: Arc<Outage>,
@@ -94,14 +114,19 @@ impl Writer {
             target,
             connection,
             generation: current.generation,
-            database: current.database,
-            session,
+            session: Session::new(current.database, session),
+            group: None,
             checkpoints,
             claim,
             outage,
             takeover: None,
             records_max: usize::MAX,
         }
+    }
+
+    /// Lets small batches be written together with those of other lanes, by the group that the claim named.
+    pub fn joining(self, group: Option<Arc<Group>>) -> Self {
+        Writer { group, ..self }
     }
 
     /// The claim that this writer writes under.
@@ -150,6 +175,11 @@ impl Writer {
         let count = batch.entries().len();
         let target = Arc::clone(&self.target);
         let mut backoff = Backoff::new();
+        // A larger one has the lane's slot.
+        let is_small = !batch.is_larger_than(SHARE_BYTES_MAX);
+        // Once: what is wrong with a batch is found out with nothing else in the transaction.
+        let mut joins = self.records_max == usize::MAX;
+        let mut place = None;
         let mut progress = Progress {
             next: 0,
             stop_at: count,
@@ -188,8 +218,19 @@ impl Writer {
                         Arc::clone(&self.outage),
                         self.checkpoints.key().partition.clone(),
                     );
+                    let joining = match self.group.clone().filter(|_| is_small) {
+                        Some(group) if mem::take(&mut joins) && plan.is_plain(count) => Some(group),
+                        Some(group) if place.is_none() => {
+                            place = group.alone().await;
+                            None
+                        }
+                        _ => None,
+                    };
                     let attempted = async {
                         let sent = &mut progress.sent;
+                        if let Some(group) = joining {
+                            return Ok(self.join(&group, &plan, from, to, sent).await);
+                        }
                         match self.attempt(batch, &plan, from, to, sent).await {
                             Err(Failure::Guard) => {
                                 self.resolve(from, sent, &mut backoff, &mut retried).await
@@ -217,6 +258,10 @@ impl Writer {
                     if progress.next == count {
                         break;
                     }
+                    continue;
+                }
+                Err(Failure::Alone(cause)) => {
+                    cause.into_iter().for_each(&mut retried);
                     continue;
                 }
                 Err(failure) => failure,
@@ -251,6 +296,7 @@ impl Writer {
         let next = progress.next;
         Ok(Some(match failure {
             Failure::Guard => (Cause::Conflict, "the guard failed in passing".to_owned()),
+            Failure::Alone(_) => return Ok(None),
             Failure::Refused { states, .. } if states > 1 => {
                 progress.fold = false;
                 return Ok(None);
@@ -320,14 +366,6 @@ impl Writer {
                 .failed(&self.checkpoints.key().partition, cause, &error.to_string());
             backoff.wait().await;
         }
-    }
-}
-
-/// The id under which the server knows a session, and by which it can be killed.
-pub fn session_id(session: &ClientSession) -> Uuid {
-    match session.id().get("id") {
-        Some(bson::Bson::Binary(binary)) => binary.to_uuid().unwrap_or_default(),
-        _ => Uuid::default(),
     }
 }
 

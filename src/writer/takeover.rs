@@ -4,12 +4,14 @@
 //! for a transaction of the old session or ends it: after it, nothing that was sent on the old client can commit any
 //! more, and where the checkpoint stands is what became of it.
 
+use std::sync::Arc;
+
 use bson::Uuid;
 use mongodb::ClientSession;
 
-use super::{Sent, Unwritten, Writer, cause_of, session_id};
+use super::{Group, Sent, Session, Unwritten, Writer, cause_of, session_id};
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence};
+use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence, Sessions};
 use crate::database::Current;
 use crate::verdict::Cause;
 
@@ -19,6 +21,7 @@ pub(super) struct Takeover {
     owner: Uuid,
     current: Current,
     session: ClientSession,
+    group: Option<Arc<Group>>,
     checkpoints: Checkpoints,
 }
 
@@ -78,15 +81,18 @@ impl Writer {
             (None, None) => return Err(ClaimError::Outrun),
         };
         let owners = [self.claim.owner, takeover.owner];
-        let session = session_id(&takeover.session);
+        let sessions = Sessions {
+            own: session_id(&takeover.session),
+            group: takeover.group.as_deref().map(Group::session),
+        };
         let found = takeover
             .checkpoints
-            .take_over(owners, takeover.owner, session, tries)
+            .take_over(owners, takeover.owner, sessions, tries)
             .await?;
         if let (Some(found), Some(done)) = (&found, self.takeover.take()) {
             self.generation = done.current.generation;
-            self.database = done.current.database;
-            self.session = done.session;
+            self.session = Session::new(done.current.database, done.session);
+            self.group = done.group;
             self.checkpoints = done.checkpoints;
             self.claim.owner = done.owner;
             self.claim.epoch = found.epoch;
@@ -99,6 +105,7 @@ impl Writer {
         let current = self.connection.current();
         let session = current.database.client().start_session().await?;
         Ok(Takeover {
+            group: self.target.group(&current).await?,
             owner: (self.takeover.as_ref()).map_or_else(Uuid::new, |begun| begun.owner),
             session,
             checkpoints: Checkpoints::new(current.database.clone(), self.checkpoints.key().clone()),

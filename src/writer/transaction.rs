@@ -1,31 +1,18 @@
 //! One attempt at one transaction: guard, deletes, writes, dead letters, commit.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
-use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 
-use super::{Counts, Writer};
-use crate::backoff::Backoff;
+use super::group::{Alone, Group};
+use super::{Counts, Writer, group};
 use crate::batch::Batch;
-use crate::checkpoint;
 use crate::command::{self, STATEMENT_MS_MAX};
 use crate::dead_letter;
 use crate::fold::Plan;
 use crate::reply::Reply;
 use crate::verdict::{self, Cause, Refusal, Verdict};
-
-/// How long an answer may take before the connection is given up and the outcome is unknown.
-pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
-
-/// How long the end of an earlier transaction is waited for: the session's next one ends it too, and on a dead connection no
-/// answer comes.
-const ABORT_DEADLINE: Duration = Duration::from_secs(2);
-
-/// How often a commit of unknown outcome is sent again before the guard is asked instead.
-const COMMITS_MAX: u32 = 3;
 
 /// The most bytes of dead letters in one command.
 const DEAD_LETTER_COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -42,6 +29,8 @@ pub(super) enum Failure {
     Deadline,
     WriteConcern(i32),
     Passing(Cause, i32),
+    /// Nothing came of the transaction with other lanes, or it is not known.
+    Alone(Option<Cause>),
 }
 
 /// A transaction whose commit was sent.
@@ -65,10 +54,11 @@ impl Writer {
         to: i64,
         sent: &mut Vec<Sent>,
     ) -> Result<Sent, Failure> {
-        self.begin().await?;
-        let guard = self.run(self.guard(from, to)).await?;
+        self.session.begin().await?;
+        let guard = group::guard(&[&self.guard(from, to)]);
+        let guard = self.session.run(guard).await?;
         if guard.n == 0 && guard.write_error.is_none() {
-            self.abort().await;
+            self.session.abort().await;
             return Err(Failure::Guard);
         }
         check(&guard, |_| None)?;
@@ -78,7 +68,7 @@ impl Writer {
             let name = self.target.mapping.collection(*collection).to_owned();
             for run in command::runs(writes) {
                 let update = command::update(&name, run, self.target.mode, STATEMENT_MS_MAX);
-                let reply = self.run(update).await?;
+                let reply = self.session.run(update).await?;
                 check(&reply, |index| {
                     run.get(index).map(|write| (write.record, write.states))
                 })?;
@@ -94,30 +84,45 @@ impl Writer {
             counts,
         };
         sent.push(commit);
-        self.commit().await?;
+        self.session.commit().await?;
         sent.pop().ok_or(Failure::Guard)
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
-        self.abort().await;
-        let options = TransactionOptions::builder()
-            .read_concern(ReadConcern::local())
-            .write_concern(WriteConcern::majority())
-            .max_commit_time(Duration::from_millis(STATEMENT_MS_MAX as u64))
-            .build();
-        let begun = self.session.start_transaction().with_options(options);
-        within_deadline(begun.into_future()).await
+    /// The statement that moves the checkpoint, if it is ours and stands at `from`.
+    pub(super) fn guard(&self, from: i64, to: i64) -> Document {
+        doc! {
+            "q": { "_id": self.checkpoints.key().id(), "owner": self.claim.owner, "next_offset": from },
+            "u": { "$set": { "next_offset": to }, "$currentDate": { "updated_at": true } },
+        }
     }
 
-    fn guard(&self, from: i64, to: i64) -> Document {
-        doc! {
-            "update": checkpoint::COLLECTION,
-            "updates": [{
-                "q": { "_id": self.checkpoints.key().id(), "owner": self.claim.owner, "next_offset": from },
-                "u": { "$set": { "next_offset": to }, "$currentDate": { "updated_at": true } },
-            }],
-            "maxTimeMS": STATEMENT_MS_MAX,
-        }
+    /// One transaction with what other lanes have. Whatever came of it, until it is known to be committed it is kept in
+    /// `sent`.
+    pub(super) async fn join(
+        &self,
+        group: &Group,
+        plan: &Plan<'_>,
+        from: i64,
+        to: i64,
+        sent: &mut Vec<Sent>,
+    ) -> Result<Sent, Failure> {
+        let mut counts = planned(plan);
+        let writes = plan.writes.iter().map(|(_, writes)| writes.len() as u64);
+        let writes: u64 = writes.sum();
+        sent.push(Sent {
+            covered: plan.records.end,
+            to,
+            counts: counts.clone(),
+        });
+        let changed = group.write(self.guard(from, to), plan).await;
+        let changed = changed.map_err(|Alone(cause)| Failure::Alone(cause))?;
+        counts.upserted = changed;
+        counts.unchanged = writes.saturating_sub(changed);
+        let committed = sent.pop().ok_or(Failure::Guard)?;
+        Ok(Sent {
+            counts,
+            ..committed
+        })
     }
 
     async fn delete(&mut self, ids: &[&str]) -> Result<(), Failure> {
@@ -125,7 +130,7 @@ impl Writer {
         for run in command::id_runs(ids) {
             for (_, collection) in mapping.collections() {
                 let delete = command::delete(collection, run, STATEMENT_MS_MAX).map_err(invalid)?;
-                check(&self.run(delete).await?, |_| None)?;
+                check(&self.session.run(delete).await?, |_| None)?;
             }
         }
         Ok(())
@@ -163,44 +168,13 @@ impl Writer {
     async fn put(&mut self, letters: &[RawDocumentBuf]) -> Result<(), Failure> {
         let put =
             command::put(dead_letter::COLLECTION, letters, STATEMENT_MS_MAX).map_err(invalid)?;
-        check(&self.run(put).await?, |_| None)
-    }
-
-    async fn run(&mut self, command: impl IntoCommand) -> Result<Reply, Failure> {
-        let command = command.into_command().map_err(invalid)?;
-        let run = self
-            .database
-            .run_raw_command(command)
-            .session(&mut self.session);
-        Ok(Reply::read(&within_deadline(run.into_future()).await?))
-    }
-
-    /// Commits, and again while the answer leaves open what became of it.
-    async fn commit(&mut self) -> Result<(), Failure> {
-        let mut backoff = Backoff::new();
-        loop {
-            let committed = within_deadline(self.session.commit_transaction().into_future()).await;
-            match committed {
-                Err(Failure::Driver(error))
-                    if verdict::commit_is_unknown(&error) && backoff.tries() < COMMITS_MAX =>
-                {
-                    backoff.wait().await;
-                }
-                other => return other,
-            }
-        }
-    }
-
-    /// Ends a transaction that may be open; a failure to do so is the server's to clean up.
-    async fn abort(&mut self) {
-        let aborted = self.session.abort_transaction().into_future();
-        let _ = tokio::time::timeout(ABORT_DEADLINE, aborted).await;
+        check(&self.session.run(put).await?, |_| None)
     }
 }
 
 /// A reply that is an error after all. `record_of` says which record, and how many states, the
 /// write at an index stands for; where it knows none, the write is ours and not a record's.
-fn check(
+pub(super) fn check(
     reply: &Reply,
     record_of: impl Fn(usize) -> Option<(usize, usize)>,
 ) -> Result<(), Failure> {
@@ -262,32 +236,8 @@ fn rejected_last(plan: &Plan<'_>) -> u64 {
     }
 }
 
-fn invalid(error: bson::error::Error) -> Failure {
+pub(super) fn invalid(error: bson::error::Error) -> Failure {
     Failure::Driver(Error::from(error))
-}
-
-async fn within_deadline<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
-    match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
-        Ok(answer) => answer.map_err(Failure::Driver),
-        Err(_) => Err(Failure::Deadline),
-    }
-}
-
-/// What can be sent as a command: raw where it is large, a document where it is small.
-trait IntoCommand {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf>;
-}
-
-impl IntoCommand for RawDocumentBuf {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf> {
-        Ok(self)
-    }
-}
-
-impl IntoCommand for Document {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf> {
-        RawDocumentBuf::try_from(&self)
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ mod claims;
 mod dead_letters;
 mod failover;
 mod fences;
+mod group;
 mod lost_answers;
 mod passing_errors;
 mod refused_writes;

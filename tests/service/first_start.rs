@@ -172,7 +172,7 @@ async fn a_transaction_that_a_dead_worker_left_open_delays_nobody() {
     until_at(&scene, 0, 10).await;
     assert!(began.elapsed() < SOON, "{:?}", began.elapsed());
     until_statuses(&scene, (3..10).map(|n| (n, "first"))).await;
-    worker.logs("killing the session of a dead owner").await;
+    worker.logs("killing the sessions of a dead owner").await;
     assert!(
         session.commit_transaction().await.is_err(),
         "it could still write"

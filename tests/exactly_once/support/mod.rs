@@ -16,7 +16,7 @@ use mongodb::options::ClientOptions;
 use mongodb::{Client, ClientSession, Database};
 use tokio::sync::OnceCell;
 use workflows_sink::batch::Batch;
-use workflows_sink::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Key};
+use workflows_sink::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Key, Sessions};
 use workflows_sink::config::WriteMode;
 use workflows_sink::database::{Connection, Swap};
 use workflows_sink::dead_letter;
@@ -25,7 +25,7 @@ use workflows_sink::mapping::Mapping;
 use workflows_sink::outage::Outage;
 use workflows_sink::record::{Partition, Record};
 use workflows_sink::verdict::Cause;
-use workflows_sink::writer::{Settled, Target, Unwritten, Writer, session_id};
+use workflows_sink::writer::{Group, Groups, Settled, Target, Unwritten, Writer, session_id};
 
 use faults::Faults;
 use proxy::Proxy;
@@ -196,6 +196,32 @@ impl World {
         letters
     }
 
+    /// How far each partition's checkpoint is, and how often a transaction has moved it there, as the replica set's log has it.
+    pub async fn moves(&self) -> BTreeMap<i32, (i64, usize)> {
+        let namespace = format!("{}.{}", self.database.name(), checkpoint::COLLECTION);
+        let oplog = self.operator.database("local").collection("oplog.rs");
+        let find = oplog.find(doc! { "o.applyOps.ns": &namespace });
+        let mut entries = find.sort(doc! { "$natural": 1 }).await.unwrap();
+        let mut moves = BTreeMap::new();
+        for checkpoint in self.find(checkpoint::COLLECTION).await {
+            let partition = partition_of(&checkpoint);
+            let next_offset = checkpoint.get_i64("next_offset").unwrap();
+            moves.insert(partition, (next_offset, 0));
+        }
+        while entries.advance().await.unwrap() {
+            let entry: Document = entries.deserialize_current().unwrap();
+            let operations = entry.get_document("o").unwrap();
+            for operation in operations.get_array("applyOps").unwrap() {
+                let operation = operation.as_document().unwrap();
+                if operation.get_str("ns").unwrap() == namespace {
+                    let of = partition_of(operation.get_document("o2").unwrap());
+                    moves.get_mut(&of).unwrap().1 += 1;
+                }
+            }
+        }
+        moves
+    }
+
     /// How many transactions have moved a checkpoint, as the replica set's log has it.
     pub async fn commits(&self) -> usize {
         let oplog = self
@@ -250,6 +276,11 @@ impl World {
     }
 }
 
+fn partition_of(checkpoint: &Document) -> i32 {
+    let id = checkpoint.get_document("_id").unwrap();
+    id.get_i32("partition").unwrap()
+}
+
 pub fn letter_offset(letter: &Document) -> i64 {
     letter
         .get_document("_id")
@@ -258,11 +289,16 @@ pub fn letter_offset(letter: &Document) -> i64 {
         .unwrap()
 }
 
-/// The checkpoint that every test is about.
+/// The checkpoint that every test of one partition is about.
 pub fn key() -> Key {
+    key_of(3)
+}
+
+/// The checkpoint of a partition.
+pub fn key_of(partition: i32) -> Key {
     Key {
         group: "sinks".into(),
-        partition: Partition::new("states", 3),
+        partition: Partition::new("states", partition),
     }
 }
 
@@ -301,26 +337,69 @@ impl Sink {
 
     /// A writer for a claim that was made some other way.
     pub fn writer_of(&self, session: ClientSession, owner: Uuid, found: &Checkpoint) -> Writer {
+        let checkpoints = self.checkpoints.clone();
+        self.writer_for(
+            Arc::new(self.target(None)),
+            session,
+            checkpoints,
+            owner,
+            found,
+        )
+    }
+
+    /// Writers of as many partitions, which go together; each claims its checkpoint as the service does.
+    pub async fn lanes(&self, partitions: i32) -> Vec<Writer> {
+        let groups = Groups::new(Arc::new(Mapping::builtin()), self.mode, 2);
+        let target = Arc::new(self.target(Some(groups)));
+        let group = target.group(&self.connection.current()).await.unwrap();
+        let mut lanes = Vec::new();
+        for partition in 0..partitions {
+            let (session, owner) = (self.session().await, Uuid::new());
+            let checkpoints = Checkpoints::new(self.database.clone(), key_of(partition));
+            let sessions = Sessions {
+                own: session_id(&session),
+                group: group.as_deref().map(Group::session),
+            };
+            let found = claim(&checkpoints, owner, sessions, 0).await;
+            let lane = self.writer_for(Arc::clone(&target), session, checkpoints, owner, &found);
+            lanes.push(lane.joining(group.clone()));
+        }
+        lanes
+    }
+
+    fn target(&self, groups: Option<Groups>) -> Target {
+        Target {
+            mapping: Arc::new(Mapping::builtin()),
+            mode: self.mode,
+            unfoldable: self.unfoldable.clone(),
+            groups,
+        }
+    }
+
+    fn writer_for(
+        &self,
+        target: Arc<Target>,
+        session: ClientSession,
+        checkpoints: Checkpoints,
+        owner: Uuid,
+        found: &Checkpoint,
+    ) -> Writer {
         let claim = Claim {
             owner,
             next_offset: found.next_offset,
             epoch: found.epoch,
             topic_id: found.topic_id,
         };
-        let target = Target {
-            mapping: Arc::new(Mapping::builtin()),
-            mode: self.mode,
-            unfoldable: self.unfoldable.clone(),
-        };
         let (connection, current) = (self.connection.clone(), self.connection.current());
+        let outage = Arc::new(Outage::default());
         Writer::new(
-            Arc::new(target),
+            target,
             connection,
             current,
             session,
-            self.checkpoints.clone(),
+            checkpoints,
             claim,
-            Arc::new(Outage::default()),
+            outage,
         )
     }
 }
@@ -329,12 +408,13 @@ impl Sink {
 pub async fn claim(
     checkpoints: &Checkpoints,
     owner: Uuid,
-    session: Uuid,
+    sessions: impl Into<Sessions>,
     first: i64,
 ) -> Checkpoint {
+    let sessions = sessions.into();
     let claiming = async {
         for tries in 0.. {
-            match try_claim(checkpoints, owner, session, first, tries).await {
+            match try_claim(checkpoints, owner, sessions, first, tries).await {
                 Ok(Some(found)) => return found,
                 Ok(None) | Err(_) => tokio::time::sleep(POLL).await,
             }
@@ -347,13 +427,13 @@ pub async fn claim(
 async fn try_claim(
     checkpoints: &Checkpoints,
     owner: Uuid,
-    session: Uuid,
+    sessions: Sessions,
     first: i64,
     tries: u32,
 ) -> Result<Option<Checkpoint>, ClaimError> {
-    match checkpoints.claim(owner, session, tries).await? {
+    match checkpoints.claim(owner, sessions, tries).await? {
         Some(found) => Ok(Some(found)),
-        None => checkpoints.open(owner, session, first, None, tries).await,
+        None => checkpoints.open(owner, sessions, first, None, tries).await,
     }
 }
 

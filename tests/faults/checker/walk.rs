@@ -1,6 +1,6 @@
 //! The history of each partition: who claimed it, and which transactions moved it from where to where.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bson::{Bson, Document, Uuid};
 use workflows_sink::checkpoint::Checkpoint;
@@ -60,10 +60,11 @@ pub struct Walk {
 /// Goes through the changes once.
 pub fn walk(evidence: &Evidence, changes: &[Change]) -> Walk {
     let mut walk = Walk::default();
+    let homes = Homes::new(evidence);
     for group in changes.chunk_by(|a, b| a.transaction.is_some() && a.transaction == b.transaction)
     {
         match group[0].transaction {
-            Some(transaction) => walk.transaction(evidence, transaction, group),
+            Some(transaction) => walk.transaction(evidence, &homes, transaction, group),
             None => group
                 .iter()
                 .for_each(|change| walk.outside(evidence, change)),
@@ -167,32 +168,64 @@ impl Walk {
         }
     }
 
-    /// A committed transaction: it moves one checkpoint on, under the session of the claim.
-    fn transaction(&mut self, evidence: &Evidence, transaction: (Uuid, i64), group: &[Change]) {
+    /// A committed transaction: it moves one checkpoint on, or one of each of several partitions, under a session of each claim.
+    fn transaction(
+        &mut self,
+        evidence: &Evidence,
+        homes: &Homes<'_>,
+        transaction: (Uuid, i64),
+        group: &[Change],
+    ) {
         let ignored = &evidence.settings.ignored_collections;
-        let of = |collection: &'static str| {
-            move |change: &&Change| change.entity.collection == collection
-        };
-        let moves: Vec<&Change> = group.iter().filter(of(CHECKPOINTS)).collect();
-        let writes = group.iter().filter(|change| {
-            let collection = change.entity.collection.as_str();
-            ![CHECKPOINTS, DEAD_LETTERS].contains(&collection) && !ignored.contains(collection)
-        });
+        let counted = |change: &&Change| !ignored.contains(&change.entity.collection);
+        let (moves, changes): (Vec<&Change>, Vec<&Change>) =
+            (group.iter().filter(counted)).partition(|c| c.entity.collection == CHECKPOINTS);
         let shown = || group.iter().take(SHOWN_MAX).map(line).collect::<Vec<_>>();
-        let [change] = moves[..] else {
-            if group
-                .iter()
-                .any(|c| !ignored.contains(&c.entity.collection))
-            {
-                let message = format!("a transaction that moves {} checkpoints", moves.len());
-                let violation = Violation::new(Rule::Transaction, message);
-                self.violations.push(violation.showing(shown()));
-            }
+        if moves.is_empty() && !changes.is_empty() {
+            let violation =
+                Violation::new(Rule::Transaction, "a transaction that moves no checkpoint");
+            self.violations.push(violation.showing(shown()));
+        }
+        let moves: Vec<(i32, Checkpoint, &Change)> = (moves.into_iter())
+            .filter_map(|change| {
+                let (partition, after) = self.checkpoint(evidence, change)?;
+                Some((partition, after, change))
+            })
+            .collect();
+        let Some((first, ..)) = moves.first() else {
             return;
         };
-        let Some((partition, after)) = self.checkpoint(evidence, change) else {
-            return;
-        };
+        // What belongs to none of them is held against the first, which does not cover it.
+        let moved: BTreeSet<i32> = moves.iter().map(|(partition, ..)| *partition).collect();
+        let mut parts: BTreeMap<i32, Vec<&Change>> = BTreeMap::new();
+        for change in changes {
+            let home = homes.of(change).filter(|home| moved.contains(home));
+            parts
+                .entry(home.unwrap_or(*first))
+                .or_default()
+                .push(change);
+        }
+        for (partition, after, change) in moves.iter() {
+            let part = parts.remove(partition).unwrap_or_default();
+            self.moved(transaction, (*partition, after, change), &part, &shown);
+        }
+        if moved.len() < moves.len() {
+            let violation = Violation::new(
+                Rule::Transaction,
+                "a checkpoint moved twice in a transaction",
+            );
+            self.violations.push(violation.showing(shown()));
+        }
+    }
+
+    /// A transaction's part in one partition.
+    fn moved(
+        &mut self,
+        transaction: (Uuid, i64),
+        (partition, after, change): (i32, &Checkpoint, &Change),
+        part: &[&Change],
+        shown: &dyn Fn() -> Vec<String>,
+    ) {
         let before = change.document.0.as_ref();
         let Some(before) = before.and_then(|before| Checkpoint::read(before).ok()) else {
             let violation = Violation::new(Rule::Transaction, "a checkpoint made in a transaction");
@@ -205,14 +238,15 @@ impl Walk {
             let violation = Violation::new(rule, message).at(partition, from);
             self.violations.push(violation.showing(shown()));
         };
-        if before.session != Some(transaction.0) {
+        if ![before.session, before.group_session].contains(&Some(transaction.0)) {
             violated(
                 Rule::Owner,
                 format!(
-                    "written by session {}, but claimed by owner {} in session {}",
+                    "written by session {}, but claimed by owner {} in sessions {} and {}",
                     short(Some(transaction.0)),
                     short(before.owner),
-                    short(before.session)
+                    short(before.session),
+                    short(before.group_session)
                 ),
             );
         }
@@ -220,7 +254,7 @@ impl Walk {
             next_offset: to,
             ..before.clone()
         };
-        if moved_only != after {
+        if moved_only != *after {
             violated(
                 Rule::Owner,
                 "more than the next offset was changed".to_owned(),
@@ -239,14 +273,16 @@ impl Walk {
         else {
             return;
         };
+        let (letters, writes) = (part.iter().copied().cloned())
+            .partition(|change: &Change| change.entity.collection == DEAD_LETTERS);
         segment.applied.push(Applied {
             from,
             to,
             transaction,
             owner: before.owner,
             at: change.at.clone(),
-            writes: writes.cloned().collect(),
-            letters: group.iter().filter(of(DEAD_LETTERS)).cloned().collect(),
+            writes,
+            letters,
         });
     }
 
@@ -266,6 +302,33 @@ impl Walk {
             self.violations.push(violation.showing(vec![line(change)]));
         }
         read
+    }
+}
+
+/// Which partition the records of an entity are in.
+struct Homes<'e>(HashMap<&'e [u8], i32>);
+
+impl<'e> Homes<'e> {
+    fn new(evidence: &'e Evidence) -> Self {
+        let lineages = evidence.log.lineages.iter();
+        let logs = lineages.flat_map(|lineage| &lineage.partitions);
+        let keys = logs.flat_map(|(partition, log)| {
+            let keys = log
+                .records
+                .iter()
+                .filter_map(|record| record.key.as_deref());
+            keys.map(|key| (key, *partition))
+        });
+        Homes(keys.collect())
+    }
+
+    /// The partition of an entity by its records, of a dead letter by its id.
+    fn of(&self, change: &Change) -> Option<i32> {
+        if change.entity.collection != DEAD_LETTERS {
+            return self.0.get(change.entity.id.as_bytes()).copied();
+        }
+        let letter = change.document.1.as_ref().or(change.document.0.as_ref());
+        letter?.get_document("_id").ok()?.get_i32("partition").ok()
     }
 }
 

@@ -344,6 +344,66 @@ fn a_write_by_one_who_holds_no_claim_is_found() {
     found(&sink.end(), Rule::Owner);
 }
 
+/// Two partitions, and a transaction of both; ends with the events of that one changed.
+fn together(change: impl Fn(&mut Document, &Sink)) -> Evidence {
+    let other = vec![state("d", r#""revision":1"#), state("d", r#""revision":2"#)];
+    let mut sink = Sink::new(&[records(), other]);
+    sink.claim(0);
+    sink.claim(1);
+    sink.apply(1, 1);
+    let before = sink.evidence.events.len();
+    sink.apply_together(&[(0, 12), (1, 2)]);
+    let mut events = std::mem::take(&mut sink.evidence.events);
+    for event in &mut events[before..] {
+        change(event, &sink);
+    }
+    events.retain(|event| !event.is_empty());
+    sink.evidence.events = events;
+    sink.commit(0);
+    sink.commit(1);
+    let mut evidence = sink.end();
+    settle(&mut evidence);
+    evidence
+}
+
+fn is_of(event: &Document, collection: &str, id: &str) -> bool {
+    let of = event.get_document("ns").unwrap().get_str("coll").unwrap();
+    let key = event.get_document("documentKey").unwrap().get("_id");
+    of == collection && key.unwrap().to_string().contains(id)
+}
+
+#[test]
+fn a_transaction_of_two_partitions_is_accepted() {
+    accepted(&together(|_, _| ()));
+}
+
+#[test]
+fn a_transaction_of_two_partitions_must_write_what_both_cover() {
+    let evidence = together(|event, _| {
+        if is_of(event, "models", "d") {
+            event.clear();
+        }
+    });
+    let shown = found(&evidence, Rule::Transaction);
+    assert!(shown.contains("does not write it"), "{shown}");
+    // Both are written, and one of the checkpoints stays.
+    let evidence = together(|event, _| {
+        if is_of(event, CHECKPOINTS, "\"partition\": 1") {
+            event.clear();
+        }
+    });
+    let shown = found(&evidence, Rule::Transaction);
+    assert!(shown.contains("covers no record of it"), "{shown}");
+}
+
+#[test]
+fn a_transaction_of_two_partitions_must_be_in_a_session_that_both_claims_name() {
+    let evidence = together(|event, sink| {
+        event.insert("lsid", doc! { "id": sink.claims[&0].1 });
+    });
+    found(&evidence, Rule::Owner);
+}
+
 #[test]
 fn an_owner_changed_by_a_transaction_is_found() {
     let evidence = with(|events| {

@@ -29,6 +29,8 @@ pub struct Sink {
     pub evidence: Evidence,
     /// Owner and session of the claim of each partition.
     pub claims: BTreeMap<i32, (Uuid, Uuid)>,
+    /// The session of transactions of several partitions, which every claim names.
+    pub group_session: Uuid,
     /// Whether a transaction writes every state by itself.
     pub unfolded: bool,
     documents: BTreeMap<(String, String), Document>,
@@ -63,6 +65,7 @@ impl Sink {
         let mut sink = Sink {
             evidence,
             claims: BTreeMap::new(),
+            group_session: Uuid::new(),
             unfolded: false,
             documents: BTreeMap::new(),
             number: 0,
@@ -115,6 +118,7 @@ impl Sink {
         };
         let epoch = found.get_i64("epoch").unwrap_or(0) + 1;
         claimed.extend(doc! { "owner": owner, "session": session, "epoch": epoch });
+        claimed.insert("group_session", self.group_session);
         self.put(CHECKPOINTS, key(partition), Some(claimed.clone()), None);
         if claimed.get("topic_id") != Some(&topic_id) {
             claimed.extend(doc! { "topic_id": topic_id, "next_offset": 0_i64 });
@@ -130,7 +134,22 @@ impl Sink {
     /// One transaction that covers records of `lineage`, whichever the checkpoint knows.
     pub fn apply_from(&mut self, lineage: Lineage, partition: i32, to: i64) {
         self.number += 1;
-        let transaction = Some((self.claims[&partition].1, self.number));
+        let transaction = (self.claims[&partition].1, self.number);
+        self.part(lineage, partition, to, transaction);
+    }
+
+    /// One transaction of several partitions: of each the records up to an offset.
+    pub fn apply_together(&mut self, parts: &[(i32, i64)]) {
+        self.number += 1;
+        let transaction = (self.group_session, self.number);
+        for (partition, to) in parts {
+            self.part(self.lineage().clone(), *partition, *to, transaction);
+        }
+    }
+
+    /// A transaction's part in one partition.
+    fn part(&mut self, lineage: Lineage, partition: i32, to: i64, transaction: (Uuid, i64)) {
+        let transaction = Some(transaction);
         let mut checkpoint = self.checkpoint(partition);
         let from = checkpoint.get_i64("next_offset").expect("a claim");
         checkpoint.insert("next_offset", to);

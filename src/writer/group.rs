@@ -1,0 +1,253 @@
+//! Group commit: the small batches of several lanes in one transaction.
+//!
+//! A transaction costs the server as much for one record as for many. While one is under way the batches that come in wait,
+//! and are the next one. Every lane's guard is in it, as in a transaction of the lane's own. If anything fails nothing is tried again here:
+//! each lane finds out by its own guard what became of its batch, and writes it by itself.
+
+use std::sync::{Arc, Weak};
+
+use bson::{Document, Uuid, doc};
+use mongodb::error::Error;
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+
+use super::session::{Session, session_id};
+use super::transaction::{Failure, check};
+use crate::backoff::Backoff;
+use crate::checkpoint;
+use crate::command::{self, STATEMENT_MS_MAX, Statements};
+use crate::config::WriteMode;
+use crate::database::Current;
+use crate::fold::Plan;
+use crate::mapping::{CollectionId, Mapping};
+use crate::verdict::{self, Cause, Verdict};
+
+/// The largest batch that joins others, in bytes of documents. A larger one is worth a transaction of its own.
+pub const SHARE_BYTES_MAX: usize = 128 * 1024;
+
+/// What a transaction of several batches may hold, in bytes of documents, before the last one that joins it.
+const GROUP_BYTES_MAX: usize = 1024 * 1024;
+
+/// The most batches in one transaction; so many more wait for the next one before a lane has to wait for its place.
+const GROUP_SHARES_MAX: usize = 256;
+
+/// The groups of one service: one for each client.
+#[derive(Debug)]
+pub struct Groups {
+    mapping: Arc<Mapping>,
+    mode: WriteMode,
+    alone: Arc<Semaphore>,
+    latest: Mutex<Weak<Group>>,
+}
+
+impl Groups {
+    /// Writes as `mode` says into the collections of `mapping`. Where small batches cannot go together, `lanes_max` of
+    /// them at a time are written by themselves.
+    pub fn new(mapping: Arc<Mapping>, mode: WriteMode, lanes_max: usize) -> Self {
+        Groups {
+            mapping,
+            mode,
+            alone: Arc::new(Semaphore::new(lanes_max)),
+            latest: Mutex::default(),
+        }
+    }
+
+    /// The group that writes by way of `current`. It lasts for as long as somebody holds it.
+    ///
+    /// # Errors
+    /// The driver's, where it knows no server.
+    pub async fn of(&self, current: &Current) -> Result<Arc<Group>, Error> {
+        let mut latest = self.latest.lock().await;
+        if let Some(group) = latest.upgrade()
+            && group.generation == current.generation
+        {
+            return Ok(group);
+        }
+        let session = current.database.client().start_session().await?;
+        let (shares, waiting) = mpsc::channel(GROUP_SHARES_MAX);
+        let group = Arc::new(Group {
+            generation: current.generation,
+            session: session_id(&session),
+            mode: self.mode,
+            alone: Arc::clone(&self.alone),
+            shares,
+        });
+        *latest = Arc::downgrade(&group);
+        let session = Session::new(current.database.clone(), session);
+        tokio::spawn(go(session, Arc::clone(&self.mapping), waiting));
+        Ok(group)
+    }
+}
+
+/// The way into the next transaction of several lanes.
+#[derive(Debug)]
+pub struct Group {
+    generation: u64,
+    session: Uuid,
+    mode: WriteMode,
+    alone: Arc<Semaphore>,
+    shares: mpsc::Sender<Share>,
+}
+
+/// Why a batch has to be written by itself: what kept the group from committing, if it tried. It may have been committed
+/// all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Alone(pub(super) Option<Cause>);
+
+/// One lane's part of a transaction.
+#[derive(Debug)]
+struct Share {
+    guard: Document,
+    writes: Vec<(CollectionId, Statements)>,
+    answer: oneshot::Sender<Result<u64, Alone>>,
+}
+
+impl Group {
+    /// The session that it writes in, which a claim must be able to kill.
+    pub fn session(&self) -> Uuid {
+        self.session
+    }
+
+    /// Waits for one of the places of small batches that are written by themselves.
+    pub(super) async fn alone(&self) -> Option<OwnedSemaphorePermit> {
+        Arc::clone(&self.alone).acquire_owned().await.ok()
+    }
+
+    /// Writes the states of `plan` under `guard`, together with what other lanes have; how many documents changed or came to be.
+    /// Where several lanes' were written it is some lane's share of the whole.
+    pub(super) async fn write(&self, guard: Document, plan: &Plan<'_>) -> Result<u64, Alone> {
+        let statements = |writes: &Vec<_>| Statements::new(writes, self.mode);
+        let (answer, answered) = oneshot::channel();
+        let share = Share {
+            guard,
+            writes: (plan.writes.iter())
+                .map(|(collection, writes)| (*collection, statements(writes)))
+                .collect(),
+            answer,
+        };
+        let sent = self.shares.send(share).await;
+        sent.map_err(|_| Alone(None))?;
+        answered.await.unwrap_or(Err(Alone(None)))
+    }
+}
+
+impl Share {
+    fn bytes(&self) -> usize {
+        self.writes.iter().map(|(_, writes)| writes.bytes()).sum()
+    }
+
+    fn count(&self) -> u64 {
+        let counts = self.writes.iter().map(|(_, writes)| writes.count());
+        counts.sum::<usize>() as u64
+    }
+}
+
+/// One transaction after the other, until nobody can join any more.
+async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
+    while let Some(first) = waiting.recv().await {
+        let mut bytes = first.bytes();
+        let mut shares = vec![first];
+        while bytes < GROUP_BYTES_MAX
+            && shares.len() < GROUP_SHARES_MAX
+            && let Ok(share) = waiting.try_recv()
+        {
+            bytes += share.bytes();
+            shares.push(share);
+        }
+        match commit(&mut session, &mapping, &shares).await {
+            Ok(mut changed) => {
+                for share in shares {
+                    let own = changed.min(share.count());
+                    changed -= own;
+                    let _ = share.answer.send(Ok(own));
+                }
+            }
+            Err(failure) => {
+                let cause = cause_of(&failure);
+                tracing::debug!(
+                    batches = shares.len(),
+                    cause = cause.as_str(),
+                    "each by itself"
+                );
+                // First, or each would find its checkpoint held.
+                session.abort().await;
+                for share in shares {
+                    let _ = share.answer.send(Err(Alone(Some(cause))));
+                }
+                overtake(&mut session, &mut waiting).await;
+            }
+        }
+    }
+}
+
+async fn commit(
+    session: &mut Session,
+    mapping: &Mapping,
+    shares: &[Share],
+) -> Result<u64, Failure> {
+    session.begin().await?;
+    let guards: Vec<&Document> = shares.iter().map(|share| &share.guard).collect();
+    let guarded = session.run(guard(&guards)).await?;
+    if guarded.n < guards.len() as u64 && guarded.write_error.is_none() {
+        return Err(Failure::Guard);
+    }
+    check(&guarded, |_| None)?;
+    let mut changed = 0;
+    for (collection, name) in mapping.collections() {
+        let writes = shares.iter().flat_map(|share| &share.writes);
+        let of_it = writes.filter(|(written, _)| *written == collection);
+        let statements: Vec<&Statements> = of_it.map(|(_, statements)| statements).collect();
+        if !statements.is_empty() {
+            let update = command::update_all(name, &statements, STATEMENT_MS_MAX);
+            let reply = session.run(update).await?;
+            check(&reply, |_| None)?;
+            changed += reply.modified + reply.upserted;
+        }
+    }
+    session.commit().await?;
+    Ok(changed)
+}
+
+/// The command of the guards.
+pub(super) fn guard(guards: &[&Document]) -> Document {
+    doc! {
+        "update": checkpoint::COLLECTION,
+        "updates": guards,
+        "maxTimeMS": STATEMENT_MS_MAX,
+    }
+}
+
+/// Until no statement of an earlier transaction can have an effect any more: one that is long on its way could hold the
+/// checkpoints of lanes that write by themselves now, for a minute. A transaction with a higher number sees to that.
+async fn overtake(session: &mut Session, waiting: &mut mpsc::Receiver<Share>) {
+    let look = doc! { "find": checkpoint::COLLECTION, "limit": 1, "singleBatch": true, "maxTimeMS": STATEMENT_MS_MAX };
+    let overtaken = async {
+        let mut backoff = Backoff::new();
+        while session.begin().await.is_err() || session.run(look.clone()).await.is_err() {
+            backoff.wait().await;
+        }
+        session.abort().await;
+    };
+    tokio::pin!(overtaken);
+    loop {
+        tokio::select! {
+            () = &mut overtaken => return,
+            share = waiting.recv() => match share {
+                Some(share) => drop(share.answer.send(Err(Alone(None)))),
+                None => return,
+            }
+        }
+    }
+}
+
+fn cause_of(failure: &Failure) -> Cause {
+    match failure {
+        Failure::Deadline => Cause::Timeout,
+        Failure::WriteConcern(_) => Cause::WriteConcern,
+        Failure::Driver(error) => match verdict::of_error(error) {
+            Verdict::Retry(cause) => cause,
+            Verdict::Reject | Verdict::Fatal => Cause::Conflict,
+        },
+        // Whose it is, and whether it is a record's fault, the lanes find out.
+        _ => Cause::Conflict,
+    }
+}
