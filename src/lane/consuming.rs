@@ -31,6 +31,10 @@ const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// written together with those of other lanes.
 const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
 
+/// How long a batch with a slot waits at most for more of a log that goes on: librdkafka's queue holds half a batch, and the
+/// fuller a transaction, the more states fold and the less each record costs.
+const FILL_DEADLINE: Duration = Duration::from_millis(20);
+
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
 /// largest command costs.
 const COPIES: usize = 3;
@@ -61,6 +65,8 @@ pub(super) struct Consuming<'l> {
     progress: &'l Arc<Progress>,
     decoder: Decoder,
     rejected_in_a_row: usize,
+    /// Whether the log was seen to end behind the last record.
+    at_end: bool,
 }
 
 /// The batch that fills while another is written.
@@ -69,6 +75,8 @@ struct Filling {
     loan: Loan,
     slot: Option<Slot>,
     full: bool,
+    /// Until when it may wait for more.
+    fill_until: Instant,
 }
 
 impl Filling {
@@ -78,6 +86,7 @@ impl Filling {
             loan,
             slot: None,
             full: false,
+            fill_until: Instant::now(),
         }
     }
 
@@ -85,6 +94,7 @@ impl Filling {
     fn enlarge(&mut self, slot: Slot) -> Batch {
         let spare = slot.enlarge(&mut self.batch);
         self.slot = Some(slot);
+        self.fill_until = Instant::now() + FILL_DEADLINE;
         spare
     }
 
@@ -96,6 +106,12 @@ impl Filling {
     /// Whether it is too large to be written, or to grow on, without a slot.
     fn needs_slot(&self) -> bool {
         self.slot.is_none() && self.batch.is_larger_than(SMALL_BYTES_MAX)
+    }
+
+    /// Whether it is to be written; `at_end`: there is no more of the log.
+    fn is_ready(&self, at_end: bool) -> bool {
+        let waits = self.slot.is_some() && !self.full && !at_end;
+        !self.batch.is_empty() && !self.needs_slot() && !(waits && Instant::now() < self.fill_until)
     }
 }
 
@@ -114,6 +130,7 @@ impl<'l> Consuming<'l> {
             progress,
             decoder,
             rejected_in_a_row: 0,
+            at_end: false,
         }
     }
 
@@ -168,8 +185,7 @@ impl<'l> Consuming<'l> {
                     waiting = Some(self.lanes.slots.take().boxed());
                 }
             }
-            if !filling.batch.is_empty()
-                && !filling.needs_slot()
+            if filling.is_ready(self.at_end)
                 && let Some(writer) = writer.take()
             {
                 let next = overflow.take().unwrap_or_else(|| {
@@ -214,6 +230,7 @@ impl<'l> Consuming<'l> {
                         None => return End::Revoked,
                     }
                 }
+                () = tokio::time::sleep_until(filling.fill_until), if filling.slot.is_some() && writer.is_some() => {}
                 changed = self.order.changed(), if !finishing => {
                     finishing = changed.is_err() || *self.order.borrow() != Order::Run;
                 }
@@ -248,6 +265,7 @@ impl<'l> Consuming<'l> {
                 None => return Ok(()),
                 Some(Ok(message)) => message,
                 Some(Err(KafkaError::PartitionEOF(_))) => {
+                    self.at_end = true;
                     // Control records stand behind the last record; the position is past them.
                     if let Some(position) = self.lanes.handle.position(self.partition) {
                         filling.batch.reach(position);
@@ -256,6 +274,7 @@ impl<'l> Consuming<'l> {
                 }
                 Some(Err(error)) => return Err(self.failed(&error)),
             };
+            self.at_end = false;
             let record = Record::of(&message);
             let held = filling.batch.held_bytes(COPIES);
             if !self

@@ -29,8 +29,8 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
     let uri = scene.uri_of("victim");
     let settings = [&SHORT_SESSION[..], &[(CONNECTION_STRING, &uri)]].concat();
     let mut victim = scene.worker(&settings);
-    // As many as are written at the same time: each has written all it has to and is about to commit.
-    commits.met(8).await;
+    // It has written all it has to, of one partition or of several, and is about to commit.
+    commits.met(1).await;
     victim.server().kill().expect("killed");
     let killed = Instant::now();
 
@@ -40,7 +40,7 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
     assert_eq!(scene.entities().await, expected(&records));
     let told = history.prove(&scene).await;
     assert_eq!(
-        told.transactions_of.len(),
+        told.moves_of.len(),
         12,
         "only the successor's were committed: {told:?}"
     );
@@ -105,9 +105,6 @@ async fn workers_killed_again_and_again_apply_each_record_once() {
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
     let told = history.prove(&scene).await;
-    assert!(
-        told.transactions_of.len() >= 4,
-        "each has written: {told:?}"
-    );
+    assert!(told.moves_of.len() >= 4, "each has written: {told:?}");
     assert_eq!(last.stop().await, Some(0), "{}", last.log());
 }

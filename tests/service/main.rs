@@ -21,5 +21,6 @@ mod rotation;
 mod security;
 mod shutdown;
 mod startup;
+mod together;
 mod transactions;
 mod workers;

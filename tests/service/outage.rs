@@ -141,8 +141,8 @@ async fn elections_cost_no_record_and_repeat_none() {
         let states = entities.states(1_200);
         scene.produce(&states);
         records.extend(states);
-        // Some are written, some are about to be committed, and more wait behind them.
-        slow.met(9).await;
+        // Some are about to be committed, and more wait behind them.
+        slow.met(2).await;
         let before = retries(&worker);
         match kill {
             true => mongo.kill(primary).expect("killed"),

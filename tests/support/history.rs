@@ -1,6 +1,7 @@
 //! What a database went through, from its change stream: the proof that each record was applied once and in order.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -87,8 +88,10 @@ pub struct Told {
     pub claims: usize,
     /// Next offsets at the end.
     pub next_offsets: BTreeMap<i32, i64>,
-    /// Claims and transactions by the server session that made them.
-    pub transactions_of: BTreeMap<String, usize>,
+    /// How often each claim, by its owner, has moved its checkpoint.
+    pub moves_of: BTreeMap<String, usize>,
+    /// The most partitions that one transaction moved.
+    pub together: usize,
 }
 
 impl History {
@@ -178,7 +181,9 @@ impl Drop for History {
 #[derive(Debug)]
 struct Standing {
     next_offset: i64,
-    session: Uuid,
+    owner: Uuid,
+    /// The claim's own, and the one that its worker's lanes share.
+    sessions: [Option<Uuid>; 2],
 }
 
 fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
@@ -196,11 +201,13 @@ fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
                 _ => panic!("written outside of a transaction: {event}"),
             },
             group => {
-                let session = session(&group[0]);
-                let (partition, covered) = moved(group, session, &mut checkpoints);
-                let records = log[&partition]
-                    .iter()
-                    .filter(|r| covered.contains(&r.offset));
+                let moves = moved(group, session(&group[0]), &mut checkpoints);
+                let covers = |(partition, covered): &(i32, Range<i64>)| {
+                    let covered = covered.clone();
+                    let records = log[partition].iter();
+                    records.filter(move |record| covered.contains(&record.offset))
+                };
+                let records = moves.iter().flat_map(covers);
                 let expected: BTreeMap<&str, i64> = records
                     .filter_map(|record| Some((record.key.as_str(), record.revision?)))
                     .collect();
@@ -219,10 +226,14 @@ fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
                 }
                 assert_eq!(
                     written, expected,
-                    "the transaction for partition {partition}, offsets {covered:?}"
+                    "the transaction for partitions and offsets {moves:?}"
                 );
                 told.transactions += 1;
-                *told.transactions_of.entry(session.to_string()).or_default() += 1;
+                told.together = told.together.max(moves.len());
+                for (partition, _) in moves {
+                    let owner = checkpoints[&partition].owner.to_string();
+                    *told.moves_of.entry(owner).or_default() += 1;
+                }
             }
         }
     }
@@ -248,7 +259,8 @@ fn claim(event: &Document, checkpoints: &mut BTreeMap<i32, Standing>) {
             );
             let standing = Standing {
                 next_offset: number(changed.get("next_offset")),
-                session: uuid("session").expect("the session of a claim"),
+                owner: uuid("owner").expect("the owner of a claim"),
+                sessions: ["session", "group_session"].map(uuid),
             };
             checkpoints.insert(partition(event), standing);
         }
@@ -257,44 +269,53 @@ fn claim(event: &Document, checkpoints: &mut BTreeMap<i32, Standing>) {
                 !changed.contains_key("next_offset"),
                 "moved outside of a transaction: {event}"
             );
-            standing.session = uuid("session").unwrap_or(standing.session);
+            standing.owner = uuid("owner").unwrap_or(standing.owner);
+            for (standing, name) in standing
+                .sessions
+                .iter_mut()
+                .zip(["session", "group_session"])
+            {
+                *standing = uuid(name).or(*standing);
+            }
         }
     }
 }
 
-/// The partition and the offsets that a transaction covers, after its one change of a checkpoint.
+/// The partitions and the offsets that a transaction covers, after its changes of checkpoints.
 fn moved(
     group: &[Document],
     session: Uuid,
     checkpoints: &mut BTreeMap<i32, Standing>,
-) -> (i32, std::ops::Range<i64>) {
-    let moves: Vec<&Document> = group
+) -> Vec<(i32, Range<i64>)> {
+    let moves = group
         .iter()
-        .filter(|event| collection(event) == CHECKPOINTS)
+        .filter(|event| collection(event) == CHECKPOINTS);
+    let moved: Vec<(i32, Range<i64>)> = moves
+        .map(|event| {
+            let partition = partition(event);
+            let standing = checkpoints
+                .get_mut(&partition)
+                .expect("a claim before a write");
+            assert!(
+                standing.sessions.contains(&Some(session)),
+                "partition {partition} was written by one that does not hold it"
+            );
+            let to = number(changed(event).get("next_offset"));
+            let covered = standing.next_offset..to;
+            assert!(
+                !covered.is_empty(),
+                "partition {partition} went from {} to {to}",
+                standing.next_offset
+            );
+            standing.next_offset = to;
+            (partition, covered)
+        })
         .collect();
-    let [event] = moves[..] else {
-        panic!(
-            "a transaction that moves {} checkpoints: {group:?}",
-            moves.len()
-        );
-    };
-    let partition = partition(event);
-    let standing = checkpoints
-        .get_mut(&partition)
-        .expect("a claim before a write");
-    assert_eq!(
-        session, standing.session,
-        "partition {partition} was written by one that does not hold it"
-    );
-    let to = number(changed(event).get("next_offset"));
-    let covered = standing.next_offset..to;
     assert!(
-        !covered.is_empty(),
-        "partition {partition} went from {} to {to}",
-        standing.next_offset
+        !moved.is_empty(),
+        "a transaction that moves no checkpoint: {group:?}"
     );
-    standing.next_offset = to;
-    (partition, covered)
+    moved
 }
 
 fn collection(event: &Document) -> &str {
