@@ -17,7 +17,7 @@
 //! queue, and hands batches to the writer.
 //!
 //! At the MongoDB edge, [`writer`] runs the transaction: the guard on the checkpoint, the writes as
-//! raw [`command`]s, the [`dead_letter`]s. [`reply`] and [`verdict`] say what an answer means.
+//! raw [`command`]s, the [`dead_letter`]s; small batches of several lanes share one. [`reply`] and [`verdict`] say what an answer means.
 //!
 //! [`service`] puts it together and ends it; [`config`] is read before anything else.
 //!

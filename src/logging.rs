@@ -27,6 +27,15 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The job is done: who panics from here on lost what it needs to the runtime's end, as the driver's requests do whose
+/// pool is gone.
+pub fn over() {
+    panic::set_hook(Box::new(|info| {
+        let location = info.location().map(ToString::to_string);
+        tracing::debug!(location, "panicked while the runtime ended");
+    }));
+}
+
 /// The filter that `directives` describes: a level alone is that of this crate, libraries stay at `warn` unless named.
 pub fn filter(directives: &str) -> Result<EnvFilter, String> {
     let mut all = vec![LIBRARIES.to_owned(), TOLD_TWICE.to_owned()];

@@ -71,6 +71,7 @@ fn in_runtime(log: &Log, job: impl Future<Output = anyhow::Result<()>>) -> anyho
         .enable_all()
         .build()?;
     let ended = runtime.block_on(job);
+    logging::over();
     runtime.shutdown_timeout(ABANDONED_MAX);
     ended
 }

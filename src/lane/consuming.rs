@@ -9,16 +9,16 @@ use rdkafka::message::BorrowedMessage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::filling::{COPIES, Filling, LARGE_COPIES, SMALL_BYTES_MAX, admission};
 use super::slots::Slot;
 use super::{End, Lanes};
 use crate::batch::Batch;
 use crate::budget::Loan;
 use crate::consumer::{LaneQueue, Order, Progress};
-use crate::document::DOCUMENT_BYTES_MAX;
 use crate::entity::Decoder;
 use crate::metrics::Outcome;
 use crate::record::{Partition, Record};
-use crate::writer::{SHARE_BYTES_MAX, Settled, Unwritten, Writer};
+use crate::writer::{Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -26,33 +26,6 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// How often a lane with nothing to write looks whether its checkpoint still stands where it left it: a
 /// database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
-
-/// How large a batch grows that has no [`Slot`], and how much of its buffers is kept for the next one; in bytes. Up to here it is
-/// written together with those of other lanes.
-const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
-
-/// How long a batch with a slot waits at most for more of a log that goes on: librdkafka's queue holds half a batch, and the
-/// fuller a transaction, the more states fold and the less each record costs.
-const FILL_DEADLINE: Duration = Duration::from_millis(20);
-
-/// What a batch costs while it is written, in times its encoded size: its own copy, and what its
-/// largest command costs.
-const COPIES: usize = 3;
-
-/// What a record costs that is a command by itself: the batch's copy, the command, and the driver's
-/// three (it clones the command, serialises it, and puts the message together).
-const LARGE_COPIES: usize = 5;
-
-/// How much larger a small record's encoded form may be than its JSON when it is admitted; once it is
-/// taken in, what it came to counts.
-const ENCODED_FACTOR: usize = 2;
-
-/// From this size on, in bytes, a record is looked through before it is admitted.
-const LARGE_BYTES: usize = 64 * 1024;
-
-/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits of
-/// index, a NUL and a double.
-const ELEMENT_GROWTH_BYTES: usize = 14;
 
 /// A batch under way, with what it holds.
 type Writing = BoxFuture<'static, (Writer, Filling, Result<Settled, Unwritten>)>;
@@ -67,52 +40,6 @@ pub(super) struct Consuming<'l> {
     rejected_in_a_row: usize,
     /// Whether the log was seen to end behind the last record.
     at_end: bool,
-}
-
-/// The batch that fills while another is written.
-struct Filling {
-    batch: Batch,
-    loan: Loan,
-    slot: Option<Slot>,
-    full: bool,
-    /// Until when it may wait for more.
-    fill_until: Instant,
-}
-
-impl Filling {
-    fn new(batch: Batch, loan: Loan) -> Self {
-        Filling {
-            batch,
-            loan,
-            slot: None,
-            full: false,
-            fill_until: Instant::now(),
-        }
-    }
-
-    /// Goes on in the memory of a large batch; gives back what held it so far.
-    fn enlarge(&mut self, slot: Slot) -> Batch {
-        let spare = slot.enlarge(&mut self.batch);
-        self.slot = Some(slot);
-        self.fill_until = Instant::now() + FILL_DEADLINE;
-        spare
-    }
-
-    /// Whether another record may be taken in.
-    fn has_room(&self) -> bool {
-        !self.full && !self.needs_slot()
-    }
-
-    /// Whether it is too large to be written, or to grow on, without a slot.
-    fn needs_slot(&self) -> bool {
-        self.slot.is_none() && self.batch.is_larger_than(SMALL_BYTES_MAX)
-    }
-
-    /// Whether it is to be written; `at_end`: there is no more of the log.
-    fn is_ready(&self, at_end: bool) -> bool {
-        let waits = self.slot.is_some() && !self.full && !at_end;
-        !self.batch.is_empty() && !self.needs_slot() && !(waits && Instant::now() < self.fill_until)
-    }
 }
 
 impl<'l> Consuming<'l> {
@@ -388,41 +315,5 @@ impl<'l> Consuming<'l> {
             before + usize::try_from(counts.rejected_last).unwrap_or(usize::MAX);
         let max = self.lanes.limits.rejections_in_a_row_max;
         (max > 0 && self.rejected_in_a_row >= max).then_some(End::Breaker(self.rejected_in_a_row))
-    }
-}
-
-/// The bytes that must be lent before a record is taken in, over what the batch holds.
-fn admission(record: &Record<'_>, held: usize) -> usize {
-    held + record.bytes() + written_bytes_max(record.value.unwrap_or_default())
-}
-
-/// How many bytes a value may cost as BSON while it is written.
-fn written_bytes_max(json: &[u8]) -> usize {
-    if json.len() < LARGE_BYTES {
-        return json.len() * ENCODED_FACTOR * COPIES;
-    }
-    let elements = memchr::memchr2_iter(b',', b'[', json).count();
-    let encoded_max = (json.len() + elements * ELEMENT_GROWTH_BYTES).min(DOCUMENT_BYTES_MAX);
-    encoded_max * LARGE_COPIES
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_list_of_numbers_is_admitted_as_what_it_grows_to() {
-        let list = |count: usize| format!("[{}7]", "7,".repeat(count - 1));
-        let (growing, large) = (list(100_000), list(10_000_000));
-        assert!(written_bytes_max(growing.as_bytes()) >= 100_000 * 13 * LARGE_COPIES);
-        assert_eq!(
-            written_bytes_max(large.as_bytes()),
-            DOCUMENT_BYTES_MAX * LARGE_COPIES
-        );
-        let text = format!(r#""{}""#, "a".repeat(1_000_000));
-        assert_eq!(
-            written_bytes_max(text.as_bytes()),
-            text.len() * LARGE_COPIES
-        );
     }
 }

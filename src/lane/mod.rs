@@ -6,6 +6,7 @@
 //! back-pressure there is.
 
 mod consuming;
+mod filling;
 mod slots;
 
 use std::sync::Arc;

@@ -43,13 +43,15 @@ impl Nemesis<'_> {
             .database
             .collection::<Document>(checkpoint::COLLECTION);
         let claim = doc! {
-            "$set": { "owner": Uuid::new(), "session": Uuid::new() },
+            "$set": { "owner": Uuid::new(), "session": Uuid::new(), "group_session": Uuid::new() },
             "$inc": { "epoch": 1_i64 },
             "$currentDate": { "updated_at": true },
         };
+        // A transaction of several partitions then has some that are stolen in it, and some that are not.
+        let every_second = doc! { "_id.partition": { "$mod": [2, 0] } };
         until("the claims are stolen", || async {
             checkpoints
-                .update_many(doc! {}, claim.clone())
+                .update_many(every_second.clone(), claim.clone())
                 .await
                 .is_ok()
         })

@@ -1,0 +1,176 @@
+//! The batch that fills while another is written: when it may grow, when it is ready, and what it costs.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::slots::Slot;
+use crate::batch::Batch;
+use crate::budget::Loan;
+use crate::document::DOCUMENT_BYTES_MAX;
+use crate::record::Record;
+use crate::writer::SHARE_BYTES_MAX;
+
+/// How large a batch grows that has no [`Slot`], and how much of its buffers is kept for the next one; in bytes. Up to here it is
+/// written together with those of other lanes.
+pub(super) const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
+
+/// How long a batch with a slot waits at most for more of a log that goes on: librdkafka's queue holds half a batch, and the
+/// fuller a transaction, the more states fold and the less each record costs.
+const FILL_DEADLINE: Duration = Duration::from_millis(20);
+
+/// What a batch costs while it is written, in times its encoded size: its own copy, and what its
+/// largest command costs.
+pub(super) const COPIES: usize = 3;
+
+/// What a record costs that is a command by itself: the batch's copy, the command, and the driver's
+/// three (it clones the command, serialises it, and puts the message together).
+pub(super) const LARGE_COPIES: usize = 5;
+
+/// How much larger a small record's encoded form may be than its JSON when it is admitted; once it is
+/// taken in, what it came to counts.
+const ENCODED_FACTOR: usize = 2;
+
+/// From this size on, in bytes, a record is looked through before it is admitted.
+const LARGE_BYTES: usize = 64 * 1024;
+
+/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits of
+/// index, a NUL and a double.
+const ELEMENT_GROWTH_BYTES: usize = 14;
+
+/// The batch that fills while another is written.
+pub(super) struct Filling {
+    pub(super) batch: Batch,
+    pub(super) loan: Loan,
+    pub(super) slot: Option<Slot>,
+    pub(super) full: bool,
+    /// Until when it may wait for more.
+    pub(super) fill_until: Instant,
+}
+
+impl Filling {
+    pub(super) fn new(batch: Batch, loan: Loan) -> Self {
+        Filling {
+            batch,
+            loan,
+            slot: None,
+            full: false,
+            fill_until: Instant::now(),
+        }
+    }
+
+    /// Goes on in the memory of a large batch; gives back what held it so far.
+    pub(super) fn enlarge(&mut self, slot: Slot) -> Batch {
+        let spare = slot.enlarge(&mut self.batch);
+        self.slot = Some(slot);
+        self.fill_until = Instant::now() + FILL_DEADLINE;
+        spare
+    }
+
+    /// Whether another record may be taken in.
+    pub(super) fn has_room(&self) -> bool {
+        !self.full && !self.needs_slot()
+    }
+
+    /// Whether it is too large to be written, or to grow on, without a slot.
+    pub(super) fn needs_slot(&self) -> bool {
+        self.slot.is_none() && self.batch.is_larger_than(SMALL_BYTES_MAX)
+    }
+
+    /// Whether it is to be written; `at_end`: there is no more of the log.
+    pub(super) fn is_ready(&self, at_end: bool) -> bool {
+        if self.batch.is_empty() || self.needs_slot() {
+            return false;
+        }
+        self.slot.is_none() || self.full || at_end || Instant::now() >= self.fill_until
+    }
+}
+
+/// The bytes that must be lent before a record is taken in, over what the batch holds.
+pub(super) fn admission(record: &Record<'_>, held: usize) -> usize {
+    held + record.bytes() + written_bytes_max(record.value.unwrap_or_default())
+}
+
+/// How many bytes a value may cost as BSON while it is written.
+fn written_bytes_max(json: &[u8]) -> usize {
+    if json.len() < LARGE_BYTES {
+        return json.len() * ENCODED_FACTOR * COPIES;
+    }
+    let elements = memchr::memchr2_iter(b',', b'[', json).count();
+    let encoded_max = (json.len() + elements * ELEMENT_GROWTH_BYTES).min(DOCUMENT_BYTES_MAX);
+    encoded_max * LARGE_COPIES
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::Slots;
+    use super::*;
+    use crate::entity::{Decoder, Tombstones};
+    use crate::mapping::Mapping;
+
+    fn filling(texts: &[usize]) -> Filling {
+        let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
+        let mut batch = Batch::new(0);
+        for (offset, text_bytes) in (0..).zip(texts) {
+            let text = "a".repeat(*text_bytes);
+            let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
+            let record = Record {
+                offset,
+                key: Some(b"1"),
+                value: Some(json.as_bytes()),
+                ..Record::default()
+            };
+            assert!(batch.push(&mut decoder, record));
+        }
+        Filling::new(batch, Loan::default())
+    }
+
+    #[test]
+    fn a_small_batch_waits_for_nothing() {
+        assert!(!filling(&[]).is_ready(false), "there is nothing to write");
+        let small = filling(&[10]);
+        assert!(small.is_ready(false) && small.is_ready(true));
+        assert!(small.has_room());
+    }
+
+    #[test]
+    fn a_large_batch_waits_for_its_slot() {
+        let mut large = filling(&[10, SMALL_BYTES_MAX]);
+        assert!(large.needs_slot() && !large.has_room());
+        assert!(!large.is_ready(true));
+        large.enlarge(Slots::new(1, 0).try_take().unwrap());
+        assert!(!large.needs_slot() && large.has_room());
+    }
+
+    #[test]
+    fn with_its_slot_it_waits_a_moment_for_more_of_a_log_that_goes_on() {
+        let mut large = filling(&[10, SMALL_BYTES_MAX]);
+        large.enlarge(Slots::new(1, 0).try_take().unwrap());
+        large.fill_until = Instant::now() + Duration::from_secs(600);
+        assert!(!large.is_ready(false));
+        assert!(large.is_ready(true), "there is no more");
+        large.full = true;
+        assert!(large.is_ready(false), "no more fits");
+        large.full = false;
+        large.fill_until = Instant::now();
+        assert!(large.is_ready(false), "it has waited");
+    }
+
+    #[test]
+    fn a_list_of_numbers_is_admitted_as_what_it_grows_to() {
+        let list = |count: usize| format!("[{}7]", "7,".repeat(count - 1));
+        let (growing, large) = (list(100_000), list(10_000_000));
+        assert!(written_bytes_max(growing.as_bytes()) >= 100_000 * 13 * LARGE_COPIES);
+        assert_eq!(
+            written_bytes_max(large.as_bytes()),
+            DOCUMENT_BYTES_MAX * LARGE_COPIES
+        );
+        let text = format!(r#""{}""#, "a".repeat(1_000_000));
+        assert_eq!(
+            written_bytes_max(text.as_bytes()),
+            text.len() * LARGE_COPIES
+        );
+    }
+}
