@@ -17,7 +17,8 @@ use crate::support::worker::Produced;
 
 /// Records a second, usually.
 pub const RATE: usize = 200;
-const TICK: Duration = Duration::from_millis(20);
+/// How often it sends what is due: enough at once for several partitions of a worker to have something to write together.
+const TICK: Duration = Duration::from_millis(100);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 const ENTITIES: usize = 300;
 
