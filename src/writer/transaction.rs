@@ -109,6 +109,8 @@ impl Writer {
         let mut counts = planned(plan);
         let writes = plan.writes.iter().map(|(_, writes)| writes.len() as u64);
         let writes: u64 = writes.sum();
+        // As long as the server has not said otherwise.
+        counts.upserted = writes;
         sent.push(Sent {
             covered: plan.records.end,
             to,
