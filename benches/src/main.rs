@@ -109,8 +109,8 @@ async fn main() -> Result<()> {
         }
         // After each section, so that a run that is cut short leaves what it has.
         figures.write(&options.out.join("bench.json"))?;
+        plot::draw(&options.out.join("bench.svg"), &figures)?;
     }
-    plot::draw(&options.out.join("bench.svg"), &figures)?;
     println!("{}", figures.table(against.as_ref()));
     println!("{}", goals::table(&figures));
     println!("In {}: bench.json and bench.svg.", options.out.display());
