@@ -67,6 +67,7 @@ struct Attempt {
     checkpoints: Checkpoints,
     owner: Uuid,
     session: Option<ClientSession>,
+    group: Option<Arc<Group>>,
 }
 
 impl Attempt {
@@ -76,6 +77,7 @@ impl Attempt {
             current,
             owner: Uuid::new(),
             session: None,
+            group: None,
         }
     }
 }
@@ -127,13 +129,16 @@ impl Claimant {
             checkpoints,
             owner,
             session,
+            group,
         } = attempt;
         let owner = *owner;
         let ours = match session.take() {
             Some(ours) => ours,
             None => current.database.client().start_session().await?,
         };
-        let group = self.target.group(current).await?;
+        if group.is_none() {
+            *group = self.target.group(current).await?;
+        }
         let sessions = Sessions {
             own: session_id(&ours),
             group: group.as_deref().map(Group::session),
@@ -172,7 +177,7 @@ impl Claimant {
             claim,
             Arc::clone(&self.outage),
         );
-        Ok(Claimed::Writer(Box::new(writer.joining(group))))
+        Ok(Claimed::Writer(Box::new(writer.joining(group.clone()))))
     }
 
     /// Makes the checkpoint, at the offset where a partition without one begins; or says why none fits.

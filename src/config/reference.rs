@@ -160,7 +160,7 @@ pub const LANES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LANES_MAX",
     default: Some("4"),
     example: "4",
-    meaning: "The most transactions of one partition each at the same time, each on a MongoDB connection of its own, beside the one that small batches of several partitions share: 1 to 128. Partitions beyond that wait their turn.",
+    meaning: "The most large batches at the same time, each in a transaction of its own, and as many small ones where those cannot share one: 1 to 128. Partitions beyond that wait their turn.",
     secret: false,
 };
 /// Drain deadline.

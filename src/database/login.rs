@@ -12,7 +12,8 @@ use crate::config::Mongodb;
 /// tries again.
 pub(super) const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections besides one for each lane's write and one for its successor's claim.
+/// Connections besides those for as many large batches, for as many small ones by themselves, and for as many claims of
+/// successors: the group's, reads of checkpoints, pings.
 const CONNECTIONS_SPARE: usize = 4;
 
 /// A client that was let in.
@@ -62,7 +63,7 @@ async fn options(mongodb: &Mongodb, lanes_max: usize) -> Result<ClientOptions, F
     let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
         .await
         .map_err(|error| verdict::of_options(&error))?;
-    let connections = u32::try_from(2 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
+    let connections = u32::try_from(3 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
     options.max_pool_size.get_or_insert(connections);
     options
         .app_name

@@ -146,7 +146,11 @@ impl<'l> Consuming<'l> {
                     // A large record's memory goes before what was lent for it.
                     match written.slot {
                         Some(slot) => slot.give_back(written.batch),
-                        None => spare = Some(written.batch),
+                        None => {
+                            let mut batch = written.batch;
+                            batch.restart(0, SMALL_BYTES_MAX);
+                            spare = Some(batch);
+                        }
                     }
                     drop(written.loan);
                 }

@@ -46,7 +46,7 @@ pub struct Lanes {
     pub limits: Limits,
     /// The batches' share of the byte budget.
     pub budget: Budget,
-    /// How many batches may be large, or be written, at the same time.
+    /// How many batches may be large at the same time.
     pub slots: Slots,
     /// The topics' ids, as they were seen last.
     pub topic_ids: TopicIds,

@@ -6,8 +6,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::batch::Batch;
 
-/// The slots of all lanes. A lane that waits for one goes on filling its small batch, so that of many lanes with little
-/// each makes fewer transactions of more, rather than all at once.
+/// The slots of all lanes. A lane that waits for one keeps its small batch as it is, and its queue fills
+/// meanwhile.
 #[derive(Clone, Debug)]
 pub struct Slots {
     free: Arc<Semaphore>,

@@ -1,7 +1,7 @@
 //! Group commit: the small batches of several lanes in one transaction.
 //!
 //! A transaction costs the server as much for one record as for many. While one is under way the batches that come in wait,
-//! and are the next one. Every lane's guard is in it, as in a transaction of the lane's own. If anything fails nothing is tried again here:
+//! and are the next one. Every lane's guard is in it, as in a transaction of the lane's own. If it does not commit nothing is tried again here:
 //! each lane finds out by its own guard what became of its batch, and writes it by itself.
 
 use std::sync::{Arc, Weak};
@@ -14,7 +14,7 @@ use super::session::{Session, session_id};
 use super::transaction::{Failure, check};
 use crate::backoff::Backoff;
 use crate::checkpoint;
-use crate::command::{self, STATEMENT_MS_MAX, Statements};
+use crate::command::{self, COMMAND_WRITES_MAX, STATEMENT_MS_MAX, Statements};
 use crate::config::WriteMode;
 use crate::database::Current;
 use crate::fold::Plan;
@@ -71,7 +71,12 @@ impl Groups {
             alone: Arc::clone(&self.alone),
             shares,
         });
-        *latest = Arc::downgrade(&group);
+        if latest
+            .upgrade()
+            .is_none_or(|held| held.generation < group.generation)
+        {
+            *latest = Arc::downgrade(&group);
+        }
         let session = Session::new(current.database.clone(), session);
         tokio::spawn(go(session, Arc::clone(&self.mapping), waiting));
         Ok(group)
@@ -144,14 +149,21 @@ impl Share {
 /// One transaction after the other, until nobody can join any more.
 async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
     while let Some(first) = waiting.recv().await {
-        let mut bytes = first.bytes();
+        let (mut bytes, mut count) = (first.bytes(), first.count());
         let mut shares = vec![first];
         while bytes < GROUP_BYTES_MAX
+            && count < COMMAND_WRITES_MAX as u64
             && shares.len() < GROUP_SHARES_MAX
             && let Ok(share) = waiting.try_recv()
         {
             bytes += share.bytes();
+            count += share.count();
             shares.push(share);
+        }
+        // Of lanes that wait no longer: their claims may be past, and would fail it for all.
+        shares.retain(|share| !share.answer.is_closed());
+        if shares.is_empty() {
+            continue;
         }
         match commit(&mut session, &mapping, &shares).await {
             Ok(mut changed) => {
@@ -243,6 +255,7 @@ fn cause_of(failure: &Failure) -> Cause {
     match failure {
         Failure::Deadline => Cause::Timeout,
         Failure::WriteConcern(_) => Cause::WriteConcern,
+        Failure::Passing(cause, _) => *cause,
         Failure::Driver(error) => match verdict::of_error(error) {
             Verdict::Retry(cause) => cause,
             Verdict::Reject | Verdict::Fatal => Cause::Conflict,

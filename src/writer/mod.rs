@@ -78,6 +78,8 @@ pub struct Writer {
     /// How many records the next transaction takes; halved while transactions fail, and doubled as
     /// they succeed.
     records_max: usize,
+    /// Whether the server refused a record of the last batch.
+    refused_before: bool,
 }
 
 /// How far a batch has got.
@@ -121,6 +123,7 @@ impl Writer {
             outage,
             takeover: None,
             records_max: usize::MAX,
+            refused_before: false,
         }
     }
 
@@ -166,7 +169,8 @@ impl Writer {
     ///
     /// # Errors
     /// [`Unwritten`], when trying again cannot help. Dropping the future leaves at most an open
-    /// transaction behind, which the session's end aborts and the next claim would kill.
+    /// transaction behind, which the session's end aborts and the next claim would kill; what other lanes
+    /// commit together with it they still may, until the next claim.
     pub async fn write(
         &mut self,
         batch: &Batch,
@@ -177,8 +181,9 @@ impl Writer {
         let mut backoff = Backoff::new();
         // A larger one has the lane's slot.
         let is_small = !batch.is_larger_than(SHARE_BYTES_MAX);
-        // Once: what is wrong with a batch is found out with nothing else in the transaction.
-        let mut joins = self.records_max == usize::MAX;
+        // Once: what is wrong with a batch is found out with nothing else in the transaction. Not behind a batch with a refused
+        // record: one partition's faults would keep all others from going together.
+        let mut joins = !mem::take(&mut self.refused_before);
         let mut place = None;
         let mut progress = Progress {
             next: 0,
@@ -279,6 +284,7 @@ impl Writer {
                 backoff.wait().await;
             }
         }
+        self.refused_before = !progress.refused.is_empty();
         Ok(Settled {
             next_offset: batch.end(),
             counts: progress.settled,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bson::{Uuid, doc};
-use futures_util::future::join_all;
+use futures_util::future::{FutureExt as _, join_all};
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{Checkpoints, Fence};
 use workflows_sink::writer::{Settled, Unwritten, Writer, session_id};
@@ -171,6 +171,73 @@ async fn a_record_that_the_server_refuses_is_its_lanes_alone() {
     assert_eq!(letters.iter().map(letter_offset).collect::<Vec<_>>(), [1]);
     let datasets = world.documents("datasets").await;
     assert_eq!(datasets.keys().collect::<Vec<_>>(), ["0-0", "2-0", "good"]);
+}
+
+#[tokio::test]
+async fn a_partition_with_refused_records_does_not_keep_the_others_apart() {
+    let world = World::new("group_refusals").await;
+    let validator = doc! { "n": { "$not": { "$gte": 1000 } } };
+    let modify = doc! { "collMod": "datasets", "validator": validator };
+    world.database.run_command(modify).await.unwrap();
+    let sink = world.sink().await;
+    let mut lanes = sink.lanes(LANES).await;
+    let bad = |start| records(start).dataset("bad", r#""n": 1000"#).batch();
+    let good = |partition| records(1).dataset(partition, r#""n": 1"#).batch();
+    let refused = [bad(0), records(0).dataset("0", r#""n": 0"#).batch()];
+    for settled in write_all(&mut lanes[..2], &refused).await {
+        assert_eq!(settled.unwrap().next_offset(), 1);
+    }
+    let before = world.moves().await;
+    let commits = world.commits().await;
+    for settled in write_all(&mut lanes[..2], &[bad(1), good("1")]).await {
+        assert_eq!(settled.unwrap().next_offset(), 2);
+    }
+    assert_eq!(world.commits().await, commits + 2, "each by itself");
+    assert_eq!(world.moves().await[&1].1, before[&1].1 + 1);
+    assert_eq!(world.dead_letters().await.len(), 2);
+    sink.commands.take();
+    let batches = [batch(0, 2), records(2).dataset("2", r#""n": 2"#).batch()];
+    write_all(&mut lanes[..2], &batches).await;
+    let aborted = sink
+        .commands
+        .take()
+        .contains(&"abortTransaction".to_owned());
+    assert!(
+        !aborted,
+        "after a refusal it goes by itself, and nothing fails"
+    );
+}
+
+/// A share that nobody waits for any more may be of a claim that is past.
+#[tokio::test]
+async fn a_lane_that_was_dropped_while_it_waited_fails_nobody() {
+    let world = World::new("group_dropped").await;
+    let (sink, proxy) = world.sink_behind_proxy().await;
+    let mut lanes = sink.lanes(LANES).await;
+    proxy.at(0, Act::Hold);
+    let [first, second, third] = &mut lanes[..] else {
+        panic!("three lanes");
+    };
+    let (b0, b1, b2) = (batch(0, 0), batch(1, 0), batch(2, 0));
+    let mut one = std::pin::pin!(first.write(&b0, |_| {}));
+    let others = async {
+        proxy.held(1).await;
+        // It waits behind the first, and is dropped.
+        assert!(second.write(&b1, |_| {}).now_or_never().is_none());
+        let thief = Checkpoints::new(sink.database.clone(), key_of(1));
+        let session = sink.session().await;
+        let stolen = thief.claim(Uuid::new(), session_id(&session), 0).await;
+        stolen.unwrap().unwrap();
+        sink.commands.take();
+        let mut causes = Vec::new();
+        let write = third.write(&b2, |cause| causes.push(cause));
+        proxy.release();
+        assert_eq!(write.await.unwrap().next_offset(), 2);
+        assert!(causes.is_empty(), "{causes:?}");
+    };
+    let (settled, ()) = soon("written", async { tokio::join!(&mut one, others) }).await;
+    assert_eq!(settled.unwrap().next_offset(), 2);
+    assert_eq!(world.moves().await[&1], (0, 0));
 }
 
 /// What a batch alone may do, or has too much of, it does alone; the others go together.
