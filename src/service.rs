@@ -124,11 +124,7 @@ async fn start(
         mapping: Arc::clone(&config.mapping),
         mode: config.write_mode,
         unfoldable: routed(config, &unfoldable),
-        groups: Some(Groups::new(
-            Arc::clone(&config.mapping),
-            config.write_mode,
-            lanes_max,
-        )),
+        groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
     });
     let (handle, unstarted) = consumer::channel();
     let (topic_ids, look) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());

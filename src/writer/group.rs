@@ -34,18 +34,16 @@ const GROUP_SHARES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Groups {
     mapping: Arc<Mapping>,
-    mode: WriteMode,
     alone: Arc<Semaphore>,
     latest: Mutex<Weak<Group>>,
 }
 
 impl Groups {
-    /// Writes as `mode` says into the collections of `mapping`. Where small batches cannot go together, `lanes_max` of
+    /// Writes into the collections of `mapping`. Where small batches cannot go together, `lanes_max` of
     /// them at a time are written by themselves.
-    pub fn new(mapping: Arc<Mapping>, mode: WriteMode, lanes_max: usize) -> Self {
+    pub fn new(mapping: Arc<Mapping>, lanes_max: usize) -> Self {
         Groups {
             mapping,
-            mode,
             alone: Arc::new(Semaphore::new(lanes_max)),
             latest: Mutex::default(),
         }
@@ -67,7 +65,6 @@ impl Groups {
         let group = Arc::new(Group {
             generation: current.generation,
             session: session_id(&session),
-            mode: self.mode,
             alone: Arc::clone(&self.alone),
             shares,
         });
@@ -88,22 +85,15 @@ impl Groups {
 pub struct Group {
     generation: u64,
     session: Uuid,
-    mode: WriteMode,
     alone: Arc<Semaphore>,
     shares: mpsc::Sender<Share>,
 }
 
-/// Why a batch has to be written by itself: what kept the group from committing, if it tried. It may have been committed
-/// all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Alone(pub(super) Option<Cause>);
-
 /// One lane's part of a transaction.
-#[derive(Debug)]
 struct Share {
     guard: Document,
     writes: Vec<(CollectionId, Statements)>,
-    answer: oneshot::Sender<Result<u64, Alone>>,
+    answer: oneshot::Sender<Result<u64, Failure>>,
 }
 
 impl Group {
@@ -119,8 +109,16 @@ impl Group {
 
     /// Writes the states of `plan` under `guard`, together with what other lanes have; how many documents changed or came to be.
     /// Where several lanes' were written it is some lane's share of the whole.
-    pub(super) async fn write(&self, guard: Document, plan: &Plan<'_>) -> Result<u64, Alone> {
-        let statements = |writes: &Vec<_>| Statements::new(writes, self.mode);
+    ///
+    /// # Errors
+    /// [`Failure::Alone`] and no other.
+    pub(super) async fn write(
+        &self,
+        guard: Document,
+        plan: &Plan<'_>,
+        mode: WriteMode,
+    ) -> Result<u64, Failure> {
+        let statements = |writes: &Vec<_>| Statements::new(writes, mode);
         let (answer, answered) = oneshot::channel();
         let share = Share {
             guard,
@@ -130,8 +128,8 @@ impl Group {
             answer,
         };
         let sent = self.shares.send(share).await;
-        sent.map_err(|_| Alone(None))?;
-        answered.await.unwrap_or(Err(Alone(None)))
+        sent.map_err(|_| Failure::Alone(None))?;
+        answered.await.unwrap_or(Err(Failure::Alone(None)))
     }
 }
 
@@ -183,7 +181,7 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 // First, or each would find its checkpoint held.
                 session.abort().await;
                 for share in shares {
-                    let _ = share.answer.send(Err(Alone(Some(cause))));
+                    let _ = share.answer.send(Err(Failure::Alone(Some(cause))));
                 }
                 overtake(&mut session, &mut waiting).await;
             }
@@ -198,11 +196,7 @@ async fn commit(
 ) -> Result<u64, Failure> {
     session.begin().await?;
     let guards: Vec<&Document> = shares.iter().map(|share| &share.guard).collect();
-    let guarded = session.run(guard(&guards)).await?;
-    if guarded.n < guards.len() as u64 && guarded.write_error.is_none() {
-        return Err(Failure::Guard);
-    }
-    check(&guarded, |_| None)?;
+    session.guard(&guards).await?;
     let mut changed = 0;
     for (collection, name) in mapping.collections() {
         let writes = shares.iter().flat_map(|share| &share.writes);
@@ -217,15 +211,6 @@ async fn commit(
     }
     session.commit().await?;
     Ok(changed)
-}
-
-/// The command of the guards.
-pub(super) fn guard(guards: &[&Document]) -> Document {
-    doc! {
-        "update": checkpoint::COLLECTION,
-        "updates": guards,
-        "maxTimeMS": STATEMENT_MS_MAX,
-    }
 }
 
 /// Until no statement of an earlier transaction can have an effect any more: one that is long on its way could hold the
@@ -244,7 +229,7 @@ async fn overtake(session: &mut Session, waiting: &mut mpsc::Receiver<Share>) {
         tokio::select! {
             () = &mut overtaken => return,
             share = waiting.recv() => match share {
-                Some(share) => drop(share.answer.send(Err(Alone(None)))),
+                Some(share) => drop(share.answer.send(Err(Failure::Alone(None)))),
                 None => return,
             }
         }

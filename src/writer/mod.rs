@@ -234,7 +234,11 @@ impl Writer {
                     let attempted = async {
                         let sent = &mut progress.sent;
                         if let Some(group) = joining {
-                            return Ok(self.join(&group, &plan, from, to, sent).await);
+                            let joined = self.join(&group, &plan, from, to, sent).await;
+                            if let Err(Failure::Alone(Some(cause))) = &joined {
+                                retried(*cause);
+                            }
+                            return Ok(joined);
                         }
                         match self.attempt(batch, &plan, from, to, sent).await {
                             Err(Failure::Guard) => {
@@ -263,10 +267,6 @@ impl Writer {
                     if progress.next == count {
                         break;
                     }
-                    continue;
-                }
-                Err(Failure::Alone(cause)) => {
-                    cause.into_iter().for_each(&mut retried);
                     continue;
                 }
                 Err(failure) => failure,

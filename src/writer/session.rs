@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use bson::{Document, RawDocumentBuf, Uuid};
+use bson::{Document, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
 use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 use mongodb::{ClientSession, Database};
 
-use super::transaction::{Failure, invalid};
+use super::transaction::{Failure, check, invalid};
 use crate::backoff::Backoff;
+use crate::checkpoint;
 use crate::command::STATEMENT_MS_MAX;
 use crate::reply::Reply;
 use crate::verdict;
@@ -53,6 +54,21 @@ impl Session {
             .run_raw_command(command)
             .session(&mut self.session);
         Ok(Reply::read(&within_deadline(run.into_future()).await?))
+    }
+
+    /// Moves checkpoints on by their guards, all or none: [`Failure::Guard`] where one does not match.
+    pub(super) async fn guard(&mut self, guards: &[&Document]) -> Result<(), Failure> {
+        let command = doc! {
+            "update": checkpoint::COLLECTION,
+            "updates": guards,
+            "maxTimeMS": STATEMENT_MS_MAX,
+        };
+        let guarded = self.run(command).await?;
+        if guarded.n < guards.len() as u64 && guarded.write_error.is_none() {
+            self.abort().await;
+            return Err(Failure::Guard);
+        }
+        check(&guarded, |_| None)
     }
 
     /// Commits, and again while the answer leaves open what became of it.

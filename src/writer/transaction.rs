@@ -5,8 +5,7 @@ use std::sync::Arc;
 use bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 
-use super::group::{Alone, Group};
-use super::{Counts, Writer, group};
+use super::{Counts, Group, Writer};
 use crate::batch::Batch;
 use crate::command::{self, STATEMENT_MS_MAX};
 use crate::dead_letter;
@@ -29,7 +28,8 @@ pub(super) enum Failure {
     Deadline,
     WriteConcern(i32),
     Passing(Cause, i32),
-    /// Nothing came of the transaction with other lanes, or it is not known.
+    /// The batch has to be written by itself: why the transaction with other lanes did not commit, if it was tried. It may
+    /// have all the same.
     Alone(Option<Cause>),
 }
 
@@ -55,13 +55,7 @@ impl Writer {
         sent: &mut Vec<Sent>,
     ) -> Result<Sent, Failure> {
         self.session.begin().await?;
-        let guard = group::guard(&[&self.guard(from, to)]);
-        let guard = self.session.run(guard).await?;
-        if guard.n == 0 && guard.write_error.is_none() {
-            self.session.abort().await;
-            return Err(Failure::Guard);
-        }
-        check(&guard, |_| None)?;
+        self.session.guard(&[&self.guard(from, to)]).await?;
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
         for (collection, writes) in &plan.writes {
@@ -116,8 +110,8 @@ impl Writer {
             to,
             counts: counts.clone(),
         });
-        let changed = group.write(self.guard(from, to), plan).await;
-        let changed = changed.map_err(|Alone(cause)| Failure::Alone(cause))?;
+        let guard = self.guard(from, to);
+        let changed = group.write(guard, plan, self.target.mode).await?;
         counts.upserted = changed;
         counts.unchanged = writes.saturating_sub(changed);
         let committed = sent.pop().ok_or(Failure::Guard)?;

@@ -3,12 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Uuid, doc};
+use bson::Uuid;
 use futures_util::future::{FutureExt as _, join_all};
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{Checkpoints, Fence};
 use workflows_sink::writer::{Settled, Unwritten, Writer, session_id};
 
+use crate::refused_writes::with_validator;
 use crate::support::proxy::{Act, Command};
 use crate::support::{World, claim, key_of, letter_offset, records, soon};
 
@@ -151,10 +152,7 @@ async fn a_partition_that_was_lost_keeps_no_other_from_being_written() {
 
 #[tokio::test]
 async fn a_record_that_the_server_refuses_is_its_lanes_alone() {
-    let world = World::new("group_refused").await;
-    let validator = doc! { "n": { "$not": { "$gte": 1000 } } };
-    let modify = doc! { "collMod": "datasets", "validator": validator };
-    world.database.run_command(modify).await.unwrap();
+    let world = with_validator("group_refused").await;
     let mut lanes = world.sink().await.lanes(LANES).await;
     let mut batches = batches(0);
     batches[1] = records(0)
@@ -175,10 +173,7 @@ async fn a_record_that_the_server_refuses_is_its_lanes_alone() {
 
 #[tokio::test]
 async fn a_partition_with_refused_records_does_not_keep_the_others_apart() {
-    let world = World::new("group_refusals").await;
-    let validator = doc! { "n": { "$not": { "$gte": 1000 } } };
-    let modify = doc! { "collMod": "datasets", "validator": validator };
-    world.database.run_command(modify).await.unwrap();
+    let world = with_validator("group_refusals").await;
     let sink = world.sink().await;
     let mut lanes = sink.lanes(LANES).await;
     let bad = |start| records(start).dataset("bad", r#""n": 1000"#).batch();

@@ -13,7 +13,7 @@ const VALIDATION: i32 = 121;
 const DUPLICATE_KEY: i32 = 11000;
 
 /// Datasets whose `n` is 1000 or more are refused.
-async fn with_validator(name: &str) -> World {
+pub async fn with_validator(name: &str) -> World {
     let world = World::new(name).await;
     let validator = doc! { "n": { "$not": { "$gte": 1000 } } };
     let modify = doc! { "collMod": "datasets", "validator": validator };

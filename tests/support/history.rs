@@ -1,6 +1,6 @@
 //! What a database went through, from its change stream: the proof that each record was applied once and in order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -260,7 +260,10 @@ fn claim(event: &Document, checkpoints: &mut BTreeMap<i32, Standing>) {
             let standing = Standing {
                 next_offset: number(changed.get("next_offset")),
                 owner: uuid("owner").expect("the owner of a claim"),
-                sessions: ["session", "group_session"].map(uuid),
+                sessions: [
+                    Some(uuid("session").expect("the session of a claim")),
+                    uuid("group_session"),
+                ],
             };
             checkpoints.insert(partition(event), standing);
         }
@@ -275,7 +278,9 @@ fn claim(event: &Document, checkpoints: &mut BTreeMap<i32, Standing>) {
                 .iter_mut()
                 .zip(["session", "group_session"])
             {
-                *standing = uuid(name).or(*standing);
+                if changed.contains_key(name) {
+                    *standing = uuid(name);
+                }
             }
         }
     }
@@ -315,6 +320,8 @@ fn moved(
         !moved.is_empty(),
         "a transaction that moves no checkpoint: {group:?}"
     );
+    let partitions: BTreeSet<i32> = moved.iter().map(|(partition, _)| *partition).collect();
+    assert_eq!(partitions.len(), moved.len(), "one moved twice: {group:?}");
     moved
 }
 

@@ -349,7 +349,7 @@ impl Sink {
 
     /// Writers of as many partitions, which go together; each claims its checkpoint as the service does.
     pub async fn lanes(&self, partitions: i32) -> Vec<Writer> {
-        let groups = Groups::new(Arc::new(Mapping::builtin()), self.mode, 2);
+        let groups = Groups::new(Arc::new(Mapping::builtin()), 2);
         let target = Arc::new(self.target(Some(groups)));
         let group = target.group(&self.connection.current()).await.unwrap();
         let mut lanes = Vec::new();

@@ -60,16 +60,8 @@ fn with(change: impl FnOnce(&mut Vec<Document>)) -> Evidence {
 
 /// The index of the event of `collection` for a document whose id holds `id`, the `nth`.
 fn nth(events: &[Document], collection: &str, id: &str, nth: usize) -> usize {
-    let is = |event: &Document| {
-        let of = event.get_document("ns").unwrap().get_str("coll").unwrap();
-        let key = event
-            .get_document("documentKey")
-            .unwrap()
-            .get("_id")
-            .unwrap();
-        of == collection && key.to_string().contains(id)
-    };
-    let mut found = events.iter().enumerate().filter(|(_, event)| is(event));
+    let is = |(_, event): &(usize, &Document)| is_of(event, collection, id);
+    let mut found = events.iter().enumerate().filter(is);
     found.nth(nth).expect("such an event").0
 }
 
