@@ -2,6 +2,8 @@
 
 mod names;
 
+use std::mem;
+
 use bson::spec::ElementType;
 
 use self::names::Names;
@@ -42,11 +44,26 @@ struct Frame {
     has_nulls: bool,
 }
 
+impl Frame {
+    fn new(shape: Shape, start: usize, names: usize) -> Self {
+        Frame {
+            shape,
+            start,
+            names,
+            elements: 0,
+            entry: 0,
+            has_nulls: false,
+        }
+    }
+}
+
 /// Appends one document to a buffer. After [`Writer::stop`] it ignores what it is told.
 pub(crate) struct Writer<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     scratch: &'a mut Scratch,
+    /// The innermost container.
+    frame: Frame,
     /// Where the type of the named element that comes next belongs.
     element_type: usize,
     stopped: bool,
@@ -54,14 +71,17 @@ pub(crate) struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    /// Opens the document.
     pub(crate) fn new(out: &'a mut Vec<u8>, scratch: &'a mut Scratch) -> Self {
         scratch.frames.clear();
         scratch.names.reset();
         let start = out.len();
+        out.extend_from_slice(&[0; 4]);
         Self {
             out,
             start,
             scratch,
+            frame: Frame::new(Shape::Object, 0, 0),
             element_type: start,
             stopped: false,
             too_large: false,
@@ -78,39 +98,29 @@ impl<'a> Writer<'a> {
         self.too_large
     }
 
-    /// Opens the document itself, or the container that is the next value.
+    /// Opens the container that is the next value.
     pub(crate) fn begin(&mut self, shape: Shape) {
         if self.stopped {
             return;
         }
-        if !self.scratch.frames.is_empty() {
-            let is_object = shape == Shape::Object;
-            self.element(if is_object {
-                ElementType::EmbeddedDocument
-            } else {
-                ElementType::Array
-            });
-        }
-        let (start, names) = (self.len(), self.scratch.names.len());
-        self.scratch.frames.push(Frame {
-            shape,
-            start,
-            names,
-            elements: 0,
-            entry: 0,
-            has_nulls: false,
+        let is_object = shape == Shape::Object;
+        self.element(if is_object {
+            ElementType::EmbeddedDocument
+        } else {
+            ElementType::Array
         });
+        let inner = Frame::new(shape, self.len(), self.scratch.names.len());
+        let outer = mem::replace(&mut self.frame, inner);
+        self.scratch.frames.push(outer);
         self.out.extend_from_slice(&[0; 4]);
     }
 
-    /// Closes the innermost container.
+    /// Closes the innermost container, or in the end the document.
     pub(crate) fn end(&mut self) {
         if self.stopped {
             return;
         }
-        let Some(frame) = self.scratch.frames.pop() else {
-            return;
-        };
+        let frame = &self.frame;
         if frame.shape != Shape::Array {
             let names = &mut self.scratch.names;
             if frame.has_nulls || names.may_repeat(frame.names) {
@@ -120,32 +130,42 @@ impl<'a> Writer<'a> {
             }
             names.truncate(frame.names);
         }
-        self.close(frame.start);
-        self.element_done();
+        self.close(self.frame.start);
+        if let Some(outer) = self.scratch.frames.pop() {
+            self.frame = outer;
+            self.element_done();
+        }
     }
 
     /// The name of the next value. In an object it must not hold NUL.
-    pub(crate) fn name(&mut self, name: &[u8]) {
-        let Some(frame) = self.scratch.frames.last_mut().filter(|_| !self.stopped) else {
+    #[inline(always)]
+    pub(crate) fn name(&mut self, name: Str<'_>, resolved: &[u8]) {
+        if self.stopped {
             return;
-        };
-        self.scratch.names.push(name, self.out.len() - self.start);
-        if frame.shape == Shape::Map {
-            begin_entry(self.out, frame.elements);
-            frame.elements += 1;
-            frame.entry = self.out.len() - self.start;
-            self.out
-                .extend_from_slice(&[0, 0, 0, 0, ElementType::String as u8]);
-            self.out.extend_from_slice(b"key\0");
-            push_string(self.out, name.len(), |out| out.extend_from_slice(name));
-            self.element_type = self.out.len();
-            self.out.extend_from_slice(b"\0value\0");
-        } else {
-            self.element_type = self.out.len();
-            self.out.push(0);
-            self.out.extend_from_slice(name);
-            self.out.push(0);
         }
+        self.scratch.names.push(resolved, self.len());
+        self.element_type = self.out.len();
+        if self.frame.shape == Shape::Map {
+            self.begin_entry(resolved);
+        } else {
+            self.out.push(0);
+            name.append_with_nul(self.out);
+        }
+    }
+
+    fn begin_entry(&mut self, name: &[u8]) {
+        begin_entry(self.out, self.frame.elements);
+        self.frame.elements += 1;
+        self.frame.entry = self.len();
+        self.out
+            .extend_from_slice(&[0, 0, 0, 0, ElementType::String as u8]);
+        self.out.extend_from_slice(b"key\0");
+        self.out
+            .extend_from_slice(&(name.len() as u32 + 1).to_le_bytes());
+        self.out.extend_from_slice(name);
+        self.out.push(0);
+        self.element_type = self.out.len();
+        self.out.extend_from_slice(b"\0value\0");
     }
 
     /// Takes back the last element of the innermost object.
@@ -164,7 +184,8 @@ impl<'a> Writer<'a> {
             self.give_up();
         }
         self.value(ElementType::String, |out| {
-            push_string(out, string.len(), |out| string.append_to(out))
+            out.extend_from_slice(&(string.len() as u32 + 1).to_le_bytes());
+            string.append_with_nul(out);
         });
     }
 
@@ -190,9 +211,7 @@ impl<'a> Writer<'a> {
     }
 
     pub(crate) fn null(&mut self) {
-        if let Some(frame) = self.scratch.frames.last_mut() {
-            frame.has_nulls |= frame.shape == Shape::Map;
-        }
+        self.frame.has_nulls |= self.frame.shape == Shape::Map;
         self.value(ElementType::Null, |_| {});
     }
 
@@ -209,26 +228,20 @@ impl<'a> Writer<'a> {
     /// What stands before a value.
     #[inline]
     fn element(&mut self, element_type: ElementType) {
-        match self.scratch.frames.last_mut() {
-            Some(frame) if frame.shape == Shape::Array => {
-                self.out.push(element_type as u8);
-                push_index(self.out, frame.elements);
-                frame.elements += 1;
-            }
-            _ => self.out[self.element_type] = element_type as u8,
+        if self.frame.shape == Shape::Array {
+            self.out.push(element_type as u8);
+            push_index(self.out, self.frame.elements);
+            self.frame.elements += 1;
+        } else {
+            self.out[self.element_type] = element_type as u8;
         }
     }
 
     /// What stands behind a value.
     #[inline]
     fn element_done(&mut self) {
-        if let Some(&Frame {
-            shape: Shape::Map,
-            entry,
-            ..
-        }) = self.scratch.frames.last()
-        {
-            self.close(entry);
+        if self.frame.shape == Shape::Map {
+            self.close(self.frame.entry);
         }
         if self.len() > DOCUMENT_BYTES_MAX + REMOVABLE_BYTES_MAX {
             self.give_up();
@@ -274,25 +287,25 @@ fn push_index(out: &mut Vec<u8>, index: u32) {
     out.extend_from_slice(&digits[at..]);
 }
 
-fn push_string(out: &mut Vec<u8>, len: usize, push: impl FnOnce(&mut Vec<u8>)) {
-    out.extend_from_slice(&(len as u32 + 1).to_le_bytes());
-    push(out);
-    out.push(0);
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::json::{Next, Reader, Value};
 
     #[test]
     fn a_document_that_is_given_up_leaves_nothing_to_the_next() {
         let (mut out, mut scratch) = (Vec::new(), Scratch::default());
         for _ in 0..2 {
             let mut writer = Writer::new(&mut out, &mut scratch);
-            writer.begin(Shape::Object);
-            writer.name(b"a");
-            writer.begin(Shape::Object);
-            writer.name(b"b");
+            let mut reader = Reader::new(r#"{"a":{"b":"#);
+            for _ in 0..2 {
+                assert_eq!(reader.value(), Ok(Value::Object));
+                let Ok(Next::Name(name)) = reader.next() else {
+                    panic!("no name");
+                };
+                writer.name(name, name.plain().unwrap());
+                writer.begin(Shape::Object);
+            }
             writer.stop();
             assert_eq!((scratch.frames.len(), scratch.names.len()), (2, 2));
         }

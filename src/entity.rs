@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 
 use crate::document::{DOCUMENT_BYTES_MAX, Scratch, Shape, Writer};
-use crate::json::{Event, Malformed, Reader, Str};
+use crate::json::{Malformed, Next, Reader, Str, Value};
 use crate::mapping::{CollectionId, Mapping};
 
 /// An entity may be nested this deep; the entity itself is level 1.
@@ -202,7 +202,7 @@ impl Decoder {
         out: &mut Vec<u8>,
     ) -> Result<Decoded, Reason> {
         let start = out.len();
-        let text = str::from_utf8(value).map_err(|_| Reason::MalformedValue)?;
+        let text = simdutf8::basic::from_utf8(value).map_err(|_| Reason::MalformedValue)?;
         let entity = self
             .read(text, out)
             .map_err(|Malformed| Reason::MalformedValue)?;
@@ -243,68 +243,74 @@ impl Decoder {
         self.name.shrink_to(KEPT_NAME_BYTES_MAX);
         let mut entity = Entity::default();
         let mut reader = Reader::new(text);
+        if reader.value()? != Value::Object {
+            return Err(Malformed);
+        }
         let mut writer = Writer::new(out, &mut self.scratch);
+        // The top-level field whose value is read, and whether it is a map.
         let mut field = Field::Other;
         let mut in_map = false;
         loop {
-            let depth = reader.depth();
-            let top_level = depth == 1;
-            let event = reader.next()?;
-            if top_level {
-                entity.note(field, &event);
-            }
-            match event {
-                Event::End => {
-                    entity.too_large = writer.is_too_large();
-                    return Ok(entity);
-                }
-                Event::BeginObject if depth == 0 => writer.begin(Shape::Object),
-                _ if depth == 0 => return Err(Malformed),
-                Event::BeginObject | Event::BeginArray if depth >= DEPTH_MAX => {
-                    entity.too_deep = true;
-                    writer.stop();
-                }
-                Event::BeginObject if top_level && matches!(field, Field::Map(_)) => {
-                    in_map = true;
-                    writer.begin(Shape::Map);
-                }
-                Event::BeginObject => writer.begin(Shape::Object),
-                Event::BeginArray => writer.begin(Shape::Array),
-                Event::EndObject | Event::EndArray => writer.end(),
-                Event::Name(name) => {
-                    let has_escapes = name.plain().is_none();
-                    let name = name.resolve(&mut self.name);
-                    let is_unsafe = if top_level {
+            match reader.next()? {
+                Next::Name(name) => {
+                    let resolved = name.resolve(&mut self.name);
+                    let is_unsafe = if reader.depth() == 1 {
                         in_map = false;
-                        field = top_level_field(&self.mapping, name);
+                        field = top_level_field(&self.mapping, resolved);
                         entity.forget(field);
-                        is_unsafe_top_level(name)
+                        is_unsafe_top_level(resolved)
                     } else {
                         // What a map calls its entries are values of the document. Only an escape can be NUL.
-                        let is_entry = in_map && depth == 2;
-                        has_escapes && !is_entry && name.contains(&0)
+                        let is_entry = in_map && reader.depth() == 2;
+                        name.plain().is_none() && !is_entry && resolved.contains(&0)
                     };
                     if is_unsafe {
                         entity.unsafe_name = true;
                         writer.stop();
                     }
-                    writer.name(name);
+                    writer.name(name, resolved);
+                }
+                Next::Element => {}
+                Next::EndObject | Next::EndArray => {
+                    writer.end();
+                    if field == Field::Id && reader.depth() == 1 {
+                        writer.remove_last();
+                    }
                     continue;
                 }
-                Event::NumberOutOfRange => {
+                Next::End => {
+                    entity.too_large = writer.is_too_large();
+                    return Ok(entity);
+                }
+            }
+            let depth = reader.depth();
+            let value = reader.value()?;
+            if depth == 1 && field != Field::Other {
+                entity.note(field, &value);
+            }
+            match value {
+                Value::Object | Value::Array if depth >= DEPTH_MAX => {
+                    entity.too_deep = true;
+                    writer.stop();
+                }
+                Value::Object if depth == 1 && matches!(field, Field::Map(_)) => {
+                    in_map = true;
+                    writer.begin(Shape::Map);
+                }
+                Value::Object => writer.begin(Shape::Object),
+                Value::Array => writer.begin(Shape::Array),
+                Value::NumberOutOfRange => {
                     entity.number_out_of_range = true;
                     writer.stop();
                 }
-                Event::String(string) => writer.string(string),
-                Event::Integer(integer) => writer.integer(integer),
-                Event::Double(double) => writer.double(double),
-                Event::True => writer.bool(true),
-                Event::False => writer.bool(false),
-                Event::Null => writer.null(),
+                Value::String(string) => writer.string(string),
+                Value::Integer(integer) => writer.integer(integer),
+                Value::Double(double) => writer.double(double),
+                Value::Bool(bool) => writer.bool(bool),
+                Value::Null => writer.null(),
             }
-            if field == Field::Id && reader.depth() == 1 {
+            if field == Field::Id && depth == 1 && reader.depth() == 1 {
                 writer.remove_last();
-                field = Field::Other;
             }
         }
     }
@@ -323,12 +329,11 @@ impl<'a> Entity<'a> {
 
     /// The value of a top-level field, or the beginning of it.
     #[inline(always)]
-    fn note(&mut self, field: Field, event: &Event<'a>) {
-        match (field, event) {
-            (_, Event::Name(_) | Event::EndObject) => {}
-            (Field::Id, Event::String(id)) => self.id = Some(*id),
-            (Field::Kind, Event::String(kind)) => self.kind = Some(*kind),
-            (Field::Map(_), Event::BeginObject | Event::Null) => {}
+    fn note(&mut self, field: Field, value: &Value<'a>) {
+        match (field, value) {
+            (Field::Id, Value::String(id)) => self.id = Some(*id),
+            (Field::Kind, Value::String(kind)) => self.kind = Some(*kind),
+            (Field::Map(_), Value::Object | Value::Null) => {}
             (Field::Map(bit), _) => self.malformed_maps |= bit,
             _ => {}
         }
@@ -358,6 +363,5 @@ fn is_unsafe_top_level(name: &[u8]) -> bool {
     name.is_empty()
         || name == b"_id"
         || name.starts_with(b"$")
-        || name.contains(&b'.')
-        || name.contains(&0)
+        || name.iter().any(|byte| matches!(byte, b'.' | 0))
 }

@@ -152,7 +152,7 @@ struct State<'a> {
 /// The writes gathered so far, by collection, with the place of each entity's latest one.
 struct Pending<'a> {
     groups: Vec<(CollectionId, Vec<Folded<'a>>)>,
-    latest: HashMap<(CollectionId, &'a str), usize>,
+    latest: ahash::HashMap<(CollectionId, &'a str), usize>,
     /// Whether there is a state that no tombstone may overtake: the server must see it first, since it
     /// may refuse it, or accept it only because of what the tombstone deletes.
     apart: bool,
@@ -162,7 +162,7 @@ impl<'a> Pending<'a> {
     fn with_capacity(states: usize) -> Self {
         Pending {
             groups: Vec::new(),
-            latest: HashMap::with_capacity(states),
+            latest: HashMap::with_capacity_and_hasher(states, ahash::RandomState::new()),
             apart: false,
         }
     }
@@ -215,9 +215,11 @@ impl<'a> Pending<'a> {
 
     /// The writes that stand for any state.
     fn into_writes(self) -> Vec<(CollectionId, Vec<Write<'a>>)> {
-        let writes = |folded: Vec<Folded<'a>>| -> Vec<Write<'a>> {
+        let mut names = ahash::HashSet::default();
+        let mut writes = |folded: Vec<Folded<'a>>| -> Vec<Write<'a>> {
             let standing = folded.into_iter().filter(|folded| folded.states > 0);
-            standing.map(Folded::into_write).collect()
+            let writes = standing.map(|folded| folded.into_write(&mut names));
+            writes.collect()
         };
         let groups = self.groups.into_iter();
         let groups = groups.map(|(collection, folded)| (collection, writes(folded)));
@@ -256,12 +258,12 @@ impl<'a> Folded<'a> {
         true
     }
 
-    fn into_write(self) -> Write<'a> {
+    fn into_write(self, names: &mut ahash::HashSet<&'a [u8]>) -> Write<'a> {
         Write {
             record: self.latest.record,
             states: self.states,
             id: self.latest.id,
-            document: union(&self.earlier, self.latest.document),
+            document: union(&self.earlier, self.latest.document, names),
         }
     }
 }

@@ -123,13 +123,15 @@ fn compare(document: &[u8], shape: Shape, a: &Name, b: &Name) -> Ordering {
 }
 
 /// Tells most names apart; those it does not are compared.
+#[inline]
 fn hash(name: &[u8]) -> u32 {
-    let word = |bytes: &[u8; 8]| u64::from_le_bytes(*bytes);
-    let ends = match (name.first_chunk(), name.last_chunk()) {
-        (Some(first), Some(last)) => word(first) ^ word(last).rotate_left(29),
-        _ => name
-            .iter()
-            .fold(0, |word, &byte| word << 8 | u64::from(byte)),
+    let ends = if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        u64::from_le_bytes(*first) ^ u64::from_le_bytes(*last).rotate_left(29)
+    } else if let (Some(first), Some(last)) = (name.first_chunk(), name.last_chunk()) {
+        u64::from(u32::from_le_bytes(*first)) << 32 | u64::from(u32::from_le_bytes(*last))
+    } else {
+        let byte = |at: usize| u64::from(name.get(at).copied().unwrap_or_default());
+        byte(0) | byte(1) << 8 | byte(2) << 16
     };
     ((ends ^ name.len() as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32
 }

@@ -272,7 +272,7 @@ proptest! {
         let raw: Vec<Vec<u8>> = states.iter().map(|state| state.to_vec().unwrap()).collect();
         let mut raw: Vec<&[u8]> = raw.iter().map(|state| &state[..]).collect();
         let latest = raw.pop().unwrap();
-        let united = Document::from_reader(&*union(&raw, latest)).unwrap();
+        let united = Document::from_reader(&*union(&raw, latest, &mut ahash::HashSet::default())).unwrap();
         let mut both = Document::new();
         states.into_iter().for_each(|state| both.extend(state));
         prop_assert_eq!(sorted(united), sorted(both));
@@ -304,7 +304,9 @@ fn every_type_of_value_is_stepped_over() {
         .collect();
     assert_eq!(names, values.keys().cloned().collect::<Vec<_>>());
     let later = bson::doc! { "y": 1 }.to_vec().unwrap();
-    let united = Document::from_reader(&*union(&[&earlier], &later)).unwrap();
+    let united =
+        Document::from_reader(&*union(&[&earlier], &later, &mut ahash::HashSet::default()))
+            .unwrap();
     let mut both = values;
     both.insert("y", 1);
     assert_eq!(sorted(united), sorted(both));

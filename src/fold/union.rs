@@ -1,15 +1,21 @@
 //! Documents as `$set` adds them up, without parsing their values.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+
+use ahash::HashSet;
 
 /// The top-level union of documents, of each name the latest field; the latest document itself where
-/// it has every field of the earlier ones.
-pub(super) fn union<'a>(earlier: &[&[u8]], latest: &'a [u8]) -> Cow<'a, [u8]> {
+/// it has every field of the earlier ones. `names` is memory that each union leaves to the next.
+pub(super) fn union<'a>(
+    earlier: &[&'a [u8]],
+    latest: &'a [u8],
+    names: &mut HashSet<&'a [u8]>,
+) -> Cow<'a, [u8]> {
     if earlier.is_empty() {
         return Cow::Borrowed(latest);
     }
-    let mut names: HashSet<&[u8]> = elements(latest).map(|(name, _)| name).collect();
+    names.clear();
+    names.extend(elements(latest).map(|(name, _)| name));
     let mut kept = Vec::new();
     for (name, element) in earlier.iter().rev().flat_map(|document| elements(document)) {
         if names.insert(name) {
@@ -30,30 +36,53 @@ pub(super) fn union<'a>(earlier: &[&[u8]], latest: &'a [u8]) -> Cow<'a, [u8]> {
 
 /// Whether two documents have the same names in the same order.
 pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
-    let name = |(name, _)| name;
-    elements(a).map(name).eq(elements(b).map(name))
+    let (mut a, mut b) = (inside(a), inside(b));
+    while let Some(name) = name_of_first(a) {
+        let with_nul = 1..name.len() + 2;
+        if b.get(with_nul.clone()) != a.get(with_nul) {
+            return false;
+        }
+        match (behind_first(a, name), behind_first(b, name)) {
+            (Some(rest_of_a), Some(rest_of_b)) => (a, b) = (rest_of_a, rest_of_b),
+            _ => return false,
+        }
+    }
+    b.is_empty()
 }
 
 /// The elements of a document that [`Decoder`](crate::entity::Decoder) made: name and whole element.
 pub(super) fn elements(document: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    let mut rest = document.get(4..document.len() - 1).unwrap_or_default();
+    let mut rest = inside(document);
     std::iter::from_fn(move || {
-        let kind = *rest.first()?;
-        let name_len = memchr::memchr(0, &rest[1..])?;
-        let value = 1 + name_len + 1;
-        let length = |at: usize| -> Option<usize> {
-            Some(u32::from_le_bytes(rest.get(at..at + 4)?.try_into().ok()?) as usize)
-        };
-        let value_len = match kind {
-            0x01 | 0x12 => 8,
-            0x02 => 4 + length(value)?,
-            0x03 | 0x04 => length(value)?,
-            0x08 => 1,
-            0x10 => 4,
-            _ => 0,
-        };
-        let (element, tail) = rest.split_at_checked(value + value_len)?;
+        let name = name_of_first(rest)?;
+        let tail = behind_first(rest, name)?;
+        let element = &rest[..rest.len() - tail.len()];
         rest = tail;
-        Some((&element[1..1 + name_len], element))
+        Some((name, element))
     })
+}
+
+/// A document without its frame.
+fn inside(document: &[u8]) -> &[u8] {
+    document.get(4..document.len() - 1).unwrap_or_default()
+}
+
+fn name_of_first(elements: &[u8]) -> Option<&[u8]> {
+    let from_name = elements.get(1..)?;
+    Some(&from_name[..memchr::memchr(0, from_name)?])
+}
+
+/// What stands behind the first element, whose name is given.
+fn behind_first<'a>(elements: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let value = elements.get(name.len() + 2..)?;
+    let length = || Some(u32::from_le_bytes(*value.first_chunk()?) as usize);
+    let value_len = match elements.first()? {
+        0x01 | 0x12 => 8,
+        0x02 => 4 + length()?,
+        0x03 | 0x04 => length()?,
+        0x08 => 1,
+        0x10 => 4,
+        _ => 0,
+    };
+    value.get(value_len..)
 }
