@@ -274,7 +274,7 @@ impl Claimant {
     async fn log(&self, partition: &Partition) -> Log {
         let mut backoff = Backoff::new();
         loop {
-            if let Some(consumer) = self.handle.consumer() {
+            if let Some(consumer) = self.handle.answering() {
                 let (group_partition, known) = (partition.clone(), self.known.has(partition));
                 let asked = tokio::task::spawn_blocking(move || {
                     look_up(&consumer, &group_partition, known)

@@ -17,7 +17,7 @@ use crate::topic_id::topic_id;
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
 /// How long one look may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The topics' ids as they were seen last.
 #[derive(Clone, Debug, Default)]
@@ -54,7 +54,7 @@ pub fn watch_ids(
     let seen = ids.clone();
     let keep_looking = async move {
         loop {
-            if let Some(consumer) = handle.consumer() {
+            if let Some(consumer) = handle.answering() {
                 let topics = topics.clone();
                 let looked = tokio::task::spawn_blocking(move || {
                     let look = |topic: &String| {

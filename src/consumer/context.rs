@@ -72,6 +72,11 @@ impl Context {
         }
     }
 
+    /// Whether no broker has been up since librdkafka said that all are down.
+    pub fn is_down(&self) -> bool {
+        self.told_down.load(Ordering::Relaxed)
+    }
+
     /// What librdkafka holds and knows of the partitions, by its last statistics.
     pub fn statistics(&self) -> MutexGuard<'_, Statistics> {
         lock(&self.statistics)

@@ -58,9 +58,16 @@ pub struct Handle {
 }
 
 impl Handle {
-    /// The consumer, for lookups.
+    /// The consumer.
     pub fn consumer(&self) -> Option<Arc<Consumer>> {
         self.consumer.get().cloned()
+    }
+
+    /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for one, librdkafka connects
+    /// anew every 10 ms and wakes all that waits each time, which was seen to take half a core.
+    pub fn answering(&self) -> Option<Arc<Consumer>> {
+        let consumer = self.consumer()?;
+        (!consumer.context().is_down()).then_some(consumer)
     }
 
     /// Starts fetching `partition` at `next_offset`, if it still is assigned as it was when its lane

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use local_stack::observe::usage;
 use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, Topology};
 use mongodb::bson::doc;
 
@@ -116,6 +117,93 @@ async fn an_outage_of_kafka_costs_no_record() {
     assert_eq!(scene.entities().await, expected(&records));
     history.prove(&scene).await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+/// Longer than what librdkafka may still be asking for when the brokers go, and longer than two lookups are apart.
+const AT_REST: Duration = Duration::from_secs(6);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_nobody_answers_waits_at_rest() {
+    let mut kafka = Kafka::start(KafkaOptions::default())
+        .await
+        .expect("a broker");
+    let mut mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = Scene::on("at_rest", &kafka.bootstrap(), &mongo.uri()).await;
+    let topics = kafka.topics().expect("an admin client");
+    topics.create(&scene.topic, 12, &[]).await.expect("a topic");
+    let mut entities = Entities::new(14, 200);
+    let mut records = entities.states(600);
+    scene.produce(&records);
+    let mut worker = scene.worker(&SETTINGS);
+    scene.settled().await;
+
+    kafka.kill().expect("killed");
+    mongo.kill(0).expect("killed");
+    worker.logs("brokers are down").await;
+    worker.logs("partitions revoked").await;
+    let pid = worker.server().pid().expect("a running worker");
+    let cpu = || usage(pid).expect("a running worker").cpu;
+    let (mut from, mut used) = (Instant::now(), cpu());
+    until("the worker uses next to nothing", || {
+        let lasted = from.elapsed();
+        let mut rests = false;
+        if lasted > AT_REST {
+            rests = cpu() - used < lasted / 10;
+            (from, used) = (Instant::now(), cpu());
+        }
+        async move { rests }
+    })
+    .await;
+
+    mongo.restart(0).await.expect("restarted");
+    kafka.restart().await.expect("restarted");
+    let states = entities.states(600);
+    scene.produce(&states);
+    records.extend(states);
+    scene.settled().await;
+    assert_eq!(scene.entities().await, expected(&records));
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+/// The deadlines of draining in [`SETTINGS`] and of leaving, and as much again for slow machines.
+const STOPPED_WITHIN: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_that_kafka_does_not_answer_ends_all_the_same() {
+    let mut kafka = Kafka::start(KafkaOptions::default())
+        .await
+        .expect("a broker");
+    let mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = Scene::on("kafka_silent", &kafka.bootstrap(), &mongo.uri()).await;
+    let topics = kafka.topics().expect("an admin client");
+    topics.create(&scene.topic, 6, &[]).await.expect("a topic");
+    let mut entities = Entities::new(13, 200);
+    for killed in [false, true] {
+        let mut worker = scene.worker(&SETTINGS);
+        share(&[&worker], 6).await;
+        scene.produce(&entities.states(600));
+        scene.settled().await;
+        match killed {
+            true => kafka.kill().expect("killed"),
+            false => kafka.freeze().expect("frozen"),
+        }
+        let told = Instant::now();
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+        assert!(
+            told.elapsed() < STOPPED_WITHIN,
+            "{:?} {}",
+            told.elapsed(),
+            worker.log()
+        );
+        match killed {
+            true => kafka.restart().await.expect("restarted"),
+            false => kafka.thaw().expect("thawed"),
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
