@@ -7,15 +7,17 @@ use std::{
 };
 
 use tracing::{Subscriber, level_filters::LevelFilter};
-use tracing_subscriber::{EnvFilter, fmt::MakeWriter};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::config::{Log, LogFormat};
 
 /// What libraries log unless a directive names them.
-const LIBRARIES: &str = "warn";
+const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
 /// Logs each request that fails as an error; who asked for it knows whether it is one.
-const TOLD_TWICE: &str = "kube_client::client::builder=off";
+const TOLD_TWICE: &str = "kube_client::client::builder";
 
 /// Sends events to standard error and panics to the log, for the rest of the process.
 pub fn init(log: &Log) -> anyhow::Result<()> {
@@ -37,23 +39,26 @@ pub fn over() {
 }
 
 /// The filter that `directives` describes: a level alone is that of this crate, libraries stay at `warn` unless named.
-pub fn filter(directives: &str) -> Result<EnvFilter, String> {
-    let mut all = vec![LIBRARIES.to_owned(), TOLD_TWICE.to_owned()];
-    for directive in directives.split(',').map(str::trim) {
-        all.push(match directive.parse::<LevelFilter>() {
-            Ok(level) if !directive.is_empty() => format!("{}={level}", env!("CARGO_CRATE_NAME")),
-            // tracing takes a mistyped level for a target
-            _ if !directive.contains(['=', '[']) => {
-                return Err(format!("{directive:?} is neither a level nor target=level"));
-            }
-            _ => directive.to_owned(),
-        });
+///
+/// # Errors
+/// Which directive means nothing.
+pub fn filter(directives: &str) -> Result<Targets, String> {
+    let mut filter = Targets::new()
+        .with_default(LIBRARIES)
+        .with_target(TOLD_TWICE, LevelFilter::OFF);
+    for (n, directive) in (1..).zip(directives.split(',').map(str::trim)) {
+        let (target, level) = directive
+            .split_once('=')
+            .unwrap_or((env!("CARGO_CRATE_NAME"), directive));
+        // Without a level tracing takes it for the least.
+        let level = Some(level).filter(|level| !level.is_empty());
+        let level: LevelFilter = level
+            .and_then(|level| level.parse().ok())
+            // Not shown: a URI with a password may stand in the wrong variable.
+            .ok_or_else(|| format!("directive {n} is neither a level nor target=level"))?;
+        filter = filter.with_target(target, level);
     }
-    // As regular expressions, short values of fields can take minutes to compile.
-    let builder = EnvFilter::builder().with_regex(false);
-    builder
-        .parse(all.join(","))
-        .map_err(|error| error.to_string())
+    Ok(filter)
 }
 
 /// Whether a person reads the log, on a terminal or by setting.
@@ -75,8 +80,9 @@ where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
     let human = is_human(log, terminal);
+    let filter = filter(&log.filter).map_err(anyhow::Error::msg)?;
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter(&log.filter).map_err(anyhow::Error::msg)?)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(writer);
     Ok(match human {
         true => Box::new(
@@ -84,14 +90,16 @@ where
                 .compact()
                 .with_ansi(color)
                 .with_target(false)
-                .finish(),
+                .finish()
+                .with(filter),
         ),
         false => Box::new(
             builder
                 .json()
                 .flatten_event(true)
                 .with_span_list(false)
-                .finish(),
+                .finish()
+                .with(filter),
         ),
     })
 }
@@ -182,7 +190,13 @@ mod tests {
 
     #[test]
     fn a_filter_that_means_nothing_is_refused() {
-        for bad in ["inof", "", "workflows_sink=loud", "info,,warn"] {
+        for bad in [
+            "inof",
+            "",
+            "workflows_sink=loud",
+            "workflows_sink=",
+            "info,,warn",
+        ] {
             assert!(filter(bad).is_err(), "{bad:?}");
         }
     }

@@ -89,7 +89,7 @@ impl Limits {
 pub struct Log {
     /// How a line looks.
     pub format: LogFormat,
-    /// `tracing` directives.
+    /// Levels and targets, as [`filter`](crate::logging::filter) reads them.
     pub filter: String,
 }
 
@@ -349,7 +349,7 @@ fn log(faults: &mut Faults, format: Option<String>, filter: Option<String>) -> O
     let filter = faults.read(&reference::LOG_FILTER, filter, |text| {
         crate::logging::filter(text)
             .map(|_| text.to_owned())
-            .map_err(|error| format!("is not a list of tracing directives: {error}"))
+            .map_err(|error| format!("is not a log filter: {error}"))
     });
     Some(Log {
         format: format?,

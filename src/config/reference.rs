@@ -200,7 +200,7 @@ pub const LOG_FILTER: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LOG_FILTER",
     default: Some("info"),
     example: "info,workflows_sink::lane=debug,librdkafka=info",
-    meaning: "Which log lines appear, as `tracing` directives. A level alone is that of this service; libraries stay at `warn` unless named.",
+    meaning: "Which log lines appear: `level` or `target=level`, with commas between. A level alone is that of this service; libraries stay at `warn` unless named.",
     secret: false,
 };
 
