@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use bson::{Document, doc};
 use local_stack::observe;
 use local_stack::random::Random;
@@ -22,15 +22,15 @@ use tokio::time::sleep;
 
 use crate::figures::{Figures, median, quantile};
 use crate::stage::{Service, Stage, sized};
-use crate::start::offsets;
+use crate::visible::{Moved, Watch};
 
 const LASTS: Duration = Duration::from_secs(12);
 /// What comes first is not counted: connections are made, code and pages are touched.
 const WARM_UP: Duration = Duration::from_secs(2);
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
-/// How far apart two looks are, and so how much too large a delay may be. Each costs mongod a read: every 4 ms took a fifth
-/// of a core from what is measured.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
+const CATCH_UP_POLL: Duration = Duration::from_millis(20);
+/// The producer sends at once, not after librdkafka's 5 ms, which no service can make up for.
+const LINGER_MS: &str = "0";
 const TRANSACTION_EVERY: Duration = Duration::from_millis(50);
 const PARTITIONS: i32 = 12;
 const ENTITY_BYTES: usize = 2_000;
@@ -132,11 +132,11 @@ struct Seen {
     retries: f64,
     /// Transactions that mongod committed a second, those beside it among them.
     per_second: f64,
-    /// CPU a record of the service and of mongod, the looks and the transactions beside it among them.
+    /// CPU a record of the service and of mongod, the change stream and the transactions beside it among them.
     cpu_us: [f64; 2],
     /// From the call that sent a record to the broker's answer, in milliseconds: no service can see it earlier.
     acknowledged_ms: Vec<f64>,
-    /// From the call that sent a record to the first look that found it, in milliseconds.
+    /// From the call that sent a record until a majority had it in the database, in milliseconds.
     visible_ms: Vec<f64>,
     /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and counts up to them.
     settled: Vec<(f64, f64)>,
@@ -157,24 +157,18 @@ async fn observe_load(
             .set("bootstrap.servers", stage.bootstrap())
             .set("compression.type", "zstd")
             .set("partitioner", "murmur2_random")
+            .set("linger.ms", LINGER_MS)
             .create_with_context(Acknowledged::default())?,
     );
+    let visible = Watch::start(&stage.client().await?, group).await?;
     let producing = {
         let (producer, topic) = (Arc::clone(&producer), topic.to_owned());
         tokio::task::spawn_blocking(move || send(&producer, &topic, rate, burst))
     };
     let stop = Arc::new(AtomicBool::new(false));
     let beside = tokio::spawn(transactions(stage.client().await?, Arc::clone(&stop)));
-    let database = stage.database();
-    let (mut looks, mut before) = (Vec::new(), None);
-    let began = Instant::now();
-    while !producing.is_finished() {
-        if before.is_none() && began.elapsed() > WARM_UP {
-            before = Some(service.metrics().await?);
-        }
-        looks.push((offsets(&database, group).await?, Instant::now()));
-        sleep(LOOK_EVERY).await;
-    }
+    sleep(WARM_UP).await;
+    let before = service.metrics().await?;
     let counted_from = producing.await??;
     let sent = std::mem::take(
         &mut *producer
@@ -192,17 +186,9 @@ async fn observe_load(
         })
     };
     let last = last(&sent);
-    loop {
-        let now = offsets(&database, group).await?;
-        let done = last
-            .iter()
-            .all(|(partition, offset)| now.get(partition) > Some(offset));
-        looks.push((now, Instant::now()));
-        if done {
-            break;
-        }
+    while !visible.is_past(&last) {
         ensure!(Instant::now() < end, "the service did not catch up");
-        sleep(LOOK_EVERY).await;
+        sleep(CATCH_UP_POLL).await;
     }
     stop.store(true, Ordering::Relaxed);
     let after = service.metrics().await?;
@@ -213,8 +199,8 @@ async fn observe_load(
         acknowledged_ms: (sent.iter().filter(|s| s.at >= counted_from))
             .map(|s| s.acknowledged_ms)
             .collect(),
-        visible_ms: delays(sent, looks, counted_from),
-        settled: grown(&before.context("the load was too short")?, &after),
+        visible_ms: delays(&sent, &visible.stop()?, counted_from),
+        settled: grown(&before, &after),
         transactions_ms: beside.await??,
     })
 }
@@ -286,29 +272,16 @@ fn send(
     Ok(began + WARM_UP)
 }
 
-/// For each record that counts, how long it took until a look found its checkpoint behind it, in milliseconds.
-fn delays(
-    mut sent: Vec<Sent>,
-    looks: Vec<(BTreeMap<i32, i64>, Instant)>,
-    from: Instant,
-) -> Vec<f64> {
-    sent.sort_by_key(|s| (s.partition, s.offset));
-    let (mut delays, mut look, mut partition) = (Vec::new(), 0, -1);
-    for s in &sent {
-        if s.partition != partition {
-            (look, partition) = (0, s.partition);
-        }
-        while looks
-            .get(look)
-            .is_some_and(|(offsets, _)| offsets.get(&partition) <= Some(&s.offset))
-        {
-            look += 1;
-        }
-        if let Some((_, at)) = looks.get(look).filter(|_| s.at >= from) {
-            delays.push(at.saturating_duration_since(s.at).as_secs_f64() * 1e3);
-        }
-    }
-    delays
+/// For each record that counts, how long it took until a majority had its checkpoint behind it, in milliseconds.
+fn delays(sent: &[Sent], moves: &BTreeMap<i32, Vec<Moved>>, from: Instant) -> Vec<f64> {
+    let delay = |s: &Sent| {
+        let moves = moves.get(&s.partition)?;
+        let first = moves.partition_point(|moved| moved.next_offset <= s.offset);
+        let visible = moves.get(first)?.at;
+        Some(visible.saturating_duration_since(s.at).as_secs_f64() * 1e3)
+    };
+    let counted = sent.iter().filter(|s| s.at >= from);
+    counted.filter_map(delay).collect()
 }
 
 /// Majority transactions of a guard and one upsert, one now and then, until told to stop; their times in milliseconds.
@@ -400,7 +373,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_visible_from_the_first_look_that_finds_its_checkpoint_behind_it() {
+    fn a_record_is_visible_once_its_checkpoint_has_moved_behind_it() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let sent = |partition, offset, ms| Sent {
@@ -409,16 +382,18 @@ mod tests {
             at: at(ms),
             acknowledged_ms: 0.0,
         };
-        let look = |offsets: &[(i32, i64)], ms| (offsets.iter().copied().collect(), at(ms));
-        let looks = vec![
-            look(&[], 5),
-            look(&[(0, 1), (1, 0)], 10),
-            look(&[(0, 1), (1, 2)], 20),
-            look(&[(0, 2), (1, 2)], 30),
-        ];
-        let all = vec![sent(1, 1, 4), sent(0, 1, 12), sent(0, 0, 3), sent(1, 0, 4)];
-        assert_eq!(delays(all, looks.clone(), start), [7.0, 18.0, 16.0, 16.0]);
-        assert_eq!(delays(vec![sent(0, 0, 3)], looks, at(4)), [0.0; 0]);
+        let moved = |partition, next_offset, ms| Moved {
+            partition,
+            next_offset,
+            at: at(ms),
+        };
+        let moves = BTreeMap::from([
+            (0, vec![moved(0, 1, 10), moved(0, 2, 30)]),
+            (1, vec![moved(1, 2, 20)]),
+        ]);
+        let all = [sent(0, 0, 3), sent(0, 1, 12), sent(1, 0, 4), sent(1, 1, 4)];
+        assert_eq!(delays(&all, &moves, start), [7.0, 18.0, 16.0, 16.0]);
+        assert_eq!(delays(&[sent(0, 0, 3)], &moves, at(4)), [0.0; 0]);
     }
 
     #[test]

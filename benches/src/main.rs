@@ -13,6 +13,7 @@ mod scale;
 mod sequential;
 mod stage;
 mod start;
+mod visible;
 
 use std::path::PathBuf;
 

@@ -1,0 +1,90 @@
+//! When a majority has what: the moves of a group's checkpoints, as a change stream tells them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use anyhow::Result;
+use bson::{Document, doc};
+use futures_util::StreamExt as _;
+use mongodb::Client;
+use mongodb::change_stream::event::ChangeStreamEvent;
+use tokio::task::JoinHandle;
+use workflows_sink::checkpoint;
+
+/// One move of a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Moved {
+    /// The partition that it is of.
+    pub partition: i32,
+    /// What stands below this offset is in the database.
+    pub next_offset: i64,
+    /// When a majority was known to have it.
+    pub at: Instant,
+}
+
+/// Takes the moves down until it is dropped.
+pub struct Watch {
+    moves: Arc<Mutex<Vec<Moved>>>,
+    task: JoinHandle<()>,
+}
+
+impl Watch {
+    /// Sees what moves after this call.
+    pub async fn start(client: &Client, group: &str) -> Result<Watch> {
+        let checkpoints = client
+            .database(local_stack::mongo::DATABASE)
+            .collection::<Document>(checkpoint::COLLECTION);
+        let only = doc! { "$match": { "operationType": "update", "documentKey._id.group": group } };
+        let mut events = checkpoints.watch().pipeline([only]).await?;
+        let moves = Arc::new(Mutex::new(Vec::new()));
+        let noted = Arc::clone(&moves);
+        let task = tokio::spawn(async move {
+            while let Some(Ok(event)) = events.next().await {
+                let moved = read(&event, Instant::now());
+                lock(&noted).extend(moved);
+            }
+        });
+        Ok(Watch { moves, task })
+    }
+
+    /// Whether every partition has moved past the offset that is given of it.
+    pub fn is_past(&self, last: &BTreeMap<i32, i64>) -> bool {
+        let mut reached = BTreeMap::new();
+        for moved in lock(&self.moves).iter() {
+            reached.insert(moved.partition, moved.next_offset);
+        }
+        last.iter()
+            .all(|(partition, offset)| reached.get(partition) > Some(offset))
+    }
+
+    /// What was seen, by partition, in the order in which it came.
+    pub fn stop(self) -> Result<BTreeMap<i32, Vec<Moved>>> {
+        anyhow::ensure!(!self.task.is_finished(), "the change stream broke off");
+        let mut by_partition: BTreeMap<i32, Vec<Moved>> = BTreeMap::new();
+        for moved in lock(&self.moves).drain(..) {
+            by_partition.entry(moved.partition).or_default().push(moved);
+        }
+        Ok(by_partition)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+fn read(event: &ChangeStreamEvent<Document>, at: Instant) -> Option<Moved> {
+    let id = event.document_key.as_ref()?.get_document("_id").ok()?;
+    let changed = event.update_description.as_ref()?;
+    Some(Moved {
+        partition: id.get_i32("partition").ok()?,
+        next_offset: changed.updated_fields.get_i64("next_offset").ok()?,
+        at,
+    })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
