@@ -1,4 +1,5 @@
-//! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`.
+//! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`. Packs the
+//! binary's relocations.
 
 use std::{env, path::Path, process::Command};
 
@@ -11,6 +12,10 @@ fn main() {
         .or_else(revision)
         .unwrap_or_else(|| "unknown".to_owned());
     println!("cargo::rustc-env=WORKFLOWS_SINK_REVISION={revision}");
+    // 20 KB that the loader reads at each start, rather than 1.3 MB that stay in memory; glibc from 2.36 on.
+    if env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
+        println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+    }
 }
 
 /// The commit of this tree, where it is a git tree's root: sources inside another project's tree are not its commit.

@@ -39,7 +39,7 @@ const RATE_LINE_EVERY: u64 = 2;
 const TELL_EVERY: Duration = Duration::from_secs(1);
 
 /// How often librdkafka tells of itself, in milliseconds: lag and memory are as fresh as that.
-const STATISTICS_MS: &str = "1000";
+const STATISTICS_MS: &str = "2000";
 
 /// The longest that revoked partitions may take to finish what is under way.
 const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);

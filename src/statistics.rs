@@ -1,4 +1,4 @@
-//! What librdkafka says of itself every second: the little of it that matters here. Pure.
+//! What librdkafka says of itself every two seconds: the little of it that matters here. Pure.
 
 use std::collections::HashMap;
 

@@ -21,7 +21,7 @@ use crate::record::{Partition, Record};
 use crate::writer::{Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
-const LOOK_AGAIN: Duration = Duration::from_millis(500);
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// How often a lane with nothing to write looks whether its checkpoint still stands where it left it: a
 /// database restored under an idle topic would miss what came since until the next record.
