@@ -170,6 +170,9 @@ impl<'l> Consuming<'l> {
                 }
                 () = tokio::time::sleep_until(look_at), if writer.is_some() && !finishing => {
                     look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
+                    // A load that is over leaves its memory behind.
+                    spare = None;
+                    self.lanes.slots.release();
                     if let Some(idle) = &mut writer
                         && let Some(fence) = idle.moved(filling.batch.start()).await
                     {

@@ -44,6 +44,11 @@ impl Slots {
         Some(self.slot(permit))
     }
 
+    /// Gives back the memory that waits for a batch to come.
+    pub(super) fn release(&self) {
+        self.idle().clear();
+    }
+
     fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
         Slot {
             _permit: permit,
@@ -135,6 +140,17 @@ mod tests {
             slot.give_back(large);
             assert_eq!(slots.idle().len(), 1);
         }
+    }
+
+    #[test]
+    fn what_waits_is_released_and_what_is_in_use_is_not() {
+        let slots = Slots::new(2, KEEP_BYTES_MAX);
+        let (one, other) = (slots.try_take().unwrap(), slots.try_take().unwrap());
+        one.give_back(batch(100));
+        slots.release();
+        assert_eq!(slots.idle().len(), 0);
+        other.give_back(batch(100));
+        assert_eq!(slots.idle().len(), 1);
     }
 
     #[tokio::test]

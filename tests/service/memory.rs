@@ -213,3 +213,30 @@ async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_ar
         .await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
+
+/// What the batches of a load held: a copy of the records and one of the documents, of 2 MiB each, for each of `LANES_MAX`.
+const OF_BATCHES_BYTES: u64 = 4 * 2 * 2 * MIB;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_load_that_is_over_leaves_no_memory_behind() {
+    let scene = Scene::new("memory_after", 12).await;
+    let mut worker = scene.worker(&[]);
+    caught_up(&worker, 12).await;
+    let at_rest = status(&mut worker, "VmRSS");
+    let producer = scene.producer(&[]);
+    let text = letters(2_000);
+    for n in 0..24_000 {
+        let id = format!("{n:032x}");
+        let json = format!(r#"{{"id":"{id}","kind":"Report","text":"{text}"}}"#);
+        let record = in_turn(Produced::new(id, json), n, 12);
+        send(&producer, &scene.topic, &record);
+    }
+    producer.flush(DEADLINE).expect("produced");
+    scene.settled().await;
+    until("what the batches held is given back", || {
+        let now = status(&mut worker, "VmRSS");
+        async move { now < at_rest + OF_BATCHES_BYTES }
+    })
+    .await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
