@@ -30,6 +30,23 @@ const UNREADY_WITHIN: Duration = Duration::from_secs(20);
 const TOLD_AWAY: &str = "MongoDB does not take writes";
 const TOLD_BACK: &str = "MongoDB takes writes again";
 
+/// A scene with a broker of its own, too.
+async fn with_own_servers(name: &str, partitions: i32) -> (Scene, Kafka, Mongo) {
+    let kafka = Kafka::start(KafkaOptions::default())
+        .await
+        .expect("a broker");
+    let mongo = Mongo::start(MongoOptions::default())
+        .await
+        .expect("a replica set");
+    let scene = Scene::on(name, &kafka.bootstrap(), &mongo.uri()).await;
+    let topics = kafka.topics().expect("an admin client");
+    topics
+        .create(&scene.topic, partitions, &[])
+        .await
+        .expect("a topic");
+    (scene, kafka, mongo)
+}
+
 fn rebalances(worker: &Worker) -> Option<f64> {
     worker.metric("workflows_sink_rebalances_total", "")
 }
@@ -89,15 +106,7 @@ async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_kafka_costs_no_record() {
-    let mut kafka = Kafka::start(KafkaOptions::default())
-        .await
-        .expect("a broker");
-    let mongo = Mongo::start(MongoOptions::default())
-        .await
-        .expect("a replica set");
-    let scene = Scene::on("kafka_outage", &kafka.bootstrap(), &mongo.uri()).await;
-    let topics = kafka.topics().expect("an admin client");
-    topics.create(&scene.topic, 6, &[]).await.expect("a topic");
+    let (scene, mut kafka, _mongo) = with_own_servers("kafka_outage", 6).await;
     let mut entities = Entities::new(12, 200);
     let mut records = entities.states(600);
     scene.produce(&records);
@@ -124,15 +133,7 @@ const AT_REST: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_nobody_answers_waits_at_rest() {
-    let mut kafka = Kafka::start(KafkaOptions::default())
-        .await
-        .expect("a broker");
-    let mut mongo = Mongo::start(MongoOptions::default())
-        .await
-        .expect("a replica set");
-    let scene = Scene::on("at_rest", &kafka.bootstrap(), &mongo.uri()).await;
-    let topics = kafka.topics().expect("an admin client");
-    topics.create(&scene.topic, 12, &[]).await.expect("a topic");
+    let (scene, mut kafka, mut mongo) = with_own_servers("at_rest", 12).await;
     let mut entities = Entities::new(14, 200);
     let mut records = entities.states(600);
     scene.produce(&records);
@@ -172,15 +173,7 @@ const STOPPED_WITHIN: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_kafka_does_not_answer_ends_all_the_same() {
-    let mut kafka = Kafka::start(KafkaOptions::default())
-        .await
-        .expect("a broker");
-    let mongo = Mongo::start(MongoOptions::default())
-        .await
-        .expect("a replica set");
-    let scene = Scene::on("kafka_silent", &kafka.bootstrap(), &mongo.uri()).await;
-    let topics = kafka.topics().expect("an admin client");
-    topics.create(&scene.topic, 6, &[]).await.expect("a topic");
+    let (scene, mut kafka, _mongo) = with_own_servers("kafka_silent", 6).await;
     let mut entities = Entities::new(13, 200);
     for killed in [false, true] {
         let mut worker = scene.worker(&SETTINGS);
