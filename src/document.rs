@@ -1,5 +1,6 @@
 //! A raw BSON document, written front to back, its objects without duplicate names.
 
+pub(crate) mod element;
 mod names;
 
 use std::mem;
@@ -144,16 +145,17 @@ impl<'a> Writer<'a> {
             return;
         }
         self.scratch.names.push(resolved, self.len());
-        self.element_type = self.out.len();
         if self.frame.shape == Shape::Map {
-            self.begin_entry(resolved);
+            self.entry(resolved);
         } else {
+            self.element_type = self.out.len();
             self.out.push(0);
             name.append_with_nul(self.out);
         }
     }
 
-    fn begin_entry(&mut self, name: &[u8]) {
+    /// An entry of a map, up to its value.
+    fn entry(&mut self, name: &[u8]) {
         begin_entry(self.out, self.frame.elements);
         self.frame.elements += 1;
         self.frame.entry = self.len();

@@ -309,7 +309,7 @@ impl Decoder {
                 Value::Bool(bool) => writer.bool(bool),
                 Value::Null => writer.null(),
             }
-            if field == Field::Id && depth == 1 && reader.depth() == 1 {
+            if field == Field::Id && reader.depth() == 1 {
                 writer.remove_last();
             }
         }

@@ -22,7 +22,7 @@ use tokio::time::sleep;
 
 use crate::figures::{Figures, median, quantile};
 use crate::stage::{Service, Stage, sized};
-use crate::visible::{Moved, Watch};
+use crate::visible::{Moves, Watch};
 
 const LASTS: Duration = Duration::from_secs(12);
 /// What comes first is not counted: connections are made, code and pages are touched.
@@ -273,7 +273,7 @@ fn send(
 }
 
 /// For each record that counts, how long it took until a majority had its checkpoint behind it, in milliseconds.
-fn delays(sent: &[Sent], moves: &BTreeMap<i32, Vec<Moved>>, from: Instant) -> Vec<f64> {
+fn delays(sent: &[Sent], moves: &Moves, from: Instant) -> Vec<f64> {
     let delay = |s: &Sent| {
         let moves = moves.get(&s.partition)?;
         let first = moves.partition_point(|moved| moved.next_offset <= s.offset);
@@ -371,6 +371,7 @@ fn histogram_quantile(buckets: &[(f64, f64)], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::visible::Moved;
 
     #[test]
     fn a_record_is_visible_once_its_checkpoint_has_moved_behind_it() {
@@ -382,14 +383,13 @@ mod tests {
             at: at(ms),
             acknowledged_ms: 0.0,
         };
-        let moved = |partition, next_offset, ms| Moved {
-            partition,
+        let moved = |next_offset, ms| Moved {
             next_offset,
             at: at(ms),
         };
         let moves = BTreeMap::from([
-            (0, vec![moved(0, 1, 10), moved(0, 2, 30)]),
-            (1, vec![moved(1, 2, 20)]),
+            (0, vec![moved(1, 10), moved(2, 30)]),
+            (1, vec![moved(2, 20)]),
         ]);
         let all = [sent(0, 0, 3), sent(0, 1, 12), sent(1, 0, 4), sent(1, 1, 4)];
         assert_eq!(delays(&all, &moves, start), [7.0, 18.0, 16.0, 16.0]);

@@ -153,7 +153,7 @@ async fn settle(stage: &Stage, topic: &str, group: &str, database: &Database) ->
 }
 
 /// The checkpoints of a group, as a majority has them.
-pub async fn offsets(database: &Database, group: &str) -> Result<BTreeMap<i32, i64>> {
+async fn offsets(database: &Database, group: &str) -> Result<BTreeMap<i32, i64>> {
     let find = doc! {
         "find": checkpoint::COLLECTION,
         "filter": { "_id.group": group },

@@ -15,17 +15,18 @@ use workflows_sink::checkpoint;
 /// One move of a checkpoint.
 #[derive(Clone, Copy, Debug)]
 pub struct Moved {
-    /// The partition that it is of.
-    pub partition: i32,
     /// What stands below this offset is in the database.
     pub next_offset: i64,
     /// When a majority was known to have it.
     pub at: Instant,
 }
 
+/// The moves of each partition, in the order in which they came.
+pub type Moves = BTreeMap<i32, Vec<Moved>>;
+
 /// Takes the moves down until it is dropped.
 pub struct Watch {
-    moves: Arc<Mutex<Vec<Moved>>>,
+    moves: Arc<Mutex<Moves>>,
     task: JoinHandle<()>,
 }
 
@@ -37,12 +38,13 @@ impl Watch {
             .collection::<Document>(checkpoint::COLLECTION);
         let only = doc! { "$match": { "operationType": "update", "documentKey._id.group": group } };
         let mut events = checkpoints.watch().pipeline([only]).await?;
-        let moves = Arc::new(Mutex::new(Vec::new()));
+        let moves = Arc::<Mutex<Moves>>::default();
         let noted = Arc::clone(&moves);
         let task = tokio::spawn(async move {
             while let Some(Ok(event)) = events.next().await {
-                let moved = read(&event, Instant::now());
-                lock(&noted).extend(moved);
+                if let Some((partition, moved)) = read(&event, Instant::now()) {
+                    lock(&noted).entry(partition).or_default().push(moved);
+                }
             }
         });
         Ok(Watch { moves, task })
@@ -50,22 +52,17 @@ impl Watch {
 
     /// Whether every partition has moved past the offset that is given of it.
     pub fn is_past(&self, last: &BTreeMap<i32, i64>) -> bool {
-        let mut reached = BTreeMap::new();
-        for moved in lock(&self.moves).iter() {
-            reached.insert(moved.partition, moved.next_offset);
-        }
-        last.iter()
-            .all(|(partition, offset)| reached.get(partition) > Some(offset))
+        let moves = lock(&self.moves);
+        last.iter().all(|(partition, offset)| {
+            let reached = moves.get(partition).and_then(|moves| moves.last());
+            reached.is_some_and(|moved| moved.next_offset > *offset)
+        })
     }
 
-    /// What was seen, by partition, in the order in which it came.
-    pub fn stop(self) -> Result<BTreeMap<i32, Vec<Moved>>> {
+    /// What was seen.
+    pub fn stop(self) -> Result<Moves> {
         anyhow::ensure!(!self.task.is_finished(), "the change stream broke off");
-        let mut by_partition: BTreeMap<i32, Vec<Moved>> = BTreeMap::new();
-        for moved in lock(&self.moves).drain(..) {
-            by_partition.entry(moved.partition).or_default().push(moved);
-        }
-        Ok(by_partition)
+        Ok(std::mem::take(&mut *lock(&self.moves)))
     }
 }
 
@@ -75,14 +72,11 @@ impl Drop for Watch {
     }
 }
 
-fn read(event: &ChangeStreamEvent<Document>, at: Instant) -> Option<Moved> {
+fn read(event: &ChangeStreamEvent<Document>, at: Instant) -> Option<(i32, Moved)> {
     let id = event.document_key.as_ref()?.get_document("_id").ok()?;
     let changed = event.update_description.as_ref()?;
-    Some(Moved {
-        partition: id.get_i32("partition").ok()?,
-        next_offset: changed.updated_fields.get_i64("next_offset").ok()?,
-        at,
-    })
+    let next_offset = changed.updated_fields.get_i64("next_offset").ok()?;
+    Some((id.get_i32("partition").ok()?, Moved { next_offset, at }))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

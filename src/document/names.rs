@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use bson::spec::ElementType;
 
-use super::{Shape, begin_entry};
+use super::{Shape, begin_entry, element};
 
 /// Up to here comparing every name with every other is cheaper than sorting.
 const PAIRWISE_NAMES_MAX: usize = 32;
@@ -148,26 +148,14 @@ fn entry_is_null(element: &[u8]) -> bool {
 }
 
 /// Where the value of an element begins: behind its type and its name.
-fn value_start(element: &[u8]) -> usize {
-    1 + element[1..]
-        .iter()
-        .position(|&byte| byte == 0)
-        .map_or(element.len(), |name_len| name_len + 1)
+fn value_start(bytes: &[u8]) -> usize {
+    element::name(bytes).map_or(bytes.len(), |name| name.len() + 2)
 }
 
 /// The length of the element that `bytes` begin with.
 fn element_len(bytes: &[u8]) -> usize {
-    let start = value_start(bytes);
-    let value = &bytes[start..];
-    let value_len = match ElementType::from(bytes[0]) {
-        Some(ElementType::String) => 4 + int32(value),
-        Some(ElementType::EmbeddedDocument | ElementType::Array) => int32(value),
-        Some(ElementType::Double | ElementType::Int64) => 8,
-        Some(ElementType::Int32) => 4,
-        Some(ElementType::Boolean) => 1,
-        _ => 0,
-    };
-    start + value_len
+    let behind = element::name(bytes).and_then(|name| element::behind(bytes, name));
+    bytes.len() - behind.map_or(0, <[u8]>::len)
 }
 
 fn int32(bytes: &[u8]) -> usize {

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use ahash::HashSet;
 
+use crate::document::element;
+
 /// The top-level union of documents, of each name the latest field; the latest document itself where
 /// it has every field of the earlier ones. `names` is memory that each union leaves to the next.
 pub(super) fn union<'a>(
@@ -37,12 +39,12 @@ pub(super) fn union<'a>(
 /// Whether two documents have the same names in the same order.
 pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
     let (mut a, mut b) = (inside(a), inside(b));
-    while let Some(name) = name_of_first(a) {
+    while let Some(name) = element::name(a) {
         let with_nul = 1..name.len() + 2;
         if b.get(with_nul.clone()) != a.get(with_nul) {
             return false;
         }
-        match (behind_first(a, name), behind_first(b, name)) {
+        match (element::behind(a, name), element::behind(b, name)) {
             (Some(rest_of_a), Some(rest_of_b)) => (a, b) = (rest_of_a, rest_of_b),
             _ => return false,
         }
@@ -54,8 +56,8 @@ pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
 pub(super) fn elements(document: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = inside(document);
     std::iter::from_fn(move || {
-        let name = name_of_first(rest)?;
-        let tail = behind_first(rest, name)?;
+        let name = element::name(rest)?;
+        let tail = element::behind(rest, name)?;
         let element = &rest[..rest.len() - tail.len()];
         rest = tail;
         Some((name, element))
@@ -65,24 +67,4 @@ pub(super) fn elements(document: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> 
 /// A document without its frame.
 fn inside(document: &[u8]) -> &[u8] {
     document.get(4..document.len() - 1).unwrap_or_default()
-}
-
-fn name_of_first(elements: &[u8]) -> Option<&[u8]> {
-    let from_name = elements.get(1..)?;
-    Some(&from_name[..memchr::memchr(0, from_name)?])
-}
-
-/// What stands behind the first element, whose name is given.
-fn behind_first<'a>(elements: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let value = elements.get(name.len() + 2..)?;
-    let length = || Some(u32::from_le_bytes(*value.first_chunk()?) as usize);
-    let value_len = match elements.first()? {
-        0x01 | 0x12 => 8,
-        0x02 => 4 + length()?,
-        0x03 | 0x04 => length()?,
-        0x08 => 1,
-        0x10 => 4,
-        _ => 0,
-    };
-    value.get(value_len..)
 }
