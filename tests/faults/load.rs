@@ -91,19 +91,16 @@ impl Load {
             acknowledged: Mutex::default(),
             failed: Mutex::default(),
         });
-        let producer: BaseProducer<Heard> = rdkafka::ClientConfig::new()
-            .set("bootstrap.servers", bootstrap)
-            .set("enable.idempotence", "true")
-            .set("compression.type", "zstd")
-            .set("message.max.bytes", "20000000")
-            .set("message.timeout.ms", "120000")
-            .set("linger.ms", "5")
-            .set("topic.metadata.refresh.interval.ms", "500")
-            .create_with_context(Heard(Arc::clone(&shared)))
-            .expect("a producer");
-        let (topic, thread_shared) = (topic.to_owned(), Arc::clone(&shared));
+        let (bootstrap, topic) = (bootstrap.to_owned(), topic.to_owned());
+        let thread_shared = Arc::clone(&shared);
         let thread = std::thread::spawn(move || {
-            produce(&producer, &topic, partitions as usize, seed, &thread_shared);
+            produce(
+                &bootstrap,
+                &topic,
+                partitions as usize,
+                seed,
+                &thread_shared,
+            );
         });
         Load {
             shared,
@@ -162,7 +159,26 @@ impl Drop for Load {
     }
 }
 
-fn produce(producer: &BaseProducer<Heard>, topic: &str, first: usize, seed: u64, shared: &Shared) {
+/// A producer that has not asked for the topic yet: one that knew it before it was made anew may hold it for gone.
+///
+/// One request at a time: a broker takes any sequence number as a producer's first in a log. Where it refuses a batch for
+/// not being ready yet and takes the one sent behind it, it answers the refused one, sent again, as a duplicate.
+fn new_producer(bootstrap: &str, shared: &Arc<Shared>) -> BaseProducer<Heard> {
+    rdkafka::ClientConfig::new()
+        .set("bootstrap.servers", bootstrap)
+        .set("enable.idempotence", "true")
+        .set("max.in.flight.requests.per.connection", "1")
+        .set("compression.type", "zstd")
+        .set("message.max.bytes", "20000000")
+        .set("message.timeout.ms", "120000")
+        .set("linger.ms", "5")
+        .set("topic.metadata.refresh.interval.ms", "500")
+        .create_with_context(Heard(Arc::clone(shared)))
+        .expect("a producer")
+}
+
+fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<Shared>) {
+    let mut producer = new_producer(bootstrap, shared);
     let mut entities = Entities::new(seed, ENTITIES);
     let mut later = Entities::new(!seed, ENTITIES);
     let mut random = Random(seed);
@@ -176,6 +192,7 @@ fn produce(producer: &BaseProducer<Heard>, topic: &str, first: usize, seed: u64,
         if turn % 2 == 1 {
             if shared.quiet.load(SeqCst) != turn {
                 producer.flush(FLUSH_DEADLINE).expect("all acknowledged");
+                producer = new_producer(bootstrap, shared);
                 shared.quiet.store(turn, SeqCst);
             }
             last = now;
@@ -186,7 +203,7 @@ fn produce(producer: &BaseProducer<Heard>, topic: &str, first: usize, seed: u64,
         let extra = std::mem::take(&mut *shared.extra.lock().expect("no panic"));
         for record in extra {
             let partition = partition_of(&record, first);
-            send(producer, topic, &record, partition);
+            send(&producer, topic, &record, partition);
         }
         while due >= 1.0 {
             due -= 1.0;
@@ -194,11 +211,11 @@ fn produce(producer: &BaseProducer<Heard>, topic: &str, first: usize, seed: u64,
             if added > 0 && random.below(4) == 0 {
                 let record = later.states(1).remove(0);
                 let partition = first as i32 + partition_of(&record, added);
-                send(producer, topic, &record, partition);
+                send(&producer, topic, &record, partition);
             } else {
                 let record = entities.states(1).remove(0);
                 let partition = partition_of(&record, first);
-                send(producer, topic, &record, partition);
+                send(&producer, topic, &record, partition);
             }
         }
     }

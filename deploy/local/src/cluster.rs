@@ -286,7 +286,8 @@ replica.fetch.max.bytes=20000000
         Ok(())
     }
 
-    /// Returns when each broker by itself knows a topic with so many partitions that have a leader.
+    /// Returns when each broker by itself knows a topic with so many partitions that have a leader; with none, when each
+    /// has heard that it is gone.
     pub async fn everywhere(&self, topic: &str, partitions: usize) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
         for broker in &self.brokers {

@@ -117,10 +117,14 @@ impl Nemesis<'_> {
         let bootstrap = self.stage.cluster.direct_bootstrap();
         let lineage = read_log(&bootstrap, &self.scene.topic).await;
         self.lineages.push(lineage);
-        topics.delete(&self.scene.topic).await.expect("deleted");
-        witness::create_topic(&topics, &self.scene.topic, self.partitions).await;
-        // A broker that has not heard yet acknowledges records into the log that is deleted.
         let cluster = &self.stage.cluster;
+        topics.delete(&self.scene.topic).await.expect("deleted");
+        // A broker that has not heard yet acknowledges records into the log that is deleted.
+        cluster
+            .everywhere(&self.scene.topic, 0)
+            .await
+            .expect("gone");
+        witness::create_topic(&topics, &self.scene.topic, self.partitions).await;
         cluster
             .everywhere(&self.scene.topic, self.partitions as usize)
             .await
