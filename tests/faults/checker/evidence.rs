@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bson::{Bson, Document, RawDocumentBuf, Timestamp, Uuid, doc};
+use futures_util::future::try_join_all;
 use mongodb::error::ErrorKind;
 use mongodb::options::ReadConcern;
 use mongodb::{Database, options::WriteConcern};
@@ -217,29 +218,32 @@ pub fn committed(
         .collect())
 }
 
-/// What was committed, each beside the checkpoint as a majority has it now.
+/// What was committed, each beside the checkpoint now. Linearizable: a new primary may show for a moment what a majority
+/// had earlier than what the old one acknowledged.
 pub async fn sample(
     database: &Database,
     group: &str,
     topic: &str,
     committed: &BTreeMap<i32, Option<i64>>,
 ) -> anyhow::Result<Vec<Sample>> {
-    let checkpoints = checkpoints(database).await?;
-    let find = |partition: i32| {
+    let sample = async |(partition, committed): (&i32, &Option<i64>)| {
         let key = Key {
             group: group.to_owned(),
-            partition: Partition::new(topic, partition),
+            partition: Partition::new(topic, *partition),
         };
-        let id = Bson::from(key.id());
-        let found = checkpoints.iter().find(|c| c.get("_id") == Some(&id))?;
-        let found = Checkpoint::read(found).ok()?;
-        Some((found.topic_id, found.next_offset))
+        let found = database
+            .collection::<Document>(CHECKPOINTS)
+            .find_one(doc! { "_id": key.id() })
+            .read_concern(ReadConcern::linearizable())
+            .max_time(ANSWER_DEADLINE)
+            .await?;
+        let checkpoint = found.and_then(|found| Checkpoint::read(&found).ok());
+        anyhow::Ok(Sample {
+            at_ms: bson::DateTime::now().timestamp_millis(),
+            partition: *partition,
+            committed: *committed,
+            checkpoint: checkpoint.map(|found| (found.topic_id, found.next_offset)),
+        })
     };
-    let samples = committed.iter().map(|(partition, committed)| Sample {
-        at_ms: bson::DateTime::now().timestamp_millis(),
-        partition: *partition,
-        committed: *committed,
-        checkpoint: find(*partition),
-    });
-    Ok(samples.collect())
+    try_join_all(committed.iter().map(sample)).await
 }
