@@ -15,6 +15,14 @@ fn main() {
     // 20 KB that the loader reads at each start, rather than 1.3 MB that stay in memory; glibc from 2.36 on.
     if env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=ZSTD_getFrameContentSize");
+        println!("cargo::rerun-if-changed=src/consumer/zstd.c");
+        for object in cc::Build::new()
+            .file("src/consumer/zstd.c")
+            .compile_intermediates()
+        {
+            println!("cargo::rustc-link-arg-bins={}", object.display());
+        }
     }
 }
 
