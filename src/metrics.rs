@@ -92,6 +92,7 @@ pub struct Metrics {
     dead_letters: IntCounterVec,
     fenced: IntCounter,
     rebalances: IntCounter,
+    decompressed_again: IntCounter,
     /// Changed passwords that were taken into use.
     pub credential_swaps: IntCounter,
     /// Partitions that the group has assigned to this worker.
@@ -189,6 +190,10 @@ impl Metrics {
                 "rebalances_total",
                 "Assignments and revocations by the group.",
             ),
+            decompressed_again: add.counter(
+                "decompressed_again_total",
+                "Batches decompressed once more, since they were larger than expected.",
+            ),
             credential_swaps: add.counter(
                 "credential_swaps_total",
                 "Connections to MongoDB made anew because the password had changed.",
@@ -270,6 +275,13 @@ impl Metrics {
     /// One assignment or revocation.
     pub fn rebalance(&self) {
         self.rebalances.inc();
+    }
+
+    /// So many batches have been decompressed once more, since the client began.
+    pub fn decompressed_again(&self, total: u64) {
+        let counted = self.decompressed_again.get();
+        self.decompressed_again
+            .inc_by(total.saturating_sub(counted));
     }
 
     /// How many records have settled as `outcome`, over all partitions.

@@ -20,6 +20,8 @@ pub struct PartitionStatistics {
 pub struct Statistics {
     /// How many connections to brokers are up; that to the group's coordinator is one more.
     pub brokers_up: usize,
+    /// How often a batch had to be decompressed again, into more memory.
+    pub decompressed_again: u64,
     /// By partition.
     pub partitions: HashMap<Partition, PartitionStatistics>,
 }
@@ -36,6 +38,8 @@ struct Raw {
 struct RawBroker {
     #[serde(default)]
     state: String,
+    #[serde(default)]
+    zbuf_grow: u64,
 }
 
 #[derive(Deserialize)]
@@ -99,6 +103,7 @@ impl Statistics {
             .count();
         Ok(Statistics {
             brokers_up,
+            decompressed_again: raw.brokers.values().map(|broker| broker.zbuf_grow).sum(),
             partitions,
         })
     }
@@ -112,8 +117,8 @@ mod tests {
     const JSON: &str = r#"{
         "name": "rdkafka#consumer-1", "client_id": "rdkafka", "type": "consumer", "ts": 1, "replyq": 0,
         "brokers": {
-            "localhost:9092/1": { "name": "localhost:9092/1", "nodeid": 1, "state": "UP", "rtt": { "min": 1 } },
-            "localhost:9093/2": { "name": "localhost:9093/2", "nodeid": 2, "state": "TRY_CONNECT" },
+            "localhost:9092/1": { "name": "localhost:9092/1", "nodeid": 1, "state": "UP", "zbuf_grow": 3, "rtt": { "min": 1 } },
+            "localhost:9093/2": { "name": "localhost:9093/2", "nodeid": 2, "state": "TRY_CONNECT", "zbuf_grow": 2 },
             "GroupCoordinator": { "name": "GroupCoordinator", "nodeid": 1, "state": "UP" }
         },
         "topics": {
@@ -132,6 +137,7 @@ mod tests {
     fn what_matters_is_read_and_the_rest_is_passed_over() {
         let statistics = Statistics::parse(JSON.as_bytes()).unwrap();
         assert_eq!(statistics.brokers_up, 2);
+        assert_eq!(statistics.decompressed_again, 5);
         assert_eq!(statistics.partitions.len(), 3, "the partition -1 is none");
         let known = |number, end, queued_bytes| {
             let expected = PartitionStatistics { end, queued_bytes };

@@ -185,6 +185,8 @@ impl ClientContext for Context {
         }
         match Statistics::parse(statistics) {
             Ok(statistics) => {
+                self.metrics
+                    .decompressed_again(statistics.decompressed_again);
                 for (partition, lane) in lock(&self.lanes).iter() {
                     if let Some(end) = statistics
                         .partitions

@@ -240,3 +240,24 @@ async fn a_load_that_is_over_leaves_no_memory_behind() {
     .await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_is_decompressed_once() {
+    let scene = Scene::new("decompressed", 1).await;
+    // In one batch, which does not name its size, and is several times what it is compressed to.
+    let producer = scene.producer(&[("linger.ms", "1000")]);
+    let states = Entities::new(7, 100).states(300);
+    for state in &states {
+        send(&producer, &scene.topic, state);
+    }
+    producer.flush(DEADLINE).expect("produced");
+    let mut worker = scene.worker(&[]);
+    scene.settled().await;
+    until("the statistics have told of it", || async {
+        worker.metric("workflows_sink_consumer_lag_records", "") == Some(0.0)
+    })
+    .await;
+    let again = worker.metric("workflows_sink_decompressed_again_total", "");
+    assert_eq!(again, Some(0.0));
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
