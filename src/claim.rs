@@ -24,7 +24,7 @@ use crate::record::Partition;
 use crate::topic_id::topic_id;
 use crate::topics::KnownTopics;
 use crate::verdict::Cause;
-use crate::writer::{Group, Target, Writer, cause_of, session_id};
+use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
 /// How long one question to Kafka may take.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -139,10 +139,7 @@ impl Claimant {
         if group.is_none() {
             *group = self.target.group(current).await?;
         }
-        let sessions = Sessions {
-            own: session_id(&ours),
-            group: group.as_deref().map(Group::session),
-        };
+        let sessions = sessions_of(&ours, group.as_deref());
         *session = Some(ours);
         let found = match checkpoints.claim(owner, sessions, tries).await? {
             Some(found) => found,

@@ -5,15 +5,17 @@
 //! each lane finds out by its own guard what became of its batch, and writes it by itself.
 
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
+use mongodb::ClientSession;
 use mongodb::error::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::session::{Session, session_id};
 use super::transaction::{Failure, check};
 use crate::backoff::Backoff;
-use crate::checkpoint;
+use crate::checkpoint::{self, Sessions};
 use crate::command::{self, COMMAND_WRITES_MAX, STATEMENT_MS_MAX, Statements};
 use crate::config::WriteMode;
 use crate::database::Current;
@@ -29,6 +31,12 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
 /// The most batches in one transaction; so many more wait for the next one before a lane has to wait for its place.
 const GROUP_SHARES_MAX: usize = 256;
+
+/// How long a transaction waits for more batches, where [`BUSY_SHARES_MIN`] came in during the one before.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// So many batches that wait when a transaction ends say that more will come in soon.
+const BUSY_SHARES_MIN: usize = 2;
 
 /// The groups of one service: one for each client.
 #[derive(Debug)]
@@ -84,9 +92,18 @@ impl Groups {
 #[derive(Debug)]
 pub struct Group {
     generation: u64,
+    /// That it writes in, which a claim must be able to kill.
     session: Uuid,
     alone: Arc<Semaphore>,
     shares: mpsc::Sender<Share>,
+}
+
+/// What a claim names: the session of a lane's own, and that of the group that the lane joins, if it does.
+pub fn sessions_of(own: &ClientSession, group: Option<&Group>) -> Sessions {
+    Sessions {
+        own: session_id(own),
+        group: group.map(|group| group.session),
+    }
 }
 
 /// One lane's part of a transaction.
@@ -97,11 +114,6 @@ struct Share {
 }
 
 impl Group {
-    /// The session that it writes in, which a claim must be able to kill.
-    pub fn session(&self) -> Uuid {
-        self.session
-    }
-
     /// Waits for one of the places of small batches that are written by themselves.
     pub(super) async fn alone(&self) -> Option<OwnedSemaphorePermit> {
         Arc::clone(&self.alone).acquire_owned().await.ok()
@@ -146,7 +158,11 @@ impl Share {
 
 /// One transaction after the other, until nobody can join any more.
 async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
+    let mut busy = false;
     while let Some(first) = waiting.recv().await {
+        if busy {
+            tokio::time::sleep(LINGER).await;
+        }
         let (mut bytes, mut count) = (first.bytes(), first.count());
         let mut shares = vec![first];
         while bytes < GROUP_BYTES_MAX
@@ -186,6 +202,7 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 overtake(&mut session, &mut waiting).await;
             }
         }
+        busy = waiting.len() >= BUSY_SHARES_MIN;
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use mongodb::ClientSession;
 use mongodb::error::Error;
 
-pub use self::group::{Group, Groups, SHARE_BYTES_MAX};
+pub use self::group::{Group, Groups, SHARE_BYTES_MAX, sessions_of};
 pub use self::session::session_id;
 use self::session::{ANSWER_DEADLINE, Session};
 pub use self::settled::{Counts, Settled, Unwritten};

@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bson::Uuid;
 use mongodb::ClientSession;
 
-use super::{Group, Sent, Session, Unwritten, Writer, cause_of, session_id};
+use super::{Group, Sent, Session, Unwritten, Writer, cause_of, sessions_of};
 use crate::backoff::Backoff;
-use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence, Sessions};
+use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence};
 use crate::database::Current;
 use crate::verdict::Cause;
 
@@ -81,10 +81,7 @@ impl Writer {
             (None, None) => return Err(ClaimError::Outrun),
         };
         let owners = [self.claim.owner, takeover.owner];
-        let sessions = Sessions {
-            own: session_id(&takeover.session),
-            group: takeover.group.as_deref().map(Group::session),
-        };
+        let sessions = sessions_of(&takeover.session, takeover.group.as_deref());
         let found = takeover
             .checkpoints
             .take_over(owners, takeover.owner, sessions, tries)

@@ -25,7 +25,7 @@ use workflows_sink::mapping::Mapping;
 use workflows_sink::outage::Outage;
 use workflows_sink::record::{Partition, Record};
 use workflows_sink::verdict::Cause;
-use workflows_sink::writer::{Group, Groups, Settled, Target, Unwritten, Writer, session_id};
+use workflows_sink::writer::{Groups, Settled, Target, Unwritten, Writer, session_id, sessions_of};
 
 use faults::Faults;
 use proxy::Proxy;
@@ -356,10 +356,7 @@ impl Sink {
         for partition in 0..partitions {
             let (session, owner) = (self.session().await, Uuid::new());
             let checkpoints = Checkpoints::new(self.database.clone(), key_of(partition));
-            let sessions = Sessions {
-                own: session_id(&session),
-                group: group.as_deref().map(Group::session),
-            };
+            let sessions = sessions_of(&session, group.as_deref());
             let found = claim(&checkpoints, owner, sessions, 0).await;
             let lane = self.writer_for(Arc::clone(&target), session, checkpoints, owner, &found);
             lanes.push(lane.joining(group.clone()));
