@@ -137,7 +137,7 @@ fn names_keep_to_the_rules_of_promtool() {
     }
     assert_eq!(
         families,
-        19 + 7,
+        20 + 7,
         "the design's table and the process metrics"
     );
 }
