@@ -5,7 +5,6 @@
 //! each lane finds out by its own guard what became of its batch, and writes it by itself.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
 use mongodb::ClientSession;
@@ -31,12 +30,6 @@ const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
 /// The most batches in one transaction; so many more wait for the next one before a lane has to wait for its place.
 const GROUP_SHARES_MAX: usize = 256;
-
-/// How long a transaction waits for more batches, where [`BUSY_SHARES_MIN`] came in during the one before.
-const LINGER: Duration = Duration::from_millis(5);
-
-/// So many batches that wait when a transaction ends say that more will come in soon.
-const BUSY_SHARES_MIN: usize = 2;
 
 /// The groups of one service: one for each client.
 #[derive(Debug)]
@@ -158,11 +151,7 @@ impl Share {
 
 /// One transaction after the other, until nobody can join any more.
 async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
-    let mut busy = false;
     while let Some(first) = waiting.recv().await {
-        if busy {
-            tokio::time::sleep(LINGER).await;
-        }
         let (mut bytes, mut count) = (first.bytes(), first.count());
         let mut shares = vec![first];
         while bytes < GROUP_BYTES_MAX
@@ -202,7 +191,6 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 overtake(&mut session, &mut waiting).await;
             }
         }
-        busy = waiting.len() >= BUSY_SHARES_MIN;
     }
 }
 
