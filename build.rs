@@ -1,5 +1,5 @@
-//! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`. Packs the
-//! binary's relocations.
+//! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`. Links
+//! the binary with packed relocations and with our answer to how large a zstd frame is.
 
 use std::{env, path::Path, process::Command};
 
@@ -15,6 +15,7 @@ fn main() {
     // 20 KB that the loader reads at each start, rather than 1.3 MB that stay in memory; glibc from 2.36 on.
     if env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
+        // An object rather than a library: with some linkers it depends on its place whether a library is looked into.
         println!("cargo::rustc-link-arg-bins=-Wl,--wrap=ZSTD_getFrameContentSize");
         println!("cargo::rerun-if-changed=src/consumer/zstd.c");
         for object in cc::Build::new()

@@ -162,7 +162,7 @@ impl Drop for Load {
 /// A producer that has not asked for the topic yet: one that knew it before it was made anew may hold it for gone.
 ///
 /// One request at a time: a broker takes any sequence number as a producer's first in a log. Where it refuses a batch for
-/// not being ready yet and takes the one sent behind it, it answers the refused one, sent again, as a duplicate.
+/// not being ready yet and takes the one sent behind it, librdkafka counts the refused one as acknowledged, too.
 fn new_producer(bootstrap: &str, shared: &Arc<Shared>) -> BaseProducer<Heard> {
     rdkafka::ClientConfig::new()
         .set("bootstrap.servers", bootstrap)

@@ -142,6 +142,6 @@ async fn sample(
         evidence::committed(&asked.0, &asked.1, &asked.2, ANSWER_DEADLINE)
     });
     let committed = committed.await??;
-    let sample = evidence::sample(database, group, topic, &committed);
+    let sample = evidence::sample(database, group, topic, &committed, ANSWER_DEADLINE);
     tokio::time::timeout(ANSWER_DEADLINE, sample).await?
 }

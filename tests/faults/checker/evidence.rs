@@ -225,6 +225,7 @@ pub async fn sample(
     group: &str,
     topic: &str,
     committed: &BTreeMap<i32, Option<i64>>,
+    timeout: Duration,
 ) -> anyhow::Result<Vec<Sample>> {
     let sample = async |(partition, committed): (&i32, &Option<i64>)| {
         let key = Key {
@@ -235,7 +236,7 @@ pub async fn sample(
             .collection::<Document>(CHECKPOINTS)
             .find_one(doc! { "_id": key.id() })
             .read_concern(ReadConcern::linearizable())
-            .max_time(ANSWER_DEADLINE)
+            .max_time(timeout)
             .await?;
         let checkpoint = found.and_then(|found| Checkpoint::read(&found).ok());
         anyhow::Ok(Sample {
