@@ -152,6 +152,7 @@ impl Share {
 /// One transaction after the other, until nobody can join any more.
 async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
     while let Some(first) = waiting.recv().await {
+        gather(&waiting).await;
         let (mut bytes, mut count) = (first.bytes(), first.count());
         let mut shares = vec![first];
         while bytes < GROUP_BYTES_MAX
@@ -191,6 +192,16 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 overtake(&mut session, &mut waiting).await;
             }
         }
+    }
+}
+
+/// Until the lanes that the last answers or the same fetch woke have sent what they have: each does so in the one turn that it
+/// gets meanwhile. Whoever comes too late waits for two transactions rather than one.
+async fn gather<T>(waiting: &mpsc::Receiver<T>) {
+    let mut came = None;
+    while came != Some(waiting.len()) {
+        came = Some(waiting.len());
+        tokio::task::yield_now().await;
     }
 }
 
@@ -252,5 +263,21 @@ fn cause_of(failure: &Failure) -> Cause {
         },
         // Whose it is, and whether it is a record's fault, the lanes find out.
         _ => Cause::Conflict,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn who_is_woken_together_goes_together() {
+        let (shares, waiting) = mpsc::channel(GROUP_SHARES_MAX);
+        for _ in 0..12 {
+            let shares = shares.clone();
+            tokio::spawn(async move { shares.send(()).await });
+        }
+        gather(&waiting).await;
+        assert_eq!(waiting.len(), 12);
     }
 }
