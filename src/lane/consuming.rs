@@ -27,6 +27,10 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How long the log must have ended before a lane asks for its position: control records may stand behind the last record, and
+/// the position is past them. Any other record moves past them as well, and the answer takes a turn of librdkafka's main thread.
+const POSITION_AFTER: Duration = Duration::from_millis(500);
+
 /// A batch under way, with what it holds.
 type Writing = BoxFuture<'static, (Writer, Filling, Result<Settled, Unwritten>)>;
 
@@ -40,6 +44,8 @@ pub(super) struct Consuming<'l> {
     rejected_in_a_row: usize,
     /// Whether the log was seen to end behind the last record.
     at_end: bool,
+    /// When to ask for the position, where the log has ended since.
+    position_at: Option<Instant>,
 }
 
 impl<'l> Consuming<'l> {
@@ -58,6 +64,7 @@ impl<'l> Consuming<'l> {
             decoder,
             rejected_in_a_row: 0,
             at_end: false,
+            position_at: None,
         }
     }
 
@@ -168,6 +175,12 @@ impl<'l> Consuming<'l> {
                 () = self.lanes.topic_ids.differs(&self.partition.topic, claim.topic_id), if !finishing => {
                     return End::Again("the topic was deleted and made anew");
                 }
+                Some(()) = OptionFuture::from(self.position_at.map(tokio::time::sleep_until)), if !finishing => {
+                    self.position_at = None;
+                    if let Some(position) = self.lanes.handle.position(self.partition) {
+                        filling.batch.reach(position);
+                    }
+                }
                 () = tokio::time::sleep_until(look_at), if writer.is_some() && !finishing => {
                     look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
                     // A load that is over leaves its memory behind.
@@ -200,15 +213,13 @@ impl<'l> Consuming<'l> {
                 Some(Ok(message)) => message,
                 Some(Err(KafkaError::PartitionEOF(_))) => {
                     self.at_end = true;
-                    // Control records stand behind the last record; the position is past them.
-                    if let Some(position) = self.lanes.handle.position(self.partition) {
-                        filling.batch.reach(position);
-                    }
+                    self.position_at = Some(Instant::now() + POSITION_AFTER);
                     continue;
                 }
                 Some(Err(error)) => return Err(self.failed(&error)),
             };
             self.at_end = false;
+            self.position_at = None;
             let record = Record::of(&message);
             let held = filling.batch.held_bytes(COPIES);
             if !self
