@@ -87,6 +87,11 @@ impl Context {
         *lock(&self.drain_until) = Some(until);
     }
 
+    /// How many partitions have been assigned since the start.
+    pub(super) fn assigned(&self) -> u64 {
+        self.generations.load(Ordering::Relaxed)
+    }
+
     fn assign(&self, partitions: Vec<Partition>) {
         if lock(&self.drain_until).is_some() {
             return;

@@ -17,8 +17,16 @@ use super::handle::Request;
 use super::{Consumer, Context, Handle, LaneQueue, Order, code_name, is_for_good};
 use crate::record::Partition;
 
-/// How long one poll waits: it bounds how late a claimed partition starts, offsets are committed and a signal is seen.
+/// How long one poll waits where something has happened lately: it bounds how late a claimed partition starts, and how late
+/// offsets are committed.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How long it waits at rest, where the wake-ups would be a quarter of what the service takes: it bounds how late a signal is
+/// seen. A rebalance ends it at once.
+const POLL_AT_REST: Duration = Duration::from_millis(250);
+
+/// For how long after an assignment, a lane's request or a settled batch the next one is expected.
+const RESTS_AFTER: Duration = Duration::from_secs(5);
 
 /// How long leaving the group may take once every lane has ended.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -29,6 +37,8 @@ pub struct Poller {
     shared: Arc<OnceLock<Arc<Consumer>>>,
     requests: Receiver<Request>,
     polls: watch::Sender<u64>,
+    /// When the poll thread was last needed.
+    needed: Instant,
 }
 
 /// The lanes' handle, and what makes the poll thread once there is a consumer.
@@ -78,6 +88,7 @@ impl Unstarted {
             shared: self.shared,
             requests: self.requests,
             polls: self.polls,
+            needed: Instant::now(),
         })
     }
 }
@@ -93,7 +104,7 @@ impl Poller {
     /// # Errors
     /// A fatal error of librdkafka; or that lanes had to be cut off.
     pub fn run(
-        self,
+        mut self,
         topics: &[String],
         stop: watch::Receiver<bool>,
         drain_deadline: Duration,
@@ -109,8 +120,13 @@ impl Poller {
         self.drain(drain_deadline, beat)
     }
 
-    fn poll_once(&self) -> anyhow::Result<()> {
-        match self.consumer.poll(POLL) {
+    fn poll_once(&mut self) -> anyhow::Result<()> {
+        let wait = match self.needed.elapsed() < RESTS_AFTER {
+            true => POLL,
+            false => POLL_AT_REST,
+        };
+        let assigned = self.consumer.context().assigned();
+        match self.consumer.poll(wait) {
             Some(Err(error)) => self.complain(&error)?,
             Some(Ok(message)) => anyhow::bail!(
                 "record {}[{}] at {} arrived outside its partition's queue",
@@ -121,8 +137,10 @@ impl Poller {
             None => {}
         }
         self.polls.send_modify(|polls| *polls += 1);
+        let mut needed = self.consumer.context().assigned() != assigned;
         while let Ok(request) = self.requests.try_recv() {
             self.serve(request);
+            needed = true;
         }
         if self
             .consumer
@@ -131,6 +149,10 @@ impl Poller {
             .swap(false, Ordering::Relaxed)
         {
             log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+            needed = true;
+        }
+        if needed {
+            self.needed = Instant::now();
         }
         Ok(())
     }
@@ -212,7 +234,8 @@ impl Poller {
     }
 
     /// Ends every lane, commits and leaves, so that others take over within milliseconds.
-    fn drain(self, drain_deadline: Duration, beat: impl Fn(bool)) -> anyhow::Result<()> {
+    fn drain(mut self, drain_deadline: Duration, beat: impl Fn(bool)) -> anyhow::Result<()> {
+        self.needed = Instant::now();
         let context = Arc::clone(self.consumer.context());
         let until = Instant::now() + drain_deadline;
         context.drain(until);
