@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 16] = [
+const GOALS: [(&str, &str, &str, Goal); 17] = [
     (
         "drain",
         "12 partitions, empty",
@@ -78,7 +78,13 @@ const GOALS: [(&str, &str, &str, Goal); 16] = [
     (
         "freshness",
         "1000/s",
-        "visible p99 ÷ a transaction",
+        "visible p99 ÷ a transaction's p99",
+        AtMost(3.0),
+    ),
+    (
+        "freshness",
+        "1000/s",
+        "visible p99 ÷ a transaction's p50",
         AtMost(3.0),
     ),
     ("start", "12 partitions", "ready beyond a join", AtMost(1.5)),

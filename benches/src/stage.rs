@@ -201,6 +201,13 @@ impl Stage {
         Ok(observe::usage(pid)?.cpu)
     }
 
+    /// CPU time that the broker has used.
+    pub fn broker_cpu(&mut self) -> Result<Duration> {
+        let kafka = self.stack.kafka.as_mut().context("no broker")?;
+        let pid = kafka.server().pid().context("the broker has ended")?;
+        Ok(observe::usage(pid)?.cpu)
+    }
+
     /// Starts a worker and does not wait for it.
     pub fn spawn(&self, topic: &str, group: &str, settings: &[(&str, &str)]) -> Result<Service> {
         let run = [self.sink.as_os_str(), "run".as_ref()];
