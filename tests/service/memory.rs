@@ -220,8 +220,7 @@ const OF_BATCHES_BYTES: u64 = 4 * 2 * 2 * MIB;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_is_over_leaves_no_memory_behind() {
     let scene = Scene::new("memory_after", 12).await;
-    // Blocks are mapped early, so that it is the batches' memory that is looked at, and not what the heaps keep in pieces.
-    let mut worker = scene.worker(&[("MALLOC_MMAP_THRESHOLD_", "262144")]);
+    let mut worker = scene.worker(&[]);
     caught_up(&worker, 12).await;
     let at_rest = status(&mut worker, "VmRSS");
     let producer = scene.producer(&[]);
