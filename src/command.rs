@@ -52,19 +52,14 @@ pub fn update(
     time_ms_max: i64,
 ) -> RawDocumentBuf {
     let bytes: usize = writes.iter().map(statement_bytes).sum();
-    let mut command = Builder::with_capacity(bytes + 128);
-    command.string("update", collection);
-    command.begin(ARRAY, "updates");
+    let mut command = Builder::update(collection, bytes);
     let mut index = itoa::Buffer::new();
     for (i, write) in writes.iter().enumerate() {
         command.begin(DOCUMENT, index.format(i));
         command.upsert(write, mode);
         command.end();
     }
-    command.end();
-    command.bool("ordered", true);
-    command.int64("maxTimeMS", time_ms_max);
-    command.finish()
+    command.finish_update(time_ms_max)
 }
 
 /// The statements of some writes into one collection, to become part of a command with others'.
@@ -117,17 +112,12 @@ pub fn update_all(collection: &str, parts: &[&Statements], time_ms_max: i64) -> 
         .iter()
         .map(|part| part.bytes() + 8 * part.count())
         .sum();
-    let mut command = Builder::with_capacity(bytes + 128);
-    command.string("update", collection);
-    command.begin(ARRAY, "updates");
+    let mut command = Builder::update(collection, bytes);
     let mut index = itoa::Buffer::new();
     for (i, statement) in parts.iter().flat_map(|part| part.iter()).enumerate() {
         command.document(index.format(i), statement);
     }
-    command.end();
-    command.bool("ordered", true);
-    command.int64("maxTimeMS", time_ms_max);
-    command.finish()
+    command.finish_update(time_ms_max)
 }
 
 /// A statement's size, at the most.
@@ -143,9 +133,7 @@ pub fn put(
     time_ms_max: i64,
 ) -> bson::error::Result<RawDocumentBuf> {
     let bytes: usize = documents.iter().map(|d| d.as_bytes().len()).sum();
-    let mut command = Builder::with_capacity(bytes + 512 * documents.len() + 128);
-    command.string("update", collection);
-    command.begin(ARRAY, "updates");
+    let mut command = Builder::update(collection, bytes + 512 * documents.len());
     let mut index = itoa::Buffer::new();
     for (i, document) in documents.iter().enumerate() {
         command.begin(DOCUMENT, index.format(i));
@@ -156,10 +144,7 @@ pub fn put(
         command.bool("upsert", true);
         command.end();
     }
-    command.end();
-    command.bool("ordered", true);
-    command.int64("maxTimeMS", time_ms_max);
-    Ok(command.finish())
+    Ok(command.finish_update(time_ms_max))
 }
 
 /// The `delete` command that removes the entities `ids` from `collection`.
@@ -195,6 +180,22 @@ impl Builder {
         };
         builder.open();
         builder
+    }
+
+    /// An `update` command up to its statements, which take so many bytes at the most.
+    fn update(collection: &str, statements_bytes: usize) -> Self {
+        let mut command = Builder::with_capacity(statements_bytes + 128);
+        command.string("update", collection);
+        command.begin(ARRAY, "updates");
+        command
+    }
+
+    /// What follows the statements of an `update` command.
+    fn finish_update(mut self, time_ms_max: i64) -> RawDocumentBuf {
+        self.end();
+        self.bool("ordered", true);
+        self.int64("maxTimeMS", time_ms_max);
+        self.finish()
     }
 
     fn open(&mut self) {

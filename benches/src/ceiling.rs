@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint;
 use workflows_sink::command::{self, STATEMENT_MS_MAX};
-use workflows_sink::config::WriteMode;
+use workflows_sink::config::{Config, Limits, WriteMode};
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::fold::{Folding, Plan};
 use workflows_sink::mapping::Mapping;
@@ -27,16 +27,15 @@ use workflows_sink::record::Record;
 
 use crate::stage::{Drained, Stage};
 
-// The service's defaults.
-const FLUSH_RECORDS_MAX: usize = 1_000;
-const FLUSH_BYTES_MAX: usize = 2 * 1024 * 1024;
-const LANES_MAX: usize = 4;
+const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const TRIES_MAX: usize = 20;
 
 /// A topic read into batches like those of the service when it never waits for records.
 pub struct Ceiling {
     mapping: Mapping,
+    /// The service's defaults.
+    limits: Limits,
     partitions: Vec<Vec<Batch>>,
 }
 
@@ -62,6 +61,9 @@ impl Ceiling {
         }
         consumer.assign(&assignment)?;
         let mapping = Mapping::builtin();
+        // A URI is all that has to be set; no connection is made of it.
+        let uri = (URI.to_owned(), "mongodb://localhost".to_owned());
+        let limits = Config::from_vars([uri].into_iter())?.limits;
         let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
         let mut batches: Vec<Vec<Batch>> = (0..partitions).map(|_| vec![Batch::new(0)]).collect();
         let mut open = partitions;
@@ -76,10 +78,10 @@ impl Ceiling {
                     let partition = &mut batches[message.partition() as usize];
                     let batch = partition.last_mut().context("a partition has a batch")?;
                     batch.push(&mut decoder, Record::of(&message));
-                    if batch.is_larger_than(FLUSH_BYTES_MAX) && batch.entries().len() > 1 {
+                    if batch.is_larger_than(limits.flush_bytes_max) && batch.entries().len() > 1 {
                         let next = batch.split_last();
                         partition.extend(next);
-                    } else if batch.entries().len() == FLUSH_RECORDS_MAX {
+                    } else if batch.entries().len() == limits.flush_records_max {
                         let next = Batch::new(batch.end());
                         partition.push(next);
                     }
@@ -88,6 +90,7 @@ impl Ceiling {
         }
         Ok(Ceiling {
             mapping,
+            limits,
             partitions: batches,
         })
     }
@@ -100,7 +103,7 @@ impl Ceiling {
         self.prepare(stage, &group).await?;
         let mut total = 0;
         let settled = Arc::new(AtomicUsize::new(0));
-        let lanes = Arc::new(Semaphore::new(LANES_MAX));
+        let lanes = Arc::new(Semaphore::new(self.limits.lanes_max));
         let mut sending = Vec::new();
         for (partition, batches) in self.partitions.iter().enumerate() {
             let transactions = self.encode(&group, partition as i32, batches)?;
