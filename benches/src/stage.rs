@@ -376,9 +376,11 @@ fn messages(load: Load) -> Box<dyn Iterator<Item = Message>> {
     Box::new((0..load.states).map(move |n| sized(&mut random, n % load.entities, n, bytes)))
 }
 
-/// An entity of about so many bytes: text fields of 40 characters.
+/// An entity of about so many bytes: text fields of 40 characters. Its id is scattered as UUIDs are: with ids that ascend every
+/// lane inserts at the same place of an index, and MongoDB 6.0.5 was seen to take 0.3 s an upsert for what others insert there
+/// meanwhile.
 pub fn sized(random: &mut Random, entity: usize, state: usize, bytes: usize) -> Message {
-    let id = format!("{entity:032x}");
+    let id = Random::new(entity as u64).hex(32);
     let mut json = format!(
         r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#
     );
