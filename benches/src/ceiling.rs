@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint;
 use workflows_sink::command::{self, STATEMENT_MS_MAX};
-use workflows_sink::config::{Config, Limits, WriteMode};
+use workflows_sink::config::{Config, Limits, WriteMode, reference};
 use workflows_sink::entity::{Decoder, Tombstones};
 use workflows_sink::fold::{Folding, Plan};
 use workflows_sink::mapping::Mapping;
@@ -27,7 +27,6 @@ use workflows_sink::record::Record;
 
 use crate::stage::{Drained, Stage};
 
-const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
 const READ_DEADLINE: Duration = Duration::from_secs(30);
 const TRIES_MAX: usize = 20;
 
@@ -62,8 +61,9 @@ impl Ceiling {
         consumer.assign(&assignment)?;
         let mapping = Mapping::builtin();
         // A URI is all that has to be set; no connection is made of it.
-        let uri = (URI.to_owned(), "mongodb://localhost".to_owned());
-        let limits = Config::from_vars([uri].into_iter())?.limits;
+        let uri = reference::CONNECTION_STRING.name.to_owned();
+        let limits =
+            Config::from_vars([(uri, "mongodb://localhost".to_owned())].into_iter())?.limits;
         let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
         let mut batches: Vec<Vec<Batch>> = (0..partitions).map(|_| vec![Batch::new(0)]).collect();
         let mut open = partitions;

@@ -137,10 +137,12 @@ impl Poller {
             None => {}
         }
         self.polls.send_modify(|polls| *polls += 1);
-        let mut needed = self.consumer.context().assigned() != assigned;
+        if self.consumer.context().assigned() != assigned {
+            self.needed = Instant::now();
+        }
         while let Ok(request) = self.requests.try_recv() {
             self.serve(request);
-            needed = true;
+            self.needed = Instant::now();
         }
         if self
             .consumer
@@ -149,9 +151,6 @@ impl Poller {
             .swap(false, Ordering::Relaxed)
         {
             log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
-            needed = true;
-        }
-        if needed {
             self.needed = Instant::now();
         }
         Ok(())
