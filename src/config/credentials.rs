@@ -137,12 +137,14 @@ fn read_directory(directory: &Path) -> Result<Files, (Option<&'static str>, io::
 
 /// The folder that the files are in now.
 fn generation(directory: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(directory.join(GENERATION)) {
+    // Not what it leads to: that may be gone by now, which is not the same as no link.
+    match fs::read_link(directory.join(GENERATION)) {
+        Ok(to) => Ok(directory.join(to)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             fs::read_dir(directory)?;
             Ok(directory.to_owned())
         }
-        other => other,
+        Err(error) => Err(error),
     }
 }
 
