@@ -12,8 +12,12 @@ mod tests;
 /// and one larger document still gets a command of its own.
 pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The most writes in one command.
-pub const COMMAND_WRITES_MAX: usize = 2_000;
+/// The most writes in one command: MongoDB 6.0 ends an `update` of single documents neither by `maxTimeMS` nor by `killSessions`
+/// before its last one.
+pub const COMMAND_WRITES_MAX: usize = 100;
+
+/// The most ids in one `delete`, which is one statement that does end.
+pub const COMMAND_IDS_MAX: usize = 2_000;
 
 /// The server's limit for one statement and for the commit, in milliseconds; below the
 /// transaction's own lifetime of a minute.
@@ -21,19 +25,25 @@ pub const STATEMENT_MS_MAX: i64 = 15_000;
 
 /// Cuts writes into runs that one command each can carry; in order, none empty.
 pub fn runs<'w, 'a>(writes: &'w [Write<'a>]) -> impl Iterator<Item = &'w [Write<'a>]> {
-    cut(writes, |write| write.document.len() + write.id.len())
+    cut(writes, COMMAND_WRITES_MAX, |write| {
+        write.document.len() + write.id.len()
+    })
 }
 
 /// Cuts ids into runs that one command each can carry; in order, none empty.
 pub fn id_runs<'i, 'a>(ids: &'i [&'a str]) -> impl Iterator<Item = &'i [&'a str]> {
-    cut(ids, |id| id.len())
+    cut(ids, COMMAND_IDS_MAX, |id| id.len())
 }
 
-fn cut<T>(items: &[T], bytes_of: impl Fn(&T) -> usize) -> impl Iterator<Item = &[T]> {
+fn cut<T>(
+    items: &[T],
+    count_max: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
     let mut rest = items;
     std::iter::from_fn(move || {
         let mut bytes = 0;
-        let fits = rest.iter().take(COMMAND_WRITES_MAX).take_while(|item| {
+        let fits = rest.iter().take(count_max).take_while(|item| {
             bytes += bytes_of(item);
             bytes <= COMMAND_BYTES_MAX
         });
@@ -98,7 +108,8 @@ impl Statements {
         self.bytes.len()
     }
 
-    fn iter(&self) -> impl Iterator<Item = &[u8]> {
+    /// Each by itself.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts
             .zip(&self.ends)
@@ -106,15 +117,17 @@ impl Statements {
     }
 }
 
+/// As [`runs`], of statements that were made before.
+pub fn statement_runs<'s, 'a>(statements: &'s [&'a [u8]]) -> impl Iterator<Item = &'s [&'a [u8]]> {
+    cut(statements, COMMAND_WRITES_MAX, |statement| statement.len())
+}
+
 /// As [`update`], of statements that were made before.
-pub fn update_all(collection: &str, parts: &[&Statements], time_ms_max: i64) -> RawDocumentBuf {
-    let bytes: usize = parts
-        .iter()
-        .map(|part| part.bytes() + 8 * part.count())
-        .sum();
+pub fn update_all(collection: &str, statements: &[&[u8]], time_ms_max: i64) -> RawDocumentBuf {
+    let bytes: usize = statements.iter().map(|statement| statement.len() + 8).sum();
     let mut command = Builder::update(collection, bytes);
     let mut index = itoa::Buffer::new();
-    for (i, statement) in parts.iter().flat_map(|part| part.iter()).enumerate() {
+    for (i, statement) in statements.iter().enumerate() {
         command.document(index.format(i), statement);
     }
     command.finish_update(time_ms_max)

@@ -21,7 +21,7 @@ use rdkafka::producer::{
 use tokio::time::sleep;
 
 use crate::figures::{Figures, quantile};
-use crate::stage::{Service, Stage, sized};
+use crate::stage::{Service, Stage, scattered_id, sized};
 use crate::visible::{Moves, Watch};
 
 const LASTS: Duration = Duration::from_secs(20);
@@ -257,7 +257,7 @@ fn send(
     let mut random = Random::new(7);
     // Made before the clock starts.
     let mut messages: VecDeque<_> = (0..ENTITIES)
-        .map(|n| sized(&mut random, n, n, ENTITY_BYTES))
+        .map(|n| sized(&mut random, scattered_id(n), n, ENTITY_BYTES))
         .collect();
     let mut one = || {
         messages.rotate_left(1);

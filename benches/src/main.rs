@@ -84,6 +84,7 @@ async fn main() -> Result<()> {
         states: options.states,
         entities: options.entities,
         bytes: None,
+        ids_ascend: false,
     };
     let mut figures = Figures::default();
     let mut stage = Stage::start(&options.sink).await?;

@@ -46,20 +46,29 @@ pub async fn measure(
             );
             note(figures, &case, &served);
         }
-        for bytes in [200, 2_000, 20_000, 200_000] {
+        for (bytes, ids_ascend) in [
+            (200, false),
+            (200, true),
+            (2_000, false),
+            (20_000, false),
+            (200_000, false),
+        ] {
             let states = (SIZED_BYTES / bytes).min(SIZED_STATES_MAX).min(states);
             let sized = Load {
                 states,
                 entities: states / 2,
                 bytes: Some(bytes),
+                ids_ascend,
                 ..load
             };
             let served = drain(stage, sized, 1, &[]).await?;
-            note(
-                figures,
-                &format!("entities of {} KB", bytes as f64 / 1_000.0),
-                &served,
-            );
+            let ids = if ids_ascend {
+                " with ids that ascend"
+            } else {
+                ""
+            };
+            let case = format!("entities of {} KB{ids}", bytes as f64 / 1_000.0);
+            note(figures, &case, &served);
         }
         for records in ["100", "300", "1000", "2000"] {
             let served = drain(stage, load, 1, &[(RECORDS, records)]).await?;

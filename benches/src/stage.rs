@@ -35,6 +35,8 @@ pub struct Load {
     pub entities: usize,
     /// The size of each; by default realistic ones, 1.9 KB on average.
     pub bytes: Option<usize>,
+    /// Whether the ids of such ones ascend, rather than being scattered as UUIDs are.
+    pub ids_ascend: bool,
 }
 
 /// What a load cost on its way into MongoDB.
@@ -373,14 +375,24 @@ fn messages(load: Load) -> Box<dyn Iterator<Item = Message>> {
         return Box::new(states.map(Message::from));
     };
     let mut random = Random::new(1);
-    Box::new((0..load.states).map(move |n| sized(&mut random, n % load.entities, n, bytes)))
+    Box::new((0..load.states).map(move |state| {
+        let entity = state % load.entities;
+        let id = if load.ids_ascend {
+            format!("{entity:032x}")
+        } else {
+            scattered_id(entity)
+        };
+        sized(&mut random, id, state, bytes)
+    }))
 }
 
-/// An entity of about so many bytes: text fields of 40 characters. Its id is scattered as UUIDs are: with ids that ascend every
-/// lane inserts at the same place of an index, and MongoDB 6.0.5 was seen to take 0.3 s an upsert for what others insert there
-/// meanwhile.
-pub fn sized(random: &mut Random, entity: usize, state: usize, bytes: usize) -> Message {
-    let id = Random::new(entity as u64).hex(32);
+/// As UUIDs are.
+pub fn scattered_id(entity: usize) -> String {
+    Random::new(entity as u64).hex(32)
+}
+
+/// An entity of about so many bytes: text fields of 40 characters.
+pub fn sized(random: &mut Random, id: String, state: usize, bytes: usize) -> Message {
     let mut json = format!(
         r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#
     );

@@ -81,7 +81,8 @@ proptest! {
         }
         let count: usize = statements.iter().map(Statements::count).sum();
         let all: Vec<Write<'_>> = parts.into_iter().flatten().collect();
-        let together = update_all("models", &statements.iter().collect::<Vec<_>>(), 7);
+        let each: Vec<&[u8]> = statements.iter().flat_map(Statements::iter).collect();
+        let together = update_all("models", &each, 7);
         prop_assert_eq!(&together, &update("models", &all, mode, 7));
         prop_assert_eq!(count, all.len());
     }

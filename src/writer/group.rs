@@ -5,6 +5,7 @@
 //! each lane finds out by its own guard what became of its batch, and writes it by itself.
 
 use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use bson::{Document, Uuid, doc};
 use mongodb::ClientSession;
@@ -12,10 +13,10 @@ use mongodb::error::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::session::{Session, session_id};
-use super::transaction::{Failure, check};
+use super::transaction::{Failure, UPDATE_LONG, check};
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Sessions};
-use crate::command::{self, COMMAND_WRITES_MAX, STATEMENT_MS_MAX, Statements};
+use crate::command::{self, STATEMENT_MS_MAX, Statements};
 use crate::config::WriteMode;
 use crate::database::Current;
 use crate::fold::Plan;
@@ -27,6 +28,9 @@ pub const SHARE_BYTES_MAX: usize = 128 * 1024;
 
 /// What a transaction of several batches may hold, in bytes of documents, before the last one that joins it.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
+
+/// What it may hold in writes, likewise.
+const GROUP_WRITES_MAX: u64 = 2_000;
 
 /// The most batches in one transaction; so many more wait for the next one before a lane has to wait for its place.
 const GROUP_SHARES_MAX: usize = 256;
@@ -156,7 +160,7 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
         let (mut bytes, mut count) = (first.bytes(), first.count());
         let mut shares = vec![first];
         while bytes < GROUP_BYTES_MAX
-            && count < COMMAND_WRITES_MAX as u64
+            && count < GROUP_WRITES_MAX
             && shares.len() < GROUP_SHARES_MAX
             && let Ok(share) = waiting.try_recv()
         {
@@ -213,14 +217,20 @@ async fn commit(
     session.begin().await?;
     let guards: Vec<&Document> = shares.iter().map(|share| &share.guard).collect();
     session.guard(&guards).await?;
+    let mut took = Duration::ZERO;
     let mut changed = 0;
     for (collection, name) in mapping.collections() {
         let writes = shares.iter().flat_map(|share| &share.writes);
         let of_it = writes.filter(|(written, _)| *written == collection);
-        let statements: Vec<&Statements> = of_it.map(|(_, statements)| statements).collect();
-        if !statements.is_empty() {
-            let update = command::update_all(name, &statements, STATEMENT_MS_MAX);
+        let statements: Vec<&[u8]> = of_it.flat_map(|(_, of_lane)| of_lane.iter()).collect();
+        for run in command::statement_runs(&statements) {
+            if took > UPDATE_LONG {
+                return Err(Failure::Slow);
+            }
+            let began = Instant::now();
+            let update = command::update_all(name, run, STATEMENT_MS_MAX);
             let reply = session.run(update).await?;
+            took = began.elapsed();
             check(&reply, |_| None)?;
             changed += reply.modified + reply.upserted;
         }
@@ -254,7 +264,7 @@ async fn overtake(session: &mut Session, waiting: &mut mpsc::Receiver<Share>) {
 
 fn cause_of(failure: &Failure) -> Cause {
     match failure {
-        Failure::Deadline => Cause::Timeout,
+        Failure::Deadline | Failure::Slow => Cause::Timeout,
         Failure::WriteConcern(_) => Cause::WriteConcern,
         Failure::Passing(cause, _) => *cause,
         Failure::Driver(error) => match verdict::of_error(error) {

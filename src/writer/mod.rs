@@ -5,10 +5,12 @@
 //! can be tried again without limit and is applied once.
 
 mod group;
+mod pace;
 mod session;
 mod settled;
 mod takeover;
 mod transaction;
+mod turns;
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -19,11 +21,13 @@ use mongodb::ClientSession;
 use mongodb::error::Error;
 
 pub use self::group::{Group, Groups, SHARE_BYTES_MAX, sessions_of};
+use self::pace::Pace;
 pub use self::session::session_id;
 use self::session::{ANSWER_DEADLINE, Session};
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
-use self::transaction::{Failure, Sent};
+use self::transaction::{Failure, Sent, UPDATE_LONG};
+pub use self::turns::Turns;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
@@ -48,6 +52,8 @@ pub struct Target {
     pub unfoldable: HashSet<CollectionId>,
     /// Where the small batches of several lanes come together; without, each lane writes by itself.
     pub groups: Option<Groups>,
+    /// Whether lanes write at once.
+    pub turns: Turns,
 }
 
 impl Target {
@@ -75,9 +81,7 @@ pub struct Writer {
     claim: Claim,
     outage: Arc<Outage>,
     takeover: Option<Takeover>,
-    /// How many records the next transaction takes; halved while transactions fail, and doubled as
-    /// they succeed.
-    records_max: usize,
+    pace: Pace,
     /// Whether the server refused a record of the last batch.
     refused_before: bool,
 }
@@ -94,9 +98,6 @@ struct Progress {
     refused: HashMap<usize, Refusal>,
     /// Commits from `next` on whose outcome is not known; after a smaller one they lead further.
     sent: Vec<Sent>,
-    /// How many records a transaction may take, now that some of this batch got through and more did
-    /// not: growing again is for the next batch, or each success would cost two failures.
-    records_max: usize,
     settled: Counts,
 }
 
@@ -122,7 +123,7 @@ impl Writer {
             claim,
             outage,
             takeover: None,
-            records_max: usize::MAX,
+            pace: Pace::new(),
             refused_before: false,
         }
     }
@@ -185,13 +186,13 @@ impl Writer {
         // record: one partition's faults would keep all others from going together.
         let mut joins = !mem::take(&mut self.refused_before);
         let mut place = None;
+        self.pace.next_batch();
         let mut progress = Progress {
             next: 0,
             stop_at: count,
             fold: true,
             refused: HashMap::new(),
             sent: Vec::new(),
-            records_max: usize::MAX,
             settled: Counts::default(),
         };
         loop {
@@ -200,7 +201,7 @@ impl Writer {
                 .stop_at
                 .max(next + 1)
                 .min(count)
-                .min(next.saturating_add(self.records_max));
+                .min(next.saturating_add(self.pace.records_max()));
             let folding = Folding {
                 mode: target.mode,
                 unfoldable: &target.unfoldable,
@@ -231,6 +232,7 @@ impl Writer {
                         }
                         _ => None,
                     };
+                    let is_alone = joining.is_none();
                     let attempted = async {
                         let sent = &mut progress.sent;
                         if let Some(group) = joining {
@@ -247,8 +249,16 @@ impl Writer {
                             committed => Ok(committed),
                         }
                     };
+                    let in_turn = async {
+                        let _turn = if is_alone {
+                            target.turns.take().await
+                        } else {
+                            None
+                        };
+                        outage.watch(&partition, attempted).await
+                    };
                     tokio::select! {
-                        attempted = outage.watch(&partition, attempted) => attempted?,
+                        attempted = in_turn => attempted?,
                         // Whatever became of it, the takeover finds out.
                         () = connection.expired(generation) => continue,
                     }
@@ -257,8 +267,7 @@ impl Writer {
             let failure = match committed {
                 Ok(committed) => {
                     self.outage.passed(&self.checkpoints.key().partition);
-                    let grown = self.records_max.saturating_mul(2);
-                    self.records_max = grown.min(progress.records_max);
+                    self.pace.double();
                     backoff = Backoff::new();
                     progress.settled.add(committed.counts);
                     progress.sent.clear();
@@ -276,9 +285,10 @@ impl Writer {
                 self.outage
                     .failed(&self.checkpoints.key().partition, cause, &error);
                 if cause.calls_for_less() && backoff.tries() > 0 {
-                    self.records_max = ((covered - next) / 2).max(1);
                     if next > 0 {
-                        progress.records_max = self.records_max;
+                        self.pace.halve_batch(covered - next);
+                    } else {
+                        self.pace.halve(covered - next);
                     }
                 }
                 backoff.wait().await;
@@ -318,7 +328,7 @@ impl Writer {
                 Verdict::Retry(cause) => (cause, verdict::shown(&error)),
                 Verdict::Fatal => return Err(Unwritten::Fatal(verdict::shown(&error))),
                 Verdict::Reject if covered - next > 1 => {
-                    self.records_max = (covered - next) / 2;
+                    self.pace.halve(covered - next);
                     return Ok(None);
                 }
                 Verdict::Reject if progress.refused.contains_key(&next) => {
@@ -333,6 +343,14 @@ impl Writer {
                 Cause::Timeout,
                 format!("no answer within {ANSWER_DEADLINE:?}"),
             ),
+            Failure::Slow => {
+                self.pace.halve_batch(covered - next);
+                self.target.turns.begin();
+                (
+                    Cause::Timeout,
+                    format!("one update took longer than {UPDATE_LONG:?}"),
+                )
+            }
             Failure::WriteConcern(code) => {
                 (Cause::WriteConcern, format!("write concern error {code}"))
             }

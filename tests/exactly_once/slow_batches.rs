@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use local_stack::{Mongo, MongoOptions};
+use workflows_sink::command::COMMAND_WRITES_MAX;
+use workflows_sink::verdict::Cause;
 
 use crate::support::proxy::Act;
 use crate::support::{World, records, settle, write};
@@ -53,4 +55,28 @@ async fn a_batch_slower_than_a_transaction_may_live_is_halved_until_it_gets_thro
         offset = settled.next_offset();
     }
     assert_eq!(transactions, 1);
+}
+
+#[tokio::test]
+async fn a_transaction_is_given_up_for_smaller_ones_between_two_slow_commands() {
+    // More than one command's, each within its limit: the server does not mind.
+    const RECORDS: usize = COMMAND_WRITES_MAX + 10;
+    const WRITE: Duration = Duration::from_millis(25);
+    let world = World::new("slow_commands").await;
+    let (sink, proxy) = world.sink_behind_proxy().await;
+    let mut writer = sink.writer(0).await;
+
+    proxy.judge(|command| match command.name {
+        "update" => Act::Delay(command.writes() * WRITE),
+        _ => Act::Pass,
+    });
+    let slow = records(0).datasets("d", RECORDS).batch();
+    let (written, causes) = write(&mut writer, &slow).await;
+    let settled = written.unwrap();
+    assert_eq!(causes, [Cause::Timeout]);
+    assert_eq!(settled.counts().transactions, 2);
+    assert_eq!(settled.counts().upserted as usize, RECORDS);
+    assert_eq!(world.commits().await, 2);
+    assert_eq!(world.documents("datasets").await.len(), RECORDS);
+    assert_eq!(world.next_offset().await, RECORDS as i64);
 }
