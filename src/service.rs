@@ -30,7 +30,7 @@ use crate::preflight;
 use crate::startup::StartupError;
 use crate::topics::{self, KnownTopics};
 use crate::verdict::{self, Cause};
-use crate::writer::{Groups, Target, Turns};
+use crate::writer::{Groups, Target};
 
 /// Between two lines that tell the rate on a terminal, in seconds.
 const RATE_LINE_EVERY: u64 = 2;
@@ -125,7 +125,6 @@ async fn start(
         mode: config.write_mode,
         unfoldable: routed(config, &unfoldable),
         groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
-        turns: Turns::default(),
     });
     let (handle, unstarted) = consumer::channel();
     let (topic_ids, look) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());

@@ -10,7 +10,6 @@ mod session;
 mod settled;
 mod takeover;
 mod transaction;
-mod turns;
 
 use std::collections::{HashMap, HashSet};
 use std::mem;
@@ -27,7 +26,6 @@ use self::session::{ANSWER_DEADLINE, Session};
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
 use self::transaction::{Failure, Sent, UPDATE_LONG};
-pub use self::turns::Turns;
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
@@ -52,8 +50,6 @@ pub struct Target {
     pub unfoldable: HashSet<CollectionId>,
     /// Where the small batches of several lanes come together; without, each lane writes by itself.
     pub groups: Option<Groups>,
-    /// Whether lanes write at once.
-    pub turns: Turns,
 }
 
 impl Target {
@@ -232,7 +228,6 @@ impl Writer {
                         }
                         _ => None,
                     };
-                    let is_alone = joining.is_none();
                     let attempted = async {
                         let sent = &mut progress.sent;
                         if let Some(group) = joining {
@@ -249,16 +244,8 @@ impl Writer {
                             committed => Ok(committed),
                         }
                     };
-                    let in_turn = async {
-                        let _turn = if is_alone {
-                            target.turns.take().await
-                        } else {
-                            None
-                        };
-                        outage.watch(&partition, attempted).await
-                    };
                     tokio::select! {
-                        attempted = in_turn => attempted?,
+                        attempted = outage.watch(&partition, attempted) => attempted?,
                         // Whatever became of it, the takeover finds out.
                         () = connection.expired(generation) => continue,
                     }
@@ -345,7 +332,6 @@ impl Writer {
             ),
             Failure::Slow => {
                 self.pace.halve_batch(covered - next);
-                self.target.turns.begin();
                 (
                     Cause::Timeout,
                     format!("one update took longer than {UPDATE_LONG:?}"),

@@ -25,9 +25,7 @@ use workflows_sink::mapping::Mapping;
 use workflows_sink::outage::Outage;
 use workflows_sink::record::{Partition, Record};
 use workflows_sink::verdict::Cause;
-use workflows_sink::writer::{
-    Groups, Settled, Target, Turns, Unwritten, Writer, session_id, sessions_of,
-};
+use workflows_sink::writer::{Groups, Settled, Target, Unwritten, Writer, session_id, sessions_of};
 
 use faults::Faults;
 use proxy::Proxy;
@@ -372,7 +370,6 @@ impl Sink {
             mode: self.mode,
             unfoldable: self.unfoldable.clone(),
             groups,
-            turns: Turns::default(),
         }
     }
 
