@@ -139,6 +139,11 @@ impl Plan<'_> {
     pub fn is_plain(&self, records: usize) -> bool {
         self.records == (0..records) && self.deletes.is_empty() && self.rejected.is_empty()
     }
+
+    /// How many documents it writes.
+    pub fn count(&self) -> usize {
+        self.writes.iter().map(|(_, writes)| writes.len()).sum()
+    }
 }
 
 /// One accepted record.

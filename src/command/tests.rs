@@ -66,7 +66,7 @@ proptest! {
     }
 
     #[test]
-    fn statements_of_several_lanes_are_one_update(
+    fn an_update_of_statements_is_that_of_their_writes(
         parts in prop::collection::vec(prop::collection::vec((".{0,40}", document()), 0..6), 1..6),
         replace in any::<bool>(),
     ) {
@@ -145,6 +145,14 @@ fn runs_are_cut_by_count_too() {
     let lengths: Vec<_> = runs(&writes).map(<[Write<'_>]>::len).collect();
     assert_eq!(lengths, [COMMAND_WRITES_MAX, COMMAND_WRITES_MAX, 1]);
     assert_eq!(runs(&[]).count(), 0);
+    let statements = Statements::new(&writes, WriteMode::Set);
+    let statements: Vec<&[u8]> = statements.iter().collect();
+    let lengths: Vec<_> = statement_runs(&statements).map(<[_]>::len).collect();
+    assert_eq!(lengths, [COMMAND_WRITES_MAX, COMMAND_WRITES_MAX, 1]);
+    assert_eq!(statement_runs(&[]).count(), 0);
+    let ids = vec!["1"; COMMAND_IDS_MAX + 1];
+    let lengths: Vec<_> = id_runs(&ids).map(<[&str]>::len).collect();
+    assert_eq!(lengths, [COMMAND_IDS_MAX, 1]);
 }
 
 #[test]

@@ -116,7 +116,9 @@ type Files = BTreeMap<&'static str, SecretString>;
 /// The files that are there, all of one generation; an error with the key that it is about.
 fn read_directory(directory: &Path) -> Result<Files, (Option<&'static str>, io::Error)> {
     for _ in 0..READS_MAX {
-        let generation = generation(directory).map_err(|error| (None, error))?;
+        let Some(generation) = generation(directory).map_err(|error| (None, error))? else {
+            continue;
+        };
         let mut files = Files::new();
         for key in KEYS {
             match read_file(&generation.join(key)) {
@@ -127,24 +129,28 @@ fn read_directory(directory: &Path) -> Result<Files, (Option<&'static str>, io::
                 Err(error) => return Err((Some(key), error)),
             }
         }
-        if self::generation(directory).is_ok_and(|now| now == generation) {
+        if self::generation(directory).is_ok_and(|now| now.as_ref() == Some(&generation)) {
             return Ok(files);
         }
     }
-    let error = io::Error::other("its files are swapped faster than they can be read");
+    let error = io::Error::other(
+        "`..data` leads nowhere, or to another folder each time that the files were read",
+    );
     Err((None, error))
 }
 
-/// The folder that the files are in now.
-fn generation(directory: &Path) -> io::Result<PathBuf> {
-    // Not what it leads to: that may be gone by now, which is not the same as no link.
-    match fs::read_link(directory.join(GENERATION)) {
-        Ok(to) => Ok(directory.join(to)),
+/// The folder that the files are in now; `None` where it is gone, though its link is there.
+fn generation(directory: &Path) -> io::Result<Option<PathBuf>> {
+    let link = directory.join(GENERATION);
+    match fs::canonicalize(&link) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            if fs::symlink_metadata(&link).is_ok() {
+                return Ok(None);
+            }
             fs::read_dir(directory)?;
-            Ok(directory.to_owned())
+            Ok(Some(directory.to_owned()))
         }
-        Err(error) => Err(error),
+        other => other.map(Some),
     }
 }
 
@@ -297,6 +303,9 @@ mod tests {
         fs::create_dir(&key).unwrap();
         let (_, told) = read(&of(&directory));
         assert!(told[0].contains("cannot be read"), "{told:?}");
+        symlink("..gone", directory.path().join(GENERATION)).unwrap();
+        let (_, told) = read(&of(&directory));
+        assert!(told[0].contains("leads nowhere"), "{told:?}");
 
         let mut nowhere = of(&directory);
         nowhere.directory = Some(directory.path().join("nowhere"));

@@ -5,7 +5,6 @@
 //! each lane finds out by its own guard what became of its batch, and writes it by itself.
 
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use bson::{Document, Uuid, doc};
 use mongodb::ClientSession;
@@ -13,7 +12,7 @@ use mongodb::error::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::session::{Session, session_id};
-use super::transaction::{Failure, UPDATE_LONG, check};
+use super::transaction::{Failure, check};
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Sessions};
 use crate::command::{self, STATEMENT_MS_MAX, Statements};
@@ -217,20 +216,15 @@ async fn commit(
     session.begin().await?;
     let guards: Vec<&Document> = shares.iter().map(|share| &share.guard).collect();
     session.guard(&guards).await?;
-    let mut took = Duration::ZERO;
+    let count: u64 = shares.iter().map(Share::count).sum();
     let mut changed = 0;
     for (collection, name) in mapping.collections() {
         let writes = shares.iter().flat_map(|share| &share.writes);
         let of_it = writes.filter(|(written, _)| *written == collection);
         let statements: Vec<&[u8]> = of_it.flat_map(|(_, of_lane)| of_lane.iter()).collect();
         for run in command::statement_runs(&statements) {
-            if took > UPDATE_LONG {
-                return Err(Failure::Slow);
-            }
-            let began = Instant::now();
             let update = command::update_all(name, run, STATEMENT_MS_MAX);
-            let reply = session.run(update).await?;
-            took = began.elapsed();
+            let reply = session.update(update, count as usize).await?;
             check(&reply, |_| None)?;
             changed += reply.modified + reply.upserted;
         }

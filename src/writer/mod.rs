@@ -25,7 +25,7 @@ pub use self::session::session_id;
 use self::session::{ANSWER_DEADLINE, Session};
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
-use self::transaction::{Failure, Sent, UPDATE_LONG};
+use self::transaction::{Failure, Sent};
 use crate::backoff::Backoff;
 use crate::batch::Batch;
 use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
@@ -267,6 +267,9 @@ impl Writer {
                 }
                 Err(failure) => failure,
             };
+            if matches!(failure, Failure::Slow) {
+                retried(Cause::Timeout);
+            }
             if let Some((cause, error)) = self.react(failure, &mut progress, covered)? {
                 retried(cause);
                 self.outage
@@ -326,15 +329,20 @@ impl Writer {
                     return Ok(None);
                 }
             },
-            Failure::Deadline => (
-                Cause::Timeout,
-                format!("no answer within {ANSWER_DEADLINE:?}"),
-            ),
             Failure::Slow => {
                 self.pace.halve_batch(covered - next);
+                tracing::info!(
+                    partition = %self.checkpoints.key().partition,
+                    records = self.pace.records_max(),
+                    "an update took MongoDB seconds: going on with fewer records at a time"
+                );
+                return Ok(None);
+            }
+            Failure::Deadline => {
+                self.pace.halve(covered - next);
                 (
                     Cause::Timeout,
-                    format!("one update took longer than {UPDATE_LONG:?}"),
+                    format!("no answer within {ANSWER_DEADLINE:?}"),
                 )
             }
             Failure::WriteConcern(code) => {

@@ -4,9 +4,8 @@
 #[derive(Debug)]
 pub(super) struct Pace {
     records_max: usize,
-    /// Now that some of this batch did not get through: growing again is for the next batch, or each success would cost two
-    /// failures.
-    of_batch: usize,
+    /// What it may grow to again in this batch: beyond is for the next one, or each success would cost two failures.
+    batch_records_max: usize,
 }
 
 impl Pace {
@@ -14,7 +13,7 @@ impl Pace {
     pub(super) fn new() -> Self {
         Pace {
             records_max: usize::MAX,
-            of_batch: usize::MAX,
+            batch_records_max: usize::MAX,
         }
     }
 
@@ -23,17 +22,20 @@ impl Pace {
         self.records_max
     }
 
-    /// The next batch is another one.
+    /// A new batch begins, in which it may grow again.
     pub(super) fn next_batch(&mut self) {
-        self.of_batch = usize::MAX;
+        self.batch_records_max = usize::MAX;
     }
 
     /// A transaction was committed.
     pub(super) fn double(&mut self) {
-        self.records_max = self.records_max.saturating_mul(2).min(self.of_batch);
+        self.records_max = self
+            .records_max
+            .saturating_mul(2)
+            .min(self.batch_records_max);
     }
 
-    /// A transaction of so many records failed, and half of it may not.
+    /// A transaction of so many records failed; half of it may get through.
     pub(super) fn halve(&mut self, records: usize) {
         self.records_max = (records / 2).max(1);
     }
@@ -41,7 +43,7 @@ impl Pace {
     /// As [`Pace::halve`], and no transaction of this batch will be larger.
     pub(super) fn halve_batch(&mut self, records: usize) {
         self.halve(records);
-        self.of_batch = self.records_max;
+        self.batch_records_max = self.records_max;
     }
 }
 

@@ -1,6 +1,6 @@
 //! One transaction after the other in one server session: begin, statements, commit, end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Document, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
@@ -10,7 +10,7 @@ use mongodb::{ClientSession, Database};
 use super::transaction::{Failure, check, invalid};
 use crate::backoff::Backoff;
 use crate::checkpoint;
-use crate::command::STATEMENT_MS_MAX;
+use crate::command::{COMMAND_WRITES_MAX, STATEMENT_MS_MAX};
 use crate::reply::Reply;
 use crate::verdict;
 
@@ -21,6 +21,9 @@ pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 /// answer comes.
 const ABORT_DEADLINE: Duration = Duration::from_secs(2);
 
+/// How long one update may take before those that would follow in its transaction are not sent.
+const UPDATE_LONG: Duration = Duration::from_secs(2);
+
 /// How often a commit of unknown outcome is sent again before the guard is asked instead.
 const COMMITS_MAX: u32 = 3;
 
@@ -28,16 +31,23 @@ const COMMITS_MAX: u32 = 3;
 pub(super) struct Session {
     database: Database,
     session: ClientSession,
+    /// Whether the transaction's last update took long.
+    is_slow: bool,
 }
 
 impl Session {
     pub(super) fn new(database: Database, session: ClientSession) -> Self {
-        Session { database, session }
+        Session {
+            database,
+            session,
+            is_slow: false,
+        }
     }
 
     /// Begins a transaction. One that may still be open ends: by the abort, or by the new one's higher number.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
         self.abort().await;
+        self.is_slow = false;
         let options = TransactionOptions::builder()
             .read_concern(ReadConcern::local())
             .write_concern(WriteConcern::majority())
@@ -54,6 +64,24 @@ impl Session {
             .run_raw_command(command)
             .session(&mut self.session);
         Ok(Reply::read(&within_deadline(run.into_future()).await?))
+    }
+
+    /// One of a transaction's updates of entities, which are so many writes together. Where the last one took long and they are
+    /// more than one command may hold, this one ends with [`Failure::Slow`] instead.
+    pub(super) async fn update(
+        &mut self,
+        command: RawDocumentBuf,
+        writes: usize,
+    ) -> Result<Reply, Failure> {
+        if self.is_slow && writes > COMMAND_WRITES_MAX {
+            // At once: what it has inserted is in the way of others.
+            self.abort().await;
+            return Err(Failure::Slow);
+        }
+        let began = Instant::now();
+        let reply = self.run(command).await?;
+        self.is_slow = began.elapsed() > UPDATE_LONG;
+        Ok(reply)
     }
 
     /// Moves checkpoints on by their guards, all or none: [`Failure::Guard`] where one does not match.

@@ -1,7 +1,6 @@
 //! One attempt at one transaction: guard, deletes, writes, dead letters, commit.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
@@ -17,9 +16,6 @@ use crate::verdict::{self, Cause, Refusal, Verdict};
 /// The most bytes of dead letters in one command.
 const DEAD_LETTER_COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
 
-/// How long one update may take before what is left of its transaction is not sent, but all of it in smaller ones.
-pub(super) const UPDATE_LONG: Duration = Duration::from_secs(2);
-
 /// Why one attempt did not commit.
 pub(super) enum Failure {
     Guard,
@@ -30,7 +26,7 @@ pub(super) enum Failure {
     },
     Driver(Error),
     Deadline,
-    /// An update took long, though within its limit.
+    /// An update took long, and the rest was not sent: its records go in smaller transactions.
     Slow,
     WriteConcern(i32),
     Passing(Cause, i32),
@@ -64,17 +60,11 @@ impl Writer {
         self.session.guard(&[&self.guard(from, to)]).await?;
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
-        let mut took = Duration::ZERO;
         for (collection, writes) in &plan.writes {
             let name = self.target.mapping.collection(*collection).to_owned();
             for run in command::runs(writes) {
-                if took > UPDATE_LONG {
-                    return Err(Failure::Slow);
-                }
-                let began = Instant::now();
                 let update = command::update(&name, run, self.target.mode, STATEMENT_MS_MAX);
-                let reply = self.session.run(update).await?;
-                took = began.elapsed();
+                let reply = self.session.update(update, plan.count()).await?;
                 check(&reply, |index| {
                     run.get(index).map(|write| (write.record, write.states))
                 })?;
@@ -113,8 +103,7 @@ impl Writer {
         sent: &mut Vec<Sent>,
     ) -> Result<Sent, Failure> {
         let mut counts = planned(plan);
-        let writes = plan.writes.iter().map(|(_, writes)| writes.len() as u64);
-        let writes: u64 = writes.sum();
+        let writes = plan.count() as u64;
         // As long as the server has not said otherwise.
         counts.upserted = writes;
         sent.push(Sent {

@@ -2,11 +2,13 @@
 //! applied once all the same.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bson::Uuid;
 use futures_util::future::{FutureExt as _, join_all};
 use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{Checkpoints, Fence};
+use workflows_sink::command::COMMAND_WRITES_MAX;
 use workflows_sink::writer::{Settled, Unwritten, Writer, session_id};
 
 use crate::refused_writes::with_validator;
@@ -131,6 +133,31 @@ async fn a_commit_that_nobody_heard_of_is_found_out_by_each_lane() {
     }
     assert_eq!(world.commits().await, 1);
     assert_eq!(world.moves().await, all_at(2, 1));
+}
+
+#[tokio::test]
+async fn what_is_slow_together_is_written_by_each_lane() {
+    const RECORDS: usize = COMMAND_WRITES_MAX / 2;
+    let world = World::new("group_slow").await;
+    let (sink, proxy) = world.sink_behind_proxy().await;
+    let mut lanes = sink.lanes(LANES).await;
+    proxy.judge(|command| match command.name {
+        "update" => Act::Delay(command.writes() * Duration::from_millis(25)),
+        _ => Act::Pass,
+    });
+    let of = |partition| {
+        records(0)
+            .datasets(&format!("{partition}-"), RECORDS)
+            .batch()
+    };
+    let batches: Vec<Batch> = (0..LANES).map(of).collect();
+    for settled in write_all(&mut lanes, &batches).await {
+        assert_eq!(settled.unwrap().counts().applied() as usize, RECORDS);
+    }
+    assert_eq!(world.moves().await, all_at(RECORDS as i64, 1));
+    assert_eq!(world.commits().await, LANES as usize);
+    let datasets = world.documents("datasets").await;
+    assert_eq!(datasets.len(), LANES as usize * RECORDS);
 }
 
 #[tokio::test]
