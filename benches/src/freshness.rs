@@ -149,9 +149,9 @@ struct Cost {
 struct Seen {
     /// Attempts of the service that failed.
     retries: f64,
-    /// From the call that sent a record to the broker's answer, in milliseconds: no service can see it earlier.
+    /// From when a record was due to the broker's answer, in milliseconds: no service can see it earlier.
     acknowledged_ms: Vec<f64>,
-    /// From the call that sent a record until a majority had it in the database, in milliseconds.
+    /// From when a record was due until a majority had it in the database, in milliseconds.
     visible_ms: Vec<f64>,
     /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and counts up to them.
     settled: Vec<(f64, f64)>,
@@ -259,11 +259,11 @@ fn send(
     let mut messages: VecDeque<_> = (0..ENTITIES)
         .map(|n| sized(&mut random, scattered_id(n), n, ENTITY_BYTES))
         .collect();
-    let mut one = || {
+    let mut one = |due: Instant| {
         messages.rotate_left(1);
         let message = &messages[0];
         let mut record =
-            BaseRecord::<[u8], [u8], Box<Instant>>::with_opaque_to(topic, Box::new(Instant::now()));
+            BaseRecord::<[u8], [u8], Box<Instant>>::with_opaque_to(topic, Box::new(due));
         record.key = message.key.as_deref();
         record.payload = message.value.as_deref();
         producer.send(record).map_err(|(error, _)| error)
@@ -273,9 +273,9 @@ fn send(
     for n in 0..total {
         let due = began + Duration::from_secs_f64(n as f64 / rate as f64);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
-        one()?;
+        one(due)?;
         if n == total / 2 {
-            (0..burst).try_for_each(|_| one())?;
+            (0..burst).try_for_each(|_| one(due))?;
         }
     }
     producer.flush(CATCH_UP_DEADLINE)?;
@@ -294,8 +294,8 @@ fn delays(sent: &[Sent], moves: &Moves, from: Instant) -> Vec<f64> {
     counted.filter_map(delay).collect()
 }
 
-/// Majority transactions of a guard and one upsert, one now and then, until told to stop; in milliseconds from when each was due, as a
-/// record's delay counts from when it was: a pause of the server would be met by one transaction and by many records.
+/// Majority transactions of a guard and one upsert, one now and then, until told to stop; their times in milliseconds, from when each
+/// was due, as for records. From its beginning, one transaction would meet a pause of the server that many records meet.
 async fn transactions(client: Client, stop: Arc<AtomicBool>) -> Result<Vec<f64>> {
     let database = client.database(local_stack::mongo::DATABASE);
     let majority = WriteConcern::majority();
