@@ -5,9 +5,26 @@ use std::time::Duration;
 use local_stack::{Mongo, MongoOptions};
 use workflows_sink::command::COMMAND_WRITES_MAX;
 use workflows_sink::verdict::Cause;
+use workflows_sink::writer::{Settled, Writer};
 
-use crate::support::proxy::Act;
+use crate::support::proxy::{Act, Proxy};
 use crate::support::{World, records, settle, write};
+
+/// Writes so many records from the log's start on, each of which takes `each` in an update.
+async fn write_slowly(
+    writer: &mut Writer,
+    proxy: &Proxy,
+    count: usize,
+    each: Duration,
+) -> (Settled, Vec<Cause>) {
+    proxy.judge(move |command| match command.name {
+        "update" => Act::Delay(command.writes() * each),
+        _ => Act::Pass,
+    });
+    let slow = records(0).datasets("d", count).batch();
+    let (written, causes) = write(writer, &slow).await;
+    (written.unwrap(), causes)
+}
 
 #[tokio::test]
 async fn a_batch_slower_than_a_transaction_may_live_is_halved_until_it_gets_through() {
@@ -23,13 +40,7 @@ async fn a_batch_slower_than_a_transaction_may_live_is_halved_until_it_gets_thro
     let mut writer = sink.writer(0).await;
 
     // What a slow network does to a large command: 32 writes take more than twice the limit.
-    proxy.judge(|command| match command.name {
-        "update" => Act::Delay(command.writes() * WRITE),
-        _ => Act::Pass,
-    });
-    let slow = records(0).datasets("d", RECORDS).batch();
-    let (written, causes) = write(&mut writer, &slow).await;
-    let settled = written.unwrap();
+    let (settled, causes) = write_slowly(&mut writer, &proxy, RECORDS, WRITE).await;
     // It does not find out the same limit again and again.
     assert!((2..=6).contains(&causes.len()), "{causes:?}");
     assert!(
@@ -66,13 +77,7 @@ async fn a_transaction_is_given_up_for_smaller_ones_between_two_slow_commands() 
     let (sink, proxy) = world.sink_behind_proxy().await;
     let mut writer = sink.writer(0).await;
 
-    proxy.judge(|command| match command.name {
-        "update" => Act::Delay(command.writes() * WRITE),
-        _ => Act::Pass,
-    });
-    let slow = records(0).datasets("d", RECORDS).batch();
-    let (written, causes) = write(&mut writer, &slow).await;
-    let settled = written.unwrap();
+    let (settled, causes) = write_slowly(&mut writer, &proxy, RECORDS, WRITE).await;
     assert_eq!(causes, [Cause::Timeout]);
     assert_eq!(settled.counts().transactions, 2);
     assert_eq!(settled.counts().upserted as usize, RECORDS);
