@@ -60,11 +60,12 @@ impl Writer {
         self.session.guard(&[&self.guard(from, to)]).await?;
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
+        let count = plan.count();
         for (collection, writes) in &plan.writes {
             let name = self.target.mapping.collection(*collection).to_owned();
             for run in command::runs(writes) {
                 let update = command::update(&name, run, self.target.mode, STATEMENT_MS_MAX);
-                let reply = self.session.update(update, plan.count()).await?;
+                let reply = self.session.update(update, count).await?;
                 check(&reply, |index| {
                     run.get(index).map(|write| (write.record, write.states))
                 })?;

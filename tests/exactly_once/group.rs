@@ -141,10 +141,7 @@ async fn what_is_slow_together_is_written_by_each_lane() {
     let world = World::new("group_slow").await;
     let (sink, proxy) = world.sink_behind_proxy().await;
     let mut lanes = sink.lanes(LANES).await;
-    proxy.judge(|command| match command.name {
-        "update" => Act::Delay(command.writes() * Duration::from_millis(25)),
-        _ => Act::Pass,
-    });
+    proxy.delay_updates(Duration::from_millis(25));
     let of = |partition| {
         records(0)
             .datasets(&format!("{partition}-"), RECORDS)

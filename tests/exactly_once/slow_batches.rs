@@ -17,10 +17,7 @@ async fn write_slowly(
     count: usize,
     each: Duration,
 ) -> (Settled, Vec<Cause>) {
-    proxy.judge(move |command| match command.name {
-        "update" => Act::Delay(command.writes() * each),
-        _ => Act::Pass,
-    });
+    proxy.delay_updates(each);
     let slow = records(0).datasets("d", count).batch();
     let (written, causes) = write(writer, &slow).await;
     (written.unwrap(), causes)

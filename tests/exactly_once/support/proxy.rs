@@ -98,6 +98,14 @@ impl Proxy {
         self.judge(move |_| acts.next().unwrap_or(Act::Pass));
     }
 
+    /// From now on each write of an update takes so long.
+    pub fn delay_updates(&self, each: Duration) {
+        self.judge(move |command| match command.name {
+            "update" => Act::Delay(command.writes() * each),
+            _ => Act::Pass,
+        });
+    }
+
     /// Loses every command from now on: the client is dead, or cut off.
     pub fn sever(&self) {
         self.judge(|_| Act::LoseCommand);
