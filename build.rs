@@ -17,9 +17,9 @@ fn main() {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
         // An object rather than a library: with some linkers it depends on its place whether a library is looked into.
         println!("cargo::rustc-link-arg-bins=-Wl,--wrap=ZSTD_getFrameContentSize");
-        println!("cargo::rerun-if-changed=src/consumer/zstd.c");
+        println!("cargo::rerun-if-changed=src/kafka/zstd.c");
         for object in cc::Build::new()
-            .file("src/consumer/zstd.c")
+            .file("src/kafka/zstd.c")
             .compile_intermediates()
         {
             println!("cargo::rustc-link-arg-bins={}", object.display());

@@ -4,70 +4,44 @@
 //! # The way of a record
 //!
 //! ```text
-//! partition queue → lane of that partition (a task)                                    MongoDB
-//! BorrowedMessage → Record → decode → Batch → fold → transaction → Settled → offset stored
+//! kafka: partition queue → lane (a task) → record: decode, batch, fold → writer: transaction → MongoDB
+//! BorrowedMessage → Record → Accepted → Batch → Plan → Settled → offset stored in Kafka
 //! ```
 //!
-//! The modules stand in that order. A record is described in [`record`]; [`mapping`] says which of its
-//! fields mean something, and [`entity`] decodes it. [`batch`] gathers records and [`fold`] makes
-//! writes of them. All of these are pure.
+//! The rooms stand in that order.
 //!
-//! At the Kafka edge, [`consumer`] has the one thread that polls and a queue for each partition. A
-//! [`lane`] drives one partition: it makes a [`claim`] on the partition's [`checkpoint`], reads its
-//! queue, and hands batches to the writer.
+//! 1. [`kafka`] has the one thread that polls, and a queue for each partition.
+//! 2. A [`lane`] drives one partition: it makes a claim on the partition's checkpoint, reads its queue, and
+//!    hands batches to the writer.
+//! 3. [`record`] is pure: a record is decoded to raw BSON by the kinds of the mapping, gathered in a batch,
+//!    and folded into writes.
+//! 4. [`writer`] runs the transaction: the guard on the checkpoint, the writes as raw commands, the dead
+//!    letters. Small batches of several lanes share one. Only it can make a `Settled`.
+//! 5. [`checkpoint`] says who may write a partition, and from which offset.
+//! 6. [`database`] has the client, who may log in, and what an error of the server means.
 //!
-//! At the MongoDB edge, [`writer`] runs the transaction: the guard on the checkpoint, the writes as
-//! raw [`command`]s, the [`dead_letter`]s; small batches of several lanes share one. [`reply`] and [`verdict`] say what an answer means.
-//!
-//! [`service`] puts it together and ends it; [`config`] is read before anything else.
+//! Around them: [`service`] puts it together and ends it; [`commands`] is what else can be typed, which [`cli`]
+//! describes; [`config`] is read before anything else; [`telemetry`] says how it goes.
 //!
 //! Beside it, [`admin`] provisions and rotates the credentials that all of this logs in with.
+//!
+//! No room imports one above it: `docs/architecture.md` has the order, and a test holds it.
 
-pub mod config;
-
-pub mod record;
-// Decoding and folding: pure.
-pub mod batch;
-mod document;
-pub mod entity;
-pub mod fold;
-mod json;
-pub mod mapping;
-
-// Kafka.
-pub mod consumer;
-pub mod fetch;
-pub mod preflight;
-pub mod statistics;
-pub mod topic_id;
-pub mod topics;
-
-// One partition.
-pub mod budget;
+// The way of a record.
 pub mod checkpoint;
-pub mod claim;
-pub mod lane;
-
-// MongoDB.
-pub mod backoff;
-pub mod command;
 pub mod database;
-pub mod dead_letter;
-pub mod outage;
-pub mod reply;
-pub mod verdict;
+pub mod kafka;
+pub mod lane;
+pub mod record;
 pub mod writer;
+
+// The process.
+pub mod backoff;
+pub mod cli;
+pub mod commands;
+pub mod config;
+pub mod service;
+pub mod telemetry;
 
 // The users and Secrets that it needs.
 pub mod admin;
-
-// The process.
-pub mod allocator;
-pub mod build;
-pub mod cli;
-pub mod commands;
-pub mod health;
-pub mod logging;
-pub mod metrics;
-pub mod service;
-pub mod startup;

@@ -7,13 +7,12 @@ use std::{
 };
 
 use clap::Parser as _;
-use workflows_sink::{
-    allocator,
-    cli::{self, Admin, Cli, Command},
-    commands::{admin, dead_letters, offsets},
-    config::{self, Config, Log},
-    logging, service, startup,
-};
+use workflows_sink::admin::config::Admin as AdminConfig;
+use workflows_sink::cli::{self, Admin, Cli, Command};
+use workflows_sink::commands::{admin, dead_letters, offsets};
+use workflows_sink::config::{Config, startup};
+use workflows_sink::service::{self, allocator};
+use workflows_sink::telemetry::logging::{self, Log};
 
 /// How long tasks that nobody waits for may take to end with the process.
 const ABANDONED_MAX: Duration = Duration::from_secs(1);
@@ -46,7 +45,7 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
             with_config(async |config| service::run(config).await)
         }
         Command::Admin(command) => {
-            let config = config::Admin::from_env()?;
+            let config = AdminConfig::from_env()?;
             let log = config.log.clone();
             in_runtime(&log, admin::execute(config, command, out))
         }

@@ -16,14 +16,15 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use tokio::sync::Semaphore;
-use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint;
-use workflows_sink::command::{self, STATEMENT_MS_MAX};
-use workflows_sink::config::{Config, Limits, WriteMode, reference};
-use workflows_sink::entity::{Decoder, Tombstones};
-use workflows_sink::fold::{Folding, Plan};
-use workflows_sink::mapping::Mapping;
-use workflows_sink::record::Record;
+use workflows_sink::config::{Config, Limits, reference};
+use workflows_sink::kafka;
+use workflows_sink::record::batch::Batch;
+use workflows_sink::record::entity::{Decoder, Tombstones};
+use workflows_sink::record::fold::WriteMode;
+use workflows_sink::record::fold::{Folding, Plan};
+use workflows_sink::record::mapping::Mapping;
+use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
 
 use crate::stage::{Drained, Stage};
 
@@ -77,7 +78,7 @@ impl Ceiling {
                 Ok(message) => {
                     let partition = &mut batches[message.partition() as usize];
                     let batch = partition.last_mut().context("a partition has a batch")?;
-                    batch.push(&mut decoder, Record::of(&message));
+                    batch.push(&mut decoder, kafka::record(&message));
                     if batch.is_larger_than(limits.flush_bytes_max) && batch.entries().len() > 1 {
                         let next = batch.split_last();
                         partition.extend(next);

@@ -95,7 +95,7 @@ impl Figures {
 
     /// Writes all figures as JSON.
     pub fn write(&mut self, path: &Path) -> Result<()> {
-        self.revision = workflows_sink::build::REVISION.to_owned();
+        self.revision = workflows_sink::telemetry::version::REVISION.to_owned();
         self.processors = std::thread::available_parallelism()?.get();
         Ok(fs::write(path, serde_json::to_vec_pretty(self)?)?)
     }

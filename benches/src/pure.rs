@@ -4,13 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use local_stack::Generator;
-use workflows_sink::batch::Batch;
-use workflows_sink::command::{self, STATEMENT_MS_MAX};
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::{Decoder, Tombstones};
-use workflows_sink::fold::{Folding, Plan};
-use workflows_sink::mapping::Mapping;
 use workflows_sink::record::Record;
+use workflows_sink::record::batch::Batch;
+use workflows_sink::record::entity::{Decoder, Tombstones};
+use workflows_sink::record::fold::WriteMode;
+use workflows_sink::record::fold::{Folding, Plan};
+use workflows_sink::record::mapping::Mapping;
+use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
 
 /// One batch of the service's: records of 1.9 KB on average, of all kinds.
 pub const RECORDS: usize = 1_000;
@@ -27,7 +27,7 @@ pub struct Work {
     decoder: Decoder,
     out: Vec<u8>,
     batch: Batch,
-    unfoldable: HashSet<workflows_sink::mapping::CollectionId>,
+    unfoldable: HashSet<workflows_sink::record::mapping::CollectionId>,
 }
 
 impl Default for Work {
@@ -104,8 +104,8 @@ impl Work {
 
 fn plan<'b, T>(
     batch: &'b Batch,
-    unfoldable: &HashSet<workflows_sink::mapping::CollectionId>,
-    refused: &'b HashMap<usize, workflows_sink::verdict::Refusal>,
+    unfoldable: &HashSet<workflows_sink::record::mapping::CollectionId>,
+    refused: &'b HashMap<usize, workflows_sink::record::entity::Refusal>,
     then: impl FnOnce(&Plan<'b>) -> T,
 ) -> T {
     let folding = Folding {

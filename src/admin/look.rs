@@ -3,15 +3,14 @@
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    Failure, contents,
-    plan::{Facts, Goal, Login},
-    reconcile::{Rotate, Wish},
-    secret::{Held, Store},
-    table::User,
-    users::{Cluster, Credentials, Session, UserAdmin},
-};
-use crate::config::Admin;
+use super::Failure;
+use super::config::Admin;
+use super::config::Credentials;
+use super::plan::{Facts, Goal, Login, Rotate, Wish};
+use super::secrets::store::Store;
+use super::secrets::{Held, contents};
+use super::table::User;
+use super::users::{Cluster, Session, UserAdmin};
 
 /// The keys of the operator's Secret that hold the user admin.
 pub const USER_ADMIN_KEYS: [&str; 2] = ["MONGODB_USER_ADMIN_USER", "MONGODB_USER_ADMIN_PASSWORD"];

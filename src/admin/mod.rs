@@ -5,10 +5,11 @@
 //! ```
 //!
 //! The [`table`] says who may do what. [`plan`] is the middle, and pure: what is true → the next step. At one edge are the
-//! [`users`] in MongoDB, and the [`proof`] that a login may do what it should; at the other the [`secret`]s, in
-//! [`kubernetes`] or a [`directory`], whose [`contents`] follow from the table too. [`mod@reconcile`] goes from [`mod@look`] to step to look; the [`sidecar`] does so for as long
-//! as the pod lives, and [`mod@publish`]es to the service.
+//! [`users`] in MongoDB, and the [`proof`] that a login may do what it should; at the other the [`secrets`], in
+//! Kubernetes or a directory, whose contents follow from the table too. [`mod@reconcile`] goes from [`mod@look`] to step to look; the [`sidecar`] does so for as long
+//! as the pod lives, and publishes to the service.
 
+pub mod config;
 mod failure;
 pub mod plan;
 pub mod table;
@@ -18,20 +19,13 @@ pub mod proof;
 pub mod users;
 
 // Secrets.
-pub mod directory;
-pub mod kubernetes;
-pub mod publish;
-pub mod secret;
-pub mod volume;
+pub mod secrets;
 
 // From what is found to what should be.
-pub mod contents;
 pub mod look;
 pub mod reconcile;
 
 // The sidecar.
-pub mod health;
-pub mod metrics;
 pub mod sidecar;
 
 pub use self::failure::Failure;

@@ -5,12 +5,34 @@
 //! made the user's; a login proves it; it is promoted to the current one. Whoever finds a next password, tries it and goes
 //! on from there.
 
-use std::{collections::BTreeSet, fmt};
+use std::{collections::BTreeSet, fmt, time::Duration};
 
 use super::table::{Role, User};
 
 /// The only mechanism that users get.
 pub const MECHANISM: &str = "SCRAM-SHA-256";
+
+/// When a password is replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rotate {
+    /// Not; a rotation that is under way is finished all the same.
+    Never,
+    /// Once, unless somebody else just did.
+    Now,
+    /// When it is older than this.
+    OlderThan(Duration),
+}
+
+/// What is wanted.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish {
+    /// When the password is replaced.
+    pub rotate: Rotate,
+    /// Whether roles beyond the table's are to go.
+    pub prune_roles: bool,
+    /// How long what may pass is tried again.
+    pub patience: Duration,
+}
 
 /// What was found of a user and its Secret, without the values.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,12 +5,10 @@ use mongodb::{
     error::Error,
 };
 
-use super::{
-    Failure,
-    table::{Role, User},
-    users::{self, Session},
-};
-use crate::database::code;
+use super::Failure;
+use super::table::{Role, User};
+use super::users::{self, Session};
+use crate::database::errors::code;
 
 /// A collection that is not there.
 const NOWHERE: &str = "workflows_sink_admin_probe";

@@ -1,44 +1,19 @@
 //! Look, take one step, look again, until what is found is what the table says and a login has proven it. Where the process
 //! ends between two steps, the next run begins where this one was.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use secrecy::SecretString;
 
-use super::{
-    Failure, contents,
-    look::{Desk, Found, Scene, desk, find},
-    plan::{self, STEPS_MAX, Step},
-    proof,
-    secret::Held,
-    table::{Role, User},
-};
+use super::look::{Desk, Found, Scene, desk, find};
+use super::plan::{self, STEPS_MAX, Step, Wish};
+use super::secrets::{Held, contents};
+use super::table::{Role, User};
+use super::{Failure, proof};
 use crate::backoff::Backoff;
 
 /// Steps in one run, and with them those that somebody else undid, before that is an error.
 const TAKEN_MAX: usize = 2 * STEPS_MAX;
-
-/// When a password is replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rotate {
-    /// Not; a rotation that is under way is finished all the same.
-    Never,
-    /// Once, unless somebody else just did.
-    Now,
-    /// When it is older than this.
-    OlderThan(Duration),
-}
-
-/// What is wanted.
-#[derive(Clone, Copy, Debug)]
-pub struct Wish {
-    /// When the password is replaced.
-    pub rotate: Rotate,
-    /// Whether roles beyond the table's are to go.
-    pub prune_roles: bool,
-    /// How long what may pass is tried again.
-    pub patience: Duration,
-}
 
 /// What a run did, and how it ended.
 #[derive(Debug)]

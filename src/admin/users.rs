@@ -11,16 +11,12 @@ use mongodb::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    Failure,
-    kubernetes::MANAGER,
-    plan::{Account, MECHANISM},
-    table::{Role, User},
-};
-use crate::{
-    database::code,
-    verdict::{self, Cause, Verdict},
-};
+use super::Failure;
+use super::config::Credentials;
+use super::plan::{Account, MECHANISM};
+use super::secrets::kubernetes::MANAGER;
+use super::table::{Role, User};
+use crate::database::errors::{self, Cause, Verdict, code};
 
 /// Where the operator's users live.
 pub const ADMIN_DATABASE: &str = "admin";
@@ -34,15 +30,6 @@ const MAJORITY_MS_MAX: i32 = 10_000;
 
 const USER_NOT_FOUND: i32 = 11;
 const USER_EXISTS: i32 = 51003;
-
-/// A name and its password.
-#[derive(Clone, Debug)]
-pub struct Credentials {
-    /// The user's name.
-    pub user: String,
-    /// Its password.
-    pub password: SecretString,
-}
 
 /// The cluster, for logging in as anybody.
 #[derive(Clone, Debug)]
@@ -252,9 +239,9 @@ fn is_refusal(error: &Error) -> bool {
 
 /// What an error means. The server's message is left out: it may quote the command.
 pub(super) fn failure(error: Error) -> Failure {
-    let text = format!("MongoDB: {}", verdict::shown(&error).replace('\n', " "));
+    let text = format!("MongoDB: {}", errors::shown(&error).replace('\n', " "));
     let code = code(&error);
-    match verdict::of_error(&error) {
+    match errors::of_error(&error) {
         _ if code == Some(USER_NOT_FOUND) => Failure::Away(text),
         Verdict::Retry(Cause::Authentication) => Failure::Wrong(text),
         Verdict::Retry(Cause::Other) if code.is_some() => Failure::Wrong(text),

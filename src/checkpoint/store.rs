@@ -7,7 +7,7 @@ use mongodb::Database;
 use mongodb::error::Error;
 
 use super::{COLLECTION, Checkpoint, Key};
-use crate::database::code;
+use crate::database::errors::code;
 
 /// How long a claim may wait for a transaction that holds the checkpoint, at first; milliseconds.
 /// A dead owner's transaction would hold it for a minute, and is killed instead.
@@ -26,7 +26,7 @@ const DUPLICATE_KEY: i32 = 11000;
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
     /// The driver's or server's error.
-    #[error("{}", crate::verdict::shown(.0))]
+    #[error("{}", crate::database::errors::shown(.0))]
     Driver(#[from] Error),
     /// Written, but perhaps not by a majority: what it read may be rolled back.
     #[error("the claim was not acknowledged by a majority (code {0})")]

@@ -5,10 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Subcommand};
 use secrecy::SecretString;
 
-use crate::admin::{
-    secret::RANDOM_BYTES_MAX,
-    table::{is_dns, is_key},
-};
+use crate::admin::secrets::RANDOM_BYTES_MAX;
+use crate::admin::table::{is_dns, is_key};
 
 /// What to do with users and Secrets.
 #[derive(Debug, Subcommand)]

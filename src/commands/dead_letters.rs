@@ -9,12 +9,10 @@ use mongodb::Database;
 use serde_json::{Map, Value, json};
 
 use super::{or_dash, print_json, print_table, printable};
-use crate::{
-    cli::{DeadLetters, Partitions},
-    config::Config,
-    database,
-    dead_letter::COLLECTION,
-};
+use crate::cli::{DeadLetters, Partitions};
+use crate::config::Config;
+use crate::database;
+use crate::writer::dead_letter::COLLECTION;
 
 /// How much of a key a list shows, in characters.
 const KEY_CHARS_MAX: usize = 40;

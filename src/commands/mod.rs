@@ -2,7 +2,6 @@
 
 pub mod admin;
 pub mod dead_letters;
-mod log;
 pub mod offsets;
 
 use std::io::{self, Write};

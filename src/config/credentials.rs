@@ -9,11 +9,8 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
-    Faults,
-    reference::{self, Setting},
-    value,
-};
+use super::reference::{self, Setting};
+use super::{Faults, value};
 
 /// The key, in the directory, of the password that a rotation is about to make the user's.
 pub const PASSWORD_NEXT: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT";
@@ -198,9 +195,9 @@ mod tests {
     }
 
     fn read(credentials: &Credentials) -> (Values, Vec<String>) {
-        let mut faults = Faults::default();
+        let mut faults = Faults::of(&super::reference::SETTINGS);
         let values = credentials.read(&mut faults);
-        let faults = faults.0.iter();
+        let faults = faults.found.iter();
         let told = faults.map(|error| format!("{}: {}", error.variable, error.fault));
         (values, told.collect())
     }

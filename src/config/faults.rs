@@ -7,11 +7,8 @@ use std::{
 
 use secrecy::SecretString;
 
-use super::{
-    admin,
-    reference::{self, FILE_SUFFIX, Setting},
-    value,
-};
+use super::reference::{FILE_SUFFIX, Setting};
+use super::value;
 
 /// One fault of the configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,31 +39,55 @@ impl Display for ConfigErrors {
 }
 
 /// The faults so far, and the readers that add to them.
-#[derive(Default)]
-pub(super) struct Faults(pub(super) Vec<ConfigError>);
+pub(crate) struct Faults {
+    settings: &'static [&'static Setting],
+    pub(super) found: Vec<ConfigError>,
+}
 
 impl Faults {
-    pub(super) fn add(&mut self, variable: &str, fault: impl Into<String>) {
-        let example = (reference::SETTINGS.iter())
-            .chain(&admin::SETTINGS)
+    /// None so far, of the settings in a table: it has the examples.
+    pub(crate) fn of(settings: &'static [&'static Setting]) -> Faults {
+        let found = Vec::new();
+        Faults { settings, found }
+    }
+
+    /// What was read, if there was no fault.
+    ///
+    /// # Errors
+    /// All of them.
+    pub(crate) fn unless_any<T>(self, read: Option<T>) -> Result<T, ConfigErrors> {
+        match read {
+            Some(read) if self.found.is_empty() => Ok(read),
+            _ => Err(ConfigErrors(self.found)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, variable: &str, fault: impl Into<String>) {
+        let mut settings = self.settings.iter();
+        let example = settings
             .find(|setting| setting.name == variable)
             .map(|setting| setting.example);
-        self.0.push(ConfigError {
+        self.found.push(ConfigError {
             variable: variable.to_owned(),
             fault: fault.into(),
             example,
         });
     }
 
+    /// How many there are so far.
+    pub(crate) fn count(&self) -> usize {
+        self.found.len()
+    }
+
     /// Whether there is one already about a variable or its `_FILE`.
-    pub(super) fn about(&self, variable: &str) -> bool {
-        self.0
+    pub(crate) fn about(&self, variable: &str) -> bool {
+        self.found
             .iter()
             .any(|error| error.variable.starts_with(variable))
     }
 
     /// The value of `setting`, or of its default; none, and a fault, where it is missing or `parse` refuses it.
-    pub(super) fn read<T>(
+    pub(crate) fn read<T>(
         &mut self,
         setting: &Setting,
         value: Option<String>,
@@ -81,7 +102,7 @@ impl Faults {
     }
 
     /// A secret from its variable or from the file that its `_FILE` variable names. Absent is no fault here.
-    pub(super) fn secret(
+    pub(crate) fn secret(
         &mut self,
         setting: &Setting,
         value: Option<String>,
@@ -91,7 +112,7 @@ impl Faults {
             .map(SecretString::from)
     }
 
-    pub(super) fn secret_named(
+    pub(crate) fn secret_named(
         &mut self,
         name: &str,
         value: Option<String>,

@@ -4,12 +4,9 @@ use std::{collections::BTreeMap, fmt, fs, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError};
 
-use super::{
-    Faults,
-    owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED, default_of},
-    reference::{self, FILE_SUFFIX, KAFKA_PREFIX},
-    value,
-};
+use super::owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED, default_of};
+use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX};
+use super::{Faults, value};
 
 /// Brokers, topics, group.
 #[derive(Clone, Debug)]
@@ -127,7 +124,7 @@ pub(super) fn properties<'a>(
     }
     passed.secrets(faults);
 
-    let faults_before = faults.0.len();
+    let faults_before = faults.count();
     let mut set = BTreeMap::new();
     for (property, (variable, value)) in &passed.0 {
         match check(property, value) {
@@ -137,7 +134,7 @@ pub(super) fn properties<'a>(
             Err(fault) => faults.add(variable, fault),
         }
     }
-    if faults.0.len() == faults_before {
+    if faults.count() == faults_before {
         passed.check_together(faults);
     }
 

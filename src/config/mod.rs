@@ -1,13 +1,13 @@
 //! Environment → validated [`Config`]: before a socket opens, every fault at once, each naming its variable.
 
-pub mod admin;
 pub mod credentials;
-mod faults;
+pub(crate) mod faults;
 pub mod kafka;
 pub mod mongodb;
 pub mod owned;
 pub mod reference;
-mod value;
+pub mod startup;
+pub(crate) mod value;
 
 use std::{
     collections::BTreeMap, env, fs, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration,
@@ -16,9 +16,11 @@ use std::{
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use crate::{entity::Tombstones, mapping::Mapping};
+use crate::record::entity::Tombstones;
+use crate::record::fold::WriteMode;
+use crate::record::mapping::Mapping;
+use crate::telemetry::logging::{Log, LogFormat};
 
-pub use self::admin::Admin;
 pub use self::credentials::Credentials;
 use self::credentials::Source;
 use self::faults::Faults;
@@ -50,15 +52,6 @@ pub struct Config {
     pub log: Log,
 }
 
-/// What a later state does to an earlier one (contract, "Entity → document").
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WriteMode {
-    /// `$set`: fields that the later state no longer carries stay.
-    Set,
-    /// The whole document is replaced.
-    Replace,
-}
-
 /// Every bound, in the unit that its name ends with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -82,26 +75,6 @@ impl Limits {
     pub fn budget_bytes_min(&self) -> usize {
         64 * MIB + 2 * self.lanes_max * self.flush_bytes_max
     }
-}
-
-/// Form and filter of the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Log {
-    /// How a line looks.
-    pub format: LogFormat,
-    /// Levels and targets, as [`filter`](crate::logging::filter) reads them.
-    pub filter: String,
-}
-
-/// How a log line looks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Human on a terminal, else JSON.
-    Auto,
-    /// One JSON object a line.
-    Json,
-    /// For reading on a terminal.
-    Human,
 }
 
 /// The service's own variables as `envy` reads them: unparsed, so that all faults can be told at once.
@@ -136,13 +109,13 @@ struct Raw {
 impl Config {
     /// The configuration of this process's environment. Reads the files that it names, opens no socket.
     pub fn from_env() -> Result<Config, ConfigErrors> {
-        let (vars, faults) = environment();
+        let (vars, faults) = environment(&SETTINGS);
         Config::read(vars, faults)
     }
 
     /// The configuration of these variables, of which others than the service's are passed over.
     pub fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Config, ConfigErrors> {
-        Config::read(vars.collect(), Faults::default())
+        Config::read(vars.collect(), Faults::of(&SETTINGS))
     }
 
     fn read(vars: BTreeMap<String, String>, mut faults: Faults) -> Result<Config, ConfigErrors> {
@@ -152,7 +125,7 @@ impl Config {
             .map(|(name, value)| (name.clone(), value.clone()))
             .partition(|(name, _)| reference::is_known(&SETTINGS, name));
         for (name, _) in unknown {
-            let nearest = reference::nearest(&SETTINGS, &name);
+            let nearest = reference::nearest(&SETTINGS, PREFIX, &name);
             faults.add(
                 &name,
                 format!("there is no such setting; did you mean {nearest}?"),
@@ -286,10 +259,7 @@ impl Config {
         if let Some(config) = &config {
             config.check_together(&mut faults);
         }
-        match config {
-            Some(config) if faults.0.is_empty() => Ok(config),
-            _ => Err(ConfigErrors(faults.0)),
-        }
+        faults.unless_any(config)
     }
 
     /// What must hold between settings that are each valid.
@@ -323,8 +293,10 @@ impl Config {
 }
 
 /// The process's environment; what of it is ours and not text is a fault.
-fn environment() -> (BTreeMap<String, String>, Faults) {
-    let (mut vars, mut faults) = (BTreeMap::new(), Faults::default());
+pub(crate) fn environment(
+    settings: &'static [&'static Setting],
+) -> (BTreeMap<String, String>, Faults) {
+    let (mut vars, mut faults) = (BTreeMap::new(), Faults::of(settings));
     for (name, value) in env::vars_os() {
         let name = name.to_string_lossy().into_owned();
         match value.into_string() {
@@ -336,7 +308,11 @@ fn environment() -> (BTreeMap<String, String>, Faults) {
     (vars, faults)
 }
 
-fn log(faults: &mut Faults, format: Option<String>, filter: Option<String>) -> Option<Log> {
+pub(crate) fn log(
+    faults: &mut Faults,
+    format: Option<String>,
+    filter: Option<String>,
+) -> Option<Log> {
     let format = faults.read(
         &reference::LOG_FORMAT,
         format,
@@ -347,7 +323,7 @@ fn log(faults: &mut Faults, format: Option<String>, filter: Option<String>) -> O
         ]),
     );
     let filter = faults.read(&reference::LOG_FILTER, filter, |text| {
-        crate::logging::filter(text)
+        crate::telemetry::logging::filter(text)
             .map(|_| text.to_owned())
             .map_err(|error| format!("is not a log filter: {error}"))
     });
@@ -363,7 +339,5 @@ fn mapping(path: &str) -> Result<Mapping, String> {
     Mapping::parse(&text).map_err(|error| format!("{}: {error}", value::shown(path)))
 }
 
-#[cfg(test)]
-mod documents;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,8 @@ use std::{fs, net::Ipv6Addr, path::Path};
 use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{ConfigErrors, Credentials, Faults, Setting, credentials::Values, reference, value};
+use super::credentials::Values;
+use super::{ConfigErrors, Credentials, Faults, Setting, reference, value};
 
 /// Where documents go.
 #[derive(Clone, Debug)]
@@ -27,11 +28,9 @@ impl Mongodb {
     /// # Errors
     /// As at start, each naming its variable or file.
     pub fn read_again(&self) -> Result<Mongodb, ConfigErrors> {
-        let mut faults = Faults::default();
-        match read(&mut faults, self.credentials.clone()) {
-            Some(mongodb) if faults.0.is_empty() => Ok(mongodb),
-            _ => Err(ConfigErrors(faults.0)),
-        }
+        let mut faults = Faults::of(&super::SETTINGS);
+        let mongodb = read(&mut faults, self.credentials.clone());
+        faults.unless_any(mongodb)
     }
 
     /// Whether both lead to the same database of the same servers as the same user; passwords apart.
@@ -212,7 +211,7 @@ fn names_hosts(rest: &str) -> bool {
 }
 
 /// Options that the driver takes and the service cannot work with.
-pub(super) fn unfit(parsed: &ConnectionString) -> Vec<String> {
+pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     let mut faults = Vec::new();
     let concern = parsed.write_concern.as_ref();
     let w = concern.and_then(|concern| concern.w.as_ref());

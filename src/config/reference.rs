@@ -1,8 +1,6 @@
 //! Every setting of the service: name, default, meaning, example. The one table behind parsing, error messages,
 //! `docs/configuration.md` and `config/example.env`.
 
-use super::admin;
-
 /// What every setting of the service's own begins with; a name that does and is not in [`SETTINGS`] is an error.
 pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK__";
 
@@ -238,16 +236,13 @@ pub fn is_known(settings: &[&Setting], name: &str) -> bool {
     })
 }
 
-/// The one of `settings` whose name is nearest to `name`, which is none of them.
-pub fn nearest(settings: &[&Setting], name: &str) -> &'static str {
-    let own = |known: &&str| {
-        let mut prefixes = [PREFIX, admin::PREFIX].into_iter();
-        prefixes.any(|prefix| known.starts_with(prefix))
-    };
+/// Of the `settings` that begin with `prefix`, the one whose name is nearest to `name`, which is none
+/// of them.
+pub fn nearest(settings: &[&Setting], prefix: &str, name: &str) -> &'static str {
     settings
         .iter()
         .map(|setting| setting.name)
-        .filter(own)
+        .filter(|known| known.starts_with(prefix))
         .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-        .unwrap_or(GROUP.name)
+        .expect("a table of settings has some with its own prefix")
 }

@@ -3,7 +3,8 @@ use std::io::Write as _;
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
-use super::{reference::FILE_SUFFIX, *};
+use super::reference::FILE_SUFFIX;
+use super::*;
 
 const URI: (&str, &str) = (
     "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, ops::RangeInclusive, str::FromStr};
 const SHOWN_CHARS_MAX: usize = 80;
 
 /// The value as an error may repeat it: quoted, cut, and not at all where it may be a URI with a password.
-pub(super) fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     if value.contains('@') && value.contains("://") {
         return "the value (not shown: it looks like a URI with a password)".to_owned();
     }
@@ -15,7 +15,7 @@ pub(super) fn shown(value: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
-pub(super) fn text(value: &str) -> Result<String, String> {
+pub(crate) fn text(value: &str) -> Result<String, String> {
     if value.trim() == value && !value.contains(char::is_control) {
         Ok(value.to_owned())
     } else {
@@ -27,7 +27,7 @@ pub(super) fn text(value: &str) -> Result<String, String> {
 }
 
 /// A name by Kafka's rule for topics, which `group.instance.id` shares.
-pub(super) fn topic_like(value: &str) -> Result<String, String> {
+pub(crate) fn topic_like(value: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if value.is_empty()
         || value.len() > 249
@@ -44,11 +44,11 @@ pub(super) fn topic_like(value: &str) -> Result<String, String> {
 }
 
 /// One topic.
-pub(super) fn topic(value: &str) -> Result<String, String> {
+pub(crate) fn topic(value: &str) -> Result<String, String> {
     topic_like(value)
 }
 
-pub(super) fn topics(value: &str) -> Result<Vec<String>, String> {
+pub(crate) fn topics(value: &str) -> Result<Vec<String>, String> {
     let topics: Vec<String> = value
         .split(',')
         .map(|topic| topic_like(topic.trim()))
@@ -60,18 +60,7 @@ pub(super) fn topics(value: &str) -> Result<Vec<String>, String> {
     Ok(topics)
 }
 
-/// A name that Kubernetes takes for a namespace or a Secret.
-pub(super) fn dns_name(value: &str) -> Result<String, String> {
-    match crate::admin::table::is_dns(value) {
-        true => Ok(value.to_owned()),
-        false => Err(format!(
-            "{} is not a name that Kubernetes takes: a-z, 0-9, '-' and '.', with a letter or digit at the ends",
-            shown(value)
-        )),
-    }
-}
-
-pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
+pub(crate) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<T, String> {
     move |value| {
         let found = choices.iter().find(|(name, _)| *name == value);
         found.map(|(_, choice)| *choice).ok_or_else(|| {
@@ -81,7 +70,7 @@ pub(super) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<
     }
 }
 
-pub(super) fn parsed<T: FromStr>(what: &str) -> impl Fn(&str) -> Result<T, String> {
+pub(crate) fn parsed<T: FromStr>(what: &str) -> impl Fn(&str) -> Result<T, String> {
     move |value| {
         value
             .parse()
@@ -89,7 +78,7 @@ pub(super) fn parsed<T: FromStr>(what: &str) -> impl Fn(&str) -> Result<T, Strin
     }
 }
 
-pub(super) fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+pub(crate) fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
     move |value| {
         let number = value.parse().ok().filter(|number| range.contains(number));
         number.ok_or_else(|| {
@@ -104,7 +93,7 @@ pub(super) fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usi
 }
 
 /// Bytes, as a whole number alone or followed by `KiB`, `MiB` or `GiB`.
-pub(super) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
+pub(crate) fn bytes(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {
     const UNITS: [(&str, usize); 3] = [("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30)];
     move |value| {
         let (digits, unit) = UNITS

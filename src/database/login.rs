@@ -5,7 +5,7 @@ use std::time::Duration;
 use mongodb::{Client, Database, options::ClientOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::verdict::{self, Fault};
+use super::fault::{self, Fault};
 use crate::config::Mongodb;
 
 /// How long the driver looks for a server that can take an operation, unless the URI says otherwise. Short: who asks
@@ -45,7 +45,7 @@ pub(super) async fn log_in(
             credential.password = Some(password.expose_secret().to_owned());
         }
         let client =
-            Client::with_options(options.clone()).map_err(|error| verdict::of_options(&error))?;
+            Client::with_options(options.clone()).map_err(|error| fault::of_options(&error))?;
         let database = client.database(&mongodb.database);
         match check(&database, &options).await {
             Err(Fault::Refused(why)) => refused = refused.or(Some(why)),
@@ -62,7 +62,7 @@ pub(super) async fn log_in(
 async fn options(mongodb: &Mongodb, lanes_max: usize) -> Result<ClientOptions, Fault> {
     let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
         .await
-        .map_err(|error| verdict::of_options(&error))?;
+        .map_err(|error| fault::of_options(&error))?;
     let connections = u32::try_from(3 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
     options.max_pool_size.get_or_insert(connections);
     options

@@ -4,11 +4,13 @@
 //! it ends the start with one line.
 
 mod connection;
+pub mod errors;
+mod fault;
 mod login;
+pub mod outage;
 mod ping;
 mod privileges;
 mod rotation;
-mod verdict;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -22,16 +24,15 @@ use mongodb::{
 };
 
 pub use self::connection::{Connection, Current, Swap};
+use self::errors::code;
+use self::fault::{Fault, User};
 pub use self::login::Login;
 use self::login::{SERVER_SELECTION_TIMEOUT, log_in};
 pub use self::ping::ping;
 pub use self::rotation::Rotation;
-pub(crate) use self::verdict::code;
-use self::verdict::{Fault, User};
-use crate::{
-    backoff::Backoff, checkpoint, config::Mongodb, dead_letter, mapping::Mapping,
-    startup::StartupError,
-};
+use crate::backoff::Backoff;
+use crate::config::Mongodb;
+use crate::config::startup::StartupError;
 
 /// How long passwords from files may be refused at start: a rotation may be under way, and the files follow the user.
 const REFUSED_MAX: Duration = Duration::from_secs(30);
@@ -50,18 +51,15 @@ const HOSTS_ASKED_MAX: usize = 8;
 pub async fn connect(
     mongodb: &Mongodb,
     lanes_max: usize,
-    mapping: &Mapping,
+    collections: &[&str],
 ) -> anyhow::Result<Login> {
-    let collections: Vec<&str> = (mapping.collections().map(|(_, name)| name))
-        .chain([checkpoint::COLLECTION, dead_letter::COLLECTION])
-        .collect();
     let (mut mongodb, mut refused_since) = (mongodb.clone(), None);
     patiently(async || {
         if let Ok(now) = mongodb.read_again() {
             mongodb.passwords = now.passwords;
         }
         let login = log_in(&mongodb, lanes_max, async |database, options| {
-            verify(database, options, &collections).await
+            verify(database, options, collections).await
         });
         match login.await {
             Err(Fault::Refused(why)) if mongodb.credentials.can_change() => {
@@ -163,7 +161,7 @@ async fn verify(
             });
         }
     };
-    verdict::of_hello(&hello, options.repl_set_name.as_deref())?;
+    fault::of_hello(&hello, options.repl_set_name.as_deref())?;
 
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
     let status = database
@@ -199,10 +197,10 @@ async fn ask_each(options: &ClientOptions) -> Option<Fault> {
     let set = options.repl_set_name.as_deref();
     for host in options.hosts.iter().take(HOSTS_ASKED_MAX) {
         let fault = match hello(host, options.tls.clone()).await {
-            Ok(hello) => verdict::of_hello(&hello, set).err(),
-            Err(error) => match (verdict::of_tls(&error), &options.tls) {
+            Ok(hello) => fault::of_hello(&hello, set).err(),
+            Err(error) => match (fault::of_tls(&error), &options.tls) {
                 (None, Some(Tls::Enabled(_))) if hello(host, None).await.is_ok() => {
-                    Some(verdict::no_tls("the server does not speak TLS"))
+                    Some(fault::no_tls("the server does not speak TLS"))
                 }
                 (fault, _) => fault,
             },

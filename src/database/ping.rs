@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use mongodb::bson::doc;
 
 use super::Connection;
-use crate::health::Health;
-use crate::outage::Outage;
-use crate::verdict::{self, Cause, Verdict};
+use super::errors::{self, Cause, Verdict};
+use super::outage::Outage;
+use crate::telemetry::health::Health;
 
 /// Between an answer and the next question, and how long an answer may take.
 const PING_EVERY: Duration = Duration::from_secs(5);
@@ -33,9 +33,9 @@ pub async fn ping(
                 tokio::time::sleep(PING_EVERY).await;
                 continue;
             }
-            Ok(Err(error)) => match verdict::of_error(&error) {
-                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
-                _ => (Cause::Other, verdict::shown(&error)),
+            Ok(Err(error)) => match errors::of_error(&error) {
+                Verdict::Retry(cause) => (cause, errors::shown(&error)),
+                _ => (Cause::Other, errors::shown(&error)),
             },
             Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
         };

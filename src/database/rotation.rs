@@ -14,11 +14,13 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Swap;
+use super::fault::{Fault, User};
 use super::login::log_in;
-use super::verdict::{Fault, User};
-use crate::config::{Mongodb, credentials::PASSWORD_NEXT, reference::PASSWORD};
-use crate::metrics::Metrics;
-use crate::outage::Outage;
+use super::outage::Outage;
+use crate::config::Mongodb;
+use crate::config::credentials::PASSWORD_NEXT;
+use crate::config::reference::PASSWORD;
+use crate::telemetry::metrics::Metrics;
 
 /// How often the files are looked at, and the shortest time between two tries to log in.
 const LOOK_EVERY: Duration = Duration::from_secs(1);

@@ -9,15 +9,15 @@ use rdkafka::message::BorrowedMessage;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::budget::Loan;
 use super::filling::{COPIES, Filling, LARGE_COPIES, SMALL_BYTES_MAX, admission};
 use super::slots::Slot;
 use super::{End, Lanes};
-use crate::batch::Batch;
-use crate::budget::Loan;
-use crate::consumer::{LaneQueue, Order, Progress};
-use crate::entity::Decoder;
-use crate::metrics::Outcome;
-use crate::record::{Partition, Record};
+use crate::kafka::{self, LaneQueue, Order, Progress};
+use crate::record::Partition;
+use crate::record::batch::Batch;
+use crate::record::entity::Decoder;
+use crate::telemetry::metrics::Outcome;
 use crate::writer::{Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
@@ -136,7 +136,7 @@ impl<'l> Consuming<'l> {
             let starved = pending
                 .as_ref()
                 .filter(|_| filling.batch.is_empty())
-                .map(|message| admission(&Record::of(message), 0));
+                .map(|message| admission(&kafka::record(message), 0));
             tokio::select! {
                 Some((idle, written, result)) = &mut writing => {
                     writing = None.into();
@@ -220,7 +220,7 @@ impl<'l> Consuming<'l> {
             };
             self.at_end = false;
             self.position_at = None;
-            let record = Record::of(&message);
+            let record = kafka::record(&message);
             let held = filling.batch.held_bytes(COPIES);
             if !self
                 .lanes

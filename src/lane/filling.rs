@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::budget::Loan;
 use super::slots::Slot;
-use crate::batch::Batch;
-use crate::budget::Loan;
-use crate::document::DOCUMENT_BYTES_MAX;
+use crate::record::DOCUMENT_BYTES_MAX;
 use crate::record::Record;
+use crate::record::batch::Batch;
 use crate::writer::SHARE_BYTES_MAX;
 
 /// How large a batch grows that has no [`Slot`], and how much of its buffers is kept for the next one; in bytes. Up to here it is
@@ -107,8 +107,8 @@ mod tests {
 
     use super::super::Slots;
     use super::*;
-    use crate::entity::{Decoder, Tombstones};
-    use crate::mapping::Mapping;
+    use crate::record::entity::{Decoder, Tombstones};
+    use crate::record::mapping::Mapping;
 
     fn filling(texts: &[usize]) -> Filling {
         let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);

@@ -5,6 +5,8 @@
 //! while the next one fills. When it stops reading, librdkafka stops fetching: that is all the
 //! back-pressure there is.
 
+pub mod budget;
+pub mod claim;
 mod consuming;
 mod filling;
 mod slots;
@@ -14,19 +16,19 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
+use self::budget::Budget;
+use self::claim::{Claimant, Claimed};
 use self::consuming::Consuming;
 pub use self::slots::Slots;
 use crate::backoff::Backoff;
-use crate::budget::Budget;
 use crate::checkpoint::Fence;
-use crate::claim::{Claimant, Claimed};
 use crate::config::Limits;
-use crate::consumer::{Handle, NewLane, Order, Progress};
-use crate::entity::Tombstones;
-use crate::health::Health;
-use crate::metrics::Metrics;
+use crate::kafka::topics::TopicIds;
+use crate::kafka::{Handle, NewLane, Order, Progress};
 use crate::record::Partition;
-use crate::topics::TopicIds;
+use crate::record::entity::Tombstones;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
 use crate::writer::Target;
 
 /// How long a stopped partition waits before it looks whether somebody has resolved what stopped it.

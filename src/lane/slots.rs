@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::batch::Batch;
+use crate::record::batch::Batch;
 
 /// The slots of all lanes. A lane that waits for one keeps its small batch as it is, and its queue fills
 /// meanwhile.
@@ -87,9 +87,9 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::entity::{Decoder, Tombstones};
-    use crate::mapping::Mapping;
     use crate::record::Record;
+    use crate::record::entity::{Decoder, Tombstones};
+    use crate::record::mapping::Mapping;
 
     const KEEP_BYTES_MAX: usize = 1024;
 

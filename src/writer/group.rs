@@ -11,16 +11,16 @@ use mongodb::ClientSession;
 use mongodb::error::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::command::{self, STATEMENT_MS_MAX, Statements};
 use super::session::{Session, session_id};
 use super::transaction::{Failure, check};
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Sessions};
-use crate::command::{self, STATEMENT_MS_MAX, Statements};
-use crate::config::WriteMode;
 use crate::database::Current;
-use crate::fold::Plan;
-use crate::mapping::{CollectionId, Mapping};
-use crate::verdict::{self, Cause, Verdict};
+use crate::database::errors::{self, Cause, Verdict};
+use crate::record::fold::Plan;
+use crate::record::fold::WriteMode;
+use crate::record::mapping::{CollectionId, Mapping};
 
 /// The largest batch that joins others, in bytes of documents. A larger one is worth a transaction of its own.
 pub const SHARE_BYTES_MAX: usize = 128 * 1024;
@@ -261,7 +261,7 @@ fn cause_of(failure: &Failure) -> Cause {
         Failure::Deadline | Failure::Slow => Cause::Timeout,
         Failure::WriteConcern(_) => Cause::WriteConcern,
         Failure::Passing(cause, _) => *cause,
-        Failure::Driver(error) => match verdict::of_error(error) {
+        Failure::Driver(error) => match errors::of_error(error) {
             Verdict::Retry(cause) => cause,
             Verdict::Reject | Verdict::Fatal => Cause::Conflict,
         },

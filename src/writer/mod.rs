@@ -4,8 +4,11 @@
 //! Whatever happens to an attempt, the next one finds out by the guard what became of it, so a batch
 //! can be tried again without limit and is applied once.
 
+pub mod command;
+pub mod dead_letter;
 mod group;
 mod pace;
+pub mod reply;
 mod session;
 mod settled;
 mod takeover;
@@ -27,17 +30,25 @@ pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
 use self::transaction::{Failure, Sent};
 use crate::backoff::Backoff;
-use crate::batch::Batch;
-use crate::checkpoint::{Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
-use crate::config::WriteMode;
+use crate::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
+use crate::database::errors::{self, Cause, Verdict};
+use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
-use crate::fold::{Folding, Plan};
-use crate::mapping::{CollectionId, Mapping};
-use crate::outage::Outage;
-use crate::verdict::{self, Cause, Refusal, Verdict};
+use crate::record::batch::Batch;
+use crate::record::entity::Refusal;
+use crate::record::fold::WriteMode;
+use crate::record::fold::{Folding, Plan};
+use crate::record::mapping::{CollectionId, Mapping};
 
 /// How long a look at the checkpoint of an idle lane may keep the lane from its orders.
 const LOOK_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Every collection that a transaction may write: the entities', the checkpoints', the dead letters'.
+pub fn collections(mapping: &Mapping) -> Vec<&str> {
+    let entities = mapping.collections().map(|(_, name)| name);
+    let own = [checkpoint::COLLECTION, dead_letter::COLLECTION];
+    entities.chain(own).collect()
+}
 
 /// What every lane's writer needs and none changes.
 #[derive(Debug)]
@@ -314,15 +325,15 @@ impl Writer {
                 progress.stop_at = record + 1;
                 return Ok(None);
             }
-            Failure::Driver(error) => match verdict::of_error(&error) {
-                Verdict::Retry(cause) => (cause, verdict::shown(&error)),
-                Verdict::Fatal => return Err(Unwritten::Fatal(verdict::shown(&error))),
+            Failure::Driver(error) => match errors::of_error(&error) {
+                Verdict::Retry(cause) => (cause, errors::shown(&error)),
+                Verdict::Fatal => return Err(Unwritten::Fatal(errors::shown(&error))),
                 Verdict::Reject if covered - next > 1 => {
                     self.pace.halve(covered - next);
                     return Ok(None);
                 }
                 Verdict::Reject if progress.refused.contains_key(&next) => {
-                    (Cause::Other, verdict::shown(&error))
+                    (Cause::Other, errors::shown(&error))
                 }
                 Verdict::Reject => {
                     progress.refused.insert(next, refusal_of(&error));
@@ -390,7 +401,7 @@ impl Writer {
 /// The metric label of a claim that did not count.
 pub fn cause_of(error: &ClaimError) -> Cause {
     match error {
-        ClaimError::Driver(error) => match verdict::of_error(error) {
+        ClaimError::Driver(error) => match errors::of_error(error) {
             Verdict::Retry(cause) => cause,
             Verdict::Reject | Verdict::Fatal => Cause::Other,
         },

@@ -7,12 +7,12 @@ use mongodb::error::Error;
 use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 use mongodb::{ClientSession, Database};
 
+use super::command::{COMMAND_WRITES_MAX, STATEMENT_MS_MAX};
+use super::reply::Reply;
 use super::transaction::{Failure, check, invalid};
 use crate::backoff::Backoff;
 use crate::checkpoint;
-use crate::command::{COMMAND_WRITES_MAX, STATEMENT_MS_MAX};
-use crate::reply::Reply;
-use crate::verdict;
+use crate::database::errors;
 
 /// How long an answer may take before the connection is given up and the outcome is unknown.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -106,7 +106,7 @@ impl Session {
             let committed = within_deadline(self.session.commit_transaction().into_future()).await;
             match committed {
                 Err(Failure::Driver(error))
-                    if verdict::commit_is_unknown(&error) && backoff.tries() < COMMITS_MAX =>
+                    if errors::commit_is_unknown(&error) && backoff.tries() < COMMITS_MAX =>
                 {
                     backoff.wait().await;
                 }

@@ -1,7 +1,7 @@
 //! What became of a batch.
 
 use crate::checkpoint::Fence;
-use crate::entity::Reason;
+use crate::record::entity::Reason;
 
 /// What became of the records of a batch; the counts of a commit whose answer was lost are the
 /// planned ones.

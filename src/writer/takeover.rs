@@ -13,7 +13,7 @@ use super::{Group, Sent, Session, Unwritten, Writer, cause_of, sessions_of};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence};
 use crate::database::Current;
-use crate::verdict::Cause;
+use crate::database::errors::Cause;
 
 /// A takeover that does not count yet. Kept over failures, so that a try that the server runs late does what the next
 /// one does.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use bson::{Document, RawDocumentBuf, doc};
 use mongodb::error::Error;
 
+use super::command::{self, STATEMENT_MS_MAX};
+use super::dead_letter;
+use super::reply::Reply;
 use super::{Counts, Group, Writer};
-use crate::batch::Batch;
-use crate::command::{self, STATEMENT_MS_MAX};
-use crate::dead_letter;
-use crate::fold::Plan;
-use crate::reply::Reply;
-use crate::verdict::{self, Cause, Refusal, Verdict};
+use crate::database::errors::{self, Cause, Verdict};
+use crate::record::batch::Batch;
+use crate::record::entity::Refusal;
+use crate::record::fold::Plan;
 
 /// The most bytes of dead letters in one command.
 const DEAD_LETTER_COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -179,7 +180,7 @@ pub(super) fn check(
     if let Some(error) = &reply.write_error {
         return Err(
             match (
-                verdict::of_write(error.code, error.on_id),
+                errors::of_write(error.code, error.on_id),
                 record_of(error.index),
             ) {
                 (Verdict::Retry(cause), _) => Failure::Passing(cause, error.code),
@@ -241,9 +242,9 @@ pub(super) fn invalid(error: bson::error::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entity::Reason;
-    use crate::fold::{Rejected, Write};
-    use crate::mapping::{CollectionId, Mapping};
+    use crate::record::entity::Reason;
+    use crate::record::fold::{Rejected, Write};
+    use crate::record::mapping::{CollectionId, Mapping};
 
     fn collection() -> CollectionId {
         let mapping = Mapping::builtin();

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
-use workflows_sink::entity::{Decoded, Decoder, Tombstones};
-use workflows_sink::mapping::Mapping;
+use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
+use workflows_sink::record::mapping::Mapping;
 
 use crate::reference::{Expected, reference_document};
 use crate::{ID, accepted, entity, outcome};
@@ -385,7 +385,7 @@ fn another_schema_is_another_mapping() {
         let decoded = decoder.decode(Some(b"u"), Some(malformed.as_bytes()), &mut out);
         assert_eq!(
             decoded,
-            Decoded::Rejected(workflows_sink::entity::Reason::MalformedLabels)
+            Decoded::Rejected(workflows_sink::record::entity::Reason::MalformedLabels)
         );
     }
 }

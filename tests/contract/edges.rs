@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use workflows_sink::entity::{Decoded, Reason, Tombstones};
+use workflows_sink::record::entity::{Decoded, Reason, Tombstones};
 
 use crate::reference::{Expected, reference_document};
 use crate::{ID, accepted, decode, decoder, entity, outcome};

@@ -12,8 +12,8 @@ use std::sync::Arc;
 
 use bson::{Document, RawDocument};
 use reference::Expected;
-use workflows_sink::entity::{Decoded, Decoder, Tombstones};
-use workflows_sink::mapping::Mapping;
+use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
+use workflows_sink::record::mapping::Mapping;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 

@@ -1,6 +1,6 @@
 //! Every row of "Record → outcome", and their order.
 
-use workflows_sink::entity::{Reason, Skip, Tombstones};
+use workflows_sink::record::entity::{Reason, Skip, Tombstones};
 
 use crate::reference::{Expected, reference_outcome};
 use crate::{ID, decode, entity, outcome};

@@ -3,7 +3,7 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use workflows_sink::entity::{Decoded, Tombstones};
+use workflows_sink::record::entity::{Decoded, Tombstones};
 
 use crate::reference::{Expected, Json, parse, reference_outcome};
 use crate::{ID, decode, decoder, in_the_references_words};

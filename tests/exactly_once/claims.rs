@@ -3,7 +3,7 @@
 use bson::{Document, Uuid, doc};
 use local_stack::{Mongo, MongoOptions};
 use workflows_sink::checkpoint::{COLLECTION, ClaimError, known_topics, other_groups};
-use workflows_sink::verdict::Cause;
+use workflows_sink::database::errors::Cause;
 use workflows_sink::writer::{cause_of, session_id};
 
 use crate::support::proxy::Act;

@@ -1,7 +1,7 @@
 //! What is kept of a rejected record.
 
 use bson::{Bson, Document, doc};
-use workflows_sink::batch::Batch;
+use workflows_sink::record::batch::Batch;
 use workflows_sink::record::{Header, Record};
 
 use crate::support::{World, records, settle};

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use bson::Uuid;
 use futures_util::future::{FutureExt as _, join_all};
-use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{Checkpoints, Fence};
-use workflows_sink::command::COMMAND_WRITES_MAX;
+use workflows_sink::record::batch::Batch;
+use workflows_sink::writer::command::COMMAND_WRITES_MAX;
 use workflows_sink::writer::{Settled, Unwritten, Writer, session_id};
 
 use crate::refused_writes::with_validator;

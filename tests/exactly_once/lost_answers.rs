@@ -1,8 +1,8 @@
 //! Commands and answers that get lost: what became of a batch is found out by the guard.
 
 use bson::doc;
-use workflows_sink::batch::Batch;
-use workflows_sink::verdict::Cause;
+use workflows_sink::database::errors::Cause;
+use workflows_sink::record::batch::Batch;
 
 use crate::support::proxy::{Act, Command};
 use crate::support::{World, records, write};

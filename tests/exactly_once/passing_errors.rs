@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bson::{Document, doc};
-use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::Fence;
-use workflows_sink::verdict::Cause;
+use workflows_sink::database::errors::Cause;
+use workflows_sink::record::batch::Batch;
 use workflows_sink::writer::Unwritten;
 
 use crate::support::proxy::Act;

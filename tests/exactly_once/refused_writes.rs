@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use bson::{Bson, Document, doc};
-use workflows_sink::entity::Reason;
-use workflows_sink::verdict::Cause;
+use workflows_sink::database::errors::Cause;
+use workflows_sink::record::entity::Reason;
 
 use crate::support::proxy::Act;
 use crate::support::{Sink, World, letter_offset, records, settle, write};

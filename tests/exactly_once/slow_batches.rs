@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use local_stack::{Mongo, MongoOptions};
-use workflows_sink::command::COMMAND_WRITES_MAX;
-use workflows_sink::verdict::Cause;
+use workflows_sink::database::errors::Cause;
+use workflows_sink::writer::command::COMMAND_WRITES_MAX;
 use workflows_sink::writer::{Settled, Writer};
 
 use crate::support::proxy::{Act, Proxy};

@@ -1,8 +1,8 @@
 //! One batch is one transaction.
 
 use bson::doc;
-use workflows_sink::batch::Batch;
-use workflows_sink::entity::Reason;
+use workflows_sink::record::batch::Batch;
+use workflows_sink::record::entity::Reason;
 
 use crate::support::proxy::Act;
 use crate::support::{World, records, settle, soon};

@@ -1,7 +1,7 @@
 //! What a state does to the document that is there: adds, replaces, deletes.
 
 use bson::doc;
-use workflows_sink::config::WriteMode;
+use workflows_sink::record::fold::WriteMode;
 
 use crate::support::{Records, World, records, settle};
 

@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 use crate::fault::{FAULTS, Fault};
 use crate::support::entities::Random;

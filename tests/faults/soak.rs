@@ -31,8 +31,8 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 use fault::{Fault, Side, Trouble};
 use round::{Run, took};

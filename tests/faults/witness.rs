@@ -11,7 +11,7 @@ use mongodb::Database;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use workflows_sink::checkpoint::{COLLECTION, Checkpoint};
-use workflows_sink::topic_id::topic_id;
+use workflows_sink::kafka::topic_id::topic_id;
 
 use crate::checker::{Sample, evidence};
 use crate::support::worker::Scene;

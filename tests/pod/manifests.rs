@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use local_stack::Kubernetes;
 use serde_json::{Value, json};
-use workflows_sink::config::{Admin, Config};
+use workflows_sink::admin::config::Admin;
+use workflows_sink::config::Config;
 
 use crate::shipped::{Shipped, cluster};
 use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bson::{Document, doc};
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
 
 use crate::support::entities::Entities;
 use crate::support::history::History;

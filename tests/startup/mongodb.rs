@@ -5,11 +5,10 @@ use std::collections::{BTreeMap, HashSet};
 use bson::{Document, doc};
 use local_stack::{Authority, Mongo, MongoOptions, Topology};
 use secrecy::SecretString;
-use workflows_sink::{
-    config::{Credentials, Mongodb},
-    database,
-    mapping::Mapping,
-};
+use workflows_sink::config::{Credentials, Mongodb};
+use workflows_sink::database;
+use workflows_sink::record::mapping::Mapping;
+use workflows_sink::writer;
 
 use crate::support::worker::{Worker, run};
 
@@ -120,9 +119,13 @@ async fn who_is_not_let_in_or_may_not_write_is_told_what_to_change() {
         let grant = doc! { "grantRolesToUser": user, "roles": [{ "role": "readWrite", "db": "workflows" }] };
         admin.database("users").run_command(grant).await.unwrap();
         let uri = mongo.uri_as(user, "pw", "users");
-        database::connect(&settings(&uri), 8, &Mapping::builtin())
-            .await
-            .expect("the command is enough");
+        database::connect(
+            &settings(&uri),
+            8,
+            &writer::collections(&Mapping::builtin()),
+        )
+        .await
+        .expect("the command is enough");
     }
 }
 
@@ -142,7 +145,7 @@ async fn the_password_may_stand_beside_the_uri() {
             .collect(),
         ..settings(&mongo.uri_without_password())
     };
-    database::connect(&settings, 8, &Mapping::builtin())
+    database::connect(&settings, 8, &writer::collections(&Mapping::builtin()))
         .await
         .unwrap();
 }
@@ -171,9 +174,13 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
         "{why}"
     );
 
-    database::connect(&settings(&uri(&authority.ca())), 8, &Mapping::builtin())
-        .await
-        .unwrap();
+    database::connect(
+        &settings(&uri(&authority.ca())),
+        8,
+        &writer::collections(&Mapping::builtin()),
+    )
+    .await
+    .unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,10 +197,14 @@ async fn a_server_without_tls_is_told_from_one_that_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_collections_are_there_before_the_first_transaction() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
-    let database = database::connect(&settings(&mongo.uri()), 8, &Mapping::builtin())
-        .await
-        .unwrap()
-        .database;
+    let database = database::connect(
+        &settings(&mongo.uri()),
+        8,
+        &writer::collections(&Mapping::builtin()),
+    )
+    .await
+    .unwrap()
+    .database;
     let found: HashSet<String> = database
         .list_collection_names()
         .await
@@ -207,9 +218,13 @@ async fn the_collections_are_there_before_the_first_transaction() {
         found.contains("workflows_sink_checkpoints")
             && found.contains("workflows_sink_dead_letters")
     );
-    database::connect(&settings(&mongo.uri()), 8, &Mapping::builtin())
-        .await
-        .expect("again");
+    database::connect(
+        &settings(&mongo.uri()),
+        8,
+        &writer::collections(&Mapping::builtin()),
+    )
+    .await
+    .expect("again");
 
     database
         .collection::<Document>("models")
@@ -228,10 +243,14 @@ async fn the_collections_are_there_before_the_first_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_judges_state_by_state_is_not_folded() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
-    let database = database::connect(&settings(&mongo.uri()), 8, &Mapping::builtin())
-        .await
-        .unwrap()
-        .database;
+    let database = database::connect(
+        &settings(&mongo.uri()),
+        8,
+        &writer::collections(&Mapping::builtin()),
+    )
+    .await
+    .unwrap()
+    .database;
     assert_eq!(
         database::unfoldable(&database).await.unwrap(),
         HashSet::new()

@@ -71,7 +71,7 @@ impl Scene {
                 .set("bootstrap.servers", bootstrap)
                 .create()
                 .expect("a consumer");
-            workflows_sink::topic_id::topic_id(consumer.client(), &topic, DEADLINE)
+            workflows_sink::kafka::topic_id::topic_id(consumer.client(), &topic, DEADLINE)
         });
         id.await.expect("an answer").expect("an id")
     }

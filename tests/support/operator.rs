@@ -11,7 +11,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::Value;
 use tokio::task::block_in_place;
-use workflows_sink::topic_id;
+use workflows_sink::kafka::topic_id;
 
 use super::worker::{DEADLINE, Produced, Scene, Worker, number, world};
 

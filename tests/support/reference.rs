@@ -8,8 +8,8 @@ use std::sync::LazyLock;
 
 use bson::{Bson, Document, doc};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use workflows_sink::entity::{Reason, Skip, Tombstones};
-use workflows_sink::mapping::Mapping;
+use workflows_sink::record::entity::{Reason, Skip, Tombstones};
+use workflows_sink::record::mapping::Mapping;
 
 /// Read once: the fault runs ask for thousands of records.
 static MAPPING: LazyLock<Mapping> = LazyLock::new(Mapping::builtin);

@@ -1,7 +1,9 @@
 //! The service, with every allocation of its Rust part counted. In the end it says how many there were.
 
 use anyhow::Result;
-use workflows_sink::{config::Config, logging, service};
+use workflows_sink::config::Config;
+use workflows_sink::service;
+use workflows_sink::telemetry::logging;
 
 #[global_allocator]
 static ALLOCATOR: dhat::Alloc = dhat::Alloc;

@@ -9,19 +9,15 @@ use std::{io::Write, time::Duration};
 
 use anyhow::anyhow;
 
-use crate::{
-    admin::{
-        directory::Directory,
-        kubernetes::Kubernetes,
-        look::Scene,
-        secret::Store,
-        sidecar::{self, Duty},
-        table::User,
-    },
-    cli::{Admin, Secrets},
-    config,
-    startup::StartupError,
-};
+use crate::admin::config;
+use crate::admin::look::Scene;
+use crate::admin::secrets::directory::Directory;
+use crate::admin::secrets::kubernetes::Kubernetes;
+use crate::admin::secrets::store::Store;
+use crate::admin::sidecar::{self, Duty};
+use crate::admin::table::User;
+use crate::cli::{Admin, Secrets};
+use crate::config::startup::StartupError;
 
 /// How long a command tries again what may pass by itself: an election, a restart of the API server.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -6,16 +6,12 @@ use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
-use crate::{
-    admin::{
-        Failure,
-        look::{Scene, look},
-        plan::{self, Step},
-        reconcile::{Outcome, Rotate, Wish, reconcile},
-        table::{Role, User},
-    },
-    commands::{print_json, print_table},
-};
+use crate::admin::Failure;
+use crate::admin::look::{Scene, look};
+use crate::admin::plan::{self, Rotate, Step, Wish};
+use crate::admin::reconcile::{Outcome, reconcile};
+use crate::admin::table::{Role, User};
+use crate::commands::{print_json, print_table};
 
 /// How to provision.
 #[derive(Clone, Copy, Debug)]

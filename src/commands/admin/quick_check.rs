@@ -7,15 +7,12 @@ use mongodb::bson::{Document, doc};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::{
-    admin::{
-        Failure,
-        look::Scene,
-        table::SecretName,
-        users::{ADMIN_DATABASE, Cluster, Credentials},
-    },
-    commands::{print_json, print_table},
-};
+use crate::admin::Failure;
+use crate::admin::config::Credentials;
+use crate::admin::look::Scene;
+use crate::admin::table::SecretName;
+use crate::admin::users::{ADMIN_DATABASE, Cluster};
+use crate::commands::{print_json, print_table};
 
 /// The users that the MongoDB operator makes, as its Secret spells them.
 const CLUSTER_USERS: [&str; 5] = [

@@ -4,17 +4,14 @@ use std::io::Write;
 
 use serde_json::json;
 
-use super::{PATIENCE, provision::failed};
-use crate::{
-    admin::{
-        look::{Scene, look},
-        plan::{Facts, Login, Step},
-        reconcile::{Rotate, Wish, reconcile},
-        secret::Held,
-        table::User,
-    },
-    commands::{or_dash, print_json},
-};
+use super::PATIENCE;
+use super::provision::failed;
+use crate::admin::look::{Scene, look};
+use crate::admin::plan::{Facts, Login, Rotate, Step, Wish};
+use crate::admin::reconcile::reconcile;
+use crate::admin::secrets::Held;
+use crate::admin::table::User;
+use crate::commands::{or_dash, print_json};
 
 pub(super) async fn execute(
     scene: Scene<'_>,

@@ -7,15 +7,11 @@ use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::store;
-use crate::{
-    admin::{
-        Failure,
-        secret::{self, Change, bytes},
-        table::SecretName,
-    },
-    cli::{Key, Secret},
-    config,
-};
+use crate::admin::Failure;
+use crate::admin::config;
+use crate::admin::secrets::{self, Change, bytes};
+use crate::admin::table::SecretName;
+use crate::cli::{Key, Secret};
 
 /// Kubernetes takes no larger Secret.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
@@ -40,7 +36,7 @@ pub(super) async fn execute(
                 (Some(value), _, _) => bytes(value.expose_secret()),
                 (_, Some(path), _) => read(&path)?,
                 (_, _, Some(count)) => {
-                    bytes(secret::random(usize::try_from(count)?)?.expose_secret())
+                    bytes(secrets::random(usize::try_from(count)?)?.expose_secret())
                 }
                 _ => bail!("no value is given"),
             };

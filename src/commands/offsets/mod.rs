@@ -10,15 +10,14 @@ use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
 use self::place::{Move, Place, resolve, show, target, tell};
-use super::log::Broker;
-use crate::{
-    backoff::Backoff,
-    checkpoint::{COLLECTION, Checkpoint, Checkpoints, Key},
-    cli::{Offsets, Partitions, To},
-    config::{Config, Kafka},
-    database, preflight,
-    record::Partition,
-};
+use crate::backoff::Backoff;
+use crate::checkpoint::{COLLECTION, Checkpoint, Checkpoints, Key};
+use crate::cli::{Offsets, Partitions, To};
+use crate::config::{Config, Kafka};
+use crate::database;
+use crate::kafka::broker::Broker;
+use crate::kafka::preflight;
+use crate::record::Partition;
 
 /// How long Kafka may take to name the partitions.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);

@@ -6,13 +6,11 @@ use anyhow::bail;
 use bson::DateTime;
 use serde_json::{Value, json};
 
-use crate::{
-    checkpoint::{Checkpoint, Log, Standing, first_offset, standing},
-    cli::To,
-    commands::{or_dash, print_json, print_table},
-    config::Start,
-    record::Partition,
-};
+use crate::checkpoint::{Checkpoint, Log, Standing, first_offset, standing};
+use crate::cli::To;
+use crate::commands::{or_dash, print_json, print_table};
+use crate::config::Start;
+use crate::record::Partition;
 
 /// A partition, its log, and its checkpoint.
 pub(super) struct Place {

@@ -15,16 +15,16 @@ use mongodb::event::command::CommandEvent;
 use mongodb::options::ClientOptions;
 use mongodb::{Client, ClientSession, Database};
 use tokio::sync::OnceCell;
-use workflows_sink::batch::Batch;
 use workflows_sink::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Key, Sessions};
-use workflows_sink::config::WriteMode;
+use workflows_sink::database::errors::Cause;
+use workflows_sink::database::outage::Outage;
 use workflows_sink::database::{Connection, Swap};
-use workflows_sink::dead_letter;
-use workflows_sink::entity::{Decoder, Tombstones};
-use workflows_sink::mapping::Mapping;
-use workflows_sink::outage::Outage;
+use workflows_sink::record::batch::Batch;
+use workflows_sink::record::entity::{Decoder, Tombstones};
+use workflows_sink::record::fold::WriteMode;
+use workflows_sink::record::mapping::Mapping;
 use workflows_sink::record::{Partition, Record};
-use workflows_sink::verdict::Cause;
+use workflows_sink::writer::dead_letter;
 use workflows_sink::writer::{Groups, Settled, Target, Unwritten, Writer, session_id, sessions_of};
 
 use faults::Faults;
@@ -312,7 +312,7 @@ pub struct Sink {
     pub connection: Connection,
     /// Gives them another one.
     pub swap: Swap,
-    pub unfoldable: HashSet<workflows_sink::mapping::CollectionId>,
+    pub unfoldable: HashSet<workflows_sink::record::mapping::CollectionId>,
 }
 
 impl Sink {

@@ -14,8 +14,8 @@ use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers as _};
 use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
 use workflows_sink::checkpoint::{Checkpoint, Key};
+use workflows_sink::kafka::topic_id::topic_id;
 use workflows_sink::record::Partition;
-use workflows_sink::topic_id::topic_id;
 
 use super::{CHECKPOINTS, DEAD_LETTERS, Lineage, PartitionLog, Record, Sample};
 

@@ -3,7 +3,7 @@
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, doc};
 use sha2::{Digest as _, Sha256};
-use workflows_sink::entity::Reason;
+use workflows_sink::record::entity::Reason;
 
 use super::timeline::Step;
 use super::{Record, Settings};

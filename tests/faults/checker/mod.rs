@@ -22,8 +22,8 @@ use std::time::Duration;
 
 use bson::{Document, Uuid};
 use sha2::{Digest as _, Sha256};
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 // Not every binary that shares this module needs all.
 #[allow(unused_imports)]
@@ -33,7 +33,7 @@ pub use self::{
 };
 
 const CHECKPOINTS: &str = workflows_sink::checkpoint::COLLECTION;
-const DEAD_LETTERS: &str = workflows_sink::dead_letter::COLLECTION;
+const DEAD_LETTERS: &str = workflows_sink::writer::dead_letter::COLLECTION;
 
 /// Everything that a run left behind.
 #[derive(Clone, Debug)]

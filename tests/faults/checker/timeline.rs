@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bson::{Bson, Document, Uuid};
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::{Reason, Tombstones};
+use workflows_sink::record::entity::{Reason, Tombstones};
+use workflows_sink::record::fold::WriteMode;
 
 use super::change::{Entity, State, state};
 use super::walk::Segment;

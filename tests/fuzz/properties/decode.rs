@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bson::{Document, RawDocument, doc};
-use workflows_sink::entity::{Decoded, Decoder, Reason, Skip, Tombstones};
-use workflows_sink::mapping::Mapping;
+use workflows_sink::record::entity::{Decoded, Decoder, Reason, Skip, Tombstones};
+use workflows_sink::record::mapping::Mapping;
 
 use crate::reference::{Expected, parse, reference_outcome};
 

@@ -1,7 +1,7 @@
 //! Whatever a server answers, an error in it is never read as success.
 
 use bson::{Bson, Document, RawDocument};
-use workflows_sink::reply::Reply;
+use workflows_sink::writer::reply::Reply;
 
 /// A reply: BSON, or after `{` extended JSON, which mutates into more that is valid.
 pub fn holds(data: &[u8]) {

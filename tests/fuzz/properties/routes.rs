@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use workflows_sink::entity::{Decoder, Tombstones};
-use workflows_sink::mapping::{Mapping, RESERVED_COLLECTIONS};
+use workflows_sink::record::entity::{Decoder, Tombstones};
+use workflows_sink::record::mapping::{Mapping, RESERVED_COLLECTIONS};
 
 /// The text of a mapping file.
 pub fn holds(data: &[u8]) {

@@ -1,8 +1,8 @@
 //! Each way in which the promise can be broken, and the rule that finds it.
 
 use bson::{Bson, Document, Uuid, doc};
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 use super::sink::{Pair, Sink, key, settle, state};
 use super::{accepted, found};

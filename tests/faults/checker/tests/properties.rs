@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use bson::Document;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 use super::sink::{Pair, Sink, settle, state};
 use crate::checker::change::{Change, Replay};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
-use workflows_sink::config::WriteMode;
-use workflows_sink::entity::Tombstones;
+use workflows_sink::record::entity::Tombstones;
+use workflows_sink::record::fold::WriteMode;
 
 use crate::checker::change::Replay;
 use crate::checker::evidence::MARKER;

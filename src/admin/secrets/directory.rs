@@ -1,0 +1,292 @@
+//! Secrets in files: `DIR/[NAMESPACE/]SECRET/KEY`, each Secret a directory that changes all at once ([`volume`]), so that
+//! the service can read its own as it reads a mounted one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs::{self, File, OpenOptions, TryLockError},
+    io,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret as _, SecretSlice};
+
+use super::volume::{self, Readers};
+use super::{Change, Held, Version};
+use crate::admin::Failure;
+use crate::admin::table::SecretName;
+
+/// The file of a state that says when the password changed; no key can have this name.
+const CHANGED_AT: &str = "..changed-at";
+
+/// Reads that may lose a race against writers, before that is an error.
+const READS_MAX: usize = 10;
+
+/// How long another writer is waited for; and how often.
+const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+const LOCK_POLL: Duration = Duration::from_millis(5);
+
+/// How often a Secret is looked at for a change.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// A directory of Secrets.
+#[derive(Clone, Debug)]
+pub struct Directory {
+    root: PathBuf,
+}
+
+impl Directory {
+    /// Made when the first Secret is.
+    pub fn new(root: PathBuf) -> Directory {
+        Directory { root }
+    }
+
+    /// Where a Secret is.
+    pub fn path(&self, name: &SecretName) -> PathBuf {
+        let folder = match &name.namespace {
+            Some(namespace) => self.root.join(namespace),
+            None => self.root.clone(),
+        };
+        folder.join(&name.name)
+    }
+
+    pub(super) async fn get(&self, name: &SecretName) -> Result<Option<Held>, Failure> {
+        let path = self.path(name);
+        blocking(move || get(&path)).await
+    }
+
+    pub(super) async fn apply(
+        &self,
+        name: &SecretName,
+        held: Option<&Held>,
+        change: Change,
+    ) -> Result<(), Failure> {
+        let (path, seen) = (self.path(name), held.map(|held| held.version.clone()));
+        blocking(move || {
+            let _lock = lock(&path)?;
+            let now = get(&path)?;
+            if now.as_ref().map(|now| &now.version) != seen.as_ref() {
+                return Ok(false);
+            }
+            let at = change
+                .changed_at
+                .or(now.as_ref().and_then(|now| now.changed_at));
+            let mut data = now.map(|now| now.data).unwrap_or_default();
+            data.retain(|key, _| !change.remove.contains(key));
+            data.extend(change.set);
+            let at = at.map(|at| at.to_string());
+            let mut files: BTreeMap<String, &[u8]> = (data.iter())
+                .map(|(key, value)| (key.clone(), value.expose_secret()))
+                .collect();
+            if let Some(at) = &at {
+                files.insert(CHANGED_AT.to_owned(), at.as_bytes());
+            }
+            volume::publish(&path, &files, Readers::Owner)?;
+            Ok(true)
+        })
+        .await
+        .and_then(|written| if written { Ok(()) } else { Err(Failure::Moved) })
+    }
+
+    pub(super) async fn changed(&self, name: &SecretName, held: Option<&Version>) {
+        loop {
+            tokio::time::sleep(LOOK_EVERY).await;
+            let state = volume::state(&self.path(name)).ok().flatten();
+            if state.as_ref() != held.map(|version| &version.resource) {
+                return;
+            }
+        }
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    job: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T, Failure> {
+    match tokio::task::spawn_blocking(job).await {
+        Ok(done) => done.map_err(|error| match error.kind() {
+            io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
+                Failure::Away(error.to_string())
+            }
+            _ => Failure::Wrong(error.to_string()),
+        }),
+        Err(error) => Err(Failure::Away(format!("a file operation ended: {error}"))),
+    }
+}
+
+/// `error` with the path that it is about.
+fn at(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    move |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
+fn get(path: &Path) -> io::Result<Option<Held>> {
+    for _ in 0..READS_MAX {
+        let Some(state) = volume::state(path).map_err(at(path))? else {
+            return made_by_hand(path);
+        };
+        let files = match volume::read(path, &state) {
+            Ok(files) => files,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(at(path)(error)),
+        };
+        // files of a state that is being removed may be missing
+        if volume::state(path).map_err(at(path))?.as_ref() == Some(&state) {
+            return Ok(Some(held(state, files)));
+        }
+    }
+    Err(io::Error::new(
+        io::ErrorKind::Interrupted,
+        format!("{} changes all the time", path.display()),
+    ))
+}
+
+/// Plain files that somebody put there, with the values of a Secret.
+fn made_by_hand(path: &Path) -> io::Result<Option<Held>> {
+    let entries = match fs::read_dir(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        entries => entries.map_err(at(path))?,
+    };
+    let mut files = BTreeMap::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if entry.file_type()?.is_file() && !name.starts_with('.') {
+            files.insert(name, fs::read(entry.path()).map_err(at(&entry.path()))?);
+        }
+    }
+    Ok((!files.is_empty()).then(|| held(String::new(), files)))
+}
+
+fn held(state: String, mut files: BTreeMap<String, Vec<u8>>) -> Held {
+    let changed_at = files.remove(CHANGED_AT);
+    let changed_at = changed_at.and_then(|at| String::from_utf8(at).ok()?.parse().ok());
+    let made = state.trim_start_matches('.').parse::<i128>().ok();
+    Held {
+        data: (files.into_iter())
+            .map(|(key, value)| (key, SecretSlice::from(value)))
+            .collect(),
+        changed_at,
+        created_at: made.and_then(|at| Timestamp::from_nanosecond(at).ok()),
+        immutable: false,
+        owned: BTreeSet::new(),
+        version: Version {
+            uid: String::new(),
+            resource: state,
+        },
+    }
+}
+
+/// Held until it is dropped: one writer at a time.
+fn lock(path: &Path) -> io::Result<File> {
+    let folder = path.parent().unwrap_or(path);
+    volume::make(folder, Readers::Owner).map_err(at(folder))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let lock = folder.join(format!(".{name}.lock"));
+    let file = (OpenOptions::new().write(true).create(true).truncate(false))
+        .mode(0o600)
+        .open(&lock)
+        .map_err(at(&lock))?;
+    let end = Instant::now() + LOCK_DEADLINE;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(LOCK_POLL),
+            Err(error) => return Err(at(&lock)(error.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name() -> SecretName {
+        SecretName {
+            namespace: None,
+            name: "a".to_owned(),
+        }
+    }
+
+    fn change(key: &str, value: &str) -> Change {
+        let mut change = Change::default();
+        change.set(key, value);
+        change
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_looked_before_another_wrote_writes_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path().join("secrets"));
+        assert!(store.get(&name()).await.unwrap().is_none());
+        store.apply(&name(), None, change("A", "1")).await.unwrap();
+        assert_eq!(
+            store.apply(&name(), None, change("A", "2")).await,
+            Err(Failure::Moved)
+        );
+        let seen = store.get(&name()).await.unwrap().unwrap();
+        let apply = async |change| store.apply(&name(), Some(&seen), change).await;
+        apply(change("B", "2")).await.unwrap();
+        assert_eq!(apply(change("B", "3")).await, Err(Failure::Moved));
+        let now = store.get(&name()).await.unwrap().unwrap();
+        let text = |key| now.text(key).map(|text| text.expose_secret().to_owned());
+        assert_eq!((text("A"), text("B")), (Some("1".into()), Some("2".into())));
+        assert!(now.changed_at.is_none() && now.created_at.is_some());
+    }
+
+    #[tokio::test]
+    async fn plain_files_that_a_person_put_there_are_kept() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path().to_owned());
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a/A"), "by hand").unwrap();
+        let held = store.get(&name()).await.unwrap();
+        store
+            .apply(&name(), held.as_ref(), change("B", "2"))
+            .await
+            .unwrap();
+        let held = store.get(&name()).await.unwrap().unwrap();
+        assert_eq!(held.text("A").unwrap().expose_secret(), "by hand");
+        assert_eq!(
+            fs::read_to_string(root.path().join("a/A")).unwrap(),
+            "by hand"
+        );
+        assert!(
+            fs::symlink_metadata(root.path().join("a/A"))
+                .unwrap()
+                .is_symlink()
+        );
+    }
+
+    #[tokio::test]
+    async fn of_writers_at_the_same_time_one_writes() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path().to_owned());
+        let wrote = futures_util::future::join_all((0..8).map(|writer| {
+            let store = store.clone();
+            async move {
+                let text = writer.to_string();
+                store.apply(&name(), None, change("A", &text)).await.is_ok()
+            }
+        }))
+        .await;
+        assert_eq!(wrote.iter().filter(|wrote| **wrote).count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_change_keeps_the_other_keys_and_the_time_of_the_password() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Directory::new(root.path().to_owned());
+        let mut first = change("A", "1");
+        first.changed_at = Some(Timestamp::UNIX_EPOCH);
+        store.apply(&name(), None, first).await.unwrap();
+        let held = store.get(&name()).await.unwrap().unwrap();
+        let mut second = change("B", "2");
+        second.remove.push("A".to_owned());
+        store.apply(&name(), Some(&held), second).await.unwrap();
+        let held = store.get(&name()).await.unwrap().unwrap();
+        assert_eq!(held.data.keys().collect::<Vec<_>>(), ["B"]);
+        assert_eq!(held.changed_at, Some(Timestamp::UNIX_EPOCH));
+    }
+}

@@ -1,0 +1,63 @@
+//! The store that keeps Secrets: Kubernetes, or a directory.
+
+use super::directory::Directory;
+use super::kubernetes::Kubernetes;
+use super::{Change, Held, Version};
+use crate::admin::Failure;
+use crate::admin::table::SecretName;
+
+/// Where Secrets are kept.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a cluster.
+    Kubernetes(Kubernetes),
+    /// In files.
+    Directory(Directory),
+}
+
+impl Store {
+    /// The Secret, if there is one.
+    pub async fn get(&self, name: &SecretName) -> Result<Option<Held>, Failure> {
+        match self {
+            Store::Kubernetes(store) => store.get(name).await,
+            Store::Directory(store) => store.get(name).await,
+        }
+    }
+
+    /// Makes the Secret, or changes it, provided that it still is what `held` says.
+    ///
+    /// # Errors
+    /// [`Failure::Moved`] where it is not; nothing was written then.
+    pub async fn apply(
+        &self,
+        name: &SecretName,
+        held: Option<&Held>,
+        change: Change,
+    ) -> Result<(), Failure> {
+        if held.is_some_and(|held| held.immutable) {
+            return Err(Failure::Wrong(format!(
+                "the Secret {name} is immutable, so nobody can change it: delete it, and it is made anew with another password"
+            )));
+        }
+        match self {
+            Store::Kubernetes(store) => store.apply(name, held, change).await,
+            Store::Directory(store) => store.apply(name, held, change).await,
+        }
+    }
+
+    /// Comes back when the Secret may no longer be what `held` says; perhaps too early, perhaps never.
+    pub async fn changed(&self, name: &SecretName, held: Option<&Version>) {
+        match self {
+            Store::Kubernetes(store) => store.changed(name, held).await,
+            Store::Directory(store) => store.changed(name, held).await,
+        }
+    }
+
+    /// The Secret's name as messages show it, with the namespace that the command runs in.
+    pub fn shown(&self, name: &SecretName) -> String {
+        match self {
+            Store::Kubernetes(store) => format!("{}/{}", store.namespace(name), name.name),
+            Store::Directory(store) => store.path(name).display().to_string(),
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! A user's Secret in a directory that the service watches: the memory volume of the pod.
+
+use std::{collections::BTreeMap, io, path::Path};
+
+use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
+
+use crate::admin::Failure;
+use crate::admin::secrets::Held;
+use crate::admin::secrets::volume::{self, Readers};
+use crate::admin::table::User;
+
+/// Makes `directory` show the keys of the table that the Secret holds, the next password's too. `true`: it did not before.
+///
+/// # Errors
+/// [`Failure::Away`] where it cannot be written: a full volume may have room again.
+pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failure> {
+    let values: BTreeMap<String, SecretString> = (user.keys.all().into_iter())
+        .filter_map(|key| Some((key.clone(), held.text(&key)?)))
+        .collect();
+    let files: BTreeMap<String, &[u8]> = (values.iter())
+        .map(|(key, value)| (key.clone(), value.expose_secret().as_bytes()))
+        .collect();
+    // half a Secret is worse for the service than the last whole one
+    if !files.contains_key(&user.keys.password) {
+        return Ok(false);
+    }
+    let published = shows(directory, &files).and_then(|shown| match shown {
+        true => Ok(false),
+        false => volume::publish(directory, &files, Readers::Group).map(|()| true),
+    });
+    published.map_err(|error| {
+        Failure::Away(format!(
+            "{} cannot be written: {error}",
+            directory.display()
+        ))
+    })
+}
+
+fn shows(directory: &Path, files: &BTreeMap<String, &[u8]>) -> io::Result<bool> {
+    let Some(state) = volume::state(directory)? else {
+        return Ok(false);
+    };
+    let shown = match volume::read(directory, &state) {
+        Ok(shown) => shown,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let shown: BTreeMap<String, Zeroizing<Vec<u8>>> = (shown.into_iter())
+        .map(|(name, value)| (name, Zeroizing::new(value)))
+        .collect();
+    let through_link = |name: &String| directory.join(name).exists();
+    Ok(shown.len() == files.len()
+        && (files.iter()).all(|(name, value)| {
+            shown
+                .get(name)
+                .is_some_and(|shown| shown.as_slice() == *value)
+                && through_link(name)
+        }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::admin::secrets::{Data, bytes};
+    use crate::admin::table::Table;
+
+    fn held(pairs: &[(&str, &str)]) -> Held {
+        let data = pairs.iter();
+        data.map(|(key, value)| ((*key).to_owned(), bytes(value)))
+            .collect::<Data>()
+            .into()
+    }
+
+    #[test]
+    fn the_keys_of_the_table_are_shown_and_written_only_when_they_change() {
+        let user = Table::builtin()
+            .select(&["query-backend".to_owned()])
+            .unwrap()
+            .remove(0);
+        let (key, root) = (user.keys.password.clone(), tempfile::tempdir().unwrap());
+        let (directory, next) = (root.path(), user.keys.next());
+        let put = |pairs: &[(&str, &str)]| publish(directory, &user, &held(pairs)).unwrap();
+        assert!(!put(&[("OTHER", "1")]) && !put(&[(&key, "")]));
+        assert!(put(&[(&key, "1"), ("OTHER", "1")]));
+        assert!(!put(&[(&key, "1")]));
+        assert!(!directory.join("OTHER").exists());
+        assert!(put(&[(&key, "1"), (&next, "2")]));
+        assert_eq!(fs::read(directory.join(&next)).unwrap(), b"2");
+        assert!(put(&[(&key, "2")]));
+        assert!(!directory.join(&next).exists());
+        fs::remove_file(directory.join(&key)).unwrap();
+        assert!(
+            put(&[(&key, "2")]),
+            "a link that somebody removed comes back"
+        );
+        assert!(!put(&[]) && fs::read(directory.join(&key)).unwrap() == b"2");
+    }
+}

@@ -1,0 +1,353 @@
+//! The command line: what can be typed, with help and examples. The configuration comes from the environment, always.
+
+mod admin;
+
+use std::io::{self, Write};
+
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap_complete::Shell;
+
+pub use self::admin::{Admin, Key, Secret, Secrets, Users};
+use crate::record::entity::Reason;
+use crate::telemetry::version;
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0   done; a `run` that was told to stop, and did
+  1   something failed
+  2   the command line is wrong
+  78  the configuration is wrong; every fault is told on standard error";
+
+/// Consumes workflow entities from Kafka and upserts them into MongoDB, each exactly once.
+///
+/// Everything is configured by environment variables (DYFF_KAFKA__…, DYFF_WORKFLOWS_SINK__…), which
+/// docs/configuration.md lists and config/example.env shows.
+#[derive(Debug, Parser)]
+#[command(name = "workflows-sink", version = version::VERSION_AND_REVISION, max_term_width = 100)]
+#[command(arg_required_else_help = true, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Consume until told to stop
+    ///
+    /// SIGTERM or SIGINT: what is in flight is finished, the offsets are committed and the group is left; a second one
+    /// ends it at once, with nothing lost.
+    #[command(after_help = "Example:\n  workflows-sink run")]
+    Run,
+    /// Look at and move the checkpoints, from which the service goes on
+    #[command(subcommand, arg_required_else_help = true)]
+    Offsets(Offsets),
+    /// Look at the records that were rejected
+    #[command(subcommand, arg_required_else_help = true)]
+    DeadLetters(DeadLetters),
+    /// Look after the MongoDB users and the Secrets with their passwords
+    #[command(subcommand, arg_required_else_help = true)]
+    Admin(Admin),
+    /// Print a completion script for a shell
+    #[command(
+        after_help = "Example:\n  workflows-sink completions bash > /etc/bash_completion.d/workflows-sink"
+    )]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Print the manual page
+    #[command(after_help = "Example:\n  workflows-sink man > workflows-sink.1")]
+    Man,
+}
+
+/// What to do with checkpoints.
+#[derive(Debug, Subcommand)]
+pub enum Offsets {
+    /// Show log start and end, checkpoint, lag, committed offset, owner and epoch of each partition
+    #[command(
+        after_help = "Examples:\n  workflows-sink offsets show\n  workflows-sink offsets show --topic dyff.workflows.state --json"
+    )]
+    Show {
+        /// Which partitions.
+        #[command(flatten)]
+        partitions: Partitions,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Move checkpoints: replaying is safe, skipping loses records
+    ///
+    /// Refused while the group has members: stop the service first. Without --yes it only shows what it would do. The
+    /// checkpoint gets a new owner, so that a worker that comes back cannot write under the old one; the committed offset
+    /// is moved too.
+    #[command(
+        after_help = "Examples:\n  workflows-sink offsets reset --to earliest\n  workflows-sink offsets reset --to 2026-01-31T12:00:00Z --yes\n  workflows-sink offsets reset --to 4711 --topic dyff.workflows.state --partition 3 --yes"
+    )]
+    Reset {
+        /// `earliest`, `latest`, an offset, or a time such as 2026-01-31T12:00:00Z (the first record not older than that)
+        #[arg(long)]
+        to: To,
+        /// Which partitions.
+        #[command(flatten)]
+        partitions: Partitions,
+        /// Do it, rather than show what would be done
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let stopped partitions go on from the start of their log
+    ///
+    /// A partition stops when its checkpoint is not in the log: the log's start has passed it (records are lost), or the
+    /// log was truncated. This moves such checkpoints to the log's start, and no others; the service may keep
+    /// running, and goes on by itself. Without --yes it only shows what it would do.
+    #[command(
+        after_help = "Example:\n  workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes"
+    )]
+    Resolve {
+        /// Which partitions.
+        #[command(flatten)]
+        partitions: Partitions,
+        /// Do it, rather than show what would be done
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// What to do with dead letters.
+#[derive(Debug, Subcommand)]
+pub enum DeadLetters {
+    /// List rejected records, the latest first
+    #[command(
+        after_help = "Examples:\n  workflows-sink dead-letters list\n  workflows-sink dead-letters list --reason unknown_kind --limit 1000 --json"
+    )]
+    List {
+        /// Which partitions.
+        #[command(flatten)]
+        partitions: Partitions,
+        /// Only those rejected for this reason
+        #[arg(long, value_parser = reasons())]
+        reason: Option<String>,
+        /// How many to list
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
+        limit: u32,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one rejected record whole
+    #[command(
+        after_help = "Example:\n  workflows-sink dead-letters show dyff.workflows.state 3 4711"
+    )]
+    Show {
+        /// Its topic
+        topic: String,
+        /// Its partition
+        #[arg(value_parser = clap::value_parser!(i32).range(0..))]
+        partition: i32,
+        /// Its offset
+        #[arg(value_parser = clap::value_parser!(i64).range(0..))]
+        offset: i64,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which partitions a command is about; all of the configured topics by default.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Partitions {
+    /// Only this topic
+    #[arg(long)]
+    pub topic: Option<String>,
+    /// Only this partition
+    #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
+    pub partition: Option<i32>,
+}
+
+/// Where to move a checkpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum To {
+    /// The start of the log.
+    Earliest,
+    /// Its end.
+    Latest,
+    /// This offset.
+    Offset(i64),
+    /// The first record not older than this, in milliseconds since 1970.
+    Time(i64),
+}
+
+impl std::str::FromStr for To {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<To, String> {
+        match text {
+            "earliest" => return Ok(To::Earliest),
+            "latest" => return Ok(To::Latest),
+            _ => {}
+        }
+        if let Ok(offset) = text.parse::<u64>() {
+            return i64::try_from(offset)
+                .map(To::Offset)
+                .map_err(|_| "offsets have 63 bits".to_owned());
+        }
+        let time: jiff::Timestamp = text.parse().map_err(|_| {
+            "neither earliest, latest, an offset, nor a time such as 2026-01-31T12:00:00Z"
+                .to_owned()
+        })?;
+        Ok(To::Time(time.as_millisecond()))
+    }
+}
+
+fn reasons() -> clap::builder::PossibleValuesParser {
+    Reason::ALL.map(Reason::as_str).into()
+}
+
+/// Prints the completion script for `shell`.
+pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
+    // clap_complete panics when what it writes to is closed
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "workflows-sink", &mut script);
+    out.write_all(&script)
+}
+
+/// Prints the manual page: the command, then each of its subcommands.
+pub fn man(out: &mut impl Write) -> io::Result<()> {
+    let mut command = Cli::command();
+    command.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    let page = String::from_utf8_lossy(&page);
+    out.write_all(
+        page.replace(".SH EXTRA\nExit status:", ".SH \"EXIT STATUS\"")
+            .as_bytes(),
+    )?;
+    describe(&command, out)
+}
+
+fn describe(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
+    for sub in command
+        .get_subcommands()
+        .filter(|sub| sub.get_name() != "help")
+    {
+        let name = sub.get_bin_name().unwrap_or(sub.get_name());
+        writeln!(out, ".SH \"{}\"", name.to_uppercase())?;
+        let (page, mut section) = (clap_mangen::Man::new(sub.clone()), Vec::new());
+        page.render_description_section(&mut section)?;
+        page.render_options_section(&mut section)?;
+        if sub.get_after_help().is_some() {
+            page.render_extra_section(&mut section)?;
+        }
+        // sections of a page become parts of a section
+        let section = String::from_utf8_lossy(&section)
+            .replace(".SH DESCRIPTION\n", "")
+            .replace(".SH EXTRA\n", ".PP\n")
+            .replace(".SH ", ".SS ");
+        out.write_all(section.as_bytes())?;
+        describe(sub, out)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn commands(command: &clap::Command) -> Vec<clap::Command> {
+        let mut all = vec![command.clone()];
+        for sub in command.get_subcommands() {
+            all.extend(commands(sub));
+        }
+        all
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_help_and_examples_that_parse() {
+        let mut examples = 0;
+        for command in commands(&Cli::command()) {
+            assert!(command.get_about().is_some(), "{}", command.get_name());
+            let after = command
+                .get_after_help()
+                .map(ToString::to_string)
+                .unwrap_or_default();
+            if command.get_subcommands().next().is_none() {
+                assert!(after.contains("Example"), "{}", command.get_name());
+            }
+            for line in after
+                .lines()
+                .filter(|line| line.starts_with("  workflows-sink"))
+            {
+                let words = line.split_whitespace().take_while(|word| *word != ">");
+                Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{line}: {error}"));
+                examples += 1;
+            }
+        }
+        assert!(examples >= 10, "{examples}");
+    }
+
+    #[test]
+    fn a_place_is_a_name_an_offset_or_a_time() {
+        assert_eq!("earliest".parse(), Ok(To::Earliest));
+        assert_eq!("latest".parse(), Ok(To::Latest));
+        assert_eq!("0".parse(), Ok(To::Offset(0)));
+        assert_eq!("1970-01-01T00:00:01Z".parse(), Ok(To::Time(1000)));
+        assert_eq!("1970-01-01T01:00:01+01:00".parse(), Ok(To::Time(1000)));
+        for bad in [
+            "",
+            "-1",
+            "now",
+            "1e3",
+            "99999999999999999999",
+            "2026-01-31",
+            "9223372036854775808",
+        ] {
+            assert!(bad.parse::<To>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_version_has_the_revision() {
+        let version = Cli::command().render_version();
+        assert_eq!(
+            version,
+            format!(
+                "workflows-sink {} ({})\n",
+                version::VERSION,
+                version::REVISION
+            )
+        );
+    }
+
+    #[test]
+    fn completions_and_the_manual_know_every_command() {
+        let (mut script, mut page) = (Vec::new(), Vec::new());
+        completions(Shell::Bash, &mut script).unwrap();
+        man(&mut page).unwrap();
+        let (script, page) = (
+            String::from_utf8(script).unwrap(),
+            String::from_utf8(page).unwrap(),
+        );
+        for command in commands(&Cli::command()) {
+            let name = command.get_name();
+            assert!(script.contains(name), "{name}");
+            let name = name.replace('-', "\\-");
+            assert!(
+                page.to_lowercase().contains(&name) || page.contains(command.get_name()),
+                "{name}"
+            );
+        }
+        assert!(page.contains("WORKFLOWS-SINK OFFSETS RESET"), "{page}");
+    }
+}

@@ -1,0 +1,275 @@
+//! What an answer at start means: wrong until a person changes it, or only away. Pure.
+
+use mongodb::{
+    bson::Document,
+    error::{Error, ErrorKind},
+    options::ClientOptions,
+};
+
+use super::errors::code;
+use crate::config::reference::{CONNECTION_STRING, PASSWORD};
+
+/// The wire version of MongoDB 5.0.
+const WIRE_VERSION_MIN: i32 = 13;
+
+/// Why the service cannot start now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    /// For good; the line says what to change.
+    Wrong(String),
+    /// The password is wrong, or will be right when a rotation has got further.
+    Refused(String),
+    /// It may pass.
+    Away(String),
+}
+
+/// Who the service is to MongoDB, for messages.
+#[derive(Clone, Debug)]
+pub(super) struct User {
+    name: Option<String>,
+    source: String,
+}
+
+impl User {
+    pub(super) fn of(options: &ClientOptions) -> User {
+        let credential = options.credential.as_ref();
+        User {
+            name: credential.and_then(|credential| credential.username.clone()),
+            source: (credential.and_then(|credential| credential.source.clone()))
+                .unwrap_or_else(|| "admin".to_owned()),
+        }
+    }
+
+    pub(super) fn unknown() -> User {
+        User {
+            name: None,
+            source: "admin".to_owned(),
+        }
+    }
+
+    /// What the error means at start, where a refused password does not wait for a rotation to end.
+    pub(super) fn fault(&self, error: &Error) -> Fault {
+        const AUTHENTICATION: [i32; 5] = [11, 18, 331, 334, 8000];
+        const UNAUTHORIZED: i32 = 13;
+        let refused = match error.kind.as_ref() {
+            ErrorKind::Authentication { message, .. } => Some(message.as_str()),
+            ErrorKind::Command(command) if AUTHENTICATION.contains(&command.code) => {
+                Some(command.message.as_str())
+            }
+            _ => None,
+        };
+        if let Some(reason) = refused {
+            return Fault::Refused(format!(
+                "MongoDB does not let the user {} in (authSource {}): {reason}; check user, password and authSource in {} and {}",
+                self.name.as_deref().unwrap_or("(none)"),
+                self.source,
+                CONNECTION_STRING.name,
+                PASSWORD.name,
+            ));
+        }
+        if code(error) == Some(UNAUTHORIZED) {
+            return Fault::Wrong(match &self.name {
+                Some(_) => format!("MongoDB: {}", text(error)),
+                None => format!(
+                    "MongoDB asks for a user: put its name and `@` before the host in {}, and its password in {}",
+                    CONNECTION_STRING.name, PASSWORD.name
+                ),
+            });
+        }
+        if let ErrorKind::IncompatibleServer { message, .. } = error.kind.as_ref() {
+            return Fault::Wrong(format!("this MongoDB cannot be used: {message}"));
+        }
+        of_tls(error).unwrap_or_else(|| Fault::Away(text(error)))
+    }
+
+    /// The line for missing privileges, with the command that grants them.
+    pub(super) fn lacks(&self, missing: &str, database: &str) -> String {
+        let (name, source) = (self.name.as_deref().unwrap_or("(none)"), &self.source);
+        format!(
+            "the user {name} of {source} may not {missing}: grant the role with \
+             db.getSiblingDB(\"{source}\").grantRolesToUser(\"{name}\", [{{ role: \"readWrite\", db: \"{database}\" }}])"
+        )
+    }
+}
+
+/// What the server is, by its answer to `hello`; `set` is the replica set that the URI names.
+pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault> {
+    let sharded = hello
+        .get_str("msg")
+        .is_ok_and(|message| message == "isdbgrid");
+    match (hello.get_str("setName"), set) {
+        _ if sharded => {}
+        (Ok(found), Some(set)) if found != set => {
+            return Err(Fault::Wrong(format!(
+                "the server belongs to the replica set {found}, but {} says replicaSet={set}",
+                CONNECTION_STRING.name
+            )));
+        }
+        (Ok(_), _) => {}
+        (Err(_), _) if hello.get_bool("isreplicaset").unwrap_or(false) => {
+            return Err(Fault::Away(
+                "the replica set is not initiated yet".to_owned(),
+            ));
+        }
+        (Err(_), _) => {
+            return Err(Fault::Wrong(format!(
+                "{} leads to a standalone MongoDB server, which has no transactions: start it with --replSet and run \
+                 rs.initiate(), or name a replica set or a sharded cluster",
+                CONNECTION_STRING.name
+            )));
+        }
+    }
+    if hello.get_i32("maxWireVersion").unwrap_or(0) < WIRE_VERSION_MIN {
+        return Err(Fault::Wrong(
+            "MongoDB is older than 5.0: upgrade it".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// What the driver says about the options, before it has connected.
+pub(super) fn of_options(error: &Error) -> Fault {
+    match error.kind.as_ref() {
+        ErrorKind::InvalidArgument { message, .. }
+        | ErrorKind::InvalidTlsConfig { message, .. } => {
+            Fault::Wrong(format!("{}: {message}", CONNECTION_STRING.name))
+        }
+        _ => Fault::Away(text(error)),
+    }
+}
+
+/// A TLS handshake that fails however often it is tried. The driver has only the text of it.
+pub(super) fn of_tls(error: &Error) -> Option<Fault> {
+    let text = text(error);
+    let from = text
+        .find("invalid peer certificate")
+        .or_else(|| text.find("received fatal alert"));
+    let what = text[from?..].split(", labels").next().unwrap_or_default();
+    Some(no_tls(what))
+}
+
+/// The line for a TLS connection that will never be.
+pub(super) fn no_tls(what: &str) -> Fault {
+    Fault::Wrong(format!(
+        "no TLS connection to MongoDB: {what}; check tls, tlsCAFile, tlsCertificateKeyFile and the host names in {}",
+        CONNECTION_STRING.name
+    ))
+}
+
+/// Without labels and the like, on one line.
+fn text(error: &Error) -> String {
+    error.kind.to_string().replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{io, sync::Arc};
+
+    use mongodb::{
+        bson::{self, doc},
+        options::Credential,
+    };
+
+    use super::*;
+
+    fn user() -> User {
+        let credential = Credential::builder()
+            .username("workflows-sink".to_owned())
+            .password("hunter2".to_owned())
+            .source("users".to_owned())
+            .build();
+        User::of(&ClientOptions::builder().credential(credential).build())
+    }
+
+    fn command(code: i32, message: &str) -> Error {
+        let answer = doc! { "code": code, "codeName": "Name", "errmsg": message };
+        ErrorKind::Command(bson::deserialize_from_document(answer).unwrap()).into()
+    }
+
+    fn broken(text: &str) -> Error {
+        ErrorKind::Io(Arc::new(io::Error::other(text.to_owned()))).into()
+    }
+
+    fn wrong(fault: Fault) -> String {
+        match fault {
+            Fault::Wrong(why) | Fault::Refused(why) => why,
+            Fault::Away(why) => panic!("only away: {why}"),
+        }
+    }
+
+    #[test]
+    fn a_replica_set_or_a_router_of_5_0_will_do() {
+        let member = doc! { "setName": "rs0", "maxWireVersion": 13 };
+        assert_eq!(of_hello(&member, None), Ok(()));
+        assert_eq!(of_hello(&member, Some("rs0")), Ok(()));
+        assert_eq!(
+            of_hello(&doc! { "msg": "isdbgrid", "maxWireVersion": 17 }, None),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn other_servers_are_refused_with_what_to_do() {
+        for (hello, set, says) in [
+            (doc! { "maxWireVersion": 17 }, None, "standalone"),
+            (doc! { "maxWireVersion": 17 }, Some("rs0"), "standalone"),
+            (
+                doc! { "setName": "rs1", "maxWireVersion": 17 },
+                Some("rs0"),
+                "belongs to the replica set rs1",
+            ),
+            (
+                doc! { "setName": "rs0", "maxWireVersion": 9 },
+                None,
+                "older than 5.0",
+            ),
+        ] {
+            let why = wrong(of_hello(&hello, set).unwrap_err());
+            assert!(why.contains(says), "{why}");
+        }
+        let uninitiated = of_hello(&doc! { "isreplicaset": true, "maxWireVersion": 17 }, None);
+        assert!(
+            matches!(uninitiated, Err(Fault::Away(_))),
+            "someone may be about to initiate it"
+        );
+    }
+
+    #[test]
+    fn a_refused_login_names_the_variables_and_no_password() {
+        let why = wrong(user().fault(&command(18, "Authentication failed.")));
+        assert!(
+            why.contains("workflows-sink") && why.contains("authSource users"),
+            "{why}"
+        );
+        assert!(
+            why.contains(CONNECTION_STRING.name) && why.contains(PASSWORD.name),
+            "{why}"
+        );
+        assert!(!why.contains("hunter2"));
+        let why =
+            wrong(User::unknown().fault(&command(13, "command create requires authentication")));
+        assert!(why.contains("asks for a user"), "{why}");
+        let lacks = user().lacks("insert on workflows.models", "workflows");
+        assert!(lacks.contains("db.getSiblingDB(\"users\").grantRolesToUser(\"workflows-sink\", [{ role: \"readWrite\", db: \"workflows\" }])"), "{lacks}");
+    }
+
+    #[test]
+    fn a_certificate_that_is_refused_is_told_from_a_server_that_is_away() {
+        let text = "Server selection timeout: Servers: [ { Address: a:1, Type: Unknown, Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, labels: {} } ]";
+        let why = wrong(user().fault(&broken(text)));
+        assert!(
+            why.starts_with(
+                "no TLS connection to MongoDB: invalid peer certificate: UnknownIssuer; check tls"
+            ),
+            "{why}"
+        );
+        assert!(matches!(
+            user().fault(&broken("connection refused")),
+            Fault::Away(_)
+        ));
+        assert!(matches!(
+            user().fault(&command(91, "shutting down")),
+            Fault::Away(_)
+        ));
+    }
+}

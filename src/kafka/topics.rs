@@ -1,0 +1,120 @@
+//! Which topics these are: their ids, watched, and whether the group knew them before.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bson::Uuid;
+use rdkafka::consumer::Consumer as _;
+use tokio::sync::watch;
+
+use super::Handle;
+use super::topic_id::topic_id;
+use crate::record::Partition;
+
+/// How often the ids are looked up. librdkafka goes on in silence at the old offset of a topic that
+/// was made anew: what is read until we notice is applied again from the new log's start.
+const LOOK_EVERY: Duration = Duration::from_secs(3);
+
+/// How long one look may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The topics' ids as they were seen last.
+#[derive(Clone, Debug, Default)]
+pub struct TopicIds(Arc<watch::Sender<BTreeMap<String, Uuid>>>);
+
+impl TopicIds {
+    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is absent.
+    pub async fn differs(&self, topic: &str, known: Option<Uuid>) {
+        let other = |ids: &BTreeMap<String, Uuid>| matches!((ids.get(topic), known), (Some(id), Some(known)) if *id != known);
+        if self.0.subscribe().wait_for(other).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
+    /// Notes what has just been seen, so that a claim is not held against an older sight. An id that
+    /// is absent now says nothing: the one seen last stands.
+    pub fn saw(&self, found: impl IntoIterator<Item = (String, Uuid)>) {
+        self.0.send_if_modified(|ids| {
+            let mut changed = false;
+            for (topic, id) in found {
+                changed |= ids.insert(topic, id) != Some(id);
+            }
+            changed
+        });
+    }
+}
+
+/// The ids, and what keeps them up to date for as long as it is run.
+pub fn watch_ids(
+    handle: Handle,
+    topics: Vec<String>,
+) -> (TopicIds, impl Future<Output = ()> + Send) {
+    let ids = TopicIds::default();
+    let seen = ids.clone();
+    let keep_looking = async move {
+        loop {
+            if let Some(consumer) = handle.answering() {
+                let topics = topics.clone();
+                let looked = tokio::task::spawn_blocking(move || {
+                    let look = |topic: &String| {
+                        Some((
+                            topic.clone(),
+                            topic_id(consumer.client(), topic, LOOK_TIMEOUT)?,
+                        ))
+                    };
+                    topics.iter().filter_map(look).collect::<Vec<_>>()
+                });
+                if let Ok(found) = looked.await {
+                    seen.saw(found);
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    };
+    (ids, keep_looking)
+}
+
+/// What was known when the service started: it tells a partition that was added to a topic, which
+/// starts at its beginning, from one of a topic that is new to the group.
+#[derive(Clone, Debug, Default)]
+pub struct KnownTopics {
+    /// Topics for which the group had a checkpoint.
+    pub topics: HashSet<String>,
+    /// How many partitions each topic had.
+    pub partitions: BTreeMap<String, i32>,
+}
+
+impl KnownTopics {
+    /// Whether a partition without a checkpoint must have been added.
+    pub fn has(&self, partition: &Partition) -> bool {
+        self.topics.contains(&*partition.topic)
+            || self
+                .partitions
+                .get(&*partition.topic)
+                .is_some_and(|count| partition.number >= *count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_is_another_one_only_by_what_was_seen_last() {
+        let (ids, old, new) = (TopicIds::default(), Uuid::new(), Uuid::new());
+        let differs = |known| ids.differs("t", known).now_or_never().is_some();
+        assert!(!differs(Some(old)), "nothing was seen yet");
+        ids.saw([("t".to_owned(), old)]);
+        assert!(!differs(Some(old)));
+        assert!(!differs(None), "an absent id is no other id");
+        assert!(differs(Some(new)));
+        ids.saw([("t".to_owned(), new)]);
+        assert!(!differs(Some(new)), "a claim has seen the new one first");
+        assert!(differs(Some(old)));
+        ids.saw([]);
+        assert!(differs(Some(old)), "what was seen last stands");
+    }
+}

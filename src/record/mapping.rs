@@ -1,0 +1,399 @@
+//! Which field is the id, which one routes, which maps become arrays, and kind → collection: data, from `config/`.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use serde::Deserialize;
+
+/// Collections of the service itself; no kind may be stored there.
+pub const RESERVED_COLLECTIONS: [&str; 2] =
+    ["workflows_sink_checkpoints", "workflows_sink_dead_letters"];
+
+/// A namespace (`database.collection`) has at most 255 bytes, of which a database name may take 63 and the dot one.
+const COLLECTION_NAME_BYTES_MAX: usize = 255 - 63 - 1;
+/// More than this many collections is a mistake in the file.
+const COLLECTIONS_MAX: usize = 1_000;
+/// Longer names would be a mistake in the file.
+const FIELD_NAME_BYTES_MAX: usize = 255;
+/// One bit each while a record is decoded.
+const MAPS_MAX: usize = 32;
+
+/// A collection of a [`Mapping`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct CollectionId(u16);
+
+/// The mapping from entities to documents, checked.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Mapping {
+    id: String,
+    skipped_ids: BTreeSet<String>,
+    kind: String,
+    maps: Vec<String>,
+    routes: HashMap<String, CollectionId>,
+    collections: Vec<String>,
+}
+
+/// Why a mapping cannot be used.
+#[derive(thiserror::Error, Debug)]
+pub enum MappingError {
+    /// Not TOML, or not of this shape.
+    #[error("{0}")]
+    Shape(#[from] toml::de::Error),
+    /// Every fault found in what it says.
+    #[error("{}", .0.join("; "))]
+    Faults(Vec<String>),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: String,
+    #[serde(default)]
+    skipped_ids: BTreeSet<String>,
+    kind: String,
+    #[serde(default)]
+    maps: Vec<String>,
+    collections: BTreeMap<String, String>,
+}
+
+impl Mapping {
+    /// The mapping that `config/mapping.toml` ships.
+    pub fn builtin() -> Self {
+        Self::parse(include_str!("../../config/mapping.toml"))
+            .expect("the shipped mapping is tested")
+    }
+
+    /// Reads a mapping in the form of `config/mapping.toml`.
+    ///
+    /// # Errors
+    /// What is not TOML or not of that shape; otherwise every fault of its names at once.
+    pub fn parse(toml: &str) -> Result<Self, MappingError> {
+        let file: File = toml::from_str(toml)?;
+        let faults = faults(&file);
+        if !faults.is_empty() {
+            return Err(MappingError::Faults(faults));
+        }
+        let distinct: BTreeSet<&String> = file.collections.values().collect();
+        let collections: Vec<String> = distinct.into_iter().cloned().collect();
+        let ids: HashMap<&str, CollectionId> = collections
+            .iter()
+            .map(String::as_str)
+            .zip((0..).map(CollectionId))
+            .collect();
+        let routes = file
+            .collections
+            .iter()
+            .map(|(kind, name)| (kind.clone(), ids[name.as_str()]))
+            .collect();
+        Ok(Self {
+            id: file.id,
+            skipped_ids: file.skipped_ids,
+            kind: file.kind,
+            maps: file.maps,
+            routes,
+            collections,
+        })
+    }
+
+    /// The collection of a kind.
+    pub fn route(&self, kind: &str) -> Option<CollectionId> {
+        self.routes.get(kind).copied()
+    }
+
+    /// The name of a collection of this mapping.
+    pub fn collection(&self, id: CollectionId) -> &str {
+        &self.collections[usize::from(id.0)]
+    }
+
+    /// Every collection once, by name.
+    pub fn collections(&self) -> impl Iterator<Item = (CollectionId, &str)> {
+        (0..)
+            .map(CollectionId)
+            .zip(self.collections.iter().map(String::as_str))
+    }
+
+    /// The field that holds the id.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The field that routes.
+    pub fn kind(&self) -> &str {
+        &self.kind
+    }
+
+    /// The fields that are maps and become arrays.
+    pub fn maps(&self) -> &[String] {
+        &self.maps
+    }
+
+    /// Whether entities with this id are skipped.
+    pub fn skips(&self, id: &str) -> bool {
+        self.skipped_ids.contains(id)
+    }
+}
+
+fn faults(file: &File) -> Vec<String> {
+    let mut faults = Vec::new();
+    let fields = [("id", &file.id), ("kind", &file.kind)]
+        .into_iter()
+        .chain(file.maps.iter().map(|map| ("maps", map)));
+    let mut seen: HashMap<&str, &str> = HashMap::new();
+    for (setting, name) in fields {
+        faults.extend(
+            field_fault(name).map(|fault| format!("{setting}: field name {name:?} {fault}")),
+        );
+        if let Some(other) = seen.insert(name, setting) {
+            faults.push(format!(
+                "{setting}: field {name:?} is already given by `{other}`"
+            ));
+        }
+    }
+    if file.maps.len() > MAPS_MAX {
+        faults.push(format!(
+            "maps: {} fields, at most {MAPS_MAX} are possible",
+            file.maps.len()
+        ));
+    }
+    if file.collections.is_empty() {
+        faults.push("collections: the table is empty, so no entity could be stored".into());
+    }
+    if file.collections.len() > COLLECTIONS_MAX {
+        faults.push(format!(
+            "collections: {} kinds, at most {COLLECTIONS_MAX} are possible",
+            file.collections.len()
+        ));
+    }
+    for (kind, name) in &file.collections {
+        if kind.is_empty() {
+            faults.push("collections: a kind is empty".into());
+        }
+        faults.extend(
+            collection_fault(name)
+                .map(|fault| format!("collections.{kind}: collection name {name:?} {fault}")),
+        );
+    }
+    faults
+}
+
+/// What is wrong with the name of a top-level field, which is the name of a field of a document too.
+fn field_fault(name: &str) -> Option<String> {
+    Some(match name {
+        "" => "is empty".into(),
+        "_id" => "is taken by the document's own id".into(),
+        _ if name.starts_with('$') => "starts with `$`".into(),
+        _ if name.contains('.') => "contains `.`".into(),
+        _ if name.contains('\0') => "contains NUL".into(),
+        _ if name.len() > FIELD_NAME_BYTES_MAX => {
+            format!("is longer than {FIELD_NAME_BYTES_MAX} bytes")
+        }
+        _ => return None,
+    })
+}
+
+fn collection_fault(name: &str) -> Option<String> {
+    Some(match name {
+        "" => "is empty".into(),
+        _ if RESERVED_COLLECTIONS.contains(&name) => "is reserved for this service".into(),
+        _ if name.starts_with("system.") => "starts with `system.`".into(),
+        _ if name.starts_with('.') => "starts with `.`".into(),
+        _ if name.contains('$') => "contains `$`".into(),
+        _ if name.contains('\0') => "contains NUL".into(),
+        _ if name.len() > COLLECTION_NAME_BYTES_MAX => {
+            format!("is longer than {COLLECTION_NAME_BYTES_MAX} bytes")
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The contract's table, as it stands there.
+    const CONTRACT: &str = "Account accounts · Analysis analyses · OCIArtifact artifacts · Audit audits ·
+        AuditProcedure auditprocedures · Challenge challenges · Concern concerns · Curve curves ·
+        DataSource datasources · Dataset datasets · Documentation documentation · Evaluation evaluations ·
+        Family families · Hazard hazards · History histories · InferenceService inferenceservices ·
+        InferenceSession inferencesessions · Measurement measurements · Method methods · Model models ·
+        Module modules · Pipeline pipelines · PipelineRun pipelineruns · Quota quotas · Report reports ·
+        Revision revisions · SafetyCase safetycases · Score scores · Submission submissions · Team teams ·
+        UseCase usecases";
+
+    #[test]
+    fn the_shipped_mapping_is_the_contracts() {
+        let mapping = Mapping::builtin();
+        let expected: BTreeMap<&str, &str> = CONTRACT
+            .split('·')
+            .filter_map(|row| row.trim().split_once(' '))
+            .collect();
+        assert_eq!(expected.len(), 31);
+        let routed: BTreeMap<&str, &str> = mapping
+            .routes
+            .iter()
+            .map(|(kind, &id)| (kind.as_str(), mapping.collection(id)))
+            .collect();
+        assert_eq!(routed, expected);
+        assert_eq!((mapping.id(), mapping.kind()), ("id", "kind"));
+        assert_eq!(mapping.maps(), ["labels"]);
+        assert!(mapping.skips(&"0".repeat(32)));
+        assert!(!mapping.skips(&"0".repeat(31)));
+        assert_eq!(
+            mapping.route("Curve").map(|id| mapping.collection(id)),
+            Some("curves")
+        );
+        assert_eq!(mapping.route("curve"), None);
+    }
+
+    #[test]
+    fn kinds_may_share_a_collection_which_is_listed_once() {
+        let mapping =
+            Mapping::parse("id='id'\nkind='kind'\n[collections]\nA='x'\nB='x'\nC='w'").unwrap();
+        assert_eq!(mapping.route("A"), mapping.route("B"));
+        assert_ne!(mapping.route("A"), mapping.route("C"));
+        let listed: Vec<_> = mapping.collections().collect();
+        assert_eq!(
+            listed.iter().map(|(_, name)| *name).collect::<Vec<_>>(),
+            ["w", "x"]
+        );
+        assert!(
+            listed
+                .iter()
+                .all(|&(id, name)| mapping.collection(id) == name)
+        );
+    }
+
+    #[test]
+    fn another_schema_is_a_file() {
+        let text = "id='uid'\nskipped_ids=['none']\nkind='type'\nmaps=['tags','props']\n[collections]\n'a b'='things'";
+        let mapping = Mapping::parse(text).unwrap();
+        assert_eq!((mapping.id(), mapping.kind()), ("uid", "type"));
+        assert_eq!(mapping.maps(), ["tags", "props"]);
+        assert!(mapping.skips("none"));
+        assert!(mapping.route("a b").is_some());
+    }
+
+    #[test]
+    fn each_fault_is_named() {
+        let long = "c".repeat(192);
+        let cases = [
+            ("id=''\nkind='kind'\n[collections]\nA='a'", "is empty"),
+            (
+                "id='_id'\nkind='kind'\n[collections]\nA='a'",
+                "document's own id",
+            ),
+            (
+                "id='$id'\nkind='kind'\n[collections]\nA='a'",
+                "starts with `$`",
+            ),
+            (
+                "id='a.b'\nkind='kind'\n[collections]\nA='a'",
+                "contains `.`",
+            ),
+            (
+                "id=\"a\\u0000\"\nkind='kind'\n[collections]\nA='a'",
+                "contains NUL",
+            ),
+            (
+                "id='id'\nkind='id'\n[collections]\nA='a'",
+                "already given by `id`",
+            ),
+            (
+                "id='id'\nkind='kind'\nmaps=['kind']\n[collections]\nA='a'",
+                "already given by `kind`",
+            ),
+            (
+                "id='id'\nkind='kind'\nmaps=['id']\n[collections]\nA='a'",
+                "already given by `id`",
+            ),
+            (
+                "id='id'\nkind='kind'\nmaps=['m','m']\n[collections]\nA='a'",
+                "already given by `maps`",
+            ),
+            (
+                "id='id'\nkind='kind'\nmaps=['']\n[collections]\nA='a'",
+                "maps: field name \"\" is empty",
+            ),
+            ("id='id'\nkind='kind'\n[collections]", "the table is empty"),
+            (
+                "id='id'\nkind='kind'\n[collections]\n''='a'",
+                "a kind is empty",
+            ),
+            ("id='id'\nkind='kind'\n[collections]\nA=''", "is empty"),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='a$b'",
+                "contains `$`",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA=\"a\\u0000\"",
+                "contains NUL",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='system.users'",
+                "starts with `system.`",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='.a'",
+                "starts with `.`",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='workflows_sink_checkpoints'",
+                "reserved",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='workflows_sink_dead_letters'",
+                "reserved",
+            ),
+            (
+                &format!("id='id'\nkind='kind'\n[collections]\nA='{long}'"),
+                "longer than 191 bytes",
+            ),
+            (
+                "id='id'\nkind='kind'\n[collections]\nA='a'\nA='b'",
+                "duplicate key",
+            ),
+            (
+                "id='id'\nkind='kind'\nlabels='x'\n[collections]\nA='a'",
+                "unknown field `labels`",
+            ),
+            ("kind='kind'\n[collections]\nA='a'", "missing field `id`"),
+            ("id='id'\n[collections]\nA='a'", "missing field `kind`"),
+            ("id='id'\nkind='kind'", "missing field `collections`"),
+            ("id=", "TOML"),
+        ];
+        for (text, fault) in cases {
+            let error = Mapping::parse(text).expect_err(text).to_string();
+            assert!(error.contains(fault), "{text:?}: {error}");
+        }
+        assert!(
+            Mapping::parse(&format!(
+                "id='id'\nkind='kind'\n[collections]\nA='{}'",
+                &long[1..]
+            ))
+            .is_ok()
+        );
+    }
+
+    #[test]
+    fn all_faults_are_reported_at_once() {
+        let text = "id='$id'\nkind='a.b'\nmaps=['a.b']\n[collections]\nA=''\nB='system.x'\nC='workflows_sink_checkpoints'";
+        let Err(MappingError::Faults(faults)) = Mapping::parse(text) else {
+            panic!("must be refused")
+        };
+        assert_eq!(faults.len(), 7, "{faults:#?}");
+    }
+
+    #[test]
+    fn bounds_are_said() {
+        let maps: Vec<String> = (0..33).map(|map| format!("'m{map}'")).collect();
+        let kinds: String = (0..1001).map(|kind| format!("K{kind}='c'\n")).collect();
+        let error = Mapping::parse(&format!(
+            "id='id'\nkind='kind'\nmaps=[{}]\n[collections]\n{kinds}",
+            maps.join(",")
+        ));
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("at most 32") && error.contains("at most 1000"),
+            "{error}"
+        );
+    }
+}

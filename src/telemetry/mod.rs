@@ -1,0 +1,6 @@
+//! What the process says of itself: metrics, health, the log, its version.
+
+pub mod health;
+pub mod logging;
+pub mod metrics;
+pub mod version;

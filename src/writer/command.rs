@@ -1,0 +1,282 @@
+//! Write commands as raw BSON, built in place: each document is copied once. Pure.
+
+use bson::RawDocumentBuf;
+
+use crate::record::fold::Write;
+use crate::record::fold::WriteMode;
+
+#[cfg(test)]
+mod tests;
+
+/// The most bytes of documents in one command; a command is itself a document of at most 16 MiB,
+/// and one larger document still gets a command of its own.
+pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The most writes in one command: MongoDB 6.0 ends an `update` of single documents neither by `maxTimeMS` nor by `killSessions`
+/// before its last one.
+pub const COMMAND_WRITES_MAX: usize = 100;
+
+/// The most ids in one `delete`, which is one statement that does end.
+pub const COMMAND_IDS_MAX: usize = 2_000;
+
+/// The server's limit for one statement and for the commit, in milliseconds; below the
+/// transaction's own lifetime of a minute.
+pub const STATEMENT_MS_MAX: i64 = 15_000;
+
+/// Cuts writes into runs that one command each can carry; in order, none empty.
+pub fn runs<'w, 'a>(writes: &'w [Write<'a>]) -> impl Iterator<Item = &'w [Write<'a>]> {
+    cut(writes, COMMAND_WRITES_MAX, |write| {
+        write.document.len() + write.id.len()
+    })
+}
+
+/// Cuts ids into runs that one command each can carry; in order, none empty.
+pub fn id_runs<'i, 'a>(ids: &'i [&'a str]) -> impl Iterator<Item = &'i [&'a str]> {
+    cut(ids, COMMAND_IDS_MAX, |id| id.len())
+}
+
+fn cut<T>(
+    items: &[T],
+    count_max: usize,
+    bytes_of: impl Fn(&T) -> usize,
+) -> impl Iterator<Item = &[T]> {
+    let mut rest = items;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = rest.iter().take(count_max).take_while(|item| {
+            bytes += bytes_of(item);
+            bytes <= COMMAND_BYTES_MAX
+        });
+        let (run, tail) = rest.split_at(fits.count().max(1).min(rest.len()));
+        rest = tail;
+        (!run.is_empty()).then_some(run)
+    })
+}
+
+/// The `update` command that upserts `writes` into `collection`, in order, stopping at the first
+/// that fails. `time_ms_max` is the server's limit for it.
+pub fn update(
+    collection: &str,
+    writes: &[Write<'_>],
+    mode: WriteMode,
+    time_ms_max: i64,
+) -> RawDocumentBuf {
+    let bytes: usize = writes.iter().map(statement_bytes).sum();
+    let mut command = Builder::update(collection, bytes);
+    let mut index = itoa::Buffer::new();
+    for (i, write) in writes.iter().enumerate() {
+        command.begin(DOCUMENT, index.format(i));
+        command.upsert(write, mode);
+        command.end();
+    }
+    command.finish_update(time_ms_max)
+}
+
+/// The statements of some writes into one collection, to become part of a command with others'.
+#[derive(Debug)]
+pub struct Statements {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+}
+
+impl Statements {
+    /// Those of `writes`, in order.
+    pub fn new(writes: &[Write<'_>], mode: WriteMode) -> Self {
+        let bytes = writes.iter().map(statement_bytes).sum();
+        let mut statements = Builder {
+            bytes: Vec::with_capacity(bytes),
+            open: Vec::with_capacity(4),
+        };
+        let mut ends = Vec::with_capacity(writes.len());
+        for write in writes {
+            statements.open();
+            statements.upsert(write, mode);
+            statements.end();
+            ends.push(statements.bytes.len());
+        }
+        let bytes = statements.bytes;
+        Statements { bytes, ends }
+    }
+
+    /// How many they are.
+    pub fn count(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Their size.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Each by itself.
+    pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        let starts = std::iter::once(0).chain(self.ends.iter().copied());
+        starts
+            .zip(&self.ends)
+            .map(|(from, to)| &self.bytes[from..*to])
+    }
+}
+
+/// As [`runs`], of statements that were made before.
+pub fn statement_runs<'s, 'a>(statements: &'s [&'a [u8]]) -> impl Iterator<Item = &'s [&'a [u8]]> {
+    cut(statements, COMMAND_WRITES_MAX, |statement| statement.len())
+}
+
+/// As [`update`], of statements that were made before.
+pub fn update_all(collection: &str, statements: &[&[u8]], time_ms_max: i64) -> RawDocumentBuf {
+    let bytes: usize = statements.iter().map(|statement| statement.len() + 8).sum();
+    let mut command = Builder::update(collection, bytes);
+    let mut index = itoa::Buffer::new();
+    for (i, statement) in statements.iter().enumerate() {
+        command.document(index.format(i), statement);
+    }
+    command.finish_update(time_ms_max)
+}
+
+/// A statement's size, at the most.
+fn statement_bytes(write: &Write<'_>) -> usize {
+    write.document.len() + write.id.len() + 96
+}
+
+/// The `update` command that puts `documents`, whose `_id`s are documents too, in `collection`, each
+/// in place of what is there.
+pub fn put(
+    collection: &str,
+    documents: &[RawDocumentBuf],
+    time_ms_max: i64,
+) -> bson::error::Result<RawDocumentBuf> {
+    let bytes: usize = documents.iter().map(|d| d.as_bytes().len()).sum();
+    let mut command = Builder::update(collection, bytes + 512 * documents.len());
+    let mut index = itoa::Buffer::new();
+    for (i, document) in documents.iter().enumerate() {
+        command.begin(DOCUMENT, index.format(i));
+        command.begin(DOCUMENT, "q");
+        command.document("_id", document.get_document("_id")?.as_bytes());
+        command.end();
+        command.document("u", document.as_bytes());
+        command.bool("upsert", true);
+        command.end();
+    }
+    Ok(command.finish_update(time_ms_max))
+}
+
+/// The `delete` command that removes the entities `ids` from `collection`.
+pub fn delete(
+    collection: &str,
+    ids: &[&str],
+    time_ms_max: i64,
+) -> bson::error::Result<RawDocumentBuf> {
+    RawDocumentBuf::try_from(&bson::doc! {
+        "delete": collection,
+        "deletes": [{ "q": { "_id": { "$in": ids } }, "limit": 0 }],
+        "maxTimeMS": time_ms_max,
+    })
+}
+
+const STRING: u8 = 0x02;
+const DOCUMENT: u8 = 0x03;
+const ARRAY: u8 = 0x04;
+const BOOL: u8 = 0x08;
+const INT64: u8 = 0x12;
+
+/// Writes BSON front to back; lengths are filled in when a document ends.
+struct Builder {
+    bytes: Vec<u8>,
+    open: Vec<usize>,
+}
+
+impl Builder {
+    fn with_capacity(bytes: usize) -> Self {
+        let mut builder = Builder {
+            bytes: Vec::with_capacity(bytes),
+            open: Vec::with_capacity(4),
+        };
+        builder.open();
+        builder
+    }
+
+    /// An `update` command up to its statements, which take so many bytes at the most.
+    fn update(collection: &str, statements_bytes: usize) -> Self {
+        let mut command = Builder::with_capacity(statements_bytes + 128);
+        command.string("update", collection);
+        command.begin(ARRAY, "updates");
+        command
+    }
+
+    /// What follows the statements of an `update` command.
+    fn finish_update(mut self, time_ms_max: i64) -> RawDocumentBuf {
+        self.end();
+        self.bool("ordered", true);
+        self.int64("maxTimeMS", time_ms_max);
+        self.finish()
+    }
+
+    fn open(&mut self) {
+        self.open.push(self.bytes.len());
+        self.bytes.extend_from_slice(&[0; 4]);
+    }
+
+    fn name(&mut self, kind: u8, name: &str) {
+        self.bytes.push(kind);
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.push(0);
+    }
+
+    fn begin(&mut self, kind: u8, name: &str) {
+        self.name(kind, name);
+        self.open();
+    }
+
+    fn end(&mut self) {
+        self.bytes.push(0);
+        if let Some(from) = self.open.pop() {
+            let len = i32::try_from(self.bytes.len() - from).unwrap_or(i32::MAX);
+            self.bytes[from..from + 4].copy_from_slice(&len.to_le_bytes());
+        }
+    }
+
+    fn string(&mut self, name: &str, value: &str) {
+        self.name(STRING, name);
+        let len = i32::try_from(value.len() + 1).unwrap_or(i32::MAX);
+        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(value.as_bytes());
+        self.bytes.push(0);
+    }
+
+    fn document(&mut self, name: &str, document: &[u8]) {
+        self.name(DOCUMENT, name);
+        self.bytes.extend_from_slice(document);
+    }
+
+    fn bool(&mut self, name: &str, value: bool) {
+        self.name(BOOL, name);
+        self.bytes.push(u8::from(value));
+    }
+
+    fn int64(&mut self, name: &str, value: i64) {
+        self.name(INT64, name);
+        self.bytes.extend_from_slice(&value.to_le_bytes());
+    }
+
+    /// The inside of the statement that upserts a document.
+    fn upsert(&mut self, write: &Write<'_>, mode: WriteMode) {
+        self.begin(DOCUMENT, "q");
+        self.string("_id", write.id);
+        self.end();
+        match mode {
+            WriteMode::Set => {
+                self.begin(DOCUMENT, "u");
+                self.document("$set", &write.document);
+                self.end();
+            }
+            WriteMode::Replace => self.document("u", &write.document),
+        }
+        self.bool("upsert", true);
+    }
+
+    /// The finished document; only its frame is checked, as its contents were made here.
+    fn finish(mut self) -> RawDocumentBuf {
+        self.end();
+        RawDocumentBuf::from_bytes(self.bytes).unwrap_or_default()
+    }
+}

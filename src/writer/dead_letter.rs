@@ -1,0 +1,125 @@
+//! A rejected record as it is kept: everything needed to understand it, and to write it again.
+
+use bson::spec::BinarySubtype;
+use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
+use sha2::{Digest, Sha256};
+
+use crate::checkpoint::Key;
+use crate::record::batch::{Batch, Entry};
+use crate::record::entity::Reason;
+use crate::record::entity::Refusal;
+
+#[cfg(test)]
+mod tests;
+
+/// The collection that holds the dead letters.
+pub const COLLECTION: &str = "workflows_sink_dead_letters";
+
+/// The most bytes of key, value and headers that are kept whole: with them the document stays
+/// under MongoDB's 16 MiB, whatever else is in it.
+const WHOLE_BYTES_MAX: usize = 15 * 1024 * 1024;
+
+/// How many bytes of each part are kept of a record that is cut.
+const CUT_BYTES: usize = 64 * 1024;
+
+/// How many headers are kept of a record that is cut.
+const CUT_HEADERS: usize = 64;
+
+/// The service's version, noted with each dead letter.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The document for a rejected record. Its `_id` is where the record stands, so that the same
+/// record rejected again takes the same place.
+pub fn document(
+    key: &Key,
+    topic_id: Option<Uuid>,
+    batch: &Batch,
+    entry: &Entry,
+    reason: Reason,
+    refusal: Option<&Refusal>,
+) -> Document {
+    let (record_key, value) = (batch.key(entry), batch.value(entry));
+    let bytes = [record_key, value]
+        .into_iter()
+        .flatten()
+        .map(<[u8]>::len)
+        .sum::<usize>()
+        + entry.header_bytes();
+    let cut = bytes > WHOLE_BYTES_MAX;
+    let keep = if cut { CUT_BYTES } else { usize::MAX };
+    let headers = entry
+        .headers
+        .iter()
+        .take(if cut { CUT_HEADERS } else { usize::MAX });
+    let mut letter = doc! {
+        "_id": {
+            "group": &key.group,
+            "topic": &*key.partition.topic,
+            "topic_id": topic_id,
+            "partition": key.partition.number,
+            "offset": entry.offset,
+        },
+        "reason": reason.as_str(),
+        "key": binary(record_key, keep),
+        "value": binary(value, keep),
+        "headers": headers
+            .map(|(name, value)| doc! { "key": first(name, keep), "value": binary(value.as_deref(), keep) })
+            .collect::<Vec<_>>(),
+        "timestamp": entry.timestamp_ms.map(DateTime::from_millis),
+        "service_version": VERSION,
+        "rejected_at": DateTime::now(),
+    };
+    if let Some(refusal) = refusal {
+        letter.insert(
+            "error",
+            doc! { "code": refusal.code, "message": first(&refusal.message, CUT_BYTES) },
+        );
+    }
+    if cut {
+        letter.insert("cut", sizes(record_key, value, entry));
+    }
+    letter
+}
+
+/// What a cut dead letter says of the whole: sizes in bytes, and SHA-256 in hex. Of the headers it
+/// says the count, and the hash of all names and values one after the other.
+fn sizes(key: Option<&[u8]>, value: Option<&[u8]>, entry: &Entry) -> Document {
+    let part = |bytes: Option<&[u8]>| match bytes {
+        Some(bytes) => {
+            Bson::from(doc! { "bytes": bytes.len() as i64, "sha256": hex(&Sha256::digest(bytes)) })
+        }
+        None => Bson::Null,
+    };
+    let headers = (entry.headers.iter())
+        .flat_map(|(name, value)| [name.as_bytes(), value.as_deref().unwrap_or_default()]);
+    let (mut bytes, mut hash) = (0, Sha256::new());
+    for part in headers {
+        bytes += part.len();
+        hash.update(part);
+    }
+    let headers = doc! {
+        "count": entry.headers.len() as i64,
+        "bytes": bytes as i64,
+        "sha256": hex(&hash.finalize()),
+    };
+    doc! { "key": part(key), "value": part(value), "headers": headers }
+}
+
+fn binary(bytes: Option<&[u8]>, keep: usize) -> Bson {
+    bytes.map_or(Bson::Null, |bytes| {
+        let bytes = bytes[..bytes.len().min(keep)].to_vec();
+        Bson::Binary(Binary {
+            subtype: BinarySubtype::Generic,
+            bytes,
+        })
+    })
+}
+
+/// The beginning of `text`, at most `keep` bytes, not through the middle of a character.
+fn first(text: &str, keep: usize) -> &str {
+    &text[..text.floor_char_boundary(keep)]
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

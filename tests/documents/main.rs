@@ -1,0 +1,3 @@
+//! The documents that say what the code does.
+
+mod settings;

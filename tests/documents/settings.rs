@@ -1,0 +1,176 @@
+//! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they are stale.
+
+use std::{env, fmt::Write as _, fs, path::Path};
+
+use workflows_sink::admin::config::{self as admin, Admin};
+use workflows_sink::config::reference::*;
+use workflows_sink::config::{Config, owned};
+
+const RENEW: &str = "RENEW=1 cargo test --test documents";
+
+fn configuration_md() -> String {
+    let mut out = format!(
+        "<!-- Generated from src/config; renew with: {RENEW} -->\n\
+        # Configuration\n\n\
+        Everything comes from the environment. All of it is checked before a socket opens; every fault is told at once,\n\
+        with the variable's name and an example, and the exit code is 78. A name that begins with `{PREFIX}` and is not\n\
+        listed here is a fault too. `config/example.env` is a commented example.\n\n\
+        Of a variable marked *secret* there is also `<name>{FILE_SUFFIX}`: the path of a file that holds the value (a line\n\
+        end behind it is cut). Setting both is a fault.\n\n\
+        | variable | default | meaning |\n|---|---|---|\n"
+    );
+    rows(&mut out, &SETTINGS);
+    let _ = write!(
+        out,
+        "\n## librdkafka properties\n\n\
+        `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for `_`:\n\
+        `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any passes through, but for those that the service owns.\n\
+        Passwords, passphrases, client secrets and private keys (`…password`, `…passphrase`, `…secret`, `…key.pem`,\n\
+        `sasl.oauthbearer.config`) are secret: `{KAFKA_PREFIX}SASL_PASSWORD{FILE_SUFFIX}` works.\n\n\
+        Defaults of the service where nothing else is set:\n\n| property | value | why |\n|---|---|---|\n"
+    );
+    for (property, value, why) in owned::DEFAULTS {
+        let _ = writeln!(out, "| `{property}` | `{value}` | {why} |");
+    }
+    out.push_str("\nOwned by the service; setting one is a fault:\n\n| property | why | instead |\n|---|---|---|\n");
+    for owned in owned::OWNED {
+        let instead = match owned.instead {
+            Some(name) => format!("`{name}`"),
+            None => String::new(),
+        };
+        let _ = writeln!(out, "| `{}` | {} | {instead} |", owned.property, owned.why);
+    }
+    let _ = write!(
+        out,
+        "\n## `admin`\n\n\
+        `workflows-sink admin` has an environment of its own: what begins with `{}`, and `{}` and\n\
+        `{}` from above. docs/admin.md says what it does.\n\n\
+        | variable | default | meaning |\n|---|---|---|\n",
+        admin::PREFIX,
+        LOG_FORMAT.name,
+        LOG_FILTER.name
+    );
+    rows(&mut out, &admin::SETTINGS);
+    out
+}
+
+fn rows(out: &mut String, settings: &[&Setting]) {
+    for setting in settings {
+        let default = match setting.default {
+            Some(value) => format!("`{value}`"),
+            None => String::new(),
+        };
+        let secret = if setting.secret { " *Secret.*" } else { "" };
+        let _ = writeln!(
+            out,
+            "| `{}` | {default} | {}{secret} Example: `{}` |",
+            setting.name, setting.meaning, setting.example
+        );
+    }
+}
+
+fn example_env() -> String {
+    let mut out = format!(
+        "# Every setting of workflows-sink; docs/configuration.md explains them. Required ones are not commented out.\n\
+        # Generated from src/config; renew with: {RENEW}\n"
+    );
+    settings(&mut out, &SETTINGS);
+    let _ = write!(
+        out,
+        "\n## Any librdkafka property that the service does not own.\n\
+        # {KAFKA_PREFIX}SECURITY_PROTOCOL=sasl_ssl\n\
+        # {KAFKA_PREFIX}SASL_MECHANISM=SCRAM-SHA-512\n\
+        # {KAFKA_PREFIX}SASL_USERNAME=workflows-sink\n\
+        # {KAFKA_PREFIX}SASL_PASSWORD=correct-horse\n"
+    );
+    out.push_str("\n## What follows is for `workflows-sink admin`.\n");
+    settings(&mut out, &admin::SETTINGS);
+    out
+}
+
+fn settings(out: &mut String, settings: &[&Setting]) {
+    for setting in settings {
+        let default = match setting.default {
+            Some(value) => format!(" Default: {value}"),
+            None => String::new(),
+        };
+        let hidden = if setting.name == CONNECTION_STRING.name {
+            ""
+        } else {
+            "# "
+        };
+        let file = match setting.secret {
+            true => format!("# {}{FILE_SUFFIX}=/run/secrets/value\n", setting.name),
+            false => String::new(),
+        };
+        let meaning = setting.meaning;
+        let _ = write!(
+            out,
+            "\n## {meaning}{default}\n{hidden}{}={}\n{file}",
+            setting.name, setting.example
+        );
+    }
+}
+
+fn is_fresh(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("RENEW").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "{} is stale; renew it with: {RENEW}",
+        path.display()
+    );
+}
+
+#[test]
+fn the_reference_says_what_the_code_does() {
+    is_fresh("docs/configuration.md", &configuration_md());
+    is_fresh("config/example.env", &example_env());
+}
+
+/// Variables of the file; with `all`, those that are commented out too, but for the files that a test has not.
+fn vars(all: bool) -> Vec<(String, String)> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.env");
+    let text = fs::read_to_string(path).unwrap();
+    text.lines()
+        .filter(|line| !line.starts_with("##"))
+        .filter_map(|line| match line.strip_prefix("# ") {
+            Some(hidden) => all.then_some(hidden),
+            None => Some(line),
+        })
+        .filter_map(|line| line.split_once('='))
+        .filter(|(name, _)| {
+            name.starts_with("DYFF_")
+                && !name.ends_with("STRING_FILE")
+                && !name.ends_with("PASSWORD_FILE")
+                && !name.ends_with("USER_FILE")
+                && *name != CREDENTIALS_DIR.name
+        })
+        .map(|(name, value)| (name.to_owned(), value.to_owned()))
+        .collect()
+}
+
+#[test]
+fn the_example_environment_is_valid_with_every_line_of_it_in_force() {
+    let all = vars(true);
+    for setting in SETTINGS.iter().chain(&admin::SETTINGS) {
+        assert!(
+            setting.name == CREDENTIALS_DIR.name
+                || all.iter().any(|(name, _)| name == setting.name),
+            "{}",
+            setting.name
+        );
+    }
+    Config::from_vars(all.clone().into_iter()).unwrap();
+    Admin::from_vars(all.into_iter()).unwrap();
+}
+
+#[test]
+fn the_example_environment_as_it_stands_lacks_only_the_password() {
+    let errors = Config::from_vars(vars(false).into_iter()).unwrap_err().0;
+    assert_eq!(errors.len(), 1, "{errors:?}");
+    assert_eq!(errors[0].variable, PASSWORD.name);
+}
