@@ -1,0 +1,3 @@
+//! What the pages of `docs/` say of the code is checked here.
+
+mod contract;
