@@ -9,9 +9,10 @@ use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::error::KafkaResult;
-use rdkafka::message::{BorrowedMessage, Header, Headers as _, Message as _};
+use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::headers::headers;
 use super::{Consumer, Context};
 use crate::record::{Partition, Record};
 use crate::writer::Settled;
@@ -52,9 +53,14 @@ impl LaneQueue {
 
 /// A message of librdkafka as a record, its bytes borrowed where they are.
 pub fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-    let headers = message.headers().map_or_else(Vec::new, |headers| {
-        let header = |h: Header<'_, &[u8]>| (h.key.to_owned(), h.value.map(<[u8]>::to_vec));
-        headers.iter().map(header).collect()
+    let headers = headers(message).unwrap_or_else(|| {
+        tracing::warn!(
+            topic = message.topic(),
+            partition = message.partition(),
+            offset = message.offset(),
+            "the record's headers cannot be read; it goes on without them"
+        );
+        Vec::new()
     });
     Record {
         offset: message.offset(),

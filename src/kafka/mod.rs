@@ -9,6 +9,7 @@ pub mod broker;
 mod context;
 mod errors;
 mod handle;
+mod headers;
 mod poller;
 pub mod preflight;
 mod progress;

@@ -1,5 +1,5 @@
 //! The id that a broker gives a topic (KIP-516): the one thing that tells a topic from a later one
-//! of the same name. The safe API does not have it; this file is the crate's only `unsafe` code.
+//! of the same name. The safe API does not have it; so this file asks librdkafka itself.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};

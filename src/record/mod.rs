@@ -43,8 +43,8 @@ impl fmt::Debug for Partition {
     }
 }
 
-/// One record header: a name and, unless null, its value.
-pub type Header = (String, Option<Vec<u8>>);
+/// One record header: a name, which is any bytes, and, unless null, its value.
+pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
 /// A record as Kafka delivered it, its bytes borrowed where they are.
 #[derive(Clone, Debug, Default)]

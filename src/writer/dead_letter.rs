@@ -63,7 +63,9 @@ pub fn document(
         "key": binary(record_key, keep),
         "value": binary(value, keep),
         "headers": headers
-            .map(|(name, value)| doc! { "key": first(name, keep), "value": binary(value.as_deref(), keep) })
+            .map(|(name, value)| {
+                doc! { "key": header_name(name, keep), "value": binary(value.as_deref(), keep) }
+            })
             .collect::<Vec<_>>(),
         "timestamp": entry.timestamp_ms.map(DateTime::from_millis),
         "service_version": VERSION,
@@ -91,7 +93,7 @@ fn sizes(key: Option<&[u8]>, value: Option<&[u8]>, entry: &Entry) -> Document {
         None => Bson::Null,
     };
     let headers = (entry.headers.iter())
-        .flat_map(|(name, value)| [name.as_bytes(), value.as_deref().unwrap_or_default()]);
+        .flat_map(|(name, value)| [name.as_slice(), value.as_deref().unwrap_or_default()]);
     let (mut bytes, mut hash) = (0, Sha256::new());
     for part in headers {
         bytes += part.len();
@@ -113,6 +115,14 @@ fn binary(bytes: Option<&[u8]>, keep: usize) -> Bson {
             bytes,
         })
     })
+}
+
+/// The name as text where it is text, else as bytes.
+fn header_name(name: &[u8], keep: usize) -> Bson {
+    match str::from_utf8(name) {
+        Ok(text) => Bson::from(first(text, keep)),
+        Err(_) => binary(Some(name), keep),
+    }
 }
 
 /// The beginning of `text`, at most `keep` bytes, not through the middle of a character.
