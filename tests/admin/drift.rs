@@ -2,10 +2,10 @@
 
 use bson::doc;
 use serde_json::json;
+use test_support::wait::until;
 
 use crate::process::{Sidecar, published};
 use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI};
-use crate::support::worker::until;
 
 const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
 

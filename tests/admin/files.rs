@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use bson::doc;
 use serde_json::Value;
+use test_support::wait::until;
 
 use crate::process::{Sidecar, published};
 use crate::scene::{DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
-use crate::support::worker::until;
 use crate::world::world;
 
 /// A scene that knows no cluster, and the directory of its Secrets.

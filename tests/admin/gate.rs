@@ -13,6 +13,8 @@ use axum::http::header::{AUTHORIZATION, HOST};
 use axum::response::{IntoResponse as _, Response};
 use bson::raw::RawDocument;
 use kube::Client;
+use test_support::wait::DEADLINE;
+use test_support::worker::binary;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +23,6 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::scene::Scene;
-use crate::support::worker::{DEADLINE, binary};
 use crate::world::client;
 
 /// Commands that change a user.

@@ -5,12 +5,12 @@ use std::time::Duration;
 use bson::doc;
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
+use test_support::fail_point::FailPoint;
+use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
 use crate::scene::{PASSWORD, SINK, SINK_SECRET, Scene};
-use crate::support::fail_point::FailPoint;
-use crate::support::worker::until;
 use crate::world::{create_cluster_users, publish_operator_secret, world};
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];

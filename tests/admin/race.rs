@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use bson::doc;
+use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
 use crate::scene::{NEXT, PASSWORD, SINK, Scene};
-use crate::support::worker::until;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
 const ROTATE: [&str; 3] = ["rotate", "--user", SINK];

@@ -135,7 +135,7 @@ async fn the_sidecar_publishes_the_next_password_before_it_is_in_force() {
     assert!(scene.lets_in(&old).await && !scene.lets_in(&shown[NEXT]).await);
     let next = shown[NEXT].clone();
     gate.release();
-    crate::support::worker::until("the next password is the current one", || async {
+    test_support::wait::until("the next password is the current one", || async {
         crate::process::published(&volume).get(PASSWORD) == Some(&next)
     })
     .await;

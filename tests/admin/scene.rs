@@ -15,9 +15,10 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use local_stack::Mongo;
 use local_stack::kubernetes::Kubernetes;
 use serde_json::{Value, json};
+use test_support::wait::DEADLINE;
+use test_support::worker::binary;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::worker::{DEADLINE, binary};
 use crate::world::{hosts, kubernetes_admin, login, permit, world};
 
 pub const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";

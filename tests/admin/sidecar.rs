@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use test_support::wait::until;
+
 use crate::process::{Sidecar, published};
 use crate::scene::{DATABASE, PASSWORD, SINK, Scene, URI};
-use crate::support::worker::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_pod_finds_its_credentials_when_the_startup_probe_says_yes() {

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use test_oracles::reference::{Expected, reference_document};
 use workflows_sink::record::entity::{Decoded, Reason, Tombstones};
 
-use crate::reference::{Expected, reference_document};
 use crate::{ID, accepted, decode, decoder, entity, outcome};
 
 const DOCUMENT_BYTES_MAX: usize = 16_777_216;

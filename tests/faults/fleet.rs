@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use local_stack::install;
+use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
-use crate::support::worker::Worker;
 
 const MIB: u64 = 1024 * 1024;
 /// What a process needs besides its budget (docs/operations.md).

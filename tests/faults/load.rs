@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use local_stack::Message;
+use local_stack::random::Random;
 use rdkafka::ClientContext;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
+use test_support::entities::Entities;
 
 use crate::checker::{Acknowledged, digest};
-use crate::support::entities::{Entities, Random};
-use crate::support::worker::Produced;
 
 /// Records a second, usually.
 pub const RATE: usize = 200;
@@ -34,7 +35,7 @@ struct Shared {
     /// Partitions now, of which the first [`Load::start`]'s belong to the first entities.
     partitions: AtomicUsize,
     /// Sent before anything else.
-    extra: Mutex<VecDeque<Produced>>,
+    extra: Mutex<VecDeque<Message>>,
     acknowledged: Mutex<Vec<Acknowledged>>,
     failed: Mutex<Option<String>>,
 }
@@ -114,7 +115,7 @@ impl Load {
     }
 
     /// Sends these records before any other.
-    pub fn send(&self, records: impl IntoIterator<Item = Produced>) {
+    pub fn send(&self, records: impl IntoIterator<Item = Message>) {
         self.shared.extra.lock().expect("no panic").extend(records);
     }
 
@@ -126,7 +127,7 @@ impl Load {
     /// Stops for a while; returns when everything sent is acknowledged.
     pub async fn pause(&self) {
         let pause = self.shared.turn.fetch_add(1, SeqCst) + 1;
-        crate::support::worker::until("all records are acknowledged", || async {
+        test_support::wait::until("all records are acknowledged", || async {
             self.shared.quiet.load(SeqCst) == pause
         })
         .await;
@@ -181,7 +182,7 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
     let mut producer = new_producer(bootstrap, shared);
     let mut entities = Entities::new(seed, ENTITIES);
     let mut later = Entities::new(!seed, ENTITIES);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let began = Instant::now();
     let (mut due, mut last) = (0.0, began);
     while !shared.stopped.load(SeqCst) {
@@ -223,7 +224,7 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
 }
 
 /// The same partition for the same key, however many there are later (FNV-1a).
-fn partition_of(record: &Produced, partitions: usize) -> i32 {
+fn partition_of(record: &Message, partitions: usize) -> i32 {
     let key = record.key.as_deref().unwrap_or_default();
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
@@ -231,7 +232,7 @@ fn partition_of(record: &Produced, partitions: usize) -> i32 {
     (hash % partitions as u64) as i32
 }
 
-fn send(producer: &BaseProducer<Heard>, topic: &str, record: &Produced, partition: i32) {
+fn send(producer: &BaseProducer<Heard>, topic: &str, record: &Message, partition: i32) {
     let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
     message.key = record.key.as_deref();
     message.payload = record.value.as_deref();

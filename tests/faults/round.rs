@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bson::{Timestamp, Uuid};
+use local_stack::random::Random;
+use test_support::credentials::CREDENTIALS_DIR;
+use test_support::scene::Scene;
 use workflows_sink::checkpoint::Checkpoint;
 
 use crate::checker::{Evidence, Lineage, Log, Recovery, Settings, Violation, check, evidence};
@@ -14,9 +17,6 @@ use crate::load::Load;
 use crate::nemesis::Nemesis;
 use crate::schedule::Schedule;
 use crate::stage::{POLL_INTERVAL, SESSION, Stage};
-use crate::support::credentials::CREDENTIALS_DIR;
-use crate::support::entities::Random;
-use crate::support::worker::Scene;
 use crate::witness::{self, Sampler};
 
 /// How long after the end of a fault until all that was in the log by then is applied. Against hanging, not a figure.
@@ -94,7 +94,7 @@ pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
     let mut run = Run::start(stage, schedule).await;
     eprintln!("  recovered within, of at most {RECOVERY_BOUND:?}:");
     for step in &schedule.steps {
-        let recovery = run.step(stage, &step.faults, Random(step.seed)).await;
+        let recovery = run.step(stage, &step.faults, Random::new(step.seed)).await;
         eprintln!("    {:44} {}", recovery.what, took(&recovery));
         let stuck = recovery.took.is_none();
         run.recoveries.push(recovery);

@@ -10,11 +10,11 @@ use local_stack::Topics;
 use mongodb::Database;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use test_support::scene::Scene;
 use workflows_sink::checkpoint::{COLLECTION, Checkpoint};
 use workflows_sink::kafka::topic_id::topic_id;
 
 use crate::checker::{Sample, evidence};
-use crate::support::worker::Scene;
 
 /// BSONObjectTooLarge: it speaks of a document, so the record becomes a dead letter.
 pub const REFUSED_BY_A_FAIL_POINT: i32 = 10334;

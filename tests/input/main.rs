@@ -2,23 +2,12 @@
 //!
 //! The corpora are replayed, and mutated a little; the properties are the targets' own.
 
-#[path = "../fuzz/properties/configuration.rs"]
-mod configuration;
-#[path = "../fuzz/properties/decode.rs"]
-mod decode;
-#[path = "../support/reference.rs"]
-#[allow(dead_code)]
-mod reference;
-#[path = "../fuzz/properties/reply.rs"]
-mod reply;
-#[path = "../fuzz/properties/routes.rs"]
-mod routes;
-
 use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use test_oracles::{configuration, decode, reply, routes};
 
 /// The corpus and the dictionary of a target.
 fn inputs(target: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {

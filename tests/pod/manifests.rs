@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use local_stack::Kubernetes;
 use serde_json::{Value, json};
+use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 use workflows_sink::admin::config::Admin;
 use workflows_sink::config::Config;
 
 use crate::shipped::{Shipped, cluster};
-use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 
 const MIB: u64 = 1024 * 1024;
 /// What a process needs besides its budget (docs/operations.md).

@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use local_stack::{Kubernetes, Server};
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::wait::DEADLINE;
+use test_support::worker::{Worker, binary};
 
 use crate::shipped::Shipped;
-use crate::support::worker::{DEADLINE, Worker, binary};
 
 /// Mounts the volumes, hides the rest of /run, makes the root read-only, and becomes the program. Arguments: the binary,
 /// a user's id or nothing, then `mode source target` of each volume, `--`, the program's arguments.

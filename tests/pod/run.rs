@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bson::doc;
 use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
 use serde_json::json;
+use test_support::history::History;
+use test_support::load::Load;
+use test_support::scene::Scene;
+use test_support::wait::until;
 
 use crate::pod::{Pod, run_job};
 use crate::shipped::{Shipped, cluster};
-use crate::support::history::History;
-use crate::support::load::Load;
-use crate::support::worker::{Scene, until};
 
 const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
 

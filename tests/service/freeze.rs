@@ -1,20 +1,21 @@
 //! A worker that wakes up after its partitions have moved does no harm.
 
 use bson::{Document, Uuid, doc};
-use local_stack::MongoOptions;
+use local_stack::{Message, MongoOptions};
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, Scene};
+use test_support::wait::until;
+use test_support::worker::share;
 
 use crate::drain::{caught_up, expected};
-use crate::support::apart::{CONNECTION_STRING, SHORT_SESSION, apart, share};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_over() {
-    let (scene, mongo) = apart("freeze", 12, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("freeze", 12, MongoOptions::default()).await;
     let mut entities = Entities::new(5, 300);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let mut produce = |count| {
         let states = entities.states(count);
         scene.produce(&states);

@@ -3,12 +3,13 @@
 
 use bson::{Bson, Uuid, doc};
 use serde_json::Value;
-
-use crate::support::operator::{
-    checkpoint, id_of_topic, lines, make_topic_anew, poison, put_checkpoint, state, states, topics,
-    until_at, until_is, until_statuses,
+use test_support::look::number;
+use test_support::operator::{
+    poison, put_checkpoint, recreate_topic, state, states, until_at, until_statuses,
 };
-use crate::support::worker::{Scene, Worker, number, run};
+use test_support::scene::{Scene, topics};
+use test_support::wait::until_is;
+use test_support::worker::{Worker, run};
 
 const ANEW: &str = "made anew";
 
@@ -21,18 +22,18 @@ fn old_topic(scene: &Scene) {
 }
 
 async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i64) {
-    let new = id_of_topic(scene);
+    let new = scene.topic_id().await;
     assert_ne!(old, new);
     let at_the_end = (Some(Bson::from(new)), end);
     until_is("topic id and offset", at_the_end, || async {
-        let found = checkpoint(scene, 0).await.unwrap();
+        let found = scene.checkpoint(0).await.unwrap();
         (
             found.get("topic_id").cloned(),
             number(found.get("next_offset")),
         )
     })
     .await;
-    let warnings = lines(worker, ANEW);
+    let warnings = worker.lines_with(ANEW);
     assert!(!warnings.is_empty(), "{}", worker.log());
     assert_eq!(warnings[0]["level"], "WARN");
     // The same group, topic, partition and offset, and still a letter for each.
@@ -58,11 +59,11 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
     // It must not see the topic away or empty: then its offset still is one of the log, and nothing else warns it.
     worker.server().freeze().expect("frozen");
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(100..105, "new", 0);
     records.push(poison(0));
     records.extend(states(0..30, "new", 0));
@@ -79,9 +80,9 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
     old_topic(&scene);
     let worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     scene.produce(&records);
@@ -102,10 +103,10 @@ async fn a_topic_made_anew_while_no_worker_runs_is_applied_from_its_start() {
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     records.extend(states(0..30, "newer", 0));
@@ -135,16 +136,16 @@ async fn an_absent_topic_id_is_adopted_and_repeats_nothing() {
     let worker = scene.worker(&[]);
     scene.settled().await;
     until_statuses(&scene, [(3, "applied before"), (4, "applied before")]).await;
-    let id = Bson::from(id_of_topic(&scene));
+    let id = Bson::from(scene.topic_id().await);
     for partition in 0..3 {
-        let found = checkpoint(&scene, partition).await.unwrap();
+        let found = scene.checkpoint(partition).await.unwrap();
         assert_eq!(found.get("topic_id"), Some(&id), "{found}");
     }
     assert_eq!(
         worker.metric("workflows_sink_records_consumed_total", ""),
         Some(3.0)
     );
-    assert_eq!(lines(&worker, ANEW), [] as [Value; 0]);
+    assert_eq!(worker.lines_with(ANEW), [] as [Value; 0]);
 }
 
 /// Makes the topic anew once the worker has noticed that it is gone.
@@ -153,7 +154,7 @@ async fn is_found_again_after(name: &str, setting: &str, noticed: &str) {
     old_topic(&scene);
     let worker = scene.worker(&[(setting, "1000")]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
     let topics = topics().await;
     topics.delete(&scene.topic).await.expect("deleted");

@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use local_stack::observe::usage;
-use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, Topology};
+use local_stack::{Kafka, KafkaOptions, Message, Mongo, MongoOptions, Topology};
 use mongodb::bson::doc;
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::{Worker, share};
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart, share};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, Worker, until};
 
 const SETTINGS: [(&str, &str); 5] = [
     ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "3000"),
@@ -71,7 +72,7 @@ async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
-    let (scene, mut mongo) = apart("mongodb_outage", 6, MongoOptions::default()).await;
+    let (scene, mut mongo) = Scene::apart("mongodb_outage", 6, MongoOptions::default()).await;
     let mut entities = Entities::new(11, 200);
     let mut records = entities.states(600);
     scene.produce(&records);
@@ -206,9 +207,9 @@ async fn elections_cost_no_record_and_repeat_none() {
         topology: Topology::ReplicaSet(3),
         ..MongoOptions::default()
     };
-    let (scene, mut mongo) = apart("elections", 6, options).await;
+    let (scene, mut mongo) = Scene::apart("elections", 6, options).await;
     let mut entities = Entities::new(13, 200);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let history = History::watch(&scene).await;
     let uri = scene.uri_of("elections");
     let mut worker = scene.worker(&[&SETTINGS[..], &[(CONNECTION_STRING, &uri)]].concat());

@@ -2,12 +2,13 @@
 
 use bson::doc;
 use local_stack::{Mongo, MongoOptions, mongo};
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::Worker;
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart};
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::worker::{Worker, until};
 
 const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 
@@ -27,7 +28,7 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
         auth: true,
         ..MongoOptions::default()
     };
-    let (mut scene, mongo) = apart("roles", 4, options).await;
+    let (mut scene, mongo) = Scene::apart("roles", 4, options).await;
     // Seen with an administrator's eyes, whatever the service's user may do.
     let admin = mongo.admin().await.expect("an admin");
     scene.database = admin.database(mongo::DATABASE);

@@ -9,14 +9,15 @@ use futures_util::TryStreamExt as _;
 use local_stack::{Mongo, MongoOptions, Toxiproxy, mongo};
 use mongodb::Client;
 use tempfile::TempDir;
+use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD, PASSWORD_NEXT};
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::load::Load;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::Worker;
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart};
-use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD, PASSWORD_NEXT};
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::load::Load;
-use crate::support::worker::{Scene, Worker, until};
 
 const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 const SWAPS: &str = "workflows_sink_credential_swaps_total";
@@ -29,7 +30,7 @@ async fn scene(name: &str) -> (Scene, Mongo) {
         proxies: Some(toxiproxy.expect("no panic").expect("toxiproxy")),
         ..MongoOptions::default()
     };
-    let (mut scene, mongo) = apart(name, 4, options).await;
+    let (mut scene, mongo) = Scene::apart(name, 4, options).await;
     let admin = mongo.direct(0).await.expect("an admin");
     scene.database = admin.database(mongo::DATABASE);
     (scene, mongo)

@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use local_stack::Message;
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::Scene;
+use test_support::wait::until;
+use test_support::worker::{Worker, share};
+
 use crate::drain::expected;
-use crate::support::apart::share;
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, Worker, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_come_and_go_leave_the_same_documents() {
     let scene = Scene::new("workers", 12).await;
     let history = History::watch(&scene).await;
     let mut entities = Entities::new(2, 300);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let mut produce = |count| {
         let states = entities.states(count);
         scene.produce(&states);

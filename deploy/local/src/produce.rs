@@ -92,7 +92,12 @@ pub fn produce<M: Into<Message>>(
     }
 }
 
-fn send(producer: &BaseProducer<Failure>, topic: &str, message: &Message) -> Result<()> {
+/// Enqueues one message, waiting while the producer's queue is full. Blocks.
+pub fn send(
+    producer: &BaseProducer<impl ProducerContext<DeliveryOpaque = ()>>,
+    topic: &str,
+    message: &Message,
+) -> Result<()> {
     let mut record = BaseRecord::<[u8], [u8]>::to(topic);
     record.key = message.key.as_deref();
     record.payload = message.value.as_deref();

@@ -1,7 +1,6 @@
 //! Decides from what a run left behind whether the promise held: nothing lost, nothing twice, nothing backwards.
 //!
 //! Pure. [`evidence`] gathers what it judges, from the log in Kafka and the change stream of the database.
-#![allow(dead_code)]
 
 mod bounds;
 pub mod change;
@@ -25,12 +24,8 @@ use sha2::{Digest as _, Sha256};
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
-// Not every binary that shares this module needs all.
-#[allow(unused_imports)]
-pub use self::{
-    check::check,
-    violation::{Rule, Violation},
-};
+pub use self::check::check;
+pub use self::violation::{Rule, Violation};
 
 const CHECKPOINTS: &str = workflows_sink::checkpoint::COLLECTION;
 const DEAD_LETTERS: &str = workflows_sink::writer::dead_letter::COLLECTION;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bson::{Bson, Document, Uuid};
+use test_oracles::reference::{Expected, reference_outcome};
 use workflows_sink::record::entity::{Reason, Tombstones};
 use workflows_sink::record::fold::WriteMode;
 
 use super::change::{Entity, State, state};
 use super::walk::Segment;
 use super::{Evidence, Log, Record};
-use crate::support::reference::{Expected, reference_outcome};
 
 /// Records of one segment that are to be applied.
 #[derive(Clone, Debug)]

@@ -7,14 +7,14 @@ mod servers;
 use std::time::Duration;
 
 use local_stack::Direction;
+use local_stack::random::Random;
+use test_support::scene::Scene;
 
 use crate::checker::Lineage;
 use crate::fault::{Fault, Side, Trouble};
 use crate::fleet::Fleet;
 use crate::load::{Load, RATE};
 use crate::stage::{POLL_INTERVAL, SERVERS, SESSION, Stage};
-use crate::support::entities::Random;
-use crate::support::worker::Scene;
 use crate::witness;
 
 /// Whom it can hurt.
@@ -166,7 +166,7 @@ impl Nemesis<'_> {
             }
             PartitionsAdded => self.add_partitions().await,
             TopicRecreated => {
-                self.make_topic_anew().await;
+                self.recreate_topic().await;
                 struck.lasts = BRIEFLY;
             }
         }

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
-
+use test_support::wait::until;
 use workflows_sink::checkpoint;
 
 use super::{BRIEFLY, Nemesis};
 use crate::fault::Side;
 use crate::round::read_log;
 use crate::stage::SERVERS;
-use crate::support::worker::until;
 use crate::witness;
 
 impl Nemesis<'_> {
@@ -88,8 +87,8 @@ impl Nemesis<'_> {
     /// The password changes, and connections break so that the workers meet the change. They can read the new one before,
     /// or only after they were not let in.
     pub(super) async fn rotate_password(&mut self) {
-        let password = format!("{:016x}{:016x}", self.random.next(), self.random.next());
-        let announced = self.random.next().is_multiple_of(2);
+        let password = format!("{:016x}{:016x}", self.random.bits(), self.random.bits());
+        let announced = self.random.bits().is_multiple_of(2);
         self.stage.rotate(password, announced).await;
         for proxy in self.stage.proxies(Side::Mongodb) {
             proxy.reset(Duration::ZERO).expect("reset");
@@ -111,7 +110,7 @@ impl Nemesis<'_> {
         self.load.partitions(total);
     }
 
-    pub(super) async fn make_topic_anew(&mut self) {
+    pub(super) async fn recreate_topic(&mut self) {
         self.load.pause().await;
         let topics = self.stage.cluster.topics().expect("topics");
         let bootstrap = self.stage.cluster.direct_bootstrap();

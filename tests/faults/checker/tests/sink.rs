@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
+use test_oracles::reference::{Expected, reference_outcome};
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
@@ -13,7 +14,6 @@ use crate::checker::{
     Acknowledged, CHECKPOINTS, DEAD_LETTERS, Evidence, Lineage, Log, PartitionLog, Record, Sample,
     Settings, digest,
 };
-use crate::support::reference::{Expected, reference_outcome};
 
 /// Key and value.
 pub type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);

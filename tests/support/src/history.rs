@@ -11,18 +11,23 @@ use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use workflows_sink::checkpoint::COLLECTION as CHECKPOINTS;
+use workflows_sink::writer::dead_letter::COLLECTION as DEAD_LETTERS;
 
-use crate::support::worker::{DEADLINE, Scene, number, until};
+use crate::look::number;
+use crate::scene::Scene;
+use crate::wait::{DEADLINE, until};
 
-const CHECKPOINTS: &str = "workflows_sink_checkpoints";
-const DEAD_LETTERS: &str = "workflows_sink_dead_letters";
 const MARKER: &str = "workflows_sink_test_marker";
 
 /// A record as it stands in the log.
 #[derive(Clone, Debug)]
 pub struct Logged {
+    /// Where it stands.
     pub offset: i64,
+    /// Its own time, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
+    /// Its key; empty where there is none.
     pub key: String,
     /// The entity's `revision`; `None` where there is none.
     pub revision: Option<i64>,

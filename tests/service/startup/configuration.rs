@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::worker::run;
+use test_support::worker::run;
 
 async fn refused(vars: &[(&str, &str)]) -> String {
     let vars: BTreeMap<String, String> = (vars.iter())
