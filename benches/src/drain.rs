@@ -51,7 +51,8 @@ pub async fn measure(
     stage.clear().await
 }
 
-/// Service and ceiling, each into an empty database and again over what is there; who goes first alternates.
+/// Service and ceiling, each into an empty database and again over what is there; who goes first
+/// alternates.
 async fn pair(
     stage: &mut Stage,
     load: Load,

@@ -1,4 +1,5 @@
-//! The servers that everything is measured on, topics filled with loads, and the service as a process.
+//! The servers that everything is measured on, topics filled with loads, and the service as a
+//! process.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -153,8 +154,8 @@ impl Stage {
         Ok(self.database().drop().await?)
     }
 
-    /// From now on mongod has the machine's last core for itself, as if on a machine of its own; broker, services and
-    /// loaders have the others.
+    /// From now on mongod has the machine's last core for itself, as if on a machine of its own;
+    /// broker, services and loaders have the others.
     pub fn part(&mut self) -> Result<()> {
         let cores = std::thread::available_parallelism()?.get();
         ensure!(cores > 1, "there is one core only");
@@ -250,8 +251,8 @@ impl Stage {
         Ok(number(&status, ["transactions", "totalCommitted"]))
     }
 
-    /// Follows a count of settled records from where it is first seen to move until it is `total`. `cpu` is what
-    /// the loader has used so far.
+    /// Follows a count of settled records from where it is first seen to move until it is `total`.
+    /// `cpu` is what the loader has used so far.
     pub async fn follow(
         &mut self,
         total: usize,

@@ -1,4 +1,5 @@
-//! `admin`: users and Secrets as the table says, from any state and over any kill, on a real API server and mongod.
+//! `admin`: users and Secrets as the table says, from any state and over any kill, on a real API
+//! server and mongod.
 
 mod gate;
 mod process;

@@ -16,7 +16,7 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts `admin serve` with these arguments besides, for the sink's user.
+    /// Starts `admin serve` with these arguments as well, for the sink's user.
     pub fn start(scene: &Scene, arguments: &[&str]) -> Sidecar {
         let mut server = Server::new("admin").expect("a directory");
         let binary = binary();

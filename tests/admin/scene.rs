@@ -1,5 +1,6 @@
-//! What one test has to itself on the shared servers: a namespace, a ServiceAccount that may do what docs/admin.md says, an
-//! authentication database and a table of users. All that the binary prints in it is kept, and searched for secrets.
+//! What one test has to itself on the shared servers: a namespace, a ServiceAccount that may do
+//! what docs/admin.md says, an authentication database and a table of users. All that the binary
+//! prints in it is kept, and searched for secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -115,7 +116,7 @@ impl Scene {
         rest.split("/?").next().expect("a host").to_owned()
     }
 
-    /// With these variables besides.
+    /// With these variables as well.
     pub fn with(mut self, changes: &[(&str, &str)]) -> Scene {
         let changes = changes
             .iter()
@@ -131,7 +132,8 @@ impl Scene {
         (code, out, error)
     }
 
-    /// [`Scene::run`], for a command that shows a value on its standard output, and reads one from its standard input.
+    /// [`Scene::run`], for a command that shows a value on its standard output, and reads one from
+    /// its standard input.
     pub async fn run_with(&self, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
         let mut child = tokio::process::Command::new(binary())
             .arg("admin")
@@ -263,13 +265,13 @@ impl Scene {
         Some((roles, mechanisms.collect()))
     }
 
-    /// Whether the sink's user is let in with this password.
-    pub async fn lets_in(&self, password: &str) -> bool {
+    /// Whether the sink's user is authenticated with this password.
+    pub async fn authenticates(&self, password: &str) -> bool {
         login(&self.mongo_uri, &self.auth_database, SINK, password).await
     }
 
     /// The Events about the sink's Secret: type, reason, note.
-    pub async fn told(&self) -> Vec<(String, String, String)> {
+    pub async fn events(&self) -> Vec<(String, String, String)> {
         let events = self
             .events
             .list(&ListParams::default())
@@ -290,8 +292,8 @@ impl Scene {
         told
     }
 
-    /// Everything is as the table says: the one password is let in, there is no next one, the roles are the table's, and the
-    /// Secret holds what the service needs.
+    /// Everything is as the table says: the one password is accepted, there is no next one, the
+    /// roles are the table's, and the Secret holds what the service needs.
     pub async fn is_right(&self) {
         let secret = self.secret(SINK_SECRET).await.expect("a Secret");
         let data = secret.data.expect("data");
@@ -309,7 +311,10 @@ impl Scene {
             .1
             .replace("/?", &format!("/{}?", self.database));
         assert_eq!(uri, format!("mongodb://{SINK}@{after}&authSource={source}"));
-        assert!(self.lets_in(&text(PASSWORD).expect("a password")).await);
+        assert!(
+            self.authenticates(&text(PASSWORD).expect("a password"))
+                .await
+        );
         let role = format!("readWrite on {}", self.database);
         let account = self.account().await.expect("a user");
         assert_eq!(account, (vec![role], vec!["SCRAM-SHA-256".to_owned()]));
@@ -333,7 +338,7 @@ impl Scene {
 
     /// What the Secrets hold now must not be printed.
     pub async fn hide_values(&self) {
-        // away in some tests
+        // unavailable in some tests
         let Ok(secrets) = self.secrets.list(&ListParams::default()).await else {
             return;
         };

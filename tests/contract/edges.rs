@@ -58,7 +58,7 @@ fn a_hundred_levels_are_allowed() {
 }
 
 #[test]
-fn depth_is_said_of_json_only_and_costs_no_stack() {
+fn depth_is_reported_of_json_only_and_costs_no_stack() {
     for levels in [63, 64, 65, 127, 128, 129, 1_000, 200_000] {
         let reason = |outcome: Expected| match outcome {
             Expected::Rejected(reason) => Some(reason),

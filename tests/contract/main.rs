@@ -16,7 +16,8 @@ fn decoder(tombstones: Tombstones) -> Decoder {
     Decoder::new(Arc::new(Mapping::builtin()), tombstones)
 }
 
-/// What the decoder makes of a record, in the reference's words. Checks that a decoder that has been used does the same again.
+/// What the decoder makes of a record, in the reference's words. Checks that a decoder that has
+/// been used does the same again.
 fn decode(key: Option<&[u8]>, value: Option<&[u8]>, tombstones: Tombstones) -> Expected {
     let (mut decoder, mut out) = (decoder(tombstones), b"before".to_vec());
     let first = decoded(&mut decoder, key, value, &mut out);

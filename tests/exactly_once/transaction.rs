@@ -7,7 +7,8 @@ use workflows_sink::record::entity::Reason;
 use crate::support::proxy::Act;
 use crate::support::{World, records, settle, soon};
 
-/// The commands of a transaction that writes [`batch`]: guard, two collections, dead letter, commit.
+/// The commands of a transaction that writes [`batch`]: guard, two collections, dead letter,
+/// commit.
 const COMMANDS: usize = 5;
 
 fn batch(start: i64, id: &str) -> Batch {

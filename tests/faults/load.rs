@@ -18,7 +18,8 @@ use crate::checker::{Acknowledged, digest};
 
 /// Records a second, usually.
 pub const RATE: usize = 200;
-/// How often it sends what is due: enough at once for several partitions of a worker to have something to write together.
+/// How often it sends what is due: enough at once for several partitions of a worker to have
+/// something to write together.
 const TICK: Duration = Duration::from_millis(100);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 const ENTITIES: usize = 300;
@@ -46,7 +47,7 @@ pub struct Load {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Hears of deliveries.
+/// Collects the deliveries.
 struct Heard(Arc<Shared>);
 
 impl ClientContext for Heard {}
@@ -60,7 +61,8 @@ impl ProducerContext for Heard {
                 let acknowledged = Acknowledged {
                     lineage: self.0.lineage.load(SeqCst),
                     partition: message.partition(),
-                    // A duplicate that the broker refuses is in the log, at an offset that it no longer knows.
+                    // A duplicate that the broker refuses is in the log, at an offset that it no
+                    // longer knows.
                     offset: Some(message.offset()).filter(|offset| *offset >= 0),
                     digest: digest(message.key(), message.payload()),
                 };
@@ -79,7 +81,8 @@ impl ProducerContext for Heard {
 }
 
 impl Load {
-    /// Goes on producing states of seeded entities to `topic`, each key to one partition of `partitions`.
+    /// Goes on producing states of seeded entities to `topic`, each key to one partition of
+    /// `partitions`.
     pub fn start(seed: u64, bootstrap: &str, topic: &str, partitions: i32) -> Load {
         let shared = Arc::new(Shared {
             rate: AtomicUsize::new(RATE),
@@ -133,7 +136,7 @@ impl Load {
         .await;
     }
 
-    /// Goes on, with a topic made anew.
+    /// Goes on, with a recreated topic.
     pub fn resume(&self, lineage: usize, partitions: i32) {
         self.shared.lineage.store(lineage, SeqCst);
         self.partitions(partitions);
@@ -160,10 +163,12 @@ impl Drop for Load {
     }
 }
 
-/// A producer that has not asked for the topic yet: one that knew it before it was made anew may hold it for gone.
+/// A producer that has not asked for the topic yet: one that knew it before it was recreated may
+/// take it for deleted.
 ///
-/// One request at a time: a broker takes any sequence number as a producer's first in a log. Where it refuses a batch for
-/// not being ready yet and takes the one sent behind it, librdkafka counts the refused one as acknowledged, too.
+/// One request at a time: a broker takes any sequence number as a producer's first in a log. Where
+/// it refuses a batch for not being ready yet and takes the one sent behind it, librdkafka counts
+/// the refused one as acknowledged, too.
 fn new_producer(bootstrap: &str, shared: &Arc<Shared>) -> BaseProducer<Heard> {
     rdkafka::ClientConfig::new()
         .set("bootstrap.servers", bootstrap)

@@ -1,7 +1,8 @@
 //! The promise on the worst day: nothing lost, nothing twice, nothing backwards, whatever fails.
 //!
-//! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether the promise held.
-//! `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make test`.
+//! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether
+//! the promise held. `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make
+//! test`.
 
 mod checker;
 mod fault;

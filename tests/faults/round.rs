@@ -19,7 +19,8 @@ use crate::schedule::Schedule;
 use crate::stage::{POLL_INTERVAL, SESSION, Stage};
 use crate::witness::{self, Sampler};
 
-/// How long after the end of a fault until all that was in the log by then is applied. Against hanging, not a figure.
+/// How long after the end of a fault until all that was in the log by then is applied. Against
+/// hanging, not a figure.
 const RECOVERY_BOUND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
@@ -106,7 +107,8 @@ pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
 }
 
 impl Run {
-    /// A topic, a group and a database of its own, a producer, and workers that have caught up with it once.
+    /// A topic, a group and a database of its own, a producer, and workers that have caught up with
+    /// it once.
     pub async fn start(stage: &mut Stage, schedule: &Schedule) -> Run {
         let name = format!("faults_{}", schedule.seed);
         let scene = Scene {
@@ -167,7 +169,7 @@ impl Run {
         recovery
     }
 
-    /// How many records are in the log and not applied; `None` while servers are away.
+    /// How many records are in the log and not applied; `None` while servers are unavailable.
     pub async fn lag(&self) -> Option<i64> {
         let ends = witness::log_ends(&self.direct, &self.scene.topic)
             .await
@@ -223,7 +225,8 @@ impl Run {
         recovery
     }
 
-    /// The topic's id and the ends of its log, once it has a record: workers that have applied one are up.
+    /// The topic's id and the ends of its log, once it has a record: workers that have applied one
+    /// are up.
     async fn goal(&self) -> Option<(Uuid, BTreeMap<i32, i64>)> {
         let id = witness::id_of_topic(&self.direct, &self.scene.topic)
             .await
@@ -234,8 +237,8 @@ impl Run {
         ends.values().any(|end| *end > 0).then_some((id, ends))
     }
 
-    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint; `None` while MongoDB
-    /// does not answer.
+    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint;
+    /// `None` while MongoDB does not answer.
     async fn behind(
         &self,
         (id, ends): &(Uuid, BTreeMap<i32, i64>),

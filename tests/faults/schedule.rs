@@ -1,6 +1,7 @@
 //! What happens in a run, by its seed. Pure.
 //!
-//! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in a row deal a whole one.
+//! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in
+//! a row deal a whole one.
 
 use std::fmt;
 
@@ -40,7 +41,8 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// The run of a seed: of faults that it draws, or of these steps, each of them the names of its faults with `+` between.
+    /// The run of a seed: of faults that it draws, or of these steps, each of them the names of its
+    /// faults with `+` between.
     pub fn new(seed: u64, steps: &[String]) -> Schedule {
         let mut random = Random::new(seed);
         let steps = match steps {

@@ -77,8 +77,8 @@ impl Stage {
         Client::with_uri_str(uri).await.expect("a client")
     }
 
-    /// Gives the service's user another password. `announced`: the workers can read it before; else they are not let in
-    /// for a while.
+    /// Gives the service's user another password. `announced`: the workers can read it before; else
+    /// their logins are refused for a while.
     pub async fn rotate(&mut self, password: String, announced: bool) {
         if announced {
             let both = [

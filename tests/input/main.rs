@@ -1,4 +1,5 @@
-//! Input of any shape: what the fuzz targets in `tests/fuzz` look for, on stable Rust and within a few seconds.
+//! Input of any shape: what the fuzz targets in `tests/fuzz` look for, on stable Rust and within a
+//! few seconds.
 //!
 //! The corpora are replayed, and mutated a little; the properties are the targets' own.
 
@@ -39,7 +40,8 @@ fn replay(target: &str, holds: fn(&[u8])) {
     }
 }
 
-/// An input of the corpus with pieces changed, cut out, or put in from another one or the dictionary.
+/// An input of the corpus with pieces changed, cut out, or put in from another one or the
+/// dictionary.
 fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
     let (corpus, words) = inputs(target);
     let small: Vec<_> = corpus

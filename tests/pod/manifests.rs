@@ -11,7 +11,7 @@ use workflows_sink::config::Config;
 use crate::shipped::{Shipped, cluster};
 
 const MIB: u64 = 1024 * 1024;
-/// What a process needs besides its budget (docs/operations.md).
+/// What a process needs beyond its budget (docs/operations.md).
 const BESIDES_BYTES: u64 = 64 * MIB;
 
 const DRY_RUN: [&str; 6] = [

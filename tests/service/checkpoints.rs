@@ -1,4 +1,5 @@
-//! Somebody else's hand on the checkpoint of a running worker: the result is right, and it never just stops.
+//! Somebody else's hand on the checkpoint of a running worker: the result is right, and it never
+//! just stops.
 
 use bson::{Document, Uuid, doc};
 use test_support::look::number;
@@ -19,7 +20,7 @@ async fn settled_worker(scene: &Scene) -> Worker {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_checkpoint_is_made_again_and_loses_nothing() {
+async fn a_deleted_checkpoint_is_recreated_and_loses_nothing() {
     let scene = Scene::new("deleted", 1).await;
     let worker = settled_worker(&scene).await;
     let filter = doc! { "_id": scene.checkpoint_id(0) };
@@ -33,7 +34,8 @@ async fn a_deleted_checkpoint_is_made_again_and_loses_nothing() {
     worker.ready().await;
 }
 
-/// Applies more, and puts the database back to where it was before; `owner` is the backup's, or the worker's own.
+/// Applies more, and puts the database back to where it was before; `owner` is the backup's, or the
+/// worker's own.
 async fn restore(scene: &Scene, owner: Option<Uuid>) {
     let mut backup = scene.checkpoint(0).await.unwrap();
     let documents = scene.all("datasets").await;
@@ -191,7 +193,8 @@ async fn a_worker_that_wakes_up_after_a_reset_writes_nothing_under_its_old_claim
     scene.produce(&[state(11, "second", 0)]);
     worker.server().thaw().expect("thawed");
     until_at(&scene, 0, 11).await;
-    // Whatever it had in hand, it claimed again before it wrote: everything since 4 came once more.
+    // Whatever it had in hand, it renewed its claim before it wrote: everything since 4 came once
+    // more.
     let claims: Vec<i64> = worker
         .lines_with("claimed")
         .iter()

@@ -77,8 +77,8 @@ async fn a_topic_ends_as_exactly_its_entities_however_often_it_is_read() {
     caught_up(&worker, 12).await;
     assert_eq!(written(&worker), 3_000.0, "each record settled once");
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-    let told = history.prove(&scene).await;
-    assert!(told.transactions >= 12, "{told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(proof.transactions >= 12, "{proof:?}");
     let changes = entity_changes(&history).await;
 
     // A new process, and one whose checkpoints somebody deleted: the committed offsets remain.

@@ -1,4 +1,5 @@
-//! Where a partition begins: as the service it takes over from left it, and never before it is claimed.
+//! Where a partition begins: as the service it takes over from left it, and never before it is
+//! claimed.
 
 use std::time::{Duration, Instant};
 
@@ -56,7 +57,7 @@ async fn a_new_group_that_starts_latest_decides_once_where_that_is() {
     // A number at once, though no record has come yet.
     until_at(&scene, 0, 10).await;
     worker.server().kill().expect("killed");
-    // If the next start resolved `latest` anew, these would be lost.
+    // If the next start resolved `latest` a second time, these would be lost.
     scene.produce(&states(10..15, "between", 0));
     let _worker = scene.worker(&[(START, "latest")]);
     until_at(&scene, 0, 15).await;

@@ -47,9 +47,9 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     produce(500);
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
+    let proof = history.prove(&scene).await;
     assert!(history.events().len() > claims_of_the_awake);
-    assert!(told.moves_of.len() > 12, "both have written: {told:?}");
+    assert!(proof.moves_of.len() > 12, "both have written: {proof:?}");
     assert_eq!(
         sleeper.count("INFO", "partitions revoked"),
         1,
@@ -68,7 +68,8 @@ async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
     let mut entities = Entities::new(20, 100);
     let mut records = entities.states(300);
     scene.produce(&records);
-    // A second member of the same name takes over at once; the first one hears of it with its next heartbeat.
+    // A second member of the same name takes over at once; the first one learns of it with its next
+    // heartbeat.
     let twin = [
         ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "twin"),
         ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "20000"),
@@ -87,8 +88,8 @@ async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
     assert_eq!(replaced.exit().await, Some(1), "{}", replaced.log());
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert_eq!(told.moves_of.len(), 12, "each in its time: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert_eq!(proof.moves_of.len(), 12, "each in its time: {proof:?}");
     assert_eq!(second.stop().await, Some(0), "{}", second.log());
 }
 

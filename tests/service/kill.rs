@@ -11,8 +11,8 @@ use test_support::wait::until;
 
 use crate::drain::expected;
 
-/// How long after its session timeout a dead worker's open transactions may hold up its successor. Without the
-/// service's doing they would do so for a minute.
+/// How long after its session timeout a dead worker's open transactions may hold up its successor.
+/// Without the service's doing they would do so for a minute.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_millis(1_500);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,11 +38,11 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
     scene.settled().await;
     let took = killed.elapsed();
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
+    let proof = history.prove(&scene).await;
     assert_eq!(
-        told.moves_of.len(),
+        proof.moves_of.len(),
         12,
-        "only the successor's were committed: {told:?}"
+        "only the successor's were committed: {proof:?}"
     );
 
     let assigned = *successor
@@ -104,7 +104,7 @@ async fn workers_killed_again_and_again_apply_each_record_once() {
     let mut last = scene.worker(&SHORT_SESSION);
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert!(told.moves_of.len() >= 4, "each has written: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(proof.moves_of.len() >= 4, "each has written: {proof:?}");
     assert_eq!(last.stop().await, Some(0), "{}", last.log());
 }

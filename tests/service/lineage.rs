@@ -1,4 +1,4 @@
-//! A topic that was deleted and made anew under its old name: none of the new one's records may be
+//! A topic that was deleted and recreated under its old name: none of the new one's records may be
 //! lost, and the old one's offsets mean nothing.
 
 use bson::{Bson, Uuid, doc};
@@ -11,7 +11,7 @@ use test_support::scene::{Scene, topics};
 use test_support::wait::until_is;
 use test_support::worker::{Worker, run};
 
-const ANEW: &str = "made anew";
+const RECREATED: &str = "made anew";
 
 /// Ten entities, and a poison record at offset 5; it ends at 11.
 fn old_topic(scene: &Scene) {
@@ -33,7 +33,7 @@ async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i
         )
     })
     .await;
-    let warnings = worker.lines_with(ANEW);
+    let warnings = worker.lines_with(RECREATED);
     assert!(!warnings.is_empty(), "{}", worker.log());
     assert_eq!(warnings[0]["level"], "WARN");
     // The same group, topic, partition and offset, and still a letter for each.
@@ -54,14 +54,15 @@ async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_has_more() {
+async fn a_topic_recreated_under_a_worker_loses_none_of_its_records_though_it_has_more() {
     let scene = Scene::new("anew_more", 1).await;
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
     let old = scene.topic_id().await;
 
-    // It must not see the topic away or empty: then its offset still is one of the log, and nothing else warns it.
+    // It must not see the topic missing or empty: then its offset still is one of the log, and
+    // nothing else warns it.
     worker.server().freeze().expect("frozen");
     recreate_topic(&scene, 1).await;
     let mut records = states(100..105, "new", 0);
@@ -75,7 +76,7 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_has_fewer() {
+async fn a_topic_recreated_under_a_worker_loses_none_of_its_records_though_it_has_fewer() {
     let scene = Scene::new("anew_fewer", 1).await;
     old_topic(&scene);
     let worker = scene.worker(&[]);
@@ -98,7 +99,7 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_while_no_worker_runs_is_applied_from_its_start() {
+async fn a_topic_recreated_while_no_worker_runs_is_applied_from_its_start() {
     let scene = Scene::new("anew_idle", 1).await;
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
@@ -145,10 +146,10 @@ async fn an_absent_topic_id_is_adopted_and_repeats_nothing() {
         worker.metric("workflows_sink_records_consumed_total", ""),
         Some(3.0)
     );
-    assert_eq!(worker.lines_with(ANEW), [] as [Value; 0]);
+    assert_eq!(worker.lines_with(RECREATED), [] as [Value; 0]);
 }
 
-/// Makes the topic anew once the worker has noticed that it is gone.
+/// Recreates the topic once the worker has noticed that it is gone.
 async fn is_found_again_after(name: &str, setting: &str, noticed: &str) {
     let scene = Scene::new(name, 1).await;
     old_topic(&scene);
@@ -160,7 +161,7 @@ async fn is_found_again_after(name: &str, setting: &str, noticed: &str) {
     topics.delete(&scene.topic).await.expect("deleted");
     worker.logs(noticed).await;
     let created = topics.create(&scene.topic, 1, &[]).await;
-    created.expect("created anew");
+    created.expect("recreated");
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     scene.produce(&records);
@@ -175,7 +176,7 @@ async fn a_topic_that_the_group_had_lost_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_was_away_while_its_partitions_stayed_assigned_is_found_again() {
+async fn a_topic_that_was_unavailable_while_its_partitions_stayed_assigned_is_found_again() {
     let setting = "DYFF_KAFKA__CONFIG__TOPIC_METADATA_PROPAGATION_MAX_MS";
     is_found_again_after("anew_away", setting, "could not be read").await;
 }

@@ -68,7 +68,8 @@ fn status(worker: &mut Worker, name: &str) -> u64 {
     kib * 1024
 }
 
-/// The case that is measured: each partition's next record is a large one, which no fetch leaves out.
+/// The case that is measured: each partition's next record is a large one, which no fetch leaves
+/// out.
 struct Case {
     name: &'static str,
     settings: &'static [(&'static str, &'static str)],
@@ -191,7 +192,7 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_are_added() {
+async fn a_budget_too_small_for_the_partitions_is_logged_at_start_and_when_some_are_added() {
     let scene = Scene::new("short_budget", 4).await;
     let mut worker = scene.worker(&[
         ("DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX", "96MiB"),
@@ -213,11 +214,12 @@ async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_ar
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
-/// What the batches of a load held: a copy of the records and one of the documents, of 2 MiB each, for each of `LANES_MAX`.
+/// What the batches of a load held: a copy of the records and one of the documents, of 2 MiB each,
+/// for each of `LANES_MAX`.
 const OF_BATCHES_BYTES: u64 = 4 * 2 * 2 * MIB;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_is_over_leaves_no_memory_behind() {
+async fn a_load_that_has_ended_leaves_no_memory_behind() {
     let scene = Scene::new("memory_after", 12).await;
     let mut worker = scene.worker(&[]);
     caught_up(&worker, 12).await;
@@ -252,7 +254,7 @@ async fn a_batch_is_decompressed_once() {
     producer.flush(DEADLINE).expect("produced");
     let mut worker = scene.worker(&[]);
     scene.settled().await;
-    until("the statistics have told of it", || async {
+    until("the statistics show it", || async {
         worker.metric("workflows_sink_consumer_lag_records", "") == Some(0.0)
     })
     .await;

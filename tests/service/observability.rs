@@ -1,4 +1,4 @@
-//! What the service says of itself is complete, readable, and gives nothing away.
+//! What the service reports of itself is complete, readable, and leaks nothing.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};

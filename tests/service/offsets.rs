@@ -1,4 +1,4 @@
-//! Offsets that do not fit: nothing is skipped in silence, and what is wrong with one partition does
+//! Offsets that do not fit: nothing is skipped in silence, and a fault of one partition does
 //! not stop the others.
 
 use bson::doc;
@@ -188,7 +188,8 @@ async fn offsets_committed_behind_the_checkpoint_repeat_nothing() {
     commit(&scene, &[(0, 2)]);
     let worker = scene.worker(&[]);
     worker.logs("claimed").await;
-    // The topic is idle, and still a person who looks at the group must see that nothing is left to do.
+    // The topic is idle, and still a person who looks at the group must see that nothing is left to
+    // do.
     until_committed(&scene, 0, 10).await;
     scene.produce(&[state(11, "last", 0)]);
     scene.settled().await;

@@ -28,7 +28,7 @@ const OUTAGE: Duration = Duration::from_secs(7);
 /// Twice the five seconds between pings, and as much again for slow machines.
 const UNREADY_WITHIN: Duration = Duration::from_secs(20);
 
-const TOLD_AWAY: &str = "MongoDB does not take writes";
+const OUTAGE_LOGGED: &str = "MongoDB does not take writes";
 const TOLD_BACK: &str = "MongoDB takes writes again";
 
 /// A scene with a broker of its own, too.
@@ -52,8 +52,9 @@ fn rebalances(worker: &Worker) -> Option<f64> {
     worker.metric("workflows_sink_rebalances_total", "")
 }
 
-/// Waits for the end of [`OUTAGE`], in which `worker` must keep what it has, say that it is not ready, and log once why.
-async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
+/// Waits for the end of [`OUTAGE`], in which `worker` must keep what it has, say that it is not
+/// ready, and log once why.
+async fn endure(worker: &Worker, began: Instant, partitions: i64, logged: usize) {
     let before = rebalances(worker);
     until("the worker says that it is not ready", || async {
         assert!(began.elapsed() < UNREADY_WITHIN, "{}", worker.log());
@@ -63,7 +64,7 @@ async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
     until("the outage has lasted", || async {
         assert_eq!(worker.assigned(), partitions, "{}", worker.log());
         assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
-        began.elapsed() > OUTAGE && worker.count("WARN", TOLD_AWAY) == told
+        began.elapsed() > OUTAGE && worker.count("WARN", OUTAGE_LOGGED) == logged
     })
     .await;
     assert!(!worker.is_ready(), "not ready until the end");
@@ -98,7 +99,12 @@ async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
         scene.settled().await;
         worker.ready().await;
         assert_eq!(scene.entities().await, expected(&records));
-        assert_eq!(worker.count("WARN", TOLD_AWAY), outages, "{}", worker.log());
+        assert_eq!(
+            worker.count("WARN", OUTAGE_LOGGED),
+            outages,
+            "{}",
+            worker.log()
+        );
         assert_eq!(worker.count("INFO", TOLD_BACK), outages, "{}", worker.log());
     }
     assert_eq!(rebalances(&worker), joined, "{}", worker.log());
@@ -129,7 +135,8 @@ async fn an_outage_of_kafka_costs_no_record() {
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
-/// Longer than what librdkafka may still be asking for when the brokers go, and longer than two lookups are apart.
+/// Longer than what librdkafka may still be asking for when the brokers go, and longer than two
+/// lookups are apart.
 const AT_REST: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -186,12 +193,12 @@ async fn a_worker_that_kafka_does_not_answer_ends_all_the_same() {
             true => kafka.kill().expect("killed"),
             false => kafka.freeze().expect("frozen"),
         }
-        let told = Instant::now();
+        let asked = Instant::now();
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
         assert!(
-            told.elapsed() < STOPPED_WITHIN,
+            asked.elapsed() < STOPPED_WITHIN,
             "{:?} {}",
-            told.elapsed(),
+            asked.elapsed(),
             worker.log()
         );
         match killed {

@@ -1,4 +1,4 @@
-//! A role that is taken away and given back is waited for, as an outage is.
+//! A role that is revoked and granted again is waited for, as an outage is.
 
 use bson::doc;
 use local_stack::{Mongo, MongoOptions, mongo};
@@ -56,11 +56,11 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
     // A ping needs no role: those that are answered meanwhile do not make it ready.
     let tries =
         |worker: &Worker| worker.metric("workflows_sink_retries_total", "\"authentication\"");
-    let told = tries(&worker);
+    let earlier = tries(&worker);
     until("it has tried a few times more", || async {
         assert!(!worker.is_ready(), "{}", worker.log());
         assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
-        tries(&worker) > told.map(|told| told + 8.0)
+        tries(&worker) > earlier.map(|earlier| earlier + 8.0)
     })
     .await;
     assert_eq!(worker.assigned(), 4, "its partitions are kept");

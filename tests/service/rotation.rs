@@ -1,4 +1,5 @@
-//! A password that changes while the service runs: no record is lost or applied twice, no partition moves, nothing restarts.
+//! A password that changes while the service runs: no record is lost or applied twice, no partition
+//! moves, nothing restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -109,7 +110,8 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let rebalances = worker.metric("workflows_sink_rebalances_total", "");
     let pid = worker.server().pid();
 
-    // As `admin rotate` does: both are published, the user is changed, the next one becomes the one in force.
+    // As `admin rotate` does: both are published, the user is changed, the next one becomes the one
+    // in force.
     files.publish(&[(PASSWORD, old), (PASSWORD_NEXT, "hunter-1")]);
     change_password(&mongo, "hunter-1").await;
     break_connections(&mongo);
@@ -117,7 +119,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     scene.goes_on().await;
     files.publish(&[(PASSWORD, "hunter-1")]);
 
-    // Only promoted: no connection had to be made anew meanwhile.
+    // Only promoted: no connection had to be opened again meanwhile.
     files.publish(&[(PASSWORD, "hunter-1"), (PASSWORD_NEXT, "hunter-2")]);
     change_password(&mongo, "hunter-2").await;
     let past = connections(&mongo).await;
@@ -138,10 +140,10 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     swapped(&worker, 3.0).await;
     scene.goes_on().await;
 
-    // The user first: nobody is let in until the files follow.
+    // The user first: nobody is authenticated until the files follow.
     change_password(&mongo, "hunter-4").await;
     break_connections(&mongo);
-    until("it is not let in", || async {
+    until("its login is refused", || async {
         let refused = "reason=\"authentication\"";
         worker.metric("workflows_sink_retries_total", refused) > Some(0.0)
     })
@@ -188,7 +190,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let gone = Client::with_uri_str(mongo.uri()).await.expect("a client");
     assert!(
         gone.list_database_names().await.is_err(),
-        "the first password is no longer let in"
+        "the first password is no longer accepted"
     );
 }
 
@@ -235,7 +237,7 @@ async fn a_lane_with_nothing_to_write_leaves_the_old_client_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_in_the_midst_of_a_rotation_finds_the_password_that_is_let_in() {
+async fn a_start_in_the_midst_of_a_rotation_finds_the_password_in_force() {
     let (scene, mongo) = scene("start_in_rotation").await;
     let right = mongo.password().expect("a password").to_owned();
     let uri = mongo.uri_without_password();

@@ -1,4 +1,5 @@
-//! Encrypted and authenticated on both sides, with a private authority; and every way to get that wrong.
+//! Encrypted and authenticated on both sides, with a private authority; and every way to
+//! misconfigure that.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,7 +22,7 @@ const KAFKA_PASSWORD: &str = "DYFF_KAFKA__CONFIG__SASL_PASSWORD";
 const SCRAM_PASSWORD: &str = "kafka-hunter2";
 const WRONG_PASSWORD: &str = "wrong-hunter3";
 
-/// Both servers with certificates for 127.0.0.1 alone, so that `localhost` is a wrong name.
+/// Both servers with certificates for 127.0.0.1 alone, so that `localhost` is an invalid name.
 struct Secured {
     kafka: Kafka,
     mongo: Mongo,

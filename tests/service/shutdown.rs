@@ -1,4 +1,4 @@
-//! A worker that is told to stop finishes what is under way, and nobody has to wait for it.
+//! A worker that is asked to stop finishes what is under way, and nobody has to wait for it.
 
 use std::time::{Duration, Instant};
 
@@ -110,9 +110,9 @@ async fn a_worker_that_cannot_finish_ends_at_its_deadline_and_nothing_is_lost() 
     })
     .await;
 
-    let told = Instant::now();
+    let asked = Instant::now();
     assert_eq!(stuck.stop().await, Some(1), "{}", stuck.log());
-    let took = told.elapsed();
+    let took = asked.elapsed();
     assert!(
         took >= Duration::from_millis(1_500),
         "it waited for the deadline: {took:?}"
@@ -149,16 +149,16 @@ async fn a_second_signal_ends_a_worker_at_once_and_nothing_is_lost() {
         .signal(Signal::TERM)
         .expect("a running worker");
     stuck.logs("stopping").await;
-    let told = Instant::now();
+    let asked = Instant::now();
     stuck
         .server()
         .signal(Signal::INT)
         .expect("a running worker");
     assert_eq!(stuck.exit().await, Some(130), "{}", stuck.log());
     assert!(
-        told.elapsed() < Duration::from_secs(2),
+        asked.elapsed() < Duration::from_secs(2),
         "{:?}",
-        told.elapsed()
+        asked.elapsed()
     );
 
     mongo.thaw(0).expect("thawed");

@@ -17,7 +17,8 @@ async fn small_batches_of_several_partitions_go_together() {
     let mut worker = scene.worker(&[]);
     worker.ready().await;
     let entities = RefCell::new((Entities::new(21, 60), Vec::new()));
-    // While one transaction is under way the others wait, so it takes no luck; how many rounds is the machine's to say.
+    // While one transaction is under way the others wait, so it takes no luck; how many rounds is
+    // the machine's to say.
     until("a transaction of several partitions", || async {
         let states = entities.borrow_mut().0.states(60);
         scene.produce(&states);

@@ -41,8 +41,11 @@ async fn workers_that_come_and_go_leave_the_same_documents() {
     scene.settled().await;
 
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert!(told.moves_of.len() >= 3, "all three have worked: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(
+        proof.moves_of.len() >= 3,
+        "all three have worked: {proof:?}"
+    );
     for worker in [&mut second, &mut third] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     }

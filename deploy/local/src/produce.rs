@@ -55,10 +55,11 @@ impl From<State> for Message {
     }
 }
 
-/// Produces messages to a topic and returns how many, when the broker has acknowledged all of them. Blocks.
+/// Produces messages to a topic and returns how many, when the broker has acknowledged all of them.
+/// Blocks.
 ///
-/// Partitions are those of the Java client for the same keys; order within a partition is the order given.
-/// Properties in `config` win over the usual ones.
+/// Partitions are those of the Java client for the same keys; order within a partition is the order
+/// given. Properties in `config` win over the usual ones.
 pub fn produce<M: Into<Message>>(
     config: &ClientConfig,
     topic: &str,

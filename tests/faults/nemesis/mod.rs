@@ -1,4 +1,5 @@
-//! Strikes and heals. Each fault is one line of [`Nemesis::strike`], and where it lasts, one of [`Nemesis::heal`].
+//! Strikes and heals. Each fault is one line of [`Nemesis::strike`], and where it lasts, one of
+//! [`Nemesis::heal`].
 
 mod answers;
 mod records;
@@ -27,7 +28,7 @@ pub struct Nemesis<'a> {
     pub load: &'a Load,
     /// Names.
     pub scene: &'a Scene,
-    /// The logs of the topic before it was made anew.
+    /// The logs of the topic before it was recreated.
     pub lineages: &'a mut Vec<Lineage>,
     /// How many partitions the topic is made with.
     pub partitions: i32,

@@ -70,7 +70,7 @@ pub fn large(random: &mut Random) -> Vec<Message> {
     vec![state(&one, 1), state(&other, 1), state(&one, 2)]
 }
 
-/// An entity that comes, goes, comes again and goes; and tombstones of nothing.
+/// An entity that is created, deleted, created again and deleted; and tombstones of nothing.
 pub fn tombstones(random: &mut Random) -> Vec<Message> {
     let (one, nothing) = (id(random), id(random));
     let state = |revision: u32| {

@@ -1,6 +1,7 @@
 //! `make soak MINUTES=…`: steady load and mild faults, watching whether anything grows.
 //!
-//! The first worker is never restarted: it is the witness of leaks. In the end the checker judges the whole history.
+//! The first worker is never restarted: it is the witness of leaks. In the end the checker judges
+//! the whole history.
 
 mod plot;
 mod sample;

@@ -17,8 +17,9 @@ const OWN_KEY: u8 = 4;
 const NO_VALUE: u8 = 8;
 const MEMBERS: u8 = 16;
 
-/// A record as its first byte says: tombstones delete (1), without a key (2), with a key of its own (4: one byte of
-/// length, then the key; otherwise [`ID`]), without a value (8), and with members of an entity for a value (16).
+/// A record as its first byte says: tombstones delete (1), without a key (2), with a key of its own
+/// (4: one byte of length, then the key; otherwise [`ID`]), without a value (8), and with members
+/// of an entity for a value (16).
 pub fn holds(data: &[u8]) {
     let Some((flags, rest)) = data.split_first() else {
         return;
@@ -71,8 +72,8 @@ pub fn agrees(key: Option<&[u8]>, value: Option<&[u8]>, tombstones: Tombstones) 
     assert_eq!(found, expected);
 }
 
-/// What the decoder makes of a record by the shipped mapping, in the reference's words. Checks that it leaves alone what was
-/// in the buffer before, and adds nothing but the document's fields.
+/// What the decoder makes of a record by the shipped mapping, in the reference's words. Checks that
+/// it leaves alone what was in the buffer before, and adds nothing but the document's fields.
 pub fn decoded(
     decoder: &mut Decoder,
     key: Option<&[u8]>,
@@ -112,7 +113,8 @@ pub fn decoded(
     }
 }
 
-/// Whether a value is nested more deeply than the reference can read: it then knows of no other fault.
+/// Whether a value is nested more deeply than the reference can read: it then knows of no other
+/// fault.
 fn beyond_the_reference(value: &[u8]) -> bool {
     str::from_utf8(value).is_ok_and(|text| parse(text) == Err(Reason::TooDeep))
 }

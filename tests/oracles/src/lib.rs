@@ -1,7 +1,8 @@
-//! Oracles: whether the outcome of any input is right. The record contract as a slow and obvious reference, and a property
-//! for each reader of strange input.
+//! Oracles: whether the outcome of any input is right. The record contract as a slow and obvious
+//! reference, and a property for each reader of strange input.
 //!
-//! Pure, and small to build: the fuzz targets of `tests/fuzz` need nothing else, and the tests check the same.
+//! Pure, and small to build: the fuzz targets of `tests/fuzz` need nothing else, and the tests
+//! check the same.
 
 pub mod configuration;
 pub mod decode;

@@ -41,7 +41,7 @@ async fn help_version_manual_and_completions_need_no_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistyped_command_is_told_from_a_wrong_configuration() {
+async fn a_mistyped_command_is_distinguished_from_an_invalid_configuration() {
     for (arguments, status, says) in [
         (&["ofsets", "show"][..], 2, "offsets"),
         (&["offsets", "reset", "--yes"], 2, "--to"),

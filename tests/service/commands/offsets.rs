@@ -1,4 +1,4 @@
-//! `offsets`: what the service's errors tell people to run.
+//! `offsets`: what the service's errors ask people to run.
 
 use bson::{Bson, Uuid, doc};
 use jiff::Timestamp;

@@ -15,7 +15,7 @@ async fn refused(vars: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn every_fault_is_told_at_once_with_its_variable_and_an_example() {
+async fn every_fault_is_reported_at_once_with_its_variable_and_an_example() {
     let err = refused(&[
         ("DYFF_WORKFLOWS_SINK__START", "now"),
         ("DYFF_WORKFLOWS_SINK__LANES_MAX", "0"),

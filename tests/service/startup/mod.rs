@@ -1,4 +1,5 @@
-//! The start waits for a server that is unavailable; what needs a person ends it with one clear line and an exit code.
+//! The start waits for a server that is unavailable; what needs a person ends it with one clear
+//! line and an exit code.
 
 mod configuration;
 mod mongodb;
@@ -29,8 +30,8 @@ pub async fn refused(environment: &BTreeMap<String, String>) -> (String, String)
     (message, log)
 }
 
-/// Passes on what arrives at `port` to `server`. Both servers name themselves to their clients, so this is only
-/// for the first contact.
+/// Passes on what arrives at `port` to `server`. Both servers name themselves to their clients, so
+/// this is only for the first contact.
 async fn forward(port: u16, server: String) {
     let address = SocketAddr::from(([127, 0, 0, 1], port));
     let listener = TcpListener::bind(address).await.expect("a free port");
@@ -47,7 +48,7 @@ async fn forward(port: u16, server: String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_are_away_at_the_start_are_waited_for() {
+async fn unavailable_servers_are_waited_for_at_the_start() {
     let scene = Scene::new("away", 2).await;
     scene.produce(&[states(0..10, "first", 0), states(10..20, "first", 1)].concat());
     let (kafka, mongo) = (port::free().expect("a port"), port::free().expect("a port"));

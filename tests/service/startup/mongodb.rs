@@ -75,7 +75,7 @@ async fn another_replica_set_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_let_in_or_may_not_write_is_told_what_to_change() {
+async fn who_is_not_authenticated_or_may_not_write_reads_what_to_change() {
     let mongo = Mongo::start(MongoOptions {
         auth: true,
         ..MongoOptions::default()
@@ -178,7 +178,7 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_told_from_one_that_is_away() {
+async fn a_server_without_tls_is_distinguished_from_an_unavailable_one() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
     let why = refused(&format!(
         "mongodb://{}/?replicaSet=rs0&tls=true",
@@ -245,7 +245,7 @@ async fn what_the_server_judges_state_by_state_is_not_folded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mongodb_that_is_away_is_waited_for() {
+async fn an_unavailable_mongodb_is_waited_for() {
     let mut worker = Worker::start(environment("mongodb://127.0.0.1:9/?replicaSet=rs0"));
     worker.logs("MongoDB does not answer yet").await;
     let (live, ready) = (

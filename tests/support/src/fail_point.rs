@@ -1,4 +1,4 @@
-//! A server that is told to fail: the one `failCommand` of a server of the test's own.
+//! A server that is made to fail: the one `failCommand` of a server of the test's own.
 
 use bson::{Bson, Document, doc};
 use mongodb::{Client, Database};

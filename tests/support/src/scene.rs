@@ -85,15 +85,16 @@ impl Scene {
         scene
     }
 
-    /// [`Scene::new`], with a topic that is not compacted: it takes records without a key, and records can be deleted
-    /// from its start.
+    /// [`Scene::new`], with a topic that is not compacted: it takes records without a key, and
+    /// records can be deleted from its start.
     pub async fn uncompacted(name: &str, partitions: i32) -> Scene {
         let scene = Scene::shared(name).await;
         scene.create_topic(partitions, &COMPACTED[1..]).await;
         scene
     }
 
-    /// A scene on the shared broker, with a compacted topic of `partitions` and a replica set of the test's own.
+    /// A scene on the shared broker, with a compacted topic of `partitions` and a replica set of
+    /// the test's own.
     pub async fn apart(name: &str, partitions: i32, options: MongoOptions) -> (Scene, Mongo) {
         Scene::apart_with(name, partitions, options, &COMPACTED[..2]).await
     }

@@ -11,7 +11,8 @@ use serde_json::Value;
 use crate::http;
 use crate::wait::{DEADLINE, until};
 
-/// The binary under test, which `cargo test` builds; `WORKFLOWS_SINK` names another one, such as a mutant.
+/// The binary under test, which `cargo test` builds; `WORKFLOWS_SINK` names another one, such as a
+/// mutant.
 pub fn binary() -> PathBuf {
     let named = |name| std::env::var_os(name).filter(|path| !path.is_empty());
     named("WORKFLOWS_SINK")
