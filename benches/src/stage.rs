@@ -32,7 +32,7 @@ pub struct Load {
     pub partitions: i32,
     /// Its records.
     pub states: usize,
-    /// Of so many entities.
+    /// How many entities they belong to.
     pub entities: usize,
     /// The size of each; by default realistic ones, 1.9 KB on average.
     pub bytes: Option<usize>,
@@ -392,7 +392,7 @@ pub fn scattered_id(entity: usize) -> String {
     Random::new(entity as u64).hex(32)
 }
 
-/// An entity of about so many bytes: text fields of 40 characters.
+/// An entity of about `bytes`: text fields of 40 characters.
 pub fn sized(random: &mut Random, id: String, state: usize, bytes: usize) -> Message {
     let mut json = format!(
         r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#

@@ -8,11 +8,9 @@ use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
-use crate::scene::{NEXT, PASSWORD, SINK, Scene};
+use crate::scene::{NEXT, PASSWORD, ROTATE, SINK, Scene};
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
-const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_slept_through_another_ones_provisioning_undoes_nothing() {
     let scene = Scene::new("slept_provision").await;

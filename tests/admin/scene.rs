@@ -16,18 +16,19 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use local_stack::Mongo;
 use local_stack::kubernetes::Kubernetes;
 use serde_json::{Value, json};
+pub use test_support::credentials::{PASSWORD, PASSWORD_NEXT as NEXT};
+pub use test_support::scene::CONNECTION_STRING as URI;
 use test_support::wait::DEADLINE;
 use test_support::worker::binary;
 use tokio::io::AsyncWriteExt as _;
 
 use crate::world::{hosts, kubernetes_admin, login, permit, world};
 
-pub const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
-pub const NEXT: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT";
-pub const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
 pub const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 pub const SINK: &str = "workflows-sink";
 pub const SINK_SECRET: &str = "workflows-sink-mongodb";
+/// The command that rotates the sink's password.
+pub const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
 
 /// What one test has to itself.
 pub struct Scene {
@@ -277,7 +278,7 @@ impl Scene {
             .list(&ListParams::default())
             .await
             .expect("events");
-        let told = events.items.into_iter().map(|event| {
+        let shown = events.items.into_iter().map(|event| {
             let note = event.note.unwrap_or_default();
             (
                 event.type_.unwrap_or_default(),
@@ -285,11 +286,22 @@ impl Scene {
                 note,
             )
         });
-        let told: Vec<_> = told.collect();
-        for (_, _, note) in &told {
+        let shown: Vec<_> = shown.collect();
+        for (_, _, note) in &shown {
             self.keep(note);
         }
-        told
+        shown
+    }
+
+    /// A rotation in its three steps, after which all is right.
+    pub async fn rotate(&self) {
+        let report = self.json(&ROTATE).await;
+        let steps = report["steps"].as_array().expect("steps");
+        assert_eq!(
+            steps,
+            &["PasswordStaged", "PasswordChanged", "PasswordPromoted"]
+        );
+        self.is_right().await;
     }
 
     /// Everything is as the table says: the one password is accepted, there is no next one, the

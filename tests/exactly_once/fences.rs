@@ -86,7 +86,7 @@ async fn a_checkpoint_moved_by_hand_to_the_end_of_the_batch_does_not_settle_it()
     assert_eq!(fenced(&world, &mut writer, 5).await, Fence::Moved);
 }
 
-/// The claim that follows names the command that repairs it; asking on would wait for ever.
+/// The claim that follows names the command that repairs it; asking on would wait forever.
 #[tokio::test]
 async fn a_checkpoint_that_becomes_unreadable_ends_the_claim() {
     let world = World::new("unreadable").await;

@@ -108,7 +108,7 @@ async fn a_refused_record_is_kept_as_it_came_with_the_servers_words() {
 }
 
 /// A transaction that refused a write has gone, and its commit would be answered with 251 and a
-/// transient label: whoever goes by that tries for ever.
+/// transient label: whoever relies on it tries forever.
 #[tokio::test]
 async fn a_batch_of_nothing_but_poison_is_not_tried_for_ever() {
     let world = with_validator("nothing_but_poison").await;

@@ -10,7 +10,7 @@ use workflows_sink::writer::{Settled, Writer};
 use crate::support::proxy::{Act, Proxy};
 use crate::support::{World, records, settle, write};
 
-/// Writes so many records from the log's start on, each of which takes `each` in an update.
+/// Writes `count` records from the log's start on, each of which takes `each` in an update.
 async fn write_slowly(
     writer: &mut Writer,
     proxy: &Proxy,

@@ -24,7 +24,7 @@ use crate::witness::{self, Sampler};
 const RECOVERY_BOUND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a run came to.
+/// The result of a run.
 pub struct Verdict {
     /// What did not hold.
     pub violations: Vec<Violation>,

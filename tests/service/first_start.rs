@@ -25,7 +25,7 @@ async fn a_takeover_goes_on_from_the_offsets_that_the_group_committed() {
         let n = 10 * partition as u32;
         scene.produce(&states(n..n + 10, "first", partition));
     }
-    // The former service applied seven, all, and never came to the third partition.
+    // The former service applied seven, all, and never reached the third partition.
     commit(&scene, &[(0, 7), (1, 10)]);
     let worker = scene.worker(&[]);
     scene.settled().await;

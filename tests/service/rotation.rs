@@ -106,7 +106,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let mut worker = scene.worker(&changes);
     let load = Load::start(&scene, 23);
     worker.ready().await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     let rebalances = worker.metric("workflows_sink_rebalances_total", "");
     let pid = worker.server().pid();
 
@@ -116,7 +116,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     change_password(&mongo, "hunter-1").await;
     break_connections(&mongo);
     swapped(&worker, 1.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     files.publish(&[(PASSWORD, "hunter-1")]);
 
     // Only promoted: no connection had to be opened again meanwhile.
@@ -125,7 +125,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let past = connections(&mongo).await;
     files.publish(&[(PASSWORD, "hunter-2")]);
     swapped(&worker, 2.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     until("the old client's connections are closed", || async {
         connections(&mongo).await.is_disjoint(&past)
     })
@@ -134,11 +134,11 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     // The files first, and the old connections stay up until the user is changed.
     files.publish(&[(PASSWORD, "hunter-3")]);
     worker.logs("going on with the connection in use").await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     assert_eq!(worker.metric(SWAPS, ""), Some(2.0), "{}", worker.log());
     change_password(&mongo, "hunter-3").await;
     swapped(&worker, 3.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     // The user first: nobody is authenticated until the files follow.
     change_password(&mongo, "hunter-4").await;
@@ -150,7 +150,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     .await;
     files.publish(&[(PASSWORD, "hunter-4")]);
     swapped(&worker, 4.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     // Nonsense, and a file that cannot be read; then all is well again.
     files.publish(&[(PASSWORD, "hunter-nonsense")]);
@@ -160,13 +160,13 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     .await;
     files.spoil(PASSWORD);
     worker.logs("cannot be read").await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     change_password(&mongo, "hunter-5").await;
     break_connections(&mongo);
     files.publish(&[(PASSWORD, "hunter-5")]);
     worker.logs("can be read again").await;
     swapped(&worker, 5.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     let records = load.finish().await;
     scene.settled().await;

@@ -38,8 +38,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many brokers, each behind a proxy, and returns when topics can be created on all
-    /// of them.
+    /// Starts `count` brokers, each behind a proxy, and returns when topics can be created on all.
     pub async fn start(count: usize, toxiproxy: &Toxiproxy) -> Result<Cluster> {
         let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
         let id = cluster_id();
@@ -291,8 +290,8 @@ replica.fetch.max.bytes=20000000
         Ok(())
     }
 
-    /// Returns when each broker by itself knows a topic with so many partitions that have a leader;
-    /// with none, when each has learned that it is gone.
+    /// Returns when each broker by itself knows a topic with this number of partitions that have a
+    /// leader; with none, when each has learned that it is gone.
     pub async fn everywhere(&self, topic: &str, partitions: usize) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
         for broker in &self.brokers {

@@ -8,7 +8,7 @@ use crate::random::Random;
 /// Entities whose lives overlap at any time.
 const ALIVE_MAX: usize = 1_000;
 const LABELS: [&str; 5] = ["project", "team", "phase", "owner", "dyff.io/priority"];
-/// Creation times spread over so many seconds from the beginning of the year.
+/// Creation times spread over this many seconds from the beginning of the year.
 const CREATED_SECONDS_MAX: usize = 300 * 86_400;
 
 /// One state of one entity: a record of the topic.

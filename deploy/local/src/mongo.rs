@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(25);
 pub enum Topology {
     /// One server that has no transactions.
     Standalone,
-    /// A replica set of so many members.
+    /// A replica set with this number of members.
     ReplicaSet(usize),
 }
 

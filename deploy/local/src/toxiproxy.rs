@@ -102,7 +102,7 @@ impl Proxy {
         self.toxic("reset_peer", Direction::Downstream, attributes)
     }
 
-    /// Cuts each connection when so many bytes have come back on it.
+    /// Cuts each connection when `bytes` have come back on it.
     pub fn cut_after(&self, bytes: u64) -> Result<()> {
         self.toxic(
             "limit_data",
@@ -124,7 +124,7 @@ impl Proxy {
 
     /// Lets everything pass again, on new connections: what was swallowed on the old ones is lost.
     ///
-    /// The process is restarted: toxiproxy waits for ever on a connection whose client does not
+    /// The process is restarted: toxiproxy waits forever on a connection whose client does not
     /// read.
     pub fn heal(&self) -> Result<()> {
         self.start()?;

@@ -61,7 +61,7 @@ pub async fn shared() -> &'static Mongo {
         .await
 }
 
-/// Waits for `condition`, not for ever.
+/// Waits for `condition`, no longer than [`DEADLINE`].
 pub async fn soon<T>(what: &str, condition: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, condition).await {
         Ok(value) => value,
@@ -348,7 +348,7 @@ impl Sink {
         )
     }
 
-    /// Writers of as many partitions, which go together; each claims its checkpoint as the service
+    /// Writers of `partitions`, which share transactions; each claims its checkpoint as the service
     /// does.
     pub async fn lanes(&self, partitions: i32) -> Vec<Writer> {
         let groups = Groups::new(Arc::new(Mapping::builtin()), 2);

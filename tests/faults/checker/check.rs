@@ -10,7 +10,7 @@ use super::violation::{Rule, Violation};
 use super::walk::{Applied, Segment, walk};
 use super::{Evidence, bounds, finals, judge};
 
-/// So many violations of one rule are shown; the others are counted.
+/// How many violations of one rule are shown; the others are counted.
 const TOLD_MAX: usize = 5;
 
 /// What of the promise did not hold, nothing if all did.

@@ -6,7 +6,7 @@ mod offsets;
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use test_support::scene::Scene;
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
 use test_support::worker::{binary, run};
 
 /// What a command prints that needs neither server nor configuration.
@@ -83,13 +83,11 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 async fn a_command_says_which_server_does_not_answer_rather_than_wait_for_ever() {
     let scene = Scene::new("silent", 1).await;
     let mut environment = scene.environment();
-    let name = "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS";
-    environment.insert(name.to_owned(), "127.0.0.1:9".to_owned());
-    let uri = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
+    environment.insert(BOOTSTRAP_SERVERS.to_owned(), "127.0.0.1:9".to_owned());
     let without_kafka = run(&environment, &["offsets", "show"]);
     let mut environment = scene.environment();
     environment.insert(
-        uri.to_owned(),
+        CONNECTION_STRING.to_owned(),
         "mongodb://127.0.0.1:9/?replicaSet=rs0".to_owned(),
     );
     let without_mongodb = run(&environment, &["dead-letters", "list"]);

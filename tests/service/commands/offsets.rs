@@ -183,21 +183,9 @@ async fn a_reset_to_a_time_replays_what_came_since() {
 async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
     let scene = Scene::uncompacted("resolve", 2).await;
     scene.produce(&entities(20));
-    done(
-        &scene,
-        &[
-            "offsets",
-            "reset",
-            "--to",
-            "2",
-            "--topic",
-            &scene.topic,
-            "--partition",
-            "0",
-            "--yes",
-        ],
-    )
-    .await;
+    let partition = ["--topic", &scene.topic, "--partition", "0", "--yes"];
+    let reset = [&["offsets", "reset", "--to", "2"], &partition[..]].concat();
+    done(&scene, &reset).await;
     let trimmed = topics().await.delete_records(&scene.topic, 0, 5).await;
     trimmed.unwrap();
 
@@ -216,19 +204,8 @@ async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
         json!([{ "topic": "resolve.state", "partition": 0, "from": 2, "to": 5, "done": false }])
     );
     assert_eq!(scene.checkpoints().await[&0], 2);
-    done(
-        &scene,
-        &[
-            "offsets",
-            "resolve",
-            "--topic",
-            &scene.topic,
-            "--partition",
-            "0",
-            "--yes",
-        ],
-    )
-    .await;
+    let resolve = [&["offsets", "resolve"], &partition[..]].concat();
+    done(&scene, &resolve).await;
     scene.settled().await;
     assert_eq!(
         scene.entities().await.len(),

@@ -33,7 +33,7 @@ pub struct Entities {
 }
 
 impl Entities {
-    /// So many entities without a state yet, always the same for the same seed.
+    /// `count` entities without a state yet, always the same for the same seed.
     pub fn new(seed: u64, count: usize) -> Entities {
         let mut random = Random::new(seed);
         let ids = (0..count)

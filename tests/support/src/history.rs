@@ -85,7 +85,7 @@ pub struct History {
     reader: tokio::task::JoinHandle<()>,
 }
 
-/// What the history came to.
+/// What the history proves.
 #[derive(Debug, Default)]
 pub struct Proof {
     /// Transactions that moved a checkpoint.

@@ -164,7 +164,7 @@ impl Scene {
     }
 
     /// Waits until what is in the log now is applied, whatever comes meanwhile.
-    pub async fn goes_on(&self) {
+    pub async fn applies_the_log(&self) {
         let ends = self.log_ends().await;
         until("what was in the log is applied", || async {
             let checkpoints = self.checkpoints().await;
