@@ -54,7 +54,8 @@ pub struct Context {
 }
 
 impl Context {
-    /// Callbacks that hand new partitions to `start_lane`, and give lanes `revoke_deadline` to finish.
+    /// Callbacks that hand new partitions to `start_lane`, and give lanes `revoke_deadline` to
+    /// finish.
     pub fn new(
         metrics: Arc<Metrics>,
         revoke_deadline: Duration,
@@ -122,7 +123,8 @@ impl Context {
         self.report_assigned();
     }
 
-    /// Ends the lanes of `partitions`: by `order`, and at the deadline those that still run at once.
+    /// Ends the lanes of `partitions`: by `order`, and at the deadline those that still run at
+    /// once.
     pub(super) fn end_lanes(&self, partitions: &[Partition], order: Order, deadline: Duration) {
         let until = Instant::now() + deadline;
         let lanes: Vec<(Partition, Lane)> = {

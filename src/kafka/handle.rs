@@ -105,16 +105,16 @@ impl Handle {
         self.consumer.get().cloned()
     }
 
-    /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for one,
-    /// librdkafka reconnects every 10 ms and wakes all that waits each time, which was seen to take
-    /// half a core.
+    /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for
+    /// one, librdkafka reconnects every 10 ms and wakes all that waits each time, which was seen to
+    /// take half a core.
     pub fn answering(&self) -> Option<Arc<Consumer>> {
         let consumer = self.consumer()?;
         (!consumer.context().is_down()).then_some(consumer)
     }
 
-    /// Starts fetching `partition` at `next_offset`, if it is still assigned as it was when its lane
-    /// began.
+    /// Starts fetching `partition` at `next_offset`, if it is still assigned as it was when its
+    /// lane began.
     pub async fn start(
         &self,
         partition: &Partition,

@@ -98,7 +98,8 @@ impl Poller {
     }
 
     /// Subscribes, and polls until `stop` holds; then ends every lane within `drain_deadline`,
-    /// commits, and leaves the group. Calls `beat` after each poll, with whether the group is joined.
+    /// commits, and leaves the group. Calls `beat` after each poll, with whether the group is
+    /// joined.
     ///
     /// # Errors
     /// A fatal error of librdkafka; or that lanes had to be cut off.

@@ -1,4 +1,5 @@
-//! What must be true of Kafka before the group is joined: the topics exist, and the user may read them.
+//! What must be true of Kafka before the group is joined: the topics exist, and the user may read
+//! them.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

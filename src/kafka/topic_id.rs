@@ -13,8 +13,8 @@ use rdkafka_sys as sys;
 
 /// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
 ///
-/// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an absent
-/// id never means that the topic is another one.
+/// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an
+/// absent id never means that the topic is another one.
 pub fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,

@@ -24,7 +24,8 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct TopicIds(Arc<watch::Sender<BTreeMap<String, Uuid>>>);
 
 impl TopicIds {
-    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is absent.
+    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is
+    /// absent.
     pub async fn differs(&self, topic: &str, known: Option<Uuid>) {
         let other = |ids: &BTreeMap<String, Uuid>| match (ids.get(topic), known) {
             (Some(id), Some(known)) => *id != known,
@@ -34,8 +35,8 @@ impl TopicIds {
         seen.expect("the sender, which is held here");
     }
 
-    /// Notes what has just been seen, so that a claim is not compared with an older id. An id that is
-    /// absent now says nothing: the one seen last stands.
+    /// Notes what has just been seen, so that a claim is not compared with an older id. An id that
+    /// is absent now says nothing: the one seen last stands.
     pub fn note(&self, found: impl IntoIterator<Item = (String, Uuid)>) {
         self.0.send_if_modified(|ids| {
             let mut changed = false;

@@ -50,9 +50,9 @@ impl Budget {
         }
     }
 
-    /// Waits until `bytes` can be lent. Only for a lane whose batch is still empty: it first gives back
-    /// what it has been lent, since lanes that wait for each other's share would wait for ever. A
-    /// lane that asks for more than the whole budget gets the whole budget.
+    /// Waits until `bytes` can be lent. Only for a lane whose batch is still empty: it first gives
+    /// back what it has been lent, since lanes that wait for each other's share would wait for
+    /// ever. A lane that asks for more than the whole budget gets the whole budget.
     pub async fn grow(&self, loan: &mut Loan, bytes: usize) {
         if self.missing(loan, bytes) == 0 {
             return;

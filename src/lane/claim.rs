@@ -1,5 +1,5 @@
-//! From an assigned partition to the right to write it: claim the checkpoint, and compare it with the
-//! log.
+//! From an assigned partition to the right to write it: claim the checkpoint, and compare it with
+//! the log.
 
 use std::sync::Arc;
 
@@ -74,7 +74,8 @@ pub struct Claimant {
 }
 
 /// What all tries of a claim have in common, so that a try that the server runs late takes nothing
-/// from the later one that succeeded. Another client makes another claim: sessions belong to a client.
+/// from the later one that succeeded. Another client makes another claim: sessions belong to a
+/// client.
 struct Attempt {
     current: Current,
     checkpoints: Checkpoints,
@@ -288,10 +289,10 @@ async fn fit(
     if let Some(committed) = log.committed.filter(|to| *to > found.next_offset) {
         tracing::warn!(
             %partition, committed, next_offset = found.next_offset,
-            "the group's committed offset is ahead of the checkpoint: it was moved by hand, MongoDB \
-             was restored from a backup, or another sink ran meanwhile; continuing from the \
-             checkpoint, since replaying is safe and skipping loses records (to skip all the same: \
-             `workflows-sink offsets reset --to OFFSET`)"
+            "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
+             MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
+             the checkpoint, since replaying is safe and skipping loses records (to skip all the \
+             same: `workflows-sink offsets reset --to OFFSET`)"
         );
     }
     Ok(found)

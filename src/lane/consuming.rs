@@ -13,8 +13,8 @@ use tokio::time::{Instant, sleep_until};
 use super::filling::Filling;
 use super::hand::{Hand, Taken};
 use super::slots::Slot;
+use super::writing::{Writing, Written};
 use super::{End, Lanes};
-use crate::database::errors::Cause;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress};
 use crate::record::Partition;
 use crate::record::batch::Batch;
@@ -25,29 +25,14 @@ use crate::writer::{Settled, Unwritten, Writer};
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
 const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a lane with nothing to write looks whether its checkpoint still stands where it left it:
-/// a database restored under an idle topic would miss what came since until the next record.
+/// How often a lane with nothing to write looks whether its checkpoint still stands where it left
+/// it: a database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How long the log must have ended before a lane asks for its position: control records may stand
 /// behind the last record, and the position is past them. Not at once: any other record moves past
 /// them as well, and the answer takes a turn of librdkafka's main thread.
 const POSITION_AFTER: Duration = Duration::from_millis(500);
-
-/// What the writer does: one of the two at any time.
-enum Writing {
-    /// It waits for a batch.
-    Idle(Box<Writer>),
-    /// It writes one.
-    UnderWay(BoxFuture<'static, Written>),
-}
-
-/// A batch that the writer is through with, and what became of it.
-struct Written {
-    writer: Box<Writer>,
-    filled: Filling,
-    result: Result<Settled, Unwritten>,
-}
 
 /// What a lane waits for.
 enum Event {
@@ -144,7 +129,7 @@ impl Consuming<'_> {
         loop {
             if !self.finishing {
                 self.fill()?;
-            } else if matches!(self.writing, Writing::Idle(_)) {
+            } else if self.writing.is_idle() {
                 return Err(End::Revoked);
             }
             if self.hand.filling.needs_slot() && self.seek_slot() {
@@ -154,7 +139,7 @@ impl Consuming<'_> {
                 && let Writing::Idle(writer) = self.writing
             {
                 let filled = self.hand.next_batch();
-                self.writing = begin_write(self.lanes, self.progress, writer, filled);
+                self.writing = Writing::begin(self.lanes, self.progress, writer, filled);
                 continue;
             }
             match self.next_event().await {
@@ -242,13 +227,14 @@ impl Consuming<'_> {
         }
     }
 
-    /// Waits for what comes first. What has not come by then is not lost: the next call waits for it.
+    /// Waits for what comes first. What has not come by then is not lost: the next call waits for
+    /// it.
     async fn next_event(&mut self) -> Event {
         let Lanes {
             budget, topic_ids, ..
         } = self.lanes;
         let is_running = !self.finishing;
-        let is_idle = matches!(self.writing, Writing::Idle(_));
+        let is_idle = self.writing.is_idle();
         let starved = self.hand.starved();
         let reads = self.hand.unadmitted.is_none() && self.hand.filling.has_room();
         let Filling {
@@ -282,8 +268,8 @@ impl Consuming<'_> {
         }
     }
 
-    /// Looks whether the checkpoint of an idle lane still is the claim's, and frees the memory that a
-    /// load has left behind.
+    /// Looks whether the checkpoint of an idle lane still is the claim's, and frees the memory that
+    /// a load has left behind.
     async fn look_at_checkpoint(&mut self) -> Result<(), End> {
         self.look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         self.hand.release(&self.lanes.slots);
@@ -364,51 +350,6 @@ impl Consuming<'_> {
         }
         Ok(())
     }
-}
-
-impl Writing {
-    /// Waits until the writer is through with its batch; while it is idle, for ever.
-    async fn written(&mut self) -> Written {
-        match self {
-            Writing::Idle(_) => std::future::pending().await,
-            Writing::UnderWay(written) => written.await,
-        }
-    }
-}
-
-/// Begins to write a batch; it is written as far as the lane waits for it.
-fn begin_write(
-    lanes: &Lanes,
-    progress: &Arc<Progress>,
-    mut writer: Box<Writer>,
-    filled: Filling,
-) -> Writing {
-    let (metrics, health) = (Arc::clone(&lanes.metrics), Arc::clone(&lanes.health));
-    let progress = Arc::clone(progress);
-    let written = async move {
-        let of_partition = &progress.metrics;
-        let (records, bytes) = (filled.batch.entries().len(), filled.batch.encoded().len());
-        of_partition.batch_records.observe(records as f64);
-        of_partition.batch_bytes.observe(bytes as f64);
-        let timer = of_partition.batch_write_duration.start_timer();
-        let retried = |cause: Cause| {
-            metrics.retries(cause.as_str());
-            if cause.is_an_outage() {
-                health.mongodb_failed();
-            }
-        };
-        let result = writer.write(&filled.batch, retried).await;
-        timer.observe_duration();
-        if result.is_ok() {
-            health.mongodb_answered();
-        }
-        Written {
-            writer,
-            filled,
-            result,
-        }
-    };
-    Writing::UnderWay(written.boxed())
 }
 
 /// The poll thread's next order. Without a poll thread there is no more to do.

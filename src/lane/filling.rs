@@ -1,5 +1,5 @@
-//! The batch that is filled while another is written: when it may grow, when it is ready, and what it
-//! costs.
+//! The batch that is filled while another is written: when it may grow, when it is ready, and what
+//! it costs.
 
 use std::time::Duration;
 
@@ -13,7 +13,8 @@ use crate::record::Record;
 use crate::record::batch::Batch;
 
 /// How long a batch with a slot waits at most for more of a log that continues: librdkafka's queue
-/// holds half a batch, and the fuller a transaction, the more states fold and the less a record costs.
+/// holds half a batch, and the fuller a transaction, the more states fold and the less a record
+/// costs.
 const FILL_DEADLINE: Duration = Duration::from_millis(20);
 
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
@@ -24,15 +25,15 @@ pub(super) const COPIES: usize = 3;
 /// three (it clones the command, serialises it, and assembles the message).
 pub(super) const LARGE_COPIES: usize = 5;
 
-/// How much larger than its JSON a small record's encoded form may be when it is admitted; once it is
-/// taken in, its real size counts.
+/// How much larger than its JSON a small record's encoded form may be when it is admitted; once it
+/// is taken in, its real size counts.
 const ENCODED_FACTOR: usize = 2;
 
 /// From this size on, in bytes, a record is scanned before it is admitted.
 const LARGE_BYTES: usize = 64 * 1024;
 
-/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits of
-/// index, a NUL and a double.
+/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits
+/// of index, a NUL and a double.
 const ELEMENT_GROWTH_BYTES: usize = 14;
 
 /// The batch that is filled while another is written.

@@ -1,9 +1,9 @@
 //! The way of one partition: claim, receive, decode, batch, write, settle; and from the claim again
 //! when the checkpoint says so.
 //!
-//! A lane is one task and works in sequence, so nothing has to keep track of the order: one batch is
-//! written while the next one is filled. When it stops reading, librdkafka stops fetching: there is no
-//! other back-pressure.
+//! A lane is one task and works in sequence, so nothing has to keep track of the order: one batch
+//! is written while the next one is filled. When it stops reading, librdkafka stops fetching: there
+//! is no other back-pressure.
 
 pub mod budget;
 pub mod claim;
@@ -12,6 +12,7 @@ mod filling;
 mod hand;
 mod slots;
 mod spare;
+mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,7 +34,8 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::writer::Target;
 
-/// How long a stopped partition waits before it looks whether somebody has resolved what stopped it.
+/// How long a stopped partition waits before it looks whether somebody has resolved what stopped
+/// it.
 const STOPPED_RECHECK: Duration = Duration::from_secs(10);
 
 /// What all lanes share.

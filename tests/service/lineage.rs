@@ -10,7 +10,7 @@ use crate::support::operator::{
 };
 use crate::support::worker::{Scene, Worker, number, run};
 
-const ANEW: &str = "made anew";
+const RECREATED: &str = "recreated";
 
 /// Ten entities, and a poison record at offset 5; it ends at 11.
 fn old_topic(scene: &Scene) {
@@ -32,7 +32,7 @@ async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i
         )
     })
     .await;
-    let warnings = lines(worker, ANEW);
+    let warnings = lines(worker, RECREATED);
     assert!(!warnings.is_empty(), "{}", worker.log());
     assert_eq!(warnings[0]["level"], "WARN");
     // The same group, topic, partition and offset, and still a letter for each.
@@ -144,7 +144,7 @@ async fn an_absent_topic_id_is_adopted_and_repeats_nothing() {
         worker.metric("workflows_sink_records_consumed_total", ""),
         Some(3.0)
     );
-    assert_eq!(lines(&worker, ANEW), [] as [Value; 0]);
+    assert_eq!(lines(&worker, RECREATED), [] as [Value; 0]);
 }
 
 /// Makes the topic anew once the worker has noticed that it is gone.
