@@ -37,7 +37,7 @@ const POSITION_AFTER: Duration = Duration::from_millis(500);
 /// What a lane waits for.
 enum Event {
     /// The writer is through with its batch.
-    Written(Written),
+    Written(Box<Written>),
     /// It is the turn of a batch that waited for a slot.
     Slot(Slot),
     /// The poll thread has given an order.
@@ -143,7 +143,7 @@ impl Consuming<'_> {
                 continue;
             }
             match self.next_event().await {
-                Event::Written(written) => self.settle(written)?,
+                Event::Written(written) => self.settle(*written)?,
                 Event::Slot(slot) => {
                     self.slot = None;
                     self.hand.enlarge(slot);

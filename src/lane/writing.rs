@@ -16,7 +16,7 @@ pub(super) enum Writing {
     /// It waits for a batch.
     Idle(Box<Writer>),
     /// It writes one.
-    UnderWay(BoxFuture<'static, Written>),
+    UnderWay(BoxFuture<'static, Box<Written>>),
 }
 
 /// A batch that the writer is through with, and what became of it.
@@ -53,11 +53,11 @@ impl Writing {
             if result.is_ok() {
                 health.mongodb_answered();
             }
-            Written {
+            Box::new(Written {
                 writer,
                 filled,
                 result,
-            }
+            })
         };
         Writing::UnderWay(written.boxed())
     }
@@ -68,7 +68,7 @@ impl Writing {
     }
 
     /// Waits until the writer is through with its batch; while it is idle, for ever.
-    pub(super) async fn written(&mut self) -> Written {
+    pub(super) async fn written(&mut self) -> Box<Written> {
         match self {
             Writing::Idle(_) => future::pending().await,
             Writing::UnderWay(written) => written.await,
