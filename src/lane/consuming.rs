@@ -49,7 +49,7 @@ enum Event {
     /// It is time to look at the checkpoint.
     CheckpointDue,
     /// There may be more to take in, or the batch may be ready.
-    Progress,
+    Woken,
 }
 
 /// A lane between its claim and the end of it.
@@ -154,7 +154,7 @@ impl Consuming<'_> {
                 }
                 Event::LogStillEnded => self.step_past_control_records(),
                 Event::CheckpointDue => self.look_at_checkpoint().await?,
-                Event::Progress => {}
+                Event::Woken => {}
             }
         }
     }
@@ -227,8 +227,7 @@ impl Consuming<'_> {
         }
     }
 
-    /// Waits for what comes first. What has not come by then is not lost: the next call waits for
-    /// it.
+    /// Waits for what comes first. Nothing else is lost by that: the next call waits for it.
     async fn next_event(&mut self) -> Event {
         let Lanes {
             budget, topic_ids, ..
@@ -255,9 +254,9 @@ impl Consuming<'_> {
                 Event::LogStillEnded
             }
             () = sleep_until(self.look_at), if is_idle && is_running => Event::CheckpointDue,
-            () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Progress,
-            Some(()) = OptionFuture::from(lent), if is_running => Event::Progress,
-            () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Progress,
+            () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Woken,
+            Some(()) = OptionFuture::from(lent), if is_running => Event::Woken,
+            () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Woken,
         }
     }
 
@@ -325,11 +324,8 @@ impl Consuming<'_> {
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis() as i64);
-        for timestamp_ms in batch
-            .entries()
-            .iter()
-            .filter_map(|entry| entry.timestamp_ms)
-        {
+        let timestamps_ms = batch.entries().iter().map(|entry| entry.timestamp_ms);
+        for timestamp_ms in timestamps_ms.flatten() {
             let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
             let delay = &self.progress.metrics.record_delay;
             delay.observe(delay_ms as f64 / 1000.0);

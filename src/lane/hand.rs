@@ -5,7 +5,7 @@ use std::mem;
 
 use rdkafka::message::BorrowedMessage;
 
-use super::budget::Budget;
+use super::budget::{Budget, Loan};
 use super::filling::{COPIES, Filling, LARGE_COPIES, admission};
 use super::slots::{SMALL_BYTES_MAX, Slot, Slots};
 use super::spare::Spare;
@@ -39,9 +39,8 @@ pub(super) enum Taken {
 impl Hand<'_> {
     /// An empty hand, whose first batch begins at offset `start`.
     pub(super) fn new(start: i64) -> Self {
-        let loan = Default::default();
         Hand {
-            filling: Filling::new(Batch::new(start), loan),
+            filling: Filling::new(Batch::new(start), Loan::default()),
             overflow: None,
             spare: Spare::default(),
             unadmitted: None,
@@ -56,7 +55,7 @@ impl Hand<'_> {
         is_empty.then(|| admission(&kafka::record(message), 0))
     }
 
-    /// Goes on filling in the memory of an earlier large batch.
+    /// Moves the batch into the memory of an earlier large one.
     pub(super) fn enlarge(&mut self, slot: Slot) {
         self.spare = self.filling.enlarge(slot);
     }
@@ -125,5 +124,59 @@ impl<'q> Hand<'q> {
         }
         *full |= batch.entries().len() == limits.flush_records_max;
         Taken::Consumed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::record::Record;
+    use crate::record::entity::Tombstones;
+    use crate::record::mapping::Mapping;
+
+    fn push(batch: &mut Batch, offset: i64, text_bytes: usize) {
+        let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
+        let text = "a".repeat(text_bytes);
+        let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
+        let record = Record {
+            offset,
+            key: Some(b"1"),
+            value: Some(json.as_bytes()),
+            ..Record::default()
+        };
+        assert!(batch.push(&mut decoder, record));
+    }
+
+    #[test]
+    fn the_next_batch_begins_at_the_end_of_the_one_before_and_in_spare_memory() {
+        let mut hand = Hand::new(5);
+        push(&mut hand.filling.batch, 7, 100);
+        let first = hand.next_batch();
+        assert_eq!((first.batch.start(), first.batch.end()), (5, 8));
+        assert_eq!(hand.filling.batch.start(), 8);
+        let memory = first.batch.encoded().as_ptr();
+        hand.recycle(first);
+        push(&mut hand.filling.batch, 8, 100);
+        assert_eq!(hand.next_batch().batch.end(), 9);
+        push(&mut hand.filling.batch, 9, 50);
+        assert_eq!(hand.filling.batch.encoded().as_ptr(), memory);
+    }
+
+    #[test]
+    fn what_did_not_fit_is_the_first_of_the_next_batch_and_keeps_its_loan() {
+        let (mut hand, budget) = (Hand::new(0), Budget::new(16 * 1024 * 1024));
+        push(&mut hand.filling.batch, 0, 100);
+        push(&mut hand.filling.batch, 1, 200_000);
+        let held_bytes = hand.filling.batch.held_bytes(LARGE_COPIES);
+        assert!(budget.try_grow(&mut hand.filling.loan, held_bytes));
+        hand.overflow = hand.filling.batch.split_last();
+        let filled = hand.next_batch();
+        assert_eq!(filled.batch.end(), 1);
+        let batch = &hand.filling.batch;
+        assert_eq!((batch.start(), batch.end()), (1, 2));
+        hand.recycle(filled);
+        assert!(budget.lent_bytes() >= hand.filling.batch.held_bytes(LARGE_COPIES));
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Written {
 }
 
 impl Writing {
-    /// Begins to write a batch, which goes on while somebody [waits for it](Writing::written).
+    /// Begins to write a batch, which continues while somebody [waits for it](Writing::written).
     pub(super) fn begin(
         lanes: &Lanes,
         progress: &Arc<Progress>,
