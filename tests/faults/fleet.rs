@@ -12,7 +12,7 @@ const MIB: u64 = 1024 * 1024;
 const BESIDES_BYTES: u64 = 64 * MIB;
 /// What a worker says that was asked to stop and could not write what it held by its drain
 /// deadline.
-const DRAIN_DEADLINE_PASSED: &str = "not everything under way was written before the end";
+const DRAIN_DEADLINE_PASSED: &str = "not everything under way was written before the deadline";
 /// What the workers are given; the default is larger.
 pub const BUDGET_BYTES: u64 = 256 * MIB;
 

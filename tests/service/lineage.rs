@@ -11,7 +11,7 @@ use test_support::scene::{Scene, topics};
 use test_support::wait::until_is;
 use test_support::worker::{Worker, run};
 
-const RECREATED: &str = "made anew";
+const RECREATED: &str = "recreated";
 
 /// Ten entities, and a poison record at offset 5; it ends at 11.
 fn old_topic(scene: &Scene) {

@@ -183,7 +183,7 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
             "each large one has arrived whole"
         );
         assert!(
-            !worker.log().contains("pass the memory budget"),
+            !worker.log().contains("exceed the memory budget"),
             "no warning where the budget holds: {}",
             worker.log()
         );
