@@ -14,7 +14,7 @@ use rdkafka::{
 };
 
 use super::topic_id::topic_id;
-use crate::checkpoint::Log;
+use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
 use crate::record::Partition;
 
@@ -55,7 +55,7 @@ impl Broker {
         &self,
         partitions: &[Partition],
         known: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<Vec<Log>> {
+    ) -> anyhow::Result<Vec<PartitionLog>> {
         let committed = again(|| {
             let asked = list(partitions, Offset::Invalid)?;
             self.consumer.committed_offsets(asked, TIMEOUT)
@@ -72,7 +72,7 @@ impl Broker {
                 .consumer
                 .fetch_watermarks(topic, partition.number, TIMEOUT))
             .with_context(|| format!("the log of {partition} could not be looked at"))?;
-            logs.push(Log {
+            logs.push(PartitionLog {
                 topic_id: id,
                 offsets: start..end,
                 committed: offset_in(&committed, partition),

@@ -12,8 +12,8 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    Checkpoint, Checkpoints, Claim, ClaimError, Key, Log, Sessions, Standing, first_offset,
-    standing,
+    Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing,
+    first_offset, standing,
 };
 use crate::config::Start;
 use crate::database::errors::Cause;
@@ -217,7 +217,7 @@ impl Claimant {
         checkpoints: &Checkpoints,
         owner: Uuid,
         found: Checkpoint,
-        log: &Log,
+        log: &PartitionLog,
         tries: u32,
     ) -> Result<Result<Checkpoint, String>, ClaimError> {
         let partition = &checkpoints.key().partition;
@@ -268,7 +268,7 @@ impl Claimant {
     }
 
     /// What Kafka knows of a partition, asked until it answers.
-    async fn log(&self, partition: &Partition) -> Log {
+    async fn log(&self, partition: &Partition) -> PartitionLog {
         let mut backoff = Backoff::new();
         loop {
             if let Some(consumer) = self.handle.answering() {
@@ -295,7 +295,11 @@ impl Claimant {
 }
 
 /// Asks Kafka for a partition's log: the topic's id, first and last offset, committed offset. Blocks.
-pub fn look_up(consumer: &Consumer, partition: &Partition, known: bool) -> KafkaResult<Log> {
+pub fn look_up(
+    consumer: &Consumer,
+    partition: &Partition,
+    known: bool,
+) -> KafkaResult<PartitionLog> {
     // First: a topic made anew after this is found by the watch over ids, but a new id beside the old
     // log's start would begin in the middle of the new log.
     let topic_id = topic_id(consumer.client(), &partition.topic, LOOKUP_TIMEOUT);
@@ -309,7 +313,7 @@ pub fn look_up(consumer: &Consumer, partition: &Partition, known: bool) -> Kafka
         Offset::Offset(offset) if offset >= 0 => Some(offset),
         _ => None,
     });
-    Ok(Log {
+    Ok(PartitionLog {
         topic_id,
         offsets: start..end,
         committed,
@@ -323,7 +327,7 @@ fn advice(
     standing: Standing,
     what: &str,
     offset: Option<i64>,
-    log: &Log,
+    log: &PartitionLog,
 ) -> String {
     let (start, end) = (log.offsets.start, log.offsets.end);
     let grown = offset.is_some_and(|offset| offset <= end);

@@ -147,7 +147,7 @@ impl<'l> Consuming<'l> {
                             }
                         }
                         Err(Unwritten::Fenced(fence)) => return End::Fenced(fence),
-                        Err(Unwritten::Fatal(error)) => return End::Fatal(error),
+                        Err(Unwritten::Permanent(error)) => return End::Fatal(error),
                     }
                     writer = Some(idle);
                     // A large record's memory goes before what was lent for it.
@@ -187,7 +187,7 @@ impl<'l> Consuming<'l> {
                     spare = None;
                     self.lanes.slots.release();
                     if let Some(idle) = &mut writer
-                        && let Some(fence) = idle.moved(filling.batch.start()).await
+                        && let Some(fence) = idle.check_or_switch_client(filling.batch.start()).await
                     {
                         return End::Fenced(fence);
                     }
