@@ -69,8 +69,8 @@ impl Checkpoint {
     /// Reads a checkpoint document.
     ///
     /// # Errors
-    /// A message that names the checkpoint, where it has no valid offset. Other fields
-    /// that are not what this service writes count as absent.
+    /// A message that names the checkpoint, where it has no valid offset. Other fields that are not
+    /// what this service writes count as absent.
     pub fn read(document: &Document) -> Result<Checkpoint, String> {
         let uuid = |name: &str| match document.get(name) {
             Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
@@ -147,8 +147,8 @@ pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
 /// says.
 ///
 /// # Errors
-/// [`Standing::Expired`] or [`Standing::Truncated`], where the committed offset is outside
-/// the log: it is not silently replaced.
+/// [`Standing::Expired`] or [`Standing::Truncated`], where the committed offset is outside the log:
+/// it is not silently replaced.
 pub fn first_offset(log: &PartitionLog, start: Start) -> Result<i64, Standing> {
     match log.committed {
         Some(committed) if committed < log.offsets.start => Err(Standing::Expired),

@@ -43,7 +43,7 @@ impl Outage {
         self.login_refused.notified().await;
     }
 
-    /// Takes in that an attempt failed, and will be retried.
+    /// Notes that an attempt failed and will be retried.
     pub fn failed(&self, partition: &Partition, cause: Cause, error: &str) {
         tracing::debug!(%partition, cause = cause.as_str(), error, "an attempt failed");
         self.suspect(cause);
@@ -76,14 +76,14 @@ impl Outage {
         attempt.await
     }
 
-    /// Takes in that a ping, sent at `since`, failed: a frozen server lets a write wait for long
+    /// Notes that a ping, sent at `since`, failed: a frozen server lets a write wait for long
     /// before it fails.
     pub fn unanswered(&self, since: Instant, cause: Cause, error: &str) {
         self.suspect(cause);
         self.lock().note(None, since, cause, error);
     }
 
-    /// Takes in that an attempt succeeded.
+    /// Notes that an attempt succeeded.
     pub fn passed(&self, partition: &Partition) {
         let mut state = self.lock();
         if !state.failing.is_empty() {
@@ -93,7 +93,7 @@ impl Outage {
         }
     }
 
-    /// Takes in that a ping succeeded. `false` if a lane's write or claim fails all the same, as it
+    /// Notes that a ping succeeded. `false` if a lane's write or claim fails all the same, as it
     /// does where the user's role was revoked.
     pub fn answered(&self) -> bool {
         let mut state = self.lock();
@@ -103,7 +103,7 @@ impl Outage {
         state.failing.is_empty()
     }
 
-    /// Takes in that the partition is no longer ours to write.
+    /// Notes that the partition is no longer ours to write.
     pub fn forget(&self, partition: &Partition) {
         let mut state = self.lock();
         if state.failing.remove(&Some(partition.clone())).is_some() && state.failing.is_empty() {

@@ -141,14 +141,14 @@ impl Rotation {
             _ => true,
         };
         if !is_in_use {
-            let of = |password: &SecretString| {
+            let setting_of = |password: &SecretString| {
                 let first = self.mongodb.passwords.first();
                 match first.is_some_and(|first| first.expose_secret() == password.expose_secret()) {
                     true => PASSWORD.name,
                     false => PASSWORD_NEXT,
                 }
             };
-            let key = login.password.as_ref().map(of);
+            let key = login.password.as_ref().map(setting_of);
             self.swap.to(login.database);
             self.password = login.password;
             self.metrics.credential_swaps.inc();

@@ -76,7 +76,7 @@ impl<'b> BatchProgress<'b> {
         None
     }
 
-    /// Takes in that `commit` landed; no other one from the same record can any more.
+    /// Notes that `commit` landed: no other one from the same record can any more.
     pub(super) fn settle(&mut self, commit: Commit) {
         self.settled.add(commit.counts);
         self.unanswered.forget_all();

@@ -126,7 +126,7 @@ pub(super) fn check(
                 record_of(error.index),
             ) {
                 (Verdict::Transient(cause), _) => Failure::Transient(cause, error.code),
-                (_, Some((record, states))) => Failure::Refused {
+                (Verdict::Permanent(_), Some((record, states))) => Failure::Refused {
                     record,
                     states,
                     refusal: Refusal {
@@ -134,7 +134,7 @@ pub(super) fn check(
                         message: error.message.clone(),
                     },
                 },
-                (_, None) => Failure::Transient(Cause::Other, error.code),
+                (Verdict::Permanent(_), None) => Failure::Transient(Cause::Other, error.code),
             },
         );
     }
