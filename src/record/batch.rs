@@ -207,9 +207,10 @@ impl Batch {
     /// The id of the entity that an accepted or deleting record speaks of: its key, which decoding
     /// has found to be UTF-8 and equal to the id.
     pub fn id(&self, entry: &Entry) -> &str {
-        self.key(entry)
-            .and_then(|key| std::str::from_utf8(key).ok())
-            .unwrap_or_default()
+        let key = self
+            .key(entry)
+            .expect("only records with a key are accepted");
+        std::str::from_utf8(key).expect("decoding found the key to be UTF-8")
     }
 
     /// The encoded bytes of this batch, which [`Decoded::Accepted`] points into.

@@ -25,7 +25,7 @@ pub(crate) enum Shape {
     Map,
 }
 
-/// Memory that a [`Writer`] leaves to the next one.
+/// Memory that a [`Encoder`] leaves to the next one.
 #[derive(Default)]
 pub(crate) struct Scratch {
     frames: Vec<Frame>,
@@ -58,8 +58,8 @@ impl Frame {
     }
 }
 
-/// Appends one document to a buffer. After [`Writer::stop`] it ignores what it is told.
-pub(crate) struct Writer<'a> {
+/// Appends one document to a buffer. After [`Encoder::stop`] it ignores every call.
+pub(crate) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     scratch: &'a mut Scratch,
@@ -71,7 +71,7 @@ pub(crate) struct Writer<'a> {
     too_large: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Encoder<'a> {
     /// Opens the document.
     pub(crate) fn new(out: &'a mut Vec<u8>, scratch: &'a mut Scratch) -> Self {
         scratch.frames.clear();
@@ -89,7 +89,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The document will not be used.
+    /// Ignores every call from now on: the document will not be used.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
@@ -298,7 +298,7 @@ mod tests {
     fn a_document_that_is_given_up_leaves_nothing_to_the_next() {
         let (mut out, mut scratch) = (Vec::new(), Scratch::default());
         for _ in 0..2 {
-            let mut writer = Writer::new(&mut out, &mut scratch);
+            let mut writer = Encoder::new(&mut out, &mut scratch);
             let mut reader = Reader::new(r#"{"a":{"b":"#);
             for _ in 0..2 {
                 assert_eq!(reader.value(), Ok(Value::Object));

@@ -149,17 +149,17 @@ fn entry_is_null(element: &[u8]) -> bool {
 
 /// Where the value of an element begins: behind its type and its name.
 fn value_start(bytes: &[u8]) -> usize {
-    element::name(bytes).map_or(bytes.len(), |name| name.len() + 2)
+    let name = element::name(bytes).expect("an element that was written has a name");
+    name.len() + 2
 }
 
 /// The length of the element that `bytes` begin with.
 fn element_len(bytes: &[u8]) -> usize {
     let behind = element::name(bytes).and_then(|name| element::behind(bytes, name));
-    bytes.len() - behind.map_or(0, <[u8]>::len)
+    bytes.len() - behind.expect("an element that was written ends").len()
 }
 
 fn int32(bytes: &[u8]) -> usize {
-    bytes
-        .first_chunk()
-        .map_or(0, |bytes| u32::from_le_bytes(*bytes) as usize)
+    let bytes = bytes.first_chunk().expect("a length has four bytes");
+    u32::from_le_bytes(*bytes) as usize
 }

@@ -66,5 +66,5 @@ pub(super) fn elements(document: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> 
 
 /// A document without its frame.
 fn inside(document: &[u8]) -> &[u8] {
-    document.get(4..document.len() - 1).unwrap_or_default()
+    &document[4..document.len() - 1]
 }

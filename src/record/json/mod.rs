@@ -263,10 +263,10 @@ impl Nesting {
     }
 
     fn pop(&mut self) {
-        self.depth = self.depth.saturating_sub(1);
+        self.depth -= 1;
         self.arrays >>= 1;
-        if self.depth.is_multiple_of(64) {
-            self.arrays = self.outer.pop().unwrap_or_default();
+        if self.depth.is_multiple_of(64) && self.depth > 0 {
+            self.arrays = self.outer.pop().expect("each 64th level left a word");
         }
     }
 

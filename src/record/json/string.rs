@@ -54,9 +54,8 @@ impl<'a> Str<'a> {
         if self.plain().is_some() {
             // One copy, in which the quote is overwritten.
             out.extend_from_slice(self.closed);
-            if let Some(quote) = out.last_mut() {
-                *quote = 0;
-            }
+            let quote = out.len() - 1;
+            out[quote] = 0;
         } else {
             self.append_unescaped(out);
             out.push(0);
@@ -66,9 +65,8 @@ impl<'a> Str<'a> {
     fn append_unescaped(self, out: &mut Vec<u8>) {
         let mut rest = self.raw();
         while let Some(plain) = memchr::memchr(b'\\', rest) {
-            let Some((character, escape_len)) = unescape(&rest[plain..]) else {
-                break;
-            };
+            let (character, escape_len) =
+                unescape(&rest[plain..]).expect("the escapes were validated");
             out.extend_from_slice(&rest[..plain]);
             out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             rest = &rest[plain + escape_len..];
