@@ -243,10 +243,10 @@ pub(super) fn failure(error: Error) -> Failure {
     let code = code(&error);
     match errors::of_error(&error) {
         _ if code == Some(USER_NOT_FOUND) => Failure::Away(text),
-        Verdict::Retry(Cause::Authentication) => Failure::Wrong(text),
-        Verdict::Retry(Cause::Other) if code.is_some() => Failure::Wrong(text),
-        Verdict::Retry(_) => Failure::Away(text),
-        Verdict::Reject | Verdict::Fatal => Failure::Wrong(text),
+        Verdict::Transient(Cause::Authentication) => Failure::Wrong(text),
+        Verdict::Transient(Cause::Other) if code.is_some() => Failure::Wrong(text),
+        Verdict::Transient(_) => Failure::Away(text),
+        Verdict::Permanent(_) => Failure::Wrong(text),
     }
 }
 

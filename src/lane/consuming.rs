@@ -273,7 +273,9 @@ impl Consuming<'_> {
         self.look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         self.hand.release(&self.lanes.slots);
         if let Writing::Idle(writer) = &mut self.writing
-            && let Some(fence) = writer.moved(self.hand.filling.batch.start()).await
+            && let Some(fence) = writer
+                .check_or_switch_client(self.hand.filling.batch.start())
+                .await
         {
             return Err(End::Fenced(fence));
         }
@@ -289,7 +291,7 @@ impl Consuming<'_> {
         } = written;
         let settled = result.map_err(|unwritten| match unwritten {
             Unwritten::Fenced(fence) => End::Fenced(fence),
-            Unwritten::Fatal(error) => End::Permanent(error),
+            Unwritten::Permanent(error) => End::Permanent(error),
         })?;
         self.lanes.handle.store(self.partition, &settled);
         self.count(&settled);
