@@ -8,7 +8,7 @@ use std::{
 
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
-use workflows_sink::cli::{self, Admin, Cli, Command};
+use workflows_sink::cli::{self, AdminCommand, Cli, Command};
 use workflows_sink::commands::{admin, dead_letters, offsets};
 use workflows_sink::config::{Config, startup};
 use workflows_sink::service::{self, allocator};
@@ -20,7 +20,10 @@ const ABANDONED_MAX: Duration = Duration::from_secs(1);
 fn main() -> ExitCode {
     let mut out = io::stdout();
     let command = Cli::parse().command;
-    let serves = matches!(command, Command::Run | Command::Admin(Admin::Serve { .. }));
+    let serves = matches!(
+        command,
+        Command::Run | Command::Admin(AdminCommand::Serve { .. })
+    );
     let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -70,7 +73,7 @@ fn in_runtime(log: &Log, job: impl Future<Output = anyhow::Result<()>>) -> anyho
         .enable_all()
         .build()?;
     let ended = runtime.block_on(job);
-    logging::over();
+    logging::demote_panics();
     runtime.shutdown_timeout(ABANDONED_MAX);
     ended
 }

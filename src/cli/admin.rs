@@ -10,7 +10,7 @@ use crate::admin::table::{is_dns, is_key};
 
 /// What to do with users and Secrets.
 #[derive(Debug, Subcommand)]
-pub enum Admin {
+pub enum AdminCommand {
     /// Make users and Secrets what the table says, and prove it by logging in
     ///
     /// Changes nothing that already is right: an existing password is kept. Roles beyond the table's are only reported
@@ -102,7 +102,7 @@ pub enum Secret {
     Get {
         /// Which value.
         #[command(flatten)]
-        key: Key,
+        key: SecretKey,
     },
     /// Set a value, and touch no other
     #[command(
@@ -112,7 +112,7 @@ pub enum Secret {
     Set {
         /// Which value.
         #[command(flatten)]
-        key: Key,
+        key: SecretKey,
         /// The value; whoever may list processes can see it, so rather use --value-file
         #[arg(long, group = "new", value_parser = hidden)]
         value: Option<SecretString>,
@@ -143,7 +143,7 @@ pub struct Secrets {
 
 /// One value of one Secret.
 #[derive(Args, Clone, Debug)]
-pub struct Key {
+pub struct SecretKey {
     /// The namespace; the one that the command runs in by default
     #[arg(long, value_parser = dns)]
     pub namespace: Option<String>,

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::admin::{Admin, Key, Secret, Secrets, Users};
+pub use self::admin::{AdminCommand, Secret, SecretKey, Secrets, Users};
 use crate::record::entity::Reason;
 use crate::telemetry::version;
 
@@ -48,7 +48,7 @@ pub enum Command {
     DeadLetters(DeadLetters),
     /// Look after the MongoDB users and the Secrets with their passwords
     #[command(subcommand, arg_required_else_help = true)]
-    Admin(Admin),
+    Admin(AdminCommand),
     /// Print a completion script for a shell
     #[command(
         after_help = "Example:\n  workflows-sink completions bash > /etc/bash_completion.d/workflows-sink"

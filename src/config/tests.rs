@@ -1,10 +1,12 @@
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
-use super::reference::FILE_SUFFIX;
+use super::limits::MIB;
+use super::reference::{FILE_SUFFIX, KAFKA_PREFIX};
 use super::*;
+use crate::telemetry::logging::LogFormat;
 
 const URI: (&str, &str) = (
     "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
@@ -103,7 +105,7 @@ fn the_environment_of_the_contract_keeps_working() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn every_fault_is_shown_at_once() {
     let errors = read(&[
         ("DYFF_WORKFLOWS_SINK__LANES_MAX", "many"),
         ("DYFF_WORKFLOWS_SINK__GRUOP", "x"),
@@ -179,8 +181,8 @@ fn each_setting_says_what_is_wrong_with_its_value() {
         ("LISTEN_ADDRESS", "9090", "is not an address with a port"),
         ("LOG_FORMAT", "text", "is not one of auto, json, human"),
         ("LOG_FILTER", "inof", "neither a level nor target=level"),
-        ("MONGODB__DATABASE", "a.b", "is no database name"),
-        ("MONGODB__DATABASE", "admin", "the server's own"),
+        ("MONGODB__DATABASE", "a.b", "is not a database name"),
+        ("MONGODB__DATABASE", "admin", "the server itself"),
     ] {
         let name = format!("{PREFIX}{name}");
         let (variable, fault) = fault(&[(&name, value)]);
@@ -213,19 +215,23 @@ fn topics_as_a_list_take_the_place_of_the_one_topic() {
 #[test]
 fn a_setting_that_the_table_lists_is_read() {
     for setting in reference::SETTINGS {
-        for name in [
-            setting.name.to_owned(),
-            format!("{}{FILE_SUFFIX}", setting.name),
-        ] {
-            if let Some(own) = name
-                .strip_prefix(PREFIX)
-                .filter(|_| reference::is_known(&SETTINGS, &name))
-            {
-                let vars = [(own.to_owned(), setting.example.to_owned())];
-                envy::from_iter::<_, Raw>(vars).unwrap_or_else(|error| panic!("{name}: {error}"));
-            }
+        let (variable, fault) = only_about(setting.name, &[(setting.name, "")]);
+        assert_eq!(variable, setting.name);
+        assert!(fault.contains("is empty"), "{variable}: {fault}");
+        if setting.secret {
+            let name = format!("{}{FILE_SUFFIX}", setting.name);
+            let (variable, fault) = only_about(setting.name, &[(&name, "/nowhere")]);
+            assert_eq!(variable, name);
+            assert!(fault.contains("cannot be read"), "{variable}: {fault}");
         }
     }
+}
+
+/// The only error about a variable or its file: its variable and fault.
+fn only_about(name: &str, vars: &[(&str, &str)]) -> (String, String) {
+    let mut errors = read(vars).unwrap_err();
+    (errors.0).retain(|error| error.variable.starts_with(name));
+    only(errors)
 }
 
 #[test]
@@ -352,7 +358,7 @@ fn a_uri_is_refused_with_the_drivers_reason() {
 }
 
 #[test]
-fn a_password_that_is_not_percent_encoded_is_told_without_showing_it() {
+fn a_password_that_is_not_percent_encoded_is_reported_without_showing_it() {
     for password in [
         "pa:ss/hunter2",
         "hunter2@x",
@@ -518,7 +524,7 @@ fn the_broker_assigns_under_the_consumer_protocol() {
 }
 
 #[test]
-fn librdkafka_makes_a_consumer_of_what_was_let_through() {
+fn librdkafka_creates_a_consumer_of_what_was_accepted() {
     let config = with(&[
         ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
         ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "workflows-sink-0"),
@@ -526,8 +532,8 @@ fn librdkafka_makes_a_consumer_of_what_was_let_through() {
     ])
     .unwrap();
     assert_eq!(
-        config.kafka.properties.session_timeout(),
-        Duration::from_secs(6)
+        config.kafka.properties.get("session.timeout.ms"),
+        Some("6000")
     );
     config
         .kafka
@@ -535,6 +541,19 @@ fn librdkafka_makes_a_consumer_of_what_was_let_through() {
         .client_config()
         .create_native_config()
         .unwrap();
+}
+
+#[test]
+fn a_time_is_what_librdkafka_makes_of_it() {
+    let properties = |vars: &[_]| with(vars).unwrap().kafka.properties;
+    let default = properties(&[]);
+    assert_eq!(default.max_poll_interval(), Duration::from_secs(300));
+    assert_eq!(default.heartbeat_interval(), Duration::from_millis(500));
+    let hexadecimal = ("DYFF_KAFKA__CONFIG__MAX_POLL_INTERVAL_MS", "0x10000");
+    let interval = properties(&[hexadecimal]).max_poll_interval();
+    assert_eq!(interval, Duration::from_millis(0x10000));
+    let by_the_broker = properties(&[("DYFF_KAFKA__CONFIG__GROUP_PROTOCOL", "consumer")]);
+    assert_eq!(by_the_broker.heartbeat_interval(), Duration::from_secs(5));
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
-use workflows_sink::admin::config::{self as admin, Admin};
+use workflows_sink::admin::config::Admin;
+use workflows_sink::admin::settings as admin;
 use workflows_sink::config::reference::*;
 use workflows_sink::config::{Config, owned};
 

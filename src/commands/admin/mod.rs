@@ -16,7 +16,7 @@ use crate::admin::secrets::kubernetes::Kubernetes;
 use crate::admin::secrets::store::Store;
 use crate::admin::sidecar::{self, Duty};
 use crate::admin::table::User;
-use crate::cli::{Admin, Secrets};
+use crate::cli::{AdminCommand, Secrets};
 use crate::config::startup::StartupError;
 
 /// How long a command tries again what may pass by itself: an election, a restart of the API server.
@@ -28,11 +28,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// What could not be done, with what to change.
 pub async fn execute(
     config: config::Admin,
-    command: Admin,
+    command: AdminCommand,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
-        Admin::Provision {
+        AdminCommand::Provision {
             users,
             prune_roles,
             dry_run,
@@ -50,7 +50,7 @@ pub async fn execute(
             };
             provision::execute(scene(&config, &store), &users, options, out).await
         }
-        Admin::Rotate {
+        AdminCommand::Rotate {
             user,
             status,
             secrets,
@@ -63,7 +63,7 @@ pub async fn execute(
                 false => rotate::execute(scene, &users[0], json, out).await,
             }
         }
-        Admin::Serve {
+        AdminCommand::Serve {
             users,
             publish,
             prune_roles,
@@ -84,8 +84,8 @@ pub async fn execute(
             };
             sidecar::serve(config, store, duty).await
         }
-        Admin::Secret(command) => secret::execute(&config, command, out).await,
-        Admin::QuickCheck { secrets, json } => {
+        AdminCommand::Secret(command) => secret::execute(&config, command, out).await,
+        AdminCommand::QuickCheck { secrets, json } => {
             let store = store(&config, secrets).await?;
             quick_check::execute(scene(&config, &store), json, out).await
         }

@@ -51,7 +51,7 @@ pub(super) async fn execute(
                 provisioned(scene, user, outcome)
             }
         };
-        if matches!(line.failure, Some(Failure::Away(_))) {
+        if matches!(line.failure, Some(Failure::Transient(_))) {
             // waited for once is enough
             wish.patience = Duration::ZERO;
         }

@@ -11,7 +11,7 @@ use crate::admin::Failure;
 use crate::admin::config;
 use crate::admin::secrets::{self, Change, bytes};
 use crate::admin::table::SecretName;
-use crate::cli::{Key, Secret};
+use crate::cli::{Secret, SecretKey};
 
 /// Kubernetes takes no larger Secret.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
@@ -45,7 +45,7 @@ pub(super) async fn execute(
     }
 }
 
-async fn get(config: &config::Admin, key: Key, out: &mut impl Write) -> anyhow::Result<()> {
+async fn get(config: &config::Admin, key: SecretKey, out: &mut impl Write) -> anyhow::Result<()> {
     let name = name(&key);
     let store = store(config, key.secrets).await?;
     let shown = store.shown(&name);
@@ -59,7 +59,7 @@ async fn get(config: &config::Admin, key: Key, out: &mut impl Write) -> anyhow::
 
 async fn set(
     config: &config::Admin,
-    key: Key,
+    key: SecretKey,
     value: SecretSlice<u8>,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -77,7 +77,7 @@ async fn set(
             let mut change = Change::default();
             change.set.insert(key.key.clone(), value.clone());
             match store.apply(&name, held.as_ref(), change).await {
-                Err(Failure::Moved) => continue,
+                Err(Failure::Conflict) => continue,
                 other => other?,
             }
         }
@@ -90,7 +90,7 @@ async fn set(
     )
 }
 
-fn name(key: &Key) -> SecretName {
+fn name(key: &SecretKey) -> SecretName {
     SecretName {
         namespace: key.namespace.clone(),
         name: key.secret.clone(),
