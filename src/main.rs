@@ -1,4 +1,4 @@
-//! Command line, configuration, log, exit code.
+//! An outline: command line, configuration, log, runtime, exit code.
 
 use std::{
     io::{self, Write},
@@ -14,7 +14,7 @@ use workflows_sink::config::{Config, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::logging::{self, Log};
 
-/// How long tasks that nobody waits for may take to end with the process.
+/// How long tasks that nobody awaits may take to end.
 const ABANDONED_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
@@ -27,7 +27,7 @@ fn main() -> ExitCode {
     let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        // who reads us has seen enough
+        // the reader of the output has seen enough
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             match serves && tracing::dispatcher::has_been_set() {

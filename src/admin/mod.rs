@@ -7,8 +7,8 @@
 //! The [`table`] says who may do what. [`plan`] is the middle, and pure: what is true → the next
 //! step. At one edge are the [`users`] in MongoDB, and the [`proof`] that a login may do what it
 //! should; at the other the [`secrets`], in Kubernetes or a directory, whose contents follow from
-//! the table too. [`mod@reconcile`] alternates [`mod@look`] and step; the [`sidecar`] does so for as
-//! long as the pod lives, and publishes to the service.
+//! the table too. [`mod@reconcile`] alternates [`mod@look`] and step; the [`sidecar`] does so for
+//! as long as the pod lives, and publishes to the service.
 
 pub mod config;
 mod failure;

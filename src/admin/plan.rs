@@ -2,8 +2,8 @@
 //! any two, since the next run asks the same question of what it then finds.
 //!
 //! A rotation has four steps: the next password is staged in the Secret, from where the sidecars
-//! publish it; the user gets it; a login proves it; it is promoted to the current one. Whoever finds
-//! a next password tries it, and continues from there.
+//! publish it; the user gets it; a login proves it; it is promoted to the current one. Whoever
+//! finds a next password tries it, and continues from there.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
@@ -228,7 +228,8 @@ pub fn next_step(user: &User, facts: &Facts, goal: Goal) -> Option<Step> {
     }
 }
 
-/// What `facts` and `goal` are once `step`, which [`next_step`] gave, was taken: for showing a plan.
+/// What `facts` and `goal` are once `step`, which [`next_step`] gave, was taken: for showing a
+/// plan.
 pub fn after(user: &User, mut facts: Facts, mut goal: Goal, step: &Step) -> (Facts, Goal) {
     match step {
         Step::CreateSecret => {

@@ -24,8 +24,8 @@ fn may_write(role: &Role) -> Option<bool> {
     }
 }
 
-/// Tries what each role allows and what it does not. With `has_extra_roles`, rights beyond the table
-/// are no fault. Returns what the login has shown, for people.
+/// Tries what each role allows and what it does not. With `has_extra_roles`, rights beyond the
+/// table are no fault. Returns what the login has shown, for people.
 ///
 /// # Errors
 /// [`Failure::Permanent`] where it may do less or more than the table says.

@@ -46,8 +46,8 @@ struct Run {
     first: Option<Option<SecretString>>,
 }
 
-/// Makes one user and its Secret match the table, and proves it. `publish` gets the Secret each time
-/// it was read, before anything else happens with it.
+/// Makes one user and its Secret match the table, and proves it. `publish` gets the Secret each
+/// time it was read, before anything else happens with it.
 pub async fn reconcile(
     scene: Scene<'_>,
     user: &User,

@@ -1,5 +1,5 @@
-//! Every setting of `admin`. They are separate from the service's, as the sidecar has an environment
-//! of its own; only format and filter of the log are shared.
+//! Every setting of `admin`. They are separate from the service's, as the sidecar has an
+//! environment of its own; only format and filter of the log are shared.
 
 use crate::config::reference::Setting;
 
@@ -13,8 +13,8 @@ pub const CONNECTION_STRING: Setting = Setting {
         "mongodb+srv://dyff-datastore-rs0.mongodb.svc.cluster.local/?replicaSet=rs0&ssl=false",
     ),
     example: "mongodb://mongo-0:27017,mongo-1:27017/?replicaSet=rs0",
-    meaning: "Hosts and options of the MongoDB cluster, without user, password and database. \
-              The connection strings of the users begin with it.",
+    meaning: "Hosts and options of the MongoDB cluster, without user, password and database. The \
+              connection strings of the users begin with it.",
     secret: false,
 };
 /// Name of the user admin.
@@ -22,8 +22,8 @@ pub const USER_ADMIN_USER: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER",
     default: None,
     example: "userAdmin",
-    meaning: "The MongoDB user (of `admin`) who may create users. \
-              With its password it replaces the operator's Secret.",
+    meaning: "The MongoDB user (of `admin`) who may create users. With its password it replaces \
+              the operator's Secret.",
     secret: true,
 };
 /// Password of the user admin.
@@ -57,8 +57,8 @@ pub const NAMESPACE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK_ADMIN__NAMESPACE",
     default: None,
     example: "default",
-    meaning: "The namespace of Secrets for which the table names none. \
-              Unset: the pod's own, or that of the kubeconfig's context.",
+    meaning: "The namespace of Secrets for which the table names none. Unset: the pod's own, or \
+              that of the kubeconfig's context.",
     secret: false,
 };
 /// Between two looks.
@@ -67,8 +67,8 @@ pub const RECONCILE_INTERVAL_SECONDS: Setting = Setting {
     default: Some("60"),
     example: "60",
     meaning: "`admin serve`: how often to look at users and Secrets without a reason, in seconds, \
-              1 to 86400; up to a quarter of it is added at random. \
-              A change of a Secret is noticed at once.",
+              1 to 86400; up to a quarter of it is added at random. A change of a Secret is \
+              noticed at once.",
     secret: false,
 };
 /// Scheduled rotation.
@@ -84,8 +84,8 @@ pub const LISTEN_ADDRESS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS",
     default: Some("0.0.0.0:9091"),
     example: "[::]:9091",
-    meaning: "`admin serve`: where to serve `/metrics`, `/livez`, `/readyz` and `/startupz`, \
-              as `address:port`.",
+    meaning: "`admin serve`: where to serve `/metrics`, `/livez`, `/readyz` and `/startupz`, as \
+              `address:port`.",
     secret: false,
 };
 

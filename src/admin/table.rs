@@ -273,9 +273,12 @@ mod tests {
         assert_eq!(
             seen,
             [
-                "auth-backend: readWrite on accounts in DYFF_MONGODB__AUTH_BACKEND_CREDENTIALS__PASSWORD",
-                "query-backend: read on workflows in DYFF_MONGODB__QUERY_BACKEND_CREDENTIALS__PASSWORD",
-                "workflows-sink: readWrite on workflows in DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+                "auth-backend: readWrite on accounts in \
+                 DYFF_MONGODB__AUTH_BACKEND_CREDENTIALS__PASSWORD",
+                "query-backend: read on workflows in \
+                 DYFF_MONGODB__QUERY_BACKEND_CREDENTIALS__PASSWORD",
+                "workflows-sink: readWrite on workflows in \
+                 DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
             ]
         );
         assert_eq!(table.auth_database, "users");

@@ -1,7 +1,7 @@
 //! The users in MongoDB: read, created and changed as the user admin, tried by logging in. They are
 //! never dropped: that would cut off who is logged in.
 
-use std::{collections::BTreeSet, future::IntoFuture};
+use std::future::IntoFuture;
 
 use mongodb::{
     Client,
@@ -198,22 +198,23 @@ impl UserAdmin {
 }
 
 fn account(user: &Document) -> Account {
-    let roles = user.get_array("roles").map(Vec::as_slice);
-    let role = |role: &Document| {
+    let mechanisms = user.get_array("mechanisms").into_iter().flatten();
+    Account {
+        roles: roles_in(user, "roles").collect(),
+        mechanisms: (mechanisms.filter_map(|name| Some(name.as_str()?.to_owned()))).collect(),
+    }
+}
+
+/// The roles that a field of an answer lists; none where there is no such field.
+pub(crate) fn roles_in(answer: &Document, field: &str) -> impl Iterator<Item = Role> {
+    let roles = answer.get_array(field).into_iter().flatten();
+    roles.filter_map(|role| {
+        let role = role.as_document()?;
         Some(Role {
             role: role.get_str("role").ok()?.to_owned(),
             db: role.get_str("db").ok()?.to_owned(),
         })
-    };
-    let mechanisms = user.get_array("mechanisms").map(Vec::as_slice);
-    Account {
-        roles: (roles.unwrap_or_default().iter())
-            .filter_map(|found| role(found.as_document()?))
-            .collect(),
-        mechanisms: (mechanisms.unwrap_or_default().iter())
-            .filter_map(|name| Some(name.as_str()?.to_owned()))
-            .collect::<BTreeSet<_>>(),
-    }
+    })
 }
 
 fn roles(roles: &[Role]) -> Vec<Document> {

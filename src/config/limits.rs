@@ -24,8 +24,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The smallest budget that works: each write in flight and the batch decoded behind it, and one
-    /// record of 16 MiB as JSON, as BSON, in its command and in a fetch response.
+    /// The smallest budget that works: each write in flight and the batch decoded behind it, and
+    /// one record of 16 MiB as JSON, as BSON, in its command and in a fetch response.
     pub fn budget_bytes_min(&self) -> usize {
         64 * MIB + 2 * self.lanes_max * self.flush_bytes_max
     }

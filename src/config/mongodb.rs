@@ -1,4 +1,5 @@
-//! The MongoDB URI, the database and the password. No message repeats what stands before a URI's last `@`.
+//! The MongoDB URI, the database and the password. No message repeats what stands before a URI's
+//! last `@`.
 
 use std::{fs, net::Ipv6Addr, path::Path};
 

@@ -1,5 +1,5 @@
-//! Every setting of the service: name, default, meaning, example. The one table behind parsing, error
-//! messages, `docs/configuration.md` and `config/example.env`.
+//! Every setting of the service: name, default, meaning, example. The one table behind parsing,
+//! error messages, `docs/configuration.md` and `config/example.env`.
 
 /// The beginning of every setting of the service's own; no other variable may begin with it.
 pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK__";
@@ -39,8 +39,8 @@ pub const DATABASE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE",
     default: Some("workflows"),
     example: "workflows",
-    meaning: "The database of the entities, the checkpoints and the dead letters. \
-              The URI's database is only the default `authSource`.",
+    meaning: "The database of the entities, the checkpoints and the dead letters. The URI's \
+              database is only the default `authSource`.",
     secret: false,
 };
 /// Password of the MongoDB user.
@@ -56,11 +56,11 @@ pub const CREDENTIALS_DIR: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR",
     default: None,
     example: "/run/workflows-sink/credentials",
-    meaning: "A directory, such as a mounted Secret, whose files replace the three variables above and \
-              have their names. They are reread every second, and when a login is refused: a changed \
-              password is used without a restart. If there is a \
-              `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, \
-              it is tried after the password.",
+    meaning: "A directory, such as a mounted Secret, whose files replace the three variables above \
+              and have their names. They are reread every second, and when a login is refused: a \
+              changed password is used without a restart. If there is a \
+              `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, it is tried after the \
+              password.",
     secret: false,
 };
 /// Brokers: the one librdkafka property that is listed, as everyone sets it.
@@ -84,7 +84,8 @@ pub const TOPICS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__TOPICS",
     default: None,
     example: "dyff.workflows.state,dyff.workflows.events",
-    meaning: "The topics to consume, comma-separated; replaces `DYFF_KAFKA__TOPICS__WORKFLOWS_STATE`.",
+    meaning: "The topics to consume, comma-separated; replaces \
+              `DYFF_KAFKA__TOPICS__WORKFLOWS_STATE`.",
     secret: false,
 };
 /// Group.
@@ -92,8 +93,8 @@ pub const GROUP: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__GROUP",
     default: Some("dyff.system.mongodb.sink"),
     example: "dyff.system.mongodb.sink",
-    meaning: "The consumer group. \
-              Another group has checkpoints of its own and is not fenced against this one.",
+    meaning: "The consumer group. Another group has checkpoints of its own and is not fenced \
+              against this one.",
     secret: false,
 };
 /// Static membership.
@@ -101,8 +102,8 @@ pub const GROUP_INSTANCE_ID: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID",
     default: None,
     example: "workflows-sink-0",
-    meaning: "Static membership: a name of its own for each worker, such as the pod's in a StatefulSet. \
-              Then a restart within the session timeout moves no partition.",
+    meaning: "Static membership: a name of its own for each worker, such as the pod's in a \
+              StatefulSet. Then a restart within the session timeout moves no partition.",
     secret: false,
 };
 /// Start without offsets.
@@ -110,7 +111,8 @@ pub const START: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__START",
     default: Some("earliest"),
     example: "earliest",
-    meaning: "Where a group without checkpoint and committed offset begins: `earliest` or `latest`.",
+    meaning: "Where a group without checkpoint and committed offset begins: `earliest` or \
+              `latest`.",
     secret: false,
 };
 /// Write mode.
@@ -118,8 +120,8 @@ pub const WRITE_MODE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__WRITE_MODE",
     default: Some("set"),
     example: "set",
-    meaning: "`set`: fields that a later state no longer has stay; \
-              `replace`: the whole document is replaced.",
+    meaning: "`set`: fields that a later state no longer has stay; `replace`: the whole document \
+              is replaced.",
     secret: false,
 };
 /// Tombstones.
@@ -127,7 +129,8 @@ pub const TOMBSTONES: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__TOMBSTONES",
     default: Some("ignore"),
     example: "ignore",
-    meaning: "What a record without a value does: `ignore`, or `delete` the entity that its key names.",
+    meaning: "What a record without a value does: `ignore`, or `delete` the entity that its key \
+              names.",
     secret: false,
 };
 /// Mapping file.
@@ -152,8 +155,8 @@ pub const FLUSH_BYTES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__FLUSH_BYTES_MAX",
     default: Some("2MiB"),
     example: "2MiB",
-    meaning: "The most bytes (BSON) in a batch: 16KiB to 8MiB. \
-              A first record that is larger still fits.",
+    meaning: "The most bytes (BSON) in a batch: 16KiB to 8MiB. A first record that is larger still \
+              fits.",
     secret: false,
 };
 /// Bytes of everything.
@@ -161,9 +164,9 @@ pub const BUDGET_BYTES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX",
     default: Some("384MiB"),
     example: "384MiB",
-    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow from it. \
-              At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`; \
-              a start warns where the topic's partitions need more.",
+    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow \
+              from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`; a start warns where \
+              the topic's partitions need more.",
     secret: false,
 };
 /// Batches written at the same time.
@@ -171,8 +174,9 @@ pub const LANES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LANES_MAX",
     default: Some("4"),
     example: "4",
-    meaning: "The most large batches at the same time, each in a transaction of its own, and as many \
-              small ones where those cannot share one: 1 to 128. Further partitions wait their turn.",
+    meaning: "The most large batches at the same time, each in a transaction of its own, and as \
+              many small ones where those cannot share one: 1 to 128. Further partitions wait \
+              their turn.",
     secret: false,
 };
 /// Drain deadline.
@@ -180,8 +184,8 @@ pub const DRAIN_DEADLINE_MS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__DRAIN_DEADLINE_MS",
     default: Some("25000"),
     example: "25000",
-    meaning: "How long a shutdown or a revoked partition waits for the batch in flight, in milliseconds: \
-              1 to 600000. Keep it below the pod's termination grace period and \
+    meaning: "How long a shutdown or a revoked partition waits for the batch in flight, in \
+              milliseconds: 1 to 600000. Keep it below the pod's termination grace period and \
               `max.poll.interval.ms`.",
     secret: false,
 };
@@ -190,8 +194,8 @@ pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX",
     default: Some("1000"),
     example: "1000",
-    meaning: "A partition stops when more records than this are rejected in a row \
-              (a changed schema, a wrong topic); 0: never.",
+    meaning: "A partition stops when more records than this are rejected in a row (a changed \
+              schema, a wrong topic); 0: never.",
     secret: false,
 };
 /// Metrics and probes.
@@ -215,8 +219,8 @@ pub const LOG_FILTER: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LOG_FILTER",
     default: Some("info"),
     example: "info,workflows_sink::lane=debug,librdkafka=info",
-    meaning: "Which log lines appear: `level` or `target=level`, comma-separated. \
-              A level alone is that of this service; libraries stay at `warn` unless named.",
+    meaning: "Which log lines appear: `level` or `target=level`, comma-separated. A level alone is \
+              that of this service; libraries stay at `warn` unless named.",
     secret: false,
 };
 

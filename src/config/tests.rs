@@ -83,11 +83,24 @@ fn the_environment_of_the_contract_keeps_working() {
     let config = read(&[
         ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "a:9092,b:9092"),
         ("DYFF_KAFKA__CONFIG__COMPRESSION_TYPE", "zstd"),
-        ("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", "test.workflows.state"),
-        ("DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS", "test.workflows.events"),
-        ("DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING", "mongodb+srv://workflows-sink:pw@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows?replicaSet=rs0&ssl=false&authSource=users"),
+        (
+            "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE",
+            "test.workflows.state",
+        ),
+        (
+            "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS",
+            "test.workflows.events",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
+            "mongodb+srv://workflows-sink:pw@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows\
+             ?replicaSet=rs0&ssl=false&authSource=users",
+        ),
         ("DYFF_WORKFLOWS_SINK__MONGODB__DATABASE", "workflows"),
-        ("DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD", "unused: the URI carries one"),
+        (
+            "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+            "unused: the URI carries one",
+        ),
         ("DYFF_WORKFLOWS_SINK_SERVICE_HOST", "10.0.0.1"),
         ("PATH", "/bin"),
     ])

@@ -58,7 +58,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Reports a turn of a loop. Call it far more often than every 30 s, from the start of the loop.
+    /// Reports a turn of a loop. Call it far more often than every 30 s, from the start of the
+    /// loop.
     pub fn turned(&self, which: Loop) {
         self.turned_ms[which as usize].store(self.now_ms(), Relaxed);
     }

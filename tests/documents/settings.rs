@@ -1,4 +1,5 @@
-//! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they are stale.
+//! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they
+//! are stale.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
@@ -13,11 +14,12 @@ fn configuration_md() -> String {
     let mut out = format!(
         "<!-- Generated from src/config; renew with: {RENEW} -->\n\
         # Configuration\n\n\
-        Everything comes from the environment. All of it is checked before a socket opens; every fault is told at once,\n\
-        with the variable's name and an example, and the exit code is 78. A name that begins with `{PREFIX}` and is not\n\
-        listed here is a fault too. `config/example.env` is a commented example.\n\n\
-        Of a variable marked *secret* there is also `<name>{FILE_SUFFIX}`: the path of a file that holds the value (a line\n\
-        end behind it is cut). Setting both is a fault.\n\n\
+        Everything comes from the environment, and is checked before a socket opens. Every fault\n\
+        is shown at once, with the variable's name and an example; then the exit code is 78. A\n\
+        name that begins with `{PREFIX}` and is not listed here is a fault too.\n\
+        `config/example.env` is a commented example.\n\n\
+        A variable marked *secret* may also come from a file, whose path `<name>{FILE_SUFFIX}`\n\
+        names; a line end at the end of the file is cut. Setting both is a fault.\n\n\
         | variable | default | meaning |\n|---|---|---|\n"
     );
     rows(&mut out, &SETTINGS);
@@ -25,15 +27,20 @@ fn configuration_md() -> String {
         out,
         "\n## librdkafka properties\n\n\
         `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for `_`:\n\
-        `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any passes through, but for those that the service owns.\n\
-        Passwords, passphrases, client secrets and private keys (`…password`, `…passphrase`, `…secret`, `…key.pem`,\n\
-        `sasl.oauthbearer.config`) are secret: `{KAFKA_PREFIX}SASL_PASSWORD{FILE_SUFFIX}` works.\n\n\
-        Defaults of the service where nothing else is set:\n\n| property | value | why |\n|---|---|---|\n"
+        `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any property passes through, except those\n\
+        that the service owns.\n\
+        Passwords, passphrases, client secrets and private keys (`…password`, `…passphrase`,\n\
+        `…secret`, `…key.pem`, `sasl.oauthbearer.config`) are secret:\n\
+        `{KAFKA_PREFIX}SASL_PASSWORD{FILE_SUFFIX}` works.\n\n\
+        Defaults of the service:\n\n| property | value | why |\n|---|---|---|\n"
     );
     for (property, value, why) in owned::DEFAULTS {
         let _ = writeln!(out, "| `{property}` | `{value}` | {why} |");
     }
-    out.push_str("\nOwned by the service; setting one is a fault:\n\n| property | why | instead |\n|---|---|---|\n");
+    out.push_str(
+        "\nOwned by the service; setting one is a fault:\n\n\
+        | property | why | instead |\n|---|---|---|\n",
+    );
     for owned in owned::OWNED {
         let instead = match owned.instead {
             Some(name) => format!("`{name}`"),
@@ -44,8 +51,10 @@ fn configuration_md() -> String {
     let _ = write!(
         out,
         "\n## `admin`\n\n\
-        `workflows-sink admin` has an environment of its own: what begins with `{}`, and `{}` and\n\
-        `{}` from above. docs/admin.md says what it does.\n\n\
+        `workflows-sink admin` has an environment of its own: the variables that begin with\n\
+        `{}`, and from above\n\
+        `{}` and `{}`.\n\
+        docs/admin.md says what it does.\n\n\
         | variable | default | meaning |\n|---|---|---|\n",
         admin::PREFIX,
         LOG_FORMAT.name,
@@ -72,7 +81,8 @@ fn rows(out: &mut String, settings: &[&Setting]) {
 
 fn example_env() -> String {
     let mut out = format!(
-        "# Every setting of workflows-sink; docs/configuration.md explains them. Required ones are not commented out.\n\
+        "# Every setting of workflows-sink; docs/configuration.md explains them.\n\
+        # Those that are required are not commented out.\n\
         # Generated from src/config; renew with: {RENEW}\n"
     );
     settings(&mut out, &SETTINGS);
@@ -132,7 +142,8 @@ fn the_reference_says_what_the_code_does() {
     is_fresh("config/example.env", &example_env());
 }
 
-/// Variables of the file; with `all`, those that are commented out too, but for the files that a test has not.
+/// The variables of the file; with `all`, also those that are commented out, except for files that
+/// the test does not have.
 fn vars(all: bool) -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.env");
     let text = fs::read_to_string(path).unwrap();

@@ -1,5 +1,5 @@
-//! Secrets in files: `DIR/[NAMESPACE/]SECRET/KEY`. Each Secret is a directory that changes all at once
-//! ([`volume`]), so that the service can read its own as it reads a mounted one.
+//! Secrets in files: `DIR/[NAMESPACE/]SECRET/KEY`. Each Secret is a directory that changes all at
+//! once ([`volume`]), so that the service can read its own as it reads a mounted one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

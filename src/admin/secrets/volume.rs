@@ -55,8 +55,8 @@ pub fn read(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
     Ok(files)
 }
 
-/// Makes the directory show exactly `files`, all at once and durably: at any moment a reader sees the
-/// files of one state. Removes what a killed call left behind. One writer at a time.
+/// Makes the directory show exactly `files`, all at once and durably: at any moment a reader sees
+/// the files of one state. Removes what a killed call left behind. One writer at a time.
 pub fn publish(
     directory: &Path,
     files: &BTreeMap<String, &[u8]>,

@@ -5,9 +5,7 @@ mod quick_check;
 mod rotate;
 mod secret;
 
-use std::{io::Write, time::Duration};
-
-use anyhow::anyhow;
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use crate::admin::config;
 use crate::admin::look::Scene;
@@ -19,13 +17,13 @@ use crate::admin::table::User;
 use crate::cli::{AdminCommand, Secrets};
 use crate::config::startup::StartupError;
 
-/// How long a command tries again what may pass by itself: an election, a restart of the API server.
+/// How long a command retries transient failures: an election, a restart of the API server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Does what the command line says.
+/// Executes a command, and prints its result.
 ///
 /// # Errors
-/// What could not be done, with what to change.
+/// What failed, and what to change.
 pub async fn execute(
     config: config::Admin,
     command: AdminCommand,
@@ -39,10 +37,8 @@ pub async fn execute(
             secrets,
             json,
         } => {
-            let (users, store) = (
-                select(&config, &users.names)?,
-                store(&config, secrets).await?,
-            );
+            let users = select(&config, &users.names)?;
+            let store = store(&config, secrets).await?;
             let options = provision::Options {
                 prune_roles,
                 dry_run,
@@ -56,7 +52,8 @@ pub async fn execute(
             secrets,
             json,
         } => {
-            let (users, store) = (select(&config, &[user])?, store(&config, secrets).await?);
+            let users = select(&config, &[user])?;
+            let store = store(&config, secrets).await?;
             let scene = scene(&config, &store);
             match status {
                 true => rotate::status(scene, &users[0], json, out).await,
@@ -69,19 +66,9 @@ pub async fn execute(
             prune_roles,
             secrets,
         } => {
-            let (users, store) = (
-                select(&config, &users.names)?,
-                store(&config, secrets).await?,
-            );
-            if publish.is_some() && users.len() != 1 {
-                let why = "--publish shows the Secret of one user: name it with --user".to_owned();
-                return Err(StartupError::configuration(why).into());
-            }
-            let duty = Duty {
-                users,
-                publish,
-                prune_roles,
-            };
+            let users = select(&config, &users.names)?;
+            let store = store(&config, secrets).await?;
+            let duty = duty(users, publish, prune_roles)?;
             sidecar::serve(config, store, duty).await
         }
         AdminCommand::Secret(command) => secret::execute(&config, command, out).await,
@@ -90,6 +77,18 @@ pub async fn execute(
             quick_check::execute(scene(&config, &store), json, out).await
         }
     }
+}
+
+fn duty(users: Vec<User>, publish: Option<PathBuf>, prune_roles: bool) -> anyhow::Result<Duty> {
+    if publish.is_some() && users.len() != 1 {
+        let why = "--publish shows the Secret of one user: name it with --user".to_owned();
+        return Err(StartupError::configuration(why).into());
+    }
+    Ok(Duty {
+        users,
+        publish,
+        prune_roles,
+    })
 }
 
 fn scene<'a>(config: &'a config::Admin, store: &'a Store) -> Scene<'a> {
@@ -105,8 +104,8 @@ async fn store(config: &config::Admin, secrets: Secrets) -> anyhow::Result<Store
     Ok(match secrets.secrets_dir {
         Some(directory) => Store::Directory(Directory::new(directory)),
         None => {
-            let store = Kubernetes::new(config.namespace.as_deref()).await;
-            Store::Kubernetes(store.map_err(|failure| anyhow!(failure))?)
+            let store = Kubernetes::new(config.namespace.as_deref()).await?;
+            Store::Kubernetes(store)
         }
     })
 }

@@ -123,7 +123,8 @@ impl Kubernetes {
         let version = held.map(|held| &held.version);
         let after = self.send(name, &data, at, version).await?;
 
-        // a key that another manager wrote too outlives this apply: another value makes it ours alone
+        // a key that another manager wrote too outlives this apply: another value makes it ours
+        // alone
         let left: Vec<&String> = (change.remove.iter())
             .filter(|key| after.data.contains_key(*key))
             .collect();
