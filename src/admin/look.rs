@@ -12,7 +12,7 @@ use super::settings::{OPERATOR_SECRET, USER_ADMIN_PASSWORD, USER_ADMIN_USER};
 use super::table::User;
 use super::users::{Cluster, Session, UserAdmin};
 
-/// The user of the operator's who may change users.
+/// The operator's user who may change users.
 const USER_ADMIN: &str = "USER_ADMIN";
 
 /// The keys of the operator's Secret for the name and the password of one of its users, which it

@@ -15,7 +15,7 @@ const NOWHERE: &str = "workflows_sink_admin_probe";
 
 const UNAUTHORIZED: i32 = 13;
 
-/// Whether a role lets its holder write documents; `None`: not a role that is proven.
+/// Whether a role lets its holder write documents; `None`: a role that is not proven.
 fn may_write(role: &Role) -> Option<bool> {
     match role.role.as_str() {
         "read" => Some(false),

@@ -92,15 +92,9 @@ pub enum Offsets {
         /// record that is not older)
         #[arg(long)]
         to: To,
-        /// Which partitions.
+        /// Which checkpoints.
         #[command(flatten)]
-        partitions: Partitions,
-        /// Move the checkpoints, rather than show what would be done
-        #[arg(long)]
-        yes: bool,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
+        moving: Moving,
     },
     /// Let stopped partitions continue from the start of their log
     ///
@@ -110,17 +104,7 @@ pub enum Offsets {
     /// it only shows what it would do.
     #[command(after_help = "Example:\n  \
                   workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes")]
-    Resolve {
-        /// Which partitions.
-        #[command(flatten)]
-        partitions: Partitions,
-        /// Move the checkpoints, rather than show what would be done
-        #[arg(long)]
-        yes: bool,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
+    Resolve(Moving),
 }
 
 /// What to do with dead letters.
@@ -172,6 +156,20 @@ pub struct Partitions {
     /// Only this partition
     #[arg(long, value_parser = clap::value_parser!(i32).range(0..))]
     pub partition: Option<i32>,
+}
+
+/// Which checkpoints a command moves, and whether it only shows what it would do.
+#[derive(Args, Clone, Debug)]
+pub struct Moving {
+    /// Which partitions.
+    #[command(flatten)]
+    pub partitions: Partitions,
+    /// Move the checkpoints, rather than show what would be done
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Where to move a checkpoint.

@@ -32,13 +32,10 @@ pub async fn execute(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let (partitions, json) = match &command {
-        Offsets::Show { partitions, json }
-        | Offsets::Reset {
-            partitions, json, ..
+        Offsets::Show { partitions, json } => (partitions, *json),
+        Offsets::Reset { moving, .. } | Offsets::Resolve(moving) => {
+            (&moving.partitions, moving.json)
         }
-        | Offsets::Resolve {
-            partitions, json, ..
-        } => (partitions, *json),
     };
     let database = database::open(&config.mongodb).await?;
     let kafka = selected(&config.kafka, partitions);
@@ -46,7 +43,7 @@ pub async fn execute(
     let places = places(&database, &kafka, &broker, partitions.partition).await?;
     let (moves, yes) = match command {
         Offsets::Show { .. } => return print_places(&places, json, out),
-        Offsets::Reset { to, yes, .. } => {
+        Offsets::Reset { to, moving } => {
             let members = broker.members()?;
             ensure!(
                 members == 0,
@@ -54,7 +51,7 @@ pub async fn execute(
                 kafka.group
             );
             let moves = reset(places, to, &broker)?;
-            if yes {
+            if moving.yes {
                 // also fails for members that the broker does not list, those of
                 // group.protocol=consumer
                 broker.commit(&offsets(&moves)).with_context(|| {
@@ -65,9 +62,9 @@ pub async fn execute(
                     )
                 })?;
             }
-            (moves, yes)
+            (moves, moving.yes)
         }
-        Offsets::Resolve { yes, .. } => (resolve(places, config.kafka.start), yes),
+        Offsets::Resolve(moving) => (resolve(places, config.kafka.start), moving.yes),
     };
     if yes {
         for planned in &moves {

@@ -139,7 +139,7 @@ impl Metrics {
     }
 }
 
-/// What went wrong, and what came of it.
+/// Errors, and their consequences.
 #[derive(Debug)]
 struct Trouble {
     retries: IntCounterVec,
