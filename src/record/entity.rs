@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-use super::document::{DOCUMENT_BYTES_MAX, Scratch, Shape, Writer};
+use super::document::{DOCUMENT_BYTES_MAX, Encoder, Scratch, Shape};
 use super::json::{Malformed, Next, Reader, Str, Value};
 use super::mapping::{CollectionId, Mapping};
 
@@ -26,14 +26,15 @@ pub enum Tombstones {
     Delete,
 }
 
-/// What a record comes to.
+/// What a record is decoded to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decoded {
     /// An entity to upsert.
     Accepted {
         /// Where to.
         collection: CollectionId,
-        /// Its fields as a BSON document, without `_id`, as a range of the buffer it was appended to.
+        /// Its fields as a BSON document, without `_id`, as a range of the buffer it was appended
+        /// to.
         document: Range<usize>,
     },
     /// The entity with this key is to be deleted from every collection.
@@ -143,7 +144,8 @@ pub struct Decoder {
 
 /// What an entity's text says, apart from its document. Of a name given twice, the last counts.
 ///
-/// The faults count wherever the text holds them: in the id and in values that a later duplicate replaces too.
+/// The faults count wherever the text holds them: in the id and in values that a later duplicate
+/// replaces too.
 #[derive(Default)]
 struct Entity<'a> {
     id: Option<Str<'a>>,
@@ -177,8 +179,9 @@ impl Decoder {
         }
     }
 
-    /// Decides what a record comes to. Appends the BSON of the entity's fields to `out`, without `_id`:
-    /// the id equals the key, which the caller has. Anything but [`Decoded::Accepted`] leaves `out` as it was.
+    /// Decides the outcome of a record. Appends the BSON of the entity's fields to `out`, without
+    /// `_id`: the id equals the key, which the caller has. Anything but [`Decoded::Accepted`]
+    /// leaves `out` as it was.
     pub fn decode(
         &mut self,
         key: Option<&[u8]>,
@@ -247,80 +250,119 @@ impl Decoder {
         }
     }
 
-    /// Reads the whole text, even behind a fault: only of JSON can anything else be said.
+    /// Reads the whole text, even after a fault: only of JSON can anything else be said.
     fn read<'a>(&mut self, text: &'a str, out: &mut Vec<u8>) -> Result<Entity<'a>, Malformed> {
         self.name.shrink_to(KEPT_NAME_BYTES_MAX);
-        let mut entity = Entity::default();
         let mut reader = Reader::new(text);
         if reader.value()? != Value::Object {
             return Err(Malformed);
         }
-        let mut writer = Writer::new(out, &mut self.scratch);
-        // The top-level field whose value is read, and whether it is a map.
-        let mut field = Field::Other;
-        let mut in_map = false;
+        let mut walk = Walk {
+            mapping: &self.mapping,
+            resolved: &mut self.name,
+            encoder: Encoder::new(out, &mut self.scratch),
+            entity: Entity::default(),
+            field: Field::Other,
+            in_map: false,
+        };
         loop {
             match reader.next()? {
-                Next::Name(name) => {
-                    let resolved = name.resolve(&mut self.name);
-                    let is_unsafe = if reader.depth() == 1 {
-                        in_map = false;
-                        field = top_level_field(&self.mapping, resolved);
-                        entity.forget(field);
-                        is_unsafe_top_level(resolved)
-                    } else {
-                        // What a map calls its entries are values of the document. Only an escape can be NUL.
-                        let is_entry = in_map && reader.depth() == 2;
-                        name.plain().is_none() && !is_entry && resolved.contains(&0)
-                    };
-                    if is_unsafe {
-                        entity.unsafe_name = true;
-                        writer.stop();
-                    }
-                    writer.name(name, resolved);
-                }
+                Next::Name(name) => walk.name(name, reader.depth()),
                 Next::Element => {}
                 Next::EndObject | Next::EndArray => {
-                    writer.end();
-                    if field == Field::Id && reader.depth() == 1 {
-                        writer.remove_last();
-                    }
+                    walk.end(reader.depth());
                     continue;
                 }
                 Next::End => {
-                    entity.too_large = writer.is_too_large();
-                    return Ok(entity);
+                    walk.entity.too_large = walk.encoder.is_too_large();
+                    return Ok(walk.entity);
                 }
             }
             let depth = reader.depth();
             let value = reader.value()?;
-            if depth == 1 && field != Field::Other {
-                entity.note(field, &value);
+            walk.value(value, depth);
+            walk.drop_id(reader.depth());
+        }
+    }
+}
+
+/// The walk through one entity's text: what is encoded of it, and what is noted.
+struct Walk<'w, 'a> {
+    mapping: &'w Mapping,
+    /// Memory for names with escapes.
+    resolved: &'w mut Vec<u8>,
+    encoder: Encoder<'w>,
+    entity: Entity<'a>,
+    /// The top-level field whose value is read.
+    field: Field,
+    /// Whether that value is a map.
+    in_map: bool,
+}
+
+// Inlined throughout: each is called in one place of the loop that reads every byte.
+impl<'a> Walk<'_, 'a> {
+    /// A member's name, in an object at this depth.
+    #[inline(always)]
+    fn name(&mut self, name: Str<'a>, depth: usize) {
+        let resolved = name.resolve(self.resolved);
+        let is_unsafe = if depth == 1 {
+            self.in_map = false;
+            self.field = top_level_field(self.mapping, resolved);
+            self.entity.forget(self.field);
+            is_unsafe_top_level(resolved)
+        } else {
+            // What a map calls its entries are values of the document. Only an escape can be NUL.
+            let is_entry = self.in_map && depth == 2;
+            name.plain().is_none() && !is_entry && resolved.contains(&0)
+        };
+        if is_unsafe {
+            self.entity.unsafe_name = true;
+            self.encoder.stop();
+        }
+        self.encoder.name(name, resolved);
+    }
+
+    /// A value at this depth, or how it begins.
+    #[inline(always)]
+    fn value(&mut self, value: Value<'a>, depth: usize) {
+        if depth == 1 && self.field != Field::Other {
+            self.entity.note(self.field, &value);
+        }
+        match value {
+            Value::Object | Value::Array if depth >= DEPTH_MAX => {
+                self.entity.too_deep = true;
+                self.encoder.stop();
             }
-            match value {
-                Value::Object | Value::Array if depth >= DEPTH_MAX => {
-                    entity.too_deep = true;
-                    writer.stop();
-                }
-                Value::Object if depth == 1 && matches!(field, Field::Map(_)) => {
-                    in_map = true;
-                    writer.begin(Shape::Map);
-                }
-                Value::Object => writer.begin(Shape::Object),
-                Value::Array => writer.begin(Shape::Array),
-                Value::NumberOutOfRange => {
-                    entity.number_out_of_range = true;
-                    writer.stop();
-                }
-                Value::String(string) => writer.string(string),
-                Value::Integer(integer) => writer.integer(integer),
-                Value::Double(double) => writer.double(double),
-                Value::Bool(bool) => writer.bool(bool),
-                Value::Null => writer.null(),
+            Value::Object if depth == 1 && matches!(self.field, Field::Map(_)) => {
+                self.in_map = true;
+                self.encoder.begin(Shape::Map);
             }
-            if field == Field::Id && reader.depth() == 1 {
-                writer.remove_last();
+            Value::Object => self.encoder.begin(Shape::Object),
+            Value::Array => self.encoder.begin(Shape::Array),
+            Value::NumberOutOfRange => {
+                self.entity.number_out_of_range = true;
+                self.encoder.stop();
             }
+            Value::String(string) => self.encoder.string(string),
+            Value::Integer(integer) => self.encoder.integer(integer),
+            Value::Double(double) => self.encoder.double(double),
+            Value::Bool(bool) => self.encoder.bool(bool),
+            Value::Null => self.encoder.null(),
+        }
+    }
+
+    /// The end of an object or array; `depth` is that of what holds it.
+    #[inline(always)]
+    fn end(&mut self, depth: usize) {
+        self.encoder.end();
+        self.drop_id(depth);
+    }
+
+    /// Takes the id out again once its value is complete: it becomes `_id`.
+    #[inline(always)]
+    fn drop_id(&mut self, depth: usize) {
+        if self.field == Field::Id && depth == 1 {
+            self.encoder.remove_last();
         }
     }
 }

@@ -1,3 +1,4 @@
 //! The documents that say what the code does.
 
+mod contract;
 mod settings;

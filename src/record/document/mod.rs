@@ -21,11 +21,12 @@ const REMOVABLE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum Shape {
     Object,
     Array,
-    /// An object `{k: v}` as the array `[{"key": k, "value": v}]`, without entries whose value is null.
+    /// An object `{k: v}` as the array `[{"key": k, "value": v}]`, without entries whose value is
+    /// null.
     Map,
 }
 
-/// Memory that a [`Writer`] leaves to the next one.
+/// Memory that a [`Encoder`] leaves to the next one.
 #[derive(Default)]
 pub(crate) struct Scratch {
     frames: Vec<Frame>,
@@ -58,8 +59,8 @@ impl Frame {
     }
 }
 
-/// Appends one document to a buffer. After [`Writer::stop`] it ignores what it is told.
-pub(crate) struct Writer<'a> {
+/// Appends one document to a buffer. After [`Encoder::stop`] it ignores every call.
+pub(crate) struct Encoder<'a> {
     out: &'a mut Vec<u8>,
     start: usize,
     scratch: &'a mut Scratch,
@@ -71,7 +72,7 @@ pub(crate) struct Writer<'a> {
     too_large: bool,
 }
 
-impl<'a> Writer<'a> {
+impl<'a> Encoder<'a> {
     /// Opens the document.
     pub(crate) fn new(out: &'a mut Vec<u8>, scratch: &'a mut Scratch) -> Self {
         scratch.frames.clear();
@@ -89,7 +90,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// The document will not be used.
+    /// Ignores every call from now on: the document will not be used.
     pub(crate) fn stop(&mut self) {
         self.stopped = true;
     }
@@ -227,7 +228,7 @@ impl<'a> Writer<'a> {
         self.element_done();
     }
 
-    /// What stands before a value.
+    /// Writes what precedes a value.
     #[inline]
     fn element(&mut self, element_type: ElementType) {
         if self.frame.shape == Shape::Array {
@@ -239,7 +240,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// What stands behind a value.
+    /// Writes what follows a value.
     #[inline]
     fn element_done(&mut self) {
         if self.frame.shape == Shape::Map {
@@ -298,7 +299,7 @@ mod tests {
     fn a_document_that_is_given_up_leaves_nothing_to_the_next() {
         let (mut out, mut scratch) = (Vec::new(), Scratch::default());
         for _ in 0..2 {
-            let mut writer = Writer::new(&mut out, &mut scratch);
+            let mut writer = Encoder::new(&mut out, &mut scratch);
             let mut reader = Reader::new(r#"{"a":{"b":"#);
             for _ in 0..2 {
                 assert_eq!(reader.value(), Ok(Value::Object));

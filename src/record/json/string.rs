@@ -5,13 +5,13 @@ use wide::u8x16;
 /// A string of the text. Valid, if the text is UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Str<'a> {
-    /// As it stands in the text, with the quote that ends it.
+    /// As it is in the text, with the quote that ends it.
     closed: &'a [u8],
     len: usize,
 }
 
 impl<'a> Str<'a> {
-    /// The string whose opening quote stands before `text`, and what follows its closing one.
+    /// The string whose opening quote comes before `text`, and what follows its closing one.
     #[inline(always)]
     pub(super) fn read(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut at = plain_len(text);
@@ -54,9 +54,8 @@ impl<'a> Str<'a> {
         if self.plain().is_some() {
             // One copy, in which the quote is overwritten.
             out.extend_from_slice(self.closed);
-            if let Some(quote) = out.last_mut() {
-                *quote = 0;
-            }
+            let quote = out.len() - 1;
+            out[quote] = 0;
         } else {
             self.append_unescaped(out);
             out.push(0);
@@ -66,9 +65,8 @@ impl<'a> Str<'a> {
     fn append_unescaped(self, out: &mut Vec<u8>) {
         let mut rest = self.raw();
         while let Some(plain) = memchr::memchr(b'\\', rest) {
-            let Some((character, escape_len)) = unescape(&rest[plain..]) else {
-                break;
-            };
+            let (character, escape_len) =
+                unescape(&rest[plain..]).expect("the escapes were validated");
             out.extend_from_slice(&rest[..plain]);
             out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
             rest = &rest[plain + escape_len..];
@@ -92,7 +90,7 @@ impl<'a> Str<'a> {
 }
 
 /// The character that the escape at the start of `bytes` stands for, and the length of that escape.
-/// An escape is always longer than its character. Lone surrogates stand for nothing.
+/// An escape is always longer than its character. A lone surrogate has no character.
 fn unescape(bytes: &[u8]) -> Option<(char, usize)> {
     let character = match *bytes.get(1)? {
         byte @ (b'"' | b'\\' | b'/') => byte,
@@ -126,7 +124,8 @@ fn utf16_unit(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// How many bytes at the start of `bytes` are neither a quote, nor a backslash, nor a control character.
+/// How many bytes at the start of `bytes` are neither a quote, nor a backslash, nor a control
+/// character.
 #[inline(always)]
 fn plain_len(bytes: &[u8]) -> usize {
     let (chunks, rest) = bytes.as_chunks();
@@ -162,7 +161,7 @@ mod tests {
             let special = byte < 0x20 || byte == b'"' || byte == b'\\';
             for len in 0..20 {
                 for place in 0..=len {
-                    // Around it what a wrong borrow between bytes would take for special.
+                    // Surrounded by what an incorrect borrow between bytes would take for special.
                     let mut text = [0x21, 0x5d, 0x23, 0x80, 0xff, 0x20, 0x7f, 0xa2, 0xdc].repeat(3);
                     text.truncate(len);
                     text.insert(place, byte);
