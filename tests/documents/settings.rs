@@ -14,22 +14,22 @@ fn configuration_md() -> String {
     let mut out = format!(
         "<!-- Generated from src/config; renew with: {RENEW} -->\n\
         # Configuration\n\n\
-        Everything comes from the environment, and is checked before a socket opens. All faults are\n\
-        reported at once, each with the variable's name and an example, and the exit code is 78. A name\n\
-        that begins with `{PREFIX}` and is not listed here is a fault too.\n\
+        Everything comes from the environment, and is checked before a socket opens. All faults\n\
+        are reported at once, each with the variable's name and an example, and the exit code is\n\
+        78. A name that begins with `{PREFIX}` and is not listed here is a fault too.\n\
         `config/example.env` is a commented example.\n\n\
-        A variable marked *secret* can also be given as `<name>{FILE_SUFFIX}`: the path of a file with the\n\
-        value (line ends after it are cut). Setting both is a fault.\n\n\
+        A variable marked *secret* can also be given as `<name>{FILE_SUFFIX}`: the path of a file\n\
+        with the value (line ends after it are cut). Setting both is a fault.\n\n\
         | variable | default | meaning |\n|---|---|---|\n"
     );
     rows(&mut out, &SETTINGS);
     let _ = write!(
         out,
         "\n## librdkafka properties\n\n\
-        `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for `_`:\n\
-        `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any property may be set, except those\n\
-        that the service owns. Passwords, passphrases, client secrets and private keys (`…password`,\n\
-        `…passphrase`, `…secret`, `…key.pem`, `sasl.oauthbearer.config`) are secret:\n\
+        `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for\n\
+        `_`: `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any property may be set, except\n\
+        those that the service owns. Passwords, passphrases, client secrets and private keys\n\
+        (`…password`, `…passphrase`, `…secret`, `…key.pem`, `sasl.oauthbearer.config`) are secret:\n\
         `{KAFKA_PREFIX}SASL_PASSWORD{FILE_SUFFIX}` works.\n\n\
         The service's own defaults:\n\n| property | value | why |\n|---|---|---|\n"
     );
@@ -50,9 +50,9 @@ fn configuration_md() -> String {
     let _ = write!(
         out,
         "\n## `admin`\n\n\
-        `workflows-sink admin` ([admin.md](admin.md)) has an environment of its own: what begins with\n\
-        `{}`, and from above `{}` and\n\
-        `{}`.\n\n\
+        `workflows-sink admin` ([admin.md](admin.md)) has an environment of its own: what begins\n\
+        with `{}`, and from above\n\
+        `{}` and `{}`.\n\n\
         | variable | default | meaning |\n|---|---|---|\n",
         admin::PREFIX,
         LOG_FORMAT.name,
