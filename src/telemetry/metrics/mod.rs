@@ -10,15 +10,15 @@ use prometheus::{IntCounter, IntCounterVec, IntGauge};
 
 pub(crate) use self::namespace::Namespace;
 pub use self::outcome::Outcome;
+use self::partition::LaneMetrics;
 pub use self::partition::PartitionMetrics;
-use self::partition::Partitions;
 use crate::record::entity::Reason;
 
 /// Every metric of the service.
 #[derive(Debug)]
 pub struct Metrics {
     namespace: Namespace,
-    partitions: Partitions,
+    lanes: LaneMetrics,
     trouble: Trouble,
     rebalances: IntCounter,
     decompressed_again: IntCounter,
@@ -42,7 +42,7 @@ impl Metrics {
     pub fn new() -> Metrics {
         let namespace = Namespace::new("workflows_sink");
         Metrics {
-            partitions: Partitions::new(&namespace),
+            lanes: LaneMetrics::new(&namespace),
             trouble: Trouble::new(&namespace),
             rebalances: namespace.counter(
                 "rebalances_total",
@@ -72,7 +72,7 @@ impl Metrics {
 
     /// The metrics of one partition, for its lane. Its lag disappears with the last of them.
     pub fn partition(&self, topic: &str, partition: i32) -> PartitionMetrics {
-        self.partitions.partition(topic, partition)
+        self.lanes.partition(topic, partition)
     }
 
     /// Counts a retry because of `reason`.
@@ -127,7 +127,7 @@ impl Metrics {
 
     /// How many records have settled as `outcome`, over all partitions.
     pub fn settled(&self, outcome: Outcome) -> u64 {
-        self.partitions.settled(outcome)
+        self.lanes.settled(outcome)
     }
 
     /// Every metric, in the text format 0.0.4.

@@ -32,15 +32,15 @@ const NO_PANIC: &str = "nobody panics while counting lanes";
 /// Topic and number.
 type Partition = (String, i32);
 
-/// Lanes by partition: one that ends after its successor began leaves the lag alone.
-type Lanes = Arc<Mutex<HashMap<Partition, usize>>>;
+/// LaneCounts by partition: one that ends after its successor began leaves the lag alone.
+type LaneCounts = Arc<Mutex<HashMap<Partition, usize>>>;
 
 /// The metrics of all lanes, from which each takes its partition's.
 #[derive(Debug)]
-pub(super) struct Partitions {
+pub(super) struct LaneMetrics {
     consumed: IntCounterVec,
     lag: IntGaugeVec,
-    lanes: Lanes,
+    lanes: LaneCounts,
     settled: Arc<[IntCounter; Outcome::ALL.len()]>,
     last_settled: Gauge,
     record_delay: Histogram,
@@ -49,8 +49,8 @@ pub(super) struct Partitions {
     batch_bytes: Histogram,
 }
 
-impl Partitions {
-    pub(super) fn new(namespace: &Namespace) -> Partitions {
+impl LaneMetrics {
+    pub(super) fn new(namespace: &Namespace) -> LaneMetrics {
         let partition = ["topic", "partition"];
         let settled = namespace.counters(
             "records_settled_total",
@@ -58,7 +58,7 @@ impl Partitions {
             &["outcome"],
         );
         let settled = Outcome::ALL.map(|outcome| settled.with_label_values(&[outcome.as_str()]));
-        Partitions {
+        LaneMetrics {
             consumed: namespace.counters(
                 "records_consumed_total",
                 "Records taken from Kafka.",
@@ -69,7 +69,7 @@ impl Partitions {
                 "Records from what is settled to the log's end.",
                 &partition,
             ),
-            lanes: Lanes::default(),
+            lanes: LaneCounts::default(),
             settled: Arc::new(settled),
             last_settled: namespace.fraction(
                 "last_settled_timestamp_seconds",
@@ -136,7 +136,7 @@ pub struct PartitionMetrics {
     last_settled: Gauge,
     lag: OnceLock<IntGauge>,
     lags: IntGaugeVec,
-    lanes: Lanes,
+    lanes: LaneCounts,
     key: Partition,
 }
 
