@@ -67,7 +67,7 @@ async fn what_happens_to_a_secret_is_repaired_at_once() {
     })
     .await;
     until("it is the user's", || scene.authenticates(&now)).await;
-    sidecar.logs("drift was mended", 4).await;
+    sidecar.logs("drift repaired", 4).await;
     assert_eq!(sidecar.stop(&scene).await, Some(0));
     scene.is_right().await;
     scene.hide([password]);

@@ -66,9 +66,7 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     sidecar.started().await;
     let shown = published(&volume);
     kubernetes.kill().unwrap();
-    sidecar
-        .logs("not as the table says; trying again until it is", 1)
-        .await;
+    sidecar.logs("not as the table says; retrying", 1).await;
     assert_eq!(
         published(&volume),
         shown,

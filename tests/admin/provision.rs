@@ -216,7 +216,7 @@ async fn who_may_not_reads_what_to_change() {
     let (code, _, error) = scene.run(&["provision", "--user", SINK]).await;
     assert_eq!(code, Some(1), "{error}");
     assert!(
-        error.contains("does not let the user admin userAdmin in"),
+        error.contains("does not authenticate the user admin userAdmin"),
         "{error}"
     );
     scene.hide(["not-the-password".to_owned()]);
