@@ -75,7 +75,6 @@ bench: build-tools
 	cargo build --release --locked --workspace --bins
 	$(TARGET)/release/bench --sink $(TARGET)/release/workflows-sink --out $(TARGET)/bench \
 	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
-	cargo bench --locked --workspace --bench pure
 
 instructions: build-tools
 	@sh deploy/local/ensure.sh valgrind:valgrind
