@@ -1,5 +1,6 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
+# make test-fresh  the demo and all installs on a bare Debian 12, in a folder of its own; as root, half an hour
 # make stack    both servers by hand, until Ctrl-C
 # make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
@@ -23,9 +24,9 @@ MINUTES ?= 10
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
-BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
+BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo test test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
+.PHONY: help demo test test-fresh test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -34,7 +35,7 @@ build-tools:
 	@sh deploy/local/ensure.sh $(BUILD_TOOLS)
 
 demo: build-tools
-	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --package workflows-sink --package local-stack --bins
 	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
 	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(STAY),--stay)
 
@@ -43,6 +44,7 @@ stack: build-tools
 	@exec $(TARGET)/debug/local-stack up
 
 test: fmt clippy
+	@sh deploy/local/ensure.sh git
 	@echo "== unit, property and end-to-end tests on real servers"
 	cargo test --locked --workspace
 
@@ -62,6 +64,9 @@ deny: build-tools
 	    || cargo install --locked --root "$(CACHE)/cargo-deny" cargo-deny
 	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
 
+test-fresh:
+	sh tests/fresh/run.sh sh -ec 'make demo STATES=20000; target/release/local-stack fetch'
+
 test-faults: build-tools
 	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
 
@@ -77,7 +82,7 @@ bench: build-tools
 	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
 
 instructions: build-tools
-	@sh deploy/local/ensure.sh valgrind:valgrind
+	@sh deploy/local/ensure.sh valgrind
 	RENEW=$(RENEW) cargo test --release --locked --workspace --test instructions -- --nocapture
 
 fuzz: build-tools
