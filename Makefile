@@ -1,6 +1,7 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
 # make test-fresh  the demo and all installs on a bare Debian 12, in a folder of its own; as root, half an hour
+# make release  the service without its symbols, those beside it: target/split/
 # make stack    both servers by hand, until Ctrl-C
 # make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
@@ -26,7 +27,7 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo test test-fresh test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
+.PHONY: help demo release test test-fresh test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -38,6 +39,11 @@ demo: build-tools
 	cargo build --release --locked --package workflows-sink --package local-stack --bins
 	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
 	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(STAY),--stay)
+
+release: build-tools
+	cargo build --release --locked --package workflows-sink
+	sh deploy/image/split.sh $(TARGET)/release/workflows-sink $(TARGET)/split
+	@ls -s --block-size=M $(TARGET)/split
 
 stack: build-tools
 	cargo build --locked --package local-stack

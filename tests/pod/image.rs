@@ -67,7 +67,30 @@ fn the_build_context_holds_the_packages_that_are_built() {
         "config/users.toml",
         "src/main.rs",
         "build.rs",
+        "deploy/image/split.sh",
     ] {
         assert!(context.path().join(included).exists(), "{included}");
     }
+}
+
+/// gdb and perf find the symbols by the name that the stripped program carries.
+#[test]
+fn the_shipped_program_works_without_its_symbols_and_names_them() {
+    let folder = TempDir::new().expect("a directory");
+    let program = env!("CARGO_BIN_EXE_workflows-sink");
+    let mut split = Command::new("sh");
+    split.arg(root().join("deploy/image/split.sh"));
+    let (good, told) = said(split.arg(program).arg(folder.path()));
+    assert!(good, "{told}");
+
+    let shipped = folder.path().join("workflows-sink");
+    let (good, told) = said(Command::new(&shipped).arg("--version"));
+    assert!(good && told.contains("workflows-sink"), "{told}");
+    let bytes = std::fs::read(&shipped).expect("the program");
+    let named = b"workflows-sink.debug\0";
+    assert!(bytes.windows(named.len()).any(|at| at == named));
+    let size = |path: &Path| path.metadata().expect("a file").len();
+    let symbols = folder.path().join("workflows-sink.debug");
+    assert!(2 * size(&shipped) < size(Path::new(program)));
+    assert!(size(&symbols) > size(&shipped));
 }
