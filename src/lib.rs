@@ -4,7 +4,7 @@
 //! # The way of a record
 //!
 //! ```text
-//! kafka: partition queue → lane (a task) → record: decode, batch, fold → writer: transaction → MongoDB
+//! kafka: queue → lane: a task → record: decode, batch, fold → writer: transaction → MongoDB
 //! BorrowedMessage → Record → Accepted → Batch → Plan → Settled → offset stored in Kafka
 //! ```
 //!
