@@ -272,10 +272,9 @@ impl Consuming<'_> {
     async fn look_at_checkpoint(&mut self) -> Result<(), End> {
         self.look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         self.hand.release(&self.lanes.slots);
+        let start = self.hand.filling.batch.start();
         if let Writing::Idle(writer) = &mut self.writing
-            && let Some(fence) = writer
-                .check_or_switch_client(self.hand.filling.batch.start())
-                .await
+            && let Some(fence) = writer.check_or_switch_client(start).await
         {
             return Err(End::Fenced(fence));
         }
