@@ -1,4 +1,5 @@
-//! Another client in the midst of a batch, as after a change of password: whatever the old one left behind is settled once.
+//! Another client in the midst of a batch, as after a change of password: whatever the old one left
+//! behind is settled once.
 
 use bson::Uuid;
 use workflows_sink::checkpoint::Fence;

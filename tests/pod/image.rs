@@ -20,8 +20,8 @@ fn said(command: &mut Command) -> (bool, String) {
 fn the_dockerfile_keeps_the_rules_of_dockerfiles() {
     let hadolint = install::hadolint().expect("hadolint");
     let file = root().join("deploy/image/Dockerfile");
-    let (good, told) = said(Command::new(&hadolint).arg(&file));
-    assert!(good && told.is_empty(), "{told}");
+    let (good, output) = said(Command::new(&hadolint).arg(&file));
+    assert!(good && output.is_empty(), "{output}");
 
     let text = std::fs::read_to_string(file).expect("a Dockerfile");
     let directory = TempDir::new().expect("a directory");
@@ -46,8 +46,8 @@ fn the_build_context_holds_the_packages_that_are_built() {
     for path in listed.lines().filter_map(|line| line.strip_prefix('!')) {
         let to = context.path().join(path);
         std::fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).expect("a folder");
-        let (copied, told) = said(Command::new("cp").arg("-r").arg(root().join(path)).arg(to));
-        assert!(copied, "{told}");
+        let (copied, output) = said(Command::new("cp").arg("-r").arg(root().join(path)).arg(to));
+        assert!(copied, "{output}");
     }
     let mut tree = Command::new(env!("CARGO"));
     tree.current_dir(context.path()).args([
@@ -60,8 +60,8 @@ fn the_build_context_holds_the_packages_that_are_built() {
         "--edges",
         "normal",
     ]);
-    let (good, told) = said(&mut tree);
-    assert!(good && told.contains("workflows-sink v"), "{told}");
+    let (good, output) = said(&mut tree);
+    assert!(good && output.contains("workflows-sink v"), "{output}");
     for included in [
         "config/mapping.toml",
         "config/users.toml",

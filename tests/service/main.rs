@@ -1,8 +1,5 @@
 //! The service as its users meet it: a process, a real broker, a real replica set.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod checkpoints;
 mod commands;
 mod drain;

@@ -1,24 +1,26 @@
 //! `dead-letters`: the records that were rejected, as people and programs see them.
 
+use local_stack::Message;
 use serde_json::Value;
-
-use crate::support::worker::{Produced, Scene, run, until};
+use test_support::scene::Scene;
+use test_support::wait::until;
+use test_support::worker::run;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_records_are_listed_and_shown_with_everything_they_carried() {
     let scene = Scene::new("letters", 1).await;
-    let unknown = Produced {
+    let unknown = Message {
         partition: Some(0),
         headers: vec![("trace".to_owned(), Some(b"abc\x1b[31m".to_vec()))],
-        ..Produced::new("k1", r#"{"id":"k1","kind":"Nothing"}"#)
+        ..Message::new("k1", r#"{"id":"k1","kind":"Nothing"}"#)
     };
-    let malformed = Produced {
+    let malformed = Message {
         partition: Some(0),
-        ..Produced::new("k2", vec![0xff, 0x00])
+        ..Message::new("k2", vec![0xff, 0x00])
     };
-    let good = Produced {
+    let good = Message {
         partition: Some(0),
-        ..Produced::new("k3", r#"{"id":"k3","kind":"Model"}"#)
+        ..Message::new("k3", r#"{"id":"k3","kind":"Model"}"#)
     };
     scene.produce(&[unknown, malformed, good]);
     let mut worker = scene.worker(&[]);

@@ -1,4 +1,5 @@
-//! What a database went through, from its change stream: the proof that each record was applied once and in order.
+//! What a database went through, from its change stream: the proof that each record was applied
+//! once and in order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -11,18 +12,23 @@ use rdkafka::Message as _;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::KafkaError;
 use rdkafka::{Offset, TopicPartitionList};
+use workflows_sink::checkpoint::COLLECTION as CHECKPOINTS;
+use workflows_sink::writer::dead_letter::COLLECTION as DEAD_LETTERS;
 
-use crate::support::worker::{DEADLINE, Scene, number, until};
+use crate::look::number;
+use crate::scene::Scene;
+use crate::wait::{DEADLINE, until};
 
-const CHECKPOINTS: &str = "workflows_sink_checkpoints";
-const DEAD_LETTERS: &str = "workflows_sink_dead_letters";
 const MARKER: &str = "workflows_sink_test_marker";
 
 /// A record as it stands in the log.
 #[derive(Clone, Debug)]
 pub struct Logged {
+    /// Where it stands.
     pub offset: i64,
+    /// Its own time, in milliseconds since 1970.
     pub timestamp_ms: Option<i64>,
+    /// Its key; empty where there is none.
     pub key: String,
     /// The entity's `revision`; `None` where there is none.
     pub revision: Option<i64>,
@@ -79,9 +85,9 @@ pub struct History {
     reader: tokio::task::JoinHandle<()>,
 }
 
-/// What the history came to.
+/// What the history proves.
 #[derive(Debug, Default)]
-pub struct Told {
+pub struct Proof {
     /// Transactions that moved a checkpoint.
     pub transactions: usize,
     /// Claims seen.
@@ -151,15 +157,16 @@ impl History {
         self.events()
     }
 
-    /// Waits for what was written until now, and proves of the whole history that each record of the log from the
-    /// first checkpoint on was applied in exactly one transaction, by the session of the claim that held the partition,
-    /// in the order of the log; that nothing was written outside those transactions; and that no entity went backwards.
-    pub async fn prove(&self, scene: &Scene) -> Told {
+    /// Waits for what was written until now, and proves of the whole history that each record of
+    /// the log from the first checkpoint on was applied in exactly one transaction, by the session
+    /// of the claim that held the partition, in the order of the log; that nothing was written
+    /// outside those transactions; and that no entity went backwards.
+    pub async fn prove(&self, scene: &Scene) -> Proof {
         let log = read_log(scene).await;
         let events = self.caught_up().await;
-        let told = prove(&events, &log);
+        let proof = prove(&events, &log);
         for (partition, end) in scene.log_ends().await {
-            if let Some(next) = told.next_offsets.get(&partition) {
+            if let Some(next) = proof.next_offsets.get(&partition) {
                 assert_eq!(*next, end, "partition {partition} is applied to its end");
             } else {
                 assert_eq!(
@@ -168,7 +175,7 @@ impl History {
                 );
             }
         }
-        told
+        proof
     }
 }
 
@@ -186,8 +193,8 @@ struct Standing {
     sessions: [Option<Uuid>; 2],
 }
 
-fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
-    let mut told = Told::default();
+fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Proof {
+    let mut proof = Proof::default();
     let mut checkpoints: BTreeMap<i32, Standing> = BTreeMap::new();
     let mut revisions: BTreeMap<String, i64> = BTreeMap::new();
     for group in events.chunk_by(of_one_transaction) {
@@ -195,7 +202,7 @@ fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
             [event] if event.get("txnNumber").is_none() => match collection(event) {
                 CHECKPOINTS => {
                     claim(event, &mut checkpoints);
-                    told.claims += 1;
+                    proof.claims += 1;
                 }
                 MARKER => {}
                 _ => panic!("written outside of a transaction: {event}"),
@@ -228,20 +235,20 @@ fn prove(events: &[Document], log: &BTreeMap<i32, Vec<Logged>>) -> Told {
                     written, expected,
                     "the transaction for partitions and offsets {moves:?}"
                 );
-                told.transactions += 1;
-                told.together = told.together.max(moves.len());
+                proof.transactions += 1;
+                proof.together = proof.together.max(moves.len());
                 for (partition, _) in moves {
                     let owner = checkpoints[&partition].owner.to_string();
-                    *told.moves_of.entry(owner).or_default() += 1;
+                    *proof.moves_of.entry(owner).or_default() += 1;
                 }
             }
         }
     }
-    told.next_offsets = checkpoints
+    proof.next_offsets = checkpoints
         .into_iter()
         .map(|(partition, standing)| (partition, standing.next_offset))
         .collect();
-    told
+    proof
 }
 
 /// A claim, seen as a change of a checkpoint outside of any transaction.

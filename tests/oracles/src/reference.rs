@@ -1,7 +1,7 @@
 //! The record contract once more, slow and obvious: what every record must come to.
 //!
-//! serde_json reads the text, into a tree that keeps what `serde_json::Value` would lose: the order of
-//! names, names given twice, and how a number is written.
+//! serde_json reads the text, into a tree that keeps what `serde_json::Value` would lose: the order
+//! of names, names given twice, and how a number is written.
 
 use std::fmt;
 use std::sync::LazyLock;
@@ -19,23 +19,33 @@ static MAPPING: LazyLock<Mapping> = LazyLock::new(Mapping::builtin);
 pub enum Expected {
     /// The document as MongoDB gets it, with its `_id`.
     Accepted {
+        /// Where it goes.
         collection: String,
+        /// What goes there.
         document: Document,
     },
+    /// The document of the key is deleted.
     Delete,
+    /// Nothing is written.
     Skipped(Skip),
+    /// A dead letter.
     Rejected(Reason),
 }
 
 /// A JSON text, nothing lost.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Json {
+    /// `null`.
     Null,
+    /// `true` or `false`.
     Bool(bool),
     /// As it is written.
     Number(String),
+    /// Without its escapes.
     String(String),
+    /// In order.
     Array(Vec<Json>),
+    /// In order, names given twice included.
     Object(Vec<(String, Json)>),
 }
 
@@ -224,7 +234,8 @@ fn depth(json: &Json) -> usize {
     }
 }
 
-/// Reads a JSON text. Beyond 127 levels serde_json gives up: then only that is known.
+/// Reads a JSON text; the reason why it is none otherwise. Beyond 127 levels serde_json gives up:
+/// then only that is known.
 pub fn parse(text: &str) -> Result<Json, Reason> {
     serde_json::from_str::<IgnoredAny>(text).map_err(|_| Reason::MalformedValue)?;
     serde_json::from_str(&as_strings(text)).map_err(|error| match error.to_string() {
@@ -233,8 +244,8 @@ pub fn parse(text: &str) -> Result<Json, Reason> {
     })
 }
 
-/// The same JSON with every number a string `n…` and every string a string `s…`, for serde_json changes
-/// numbers: -0 to -0.0, what passes 64 bits to a double, 1e400 to an error.
+/// The same JSON with every number a string `n…` and every string a string `s…`, for serde_json
+/// changes numbers: -0 to -0.0, what passes 64 bits to a double, 1e400 to an error.
 fn as_strings(text: &str) -> String {
     let mut strings = String::new();
     let mut rest = text;

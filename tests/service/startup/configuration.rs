@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::worker::run;
+use test_support::scene::CONNECTION_STRING;
+use test_support::worker::run;
 
 async fn refused(vars: &[(&str, &str)]) -> String {
     let vars: BTreeMap<String, String> = (vars.iter())
@@ -15,7 +16,7 @@ async fn refused(vars: &[(&str, &str)]) -> String {
 }
 
 #[tokio::test]
-async fn every_fault_is_told_at_once_with_its_variable_and_an_example() {
+async fn every_fault_is_reported_at_once_with_its_variable_and_an_example() {
     let err = refused(&[
         ("DYFF_WORKFLOWS_SINK__START", "now"),
         ("DYFF_WORKFLOWS_SINK__LANES_MAX", "0"),
@@ -45,7 +46,7 @@ async fn every_fault_is_told_at_once_with_its_variable_and_an_example() {
 async fn no_fault_shows_a_secret() {
     let err = refused(&[
         (
-            "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
+            CONNECTION_STRING,
             "mongodb://workflows-sink:pa/hunter2@localhost/",
         ),
         ("DYFF_KAFKA__CONFIG__SASL_PASSWORD", "hunter2"),
@@ -68,10 +69,7 @@ async fn an_address_that_is_taken_is_named() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     let err = refused(&[
-        (
-            "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
-            "mongodb://127.0.0.1:9/?replicaSet=rs0",
-        ),
+        (CONNECTION_STRING, "mongodb://127.0.0.1:9/?replicaSet=rs0"),
         ("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS", &address),
     ])
     .await;

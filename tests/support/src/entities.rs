@@ -2,7 +2,8 @@
 //!
 //! Every state carries `revision`, which only grows: by it a test sees an entity go backwards.
 
-use crate::support::worker::Produced;
+use local_stack::Message;
+use local_stack::random::Random;
 
 const KINDS: [&str; 13] = [
     "Account",
@@ -32,11 +33,11 @@ pub struct Entities {
 }
 
 impl Entities {
-    /// So many entities without a state yet, always the same for the same seed.
+    /// `count` entities without a state yet, always the same for the same seed.
     pub fn new(seed: u64, count: usize) -> Entities {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let ids = (0..count)
-            .map(|_| format!("{:016x}{:016x}", random.next(), random.next()))
+            .map(|_| format!("{:016x}{:016x}", random.bits(), random.bits()))
             .collect();
         Entities {
             random,
@@ -46,11 +47,11 @@ impl Entities {
     }
 
     /// The next `records` states, of entities picked at random.
-    pub fn states(&mut self, records: usize) -> Vec<Produced> {
+    pub fn states(&mut self, records: usize) -> Vec<Message> {
         (0..records).map(|_| self.state()).collect()
     }
 
-    fn state(&mut self) -> Produced {
+    fn state(&mut self) -> Message {
         let entity = self.random.below(self.ids.len());
         self.revisions[entity] += 1;
         let (id, revision) = (&self.ids[entity], self.revisions[entity]);
@@ -74,29 +75,10 @@ impl Entities {
                "labels":{{"dyff.io/owner":"{entity}","dyff.io/note":{label}}},"annotations":[{{"key":"k","value":"ü"}}],
                "bytes":{},"score":{}.5e-3,"spec":{{"replicas":3,"image":{{"$oid":"no","tag":null}},"empty":[],"flag":true}},
                "text":"{}"}}"#,
-            self.random.next() >> 1,
+            self.random.bits() >> 1,
             self.random.below(1_000_000),
             words.join(" ")
         );
-        Produced::new(id.as_str(), json)
-    }
-}
-
-/// SplitMix64.
-pub struct Random(pub u64);
-
-impl Random {
-    /// The next number.
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number below `bound`.
-    pub fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
+        Message::new(id.as_str(), json)
     }
 }

@@ -1,21 +1,16 @@
-//! `offsets`: what the service's errors tell people to run.
+//! `offsets`: what the service's errors ask people to run.
 
 use bson::{Bson, Uuid, doc};
+use jiff::Timestamp;
+use local_stack::Message;
 use serde_json::{Value, json};
+use test_support::operator::{state, states, until_statuses};
+use test_support::scene::{Scene, topics};
+use test_support::worker::run;
 
-use crate::support::worker::{Produced, Scene, run, world};
-
-fn entity(n: u32, state: u32) -> Produced {
-    let id = format!("{n:032x}");
-    let json = format!(r#"{{"id":"{id}","kind":"Dataset","n":{state}}}"#);
-    Produced {
-        partition: Some((n % 2) as i32),
-        ..Produced::new(id, json)
-    }
-}
-
-fn entities(count: u32) -> Vec<Produced> {
-    (0..count).map(|n| entity(n, 1)).collect()
+fn entities(count: u32) -> Vec<Message> {
+    let in_turn = |n| state(n, "first", (n % 2) as i32);
+    (0..count).map(in_turn).collect()
 }
 
 /// Runs a command that must succeed.
@@ -34,17 +29,6 @@ async fn failed(scene: &Scene, arguments: &[&str]) -> String {
     let (code, _, err) = run(&scene.environment(), arguments).await;
     assert_eq!(code, Some(1), "{err}");
     err
-}
-
-async fn checkpoint(scene: &Scene, partition: i32) -> bson::Document {
-    let checkpoints = scene
-        .database
-        .collection::<bson::Document>("workflows_sink_checkpoints");
-    checkpoints
-        .find_one(doc! { "_id.partition": partition })
-        .await
-        .unwrap()
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,16 +61,16 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
     let table = done(&scene, &["offsets", "show", "--partition", "1"]).await;
     assert_eq!(table.lines().count(), 2, "{table}");
 
-    let was = checkpoint(&scene, 0).await;
+    let was = scene.checkpoint(0).await.unwrap();
     let plan = done(&scene, &reset[..4]).await;
     assert!(
         plan.contains("replays 10") && plan.contains("nothing was changed"),
         "{plan}"
     );
-    assert_eq!(checkpoint(&scene, 0).await, was);
+    assert_eq!(scene.checkpoint(0).await.unwrap(), was);
 
     assert!(done(&scene, &reset).await.contains("moved 2 checkpoint(s)"));
-    let now = checkpoint(&scene, 0).await;
+    let now = scene.checkpoint(0).await.unwrap();
     assert_eq!(now.get("next_offset"), Some(&Bson::Int64(0)));
     assert_eq!(
         now.get_i64("epoch").unwrap(),
@@ -159,28 +143,51 @@ async fn a_checkpoint_is_moved_to_an_offset_or_a_time_inside_the_log() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_reset_to_a_time_replays_what_came_since() {
+    let scene = Scene::new("reset_time", 1).await;
+    scene.produce(&states(0..5, "before", 0));
+    let since = Timestamp::now();
+    while Timestamp::now().as_millisecond() <= since.as_millisecond() {
+        tokio::task::yield_now().await;
+    }
+    scene.produce(&states(5..10, "since", 0));
+    let mut worker = scene.worker(&[]);
+    scene.settled().await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    let datasets = scene.database.collection::<bson::Document>("datasets");
+    datasets.delete_many(bson::doc! {}).await.expect("lost");
+    let since = Timestamp::from_millisecond(since.as_millisecond() + 1).expect("a time");
+    let reset = [
+        "offsets",
+        "reset",
+        "--to",
+        &since.to_string(),
+        "--yes",
+        "--json",
+    ];
+    let (code, out, err) = run(&scene.environment(), &reset).await;
+    assert_eq!(code, Some(0), "{err}");
+    let moved: Value = serde_json::from_str(&out).expect("JSON");
+    assert_eq!(
+        (&moved[0]["from"], &moved[0]["to"]),
+        (&10.into(), &5.into())
+    );
+
+    let _worker = scene.worker(&[]);
+    scene.settled().await;
+    until_statuses(&scene, (5..10).map(|n| (n, "since"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
-    let world = world().await;
-    let scene = Scene::on("resolve", &world.kafka.bootstrap(), &world.mongo.uri()).await;
-    let topics = world.kafka.topics().unwrap();
-    topics.create(&scene.topic, 2, &[]).await.unwrap();
+    let scene = Scene::uncompacted("resolve", 2).await;
     scene.produce(&entities(20));
-    done(
-        &scene,
-        &[
-            "offsets",
-            "reset",
-            "--to",
-            "2",
-            "--topic",
-            &scene.topic,
-            "--partition",
-            "0",
-            "--yes",
-        ],
-    )
-    .await;
-    topics.delete_records(&scene.topic, 0, 5).await.unwrap();
+    let partition = ["--topic", &scene.topic, "--partition", "0", "--yes"];
+    let reset = [&["offsets", "reset", "--to", "2"], &partition[..]].concat();
+    done(&scene, &reset).await;
+    let trimmed = topics().await.delete_records(&scene.topic, 0, 5).await;
+    trimmed.unwrap();
 
     let mut worker = scene.worker(&[]);
     worker
@@ -197,19 +204,8 @@ async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
         json!([{ "topic": "resolve.state", "partition": 0, "from": 2, "to": 5, "done": false }])
     );
     assert_eq!(scene.checkpoints().await[&0], 2);
-    done(
-        &scene,
-        &[
-            "offsets",
-            "resolve",
-            "--topic",
-            &scene.topic,
-            "--partition",
-            "0",
-            "--yes",
-        ],
-    )
-    .await;
+    let resolve = [&["offsets", "resolve"], &partition[..]].concat();
+    done(&scene, &resolve).await;
     scene.settled().await;
     assert_eq!(
         scene.entities().await.len(),
@@ -227,16 +223,11 @@ async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transaction_that_a_dead_owner_left_open_does_not_hold_up_a_reset() {
     let scene = Scene::new("held", 1).await;
-    scene.produce(&[Produced {
-        partition: Some(0),
-        ..entity(0, 1)
-    }]);
+    scene.produce(&[state(0, "first", 0)]);
     let mut session = scene.database.client().start_session().await.unwrap();
     let id = session.id().get("id").cloned().unwrap();
-    let key = doc! { "group": &scene.group, "topic": &scene.topic, "partition": 0 };
-    let checkpoints = scene
-        .database
-        .collection::<bson::Document>("workflows_sink_checkpoints");
+    let key = scene.checkpoint_id(0);
+    let checkpoints = scene.checkpoint_collection();
     let held = doc! { "_id": &key, "next_offset": 1_i64, "owner": Uuid::new(), "epoch": 1_i64, "session": id };
     checkpoints.insert_one(held).await.unwrap();
     session.start_transaction().await.unwrap();
@@ -251,7 +242,12 @@ async fn a_transaction_that_a_dead_owner_left_open_does_not_hold_up_a_reset() {
     done(&scene, &["offsets", "reset", "--to", "earliest", "--yes"]).await;
     assert!(began.elapsed().as_secs() < 20, "{:?}", began.elapsed());
     assert_eq!(
-        checkpoint(&scene, 0).await.get_i64("next_offset").unwrap(),
+        scene
+            .checkpoint(0)
+            .await
+            .unwrap()
+            .get_i64("next_offset")
+            .unwrap(),
         0
     );
     assert!(session.commit_transaction().await.is_err());
@@ -259,11 +255,8 @@ async fn a_transaction_that_a_dead_owner_left_open_does_not_hold_up_a_reset() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn members_of_a_group_that_the_broker_assigns_count_too() {
-    let scene = Scene::new("kip848", 1).await;
-    scene.produce(&[Produced {
-        partition: Some(0),
-        ..entity(0, 1)
-    }]);
+    let scene = Scene::new("reset_kip848", 1).await;
+    scene.produce(&[state(0, "first", 0)]);
     let protocol = ("DYFF_KAFKA__CONFIG__GROUP_PROTOCOL", "consumer");
     let classic = [
         ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", ""),
@@ -271,9 +264,9 @@ async fn members_of_a_group_that_the_broker_assigns_count_too() {
     ];
     let mut worker = scene.worker(&[&[protocol], &classic[..]].concat());
     scene.settled().await;
-    let before = checkpoint(&scene, 0).await;
+    let before = scene.checkpoint(0).await.unwrap();
     let err = failed(&scene, &["offsets", "reset", "--to", "earliest", "--yes"]).await;
     assert!(err.contains("stop the service first"), "{err}");
-    assert_eq!(checkpoint(&scene, 0).await, before);
+    assert_eq!(scene.checkpoint(0).await.unwrap(), before);
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }

@@ -4,36 +4,31 @@ use std::collections::{BTreeMap, HashSet};
 
 use bson::{Document, doc};
 use local_stack::{Authority, Mongo, MongoOptions, Topology};
+use mongodb::Database;
 use secrecy::SecretString;
+use test_support::credentials::PASSWORD;
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING};
+use test_support::worker::Worker;
 use workflows_sink::config::{Credentials, Mongodb};
 use workflows_sink::database;
 use workflows_sink::record::mapping::Mapping;
 use workflows_sink::writer;
 
-use crate::support::worker::{Worker, run};
-
-const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
-const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
-
 fn environment(uri: &str) -> BTreeMap<String, String> {
     [
-        (URI, uri),
+        (CONNECTION_STRING, uri),
         ("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS", "127.0.0.1:0"),
         ("DYFF_WORKFLOWS_SINK__LOG_FORMAT", "json"),
         // nobody listens there: who gets so far waits
-        ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "127.0.0.1:9"),
+        (BOOTSTRAP_SERVERS, "127.0.0.1:9"),
     ]
     .map(|(name, value)| (name.to_owned(), value.to_owned()))
     .into()
 }
 
-/// The one line with which a start on this URI ends, with exit code 78.
+/// The message with which a start on this URI ends.
 async fn refused(uri: &str) -> String {
-    let (code, _, err) = run(&environment(uri), &["run"]).await;
-    assert_eq!(code, Some(78), "{err}");
-    let last: serde_json::Value = serde_json::from_str(err.lines().last().unwrap()).unwrap();
-    assert_eq!(last["level"], "ERROR", "{err}");
-    last["message"].as_str().unwrap().to_owned()
+    super::refused(&environment(uri)).await.0
 }
 
 fn settings(uri: &str) -> Mongodb {
@@ -43,6 +38,13 @@ fn settings(uri: &str) -> Mongodb {
         passwords: vec![],
         credentials: Credentials::default(),
     }
+}
+
+/// Connects as the service does.
+async fn connect(settings: &Mongodb) -> anyhow::Result<Database> {
+    let mapping = Mapping::builtin();
+    let login = database::connect(settings, 8, &writer::collections(&mapping)).await?;
+    Ok(login.database)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +61,7 @@ async fn a_standalone_server_is_refused() {
     ] {
         let why = refused(&uri).await;
         assert!(
-            why.contains("standalone") && why.contains(URI),
+            why.contains("standalone") && why.contains(CONNECTION_STRING),
             "{uri}: {why}"
         );
     }
@@ -73,7 +75,7 @@ async fn another_replica_set_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_is_not_let_in_or_may_not_write_is_told_what_to_change() {
+async fn who_is_not_authenticated_or_may_not_write_reads_what_to_change() {
     let mongo = Mongo::start(MongoOptions {
         auth: true,
         ..MongoOptions::default()
@@ -87,7 +89,9 @@ async fn who_is_not_let_in_or_may_not_write_is_told_what_to_change() {
         "{why}"
     );
     assert!(
-        why.contains(URI) && why.contains(PASSWORD) && !why.contains("wrong-password"),
+        why.contains(CONNECTION_STRING)
+            && why.contains(PASSWORD)
+            && !why.contains("wrong-password"),
         "{why}"
     );
 
@@ -119,13 +123,9 @@ async fn who_is_not_let_in_or_may_not_write_is_told_what_to_change() {
         let grant = doc! { "grantRolesToUser": user, "roles": [{ "role": "readWrite", "db": "workflows" }] };
         admin.database("users").run_command(grant).await.unwrap();
         let uri = mongo.uri_as(user, "pw", "users");
-        database::connect(
-            &settings(&uri),
-            8,
-            &writer::collections(&Mapping::builtin()),
-        )
-        .await
-        .expect("the command is enough");
+        connect(&settings(&uri))
+            .await
+            .expect("the command is enough");
     }
 }
 
@@ -145,9 +145,7 @@ async fn the_password_may_stand_beside_the_uri() {
             .collect(),
         ..settings(&mongo.uri_without_password())
     };
-    database::connect(&settings, 8, &writer::collections(&Mapping::builtin()))
-        .await
-        .unwrap();
+    connect(&settings).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -170,21 +168,17 @@ async fn a_certificate_that_is_not_trusted_is_refused() {
     let stranger = Authority::new().unwrap();
     let why = refused(&uri(&stranger.ca())).await;
     assert!(
-        why.contains("invalid peer certificate") && why.contains("tlsCAFile") && why.contains(URI),
+        why.contains("invalid peer certificate")
+            && why.contains("tlsCAFile")
+            && why.contains(CONNECTION_STRING),
         "{why}"
     );
 
-    database::connect(
-        &settings(&uri(&authority.ca())),
-        8,
-        &writer::collections(&Mapping::builtin()),
-    )
-    .await
-    .unwrap();
+    connect(&settings(&uri(&authority.ca()))).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_without_tls_is_told_from_one_that_is_away() {
+async fn a_server_without_tls_is_distinguished_from_an_unavailable_one() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
     let why = refused(&format!(
         "mongodb://{}/?replicaSet=rs0&tls=true",
@@ -197,14 +191,7 @@ async fn a_server_without_tls_is_told_from_one_that_is_away() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_collections_are_there_before_the_first_transaction() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
-    let database = database::connect(
-        &settings(&mongo.uri()),
-        8,
-        &writer::collections(&Mapping::builtin()),
-    )
-    .await
-    .unwrap()
-    .database;
+    let database = connect(&settings(&mongo.uri())).await.unwrap();
     let found: HashSet<String> = database
         .list_collection_names()
         .await
@@ -218,13 +205,7 @@ async fn the_collections_are_there_before_the_first_transaction() {
         found.contains("workflows_sink_checkpoints")
             && found.contains("workflows_sink_dead_letters")
     );
-    database::connect(
-        &settings(&mongo.uri()),
-        8,
-        &writer::collections(&Mapping::builtin()),
-    )
-    .await
-    .expect("again");
+    connect(&settings(&mongo.uri())).await.expect("again");
 
     database
         .collection::<Document>("models")
@@ -243,14 +224,7 @@ async fn the_collections_are_there_before_the_first_transaction() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_server_judges_state_by_state_is_not_folded() {
     let mongo = Mongo::start(MongoOptions::default()).await.unwrap();
-    let database = database::connect(
-        &settings(&mongo.uri()),
-        8,
-        &writer::collections(&Mapping::builtin()),
-    )
-    .await
-    .unwrap()
-    .database;
+    let database = connect(&settings(&mongo.uri())).await.unwrap();
     assert_eq!(
         database::unfoldable(&database).await.unwrap(),
         HashSet::new()
@@ -271,7 +245,7 @@ async fn what_the_server_judges_state_by_state_is_not_folded() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mongodb_that_is_away_is_waited_for() {
+async fn an_unavailable_mongodb_is_waited_for() {
     let mut worker = Worker::start(environment("mongodb://127.0.0.1:9/?replicaSet=rs0"));
     worker.logs("MongoDB does not answer yet").await;
     let (live, ready) = (

@@ -1,9 +1,10 @@
-//! A server that is told to fail: the one `failCommand` of a server of the test's own.
+//! A server that is made to fail: the one `failCommand` of a server of the test's own.
 
 use bson::{Bson, Document, doc};
 use mongodb::{Client, Database};
 
-use crate::support::worker::DEADLINE;
+use crate::look::number;
+use crate::wait::DEADLINE;
 
 /// The fail point of one server.
 pub struct FailPoint {
@@ -34,7 +35,7 @@ impl FailPoint {
         let command =
             doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
         let reply = self.admin.run_command(command).await.expect("a fail point");
-        self.entered = crate::support::worker::number(reply.get("count"));
+        self.entered = number(reply.get("count"));
     }
 
     /// Waits until it has been met `times` since it was set.

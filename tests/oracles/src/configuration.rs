@@ -1,5 +1,5 @@
-//! Whatever the environment holds, it is a configuration or a list of faults, each of which names its variable; and
-//! no secret in it is ever shown.
+//! Whatever the environment holds, it is a configuration or a list of faults, each of which names
+//! its variable; and no secret in it is ever shown.
 
 use std::sync::LazyLock;
 
@@ -39,8 +39,8 @@ static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
     settings.chain(files).chain(properties).collect()
 });
 
-/// Variables, one a line: a character that picks the name (`~`: what stands before the `=`, `*`: of librdkafka,
-/// `+`: of the service), then the value.
+/// Variables, one a line: a character that picks the name (`~`: what stands before the `=`, `*`: of
+/// librdkafka, `+`: of the service), then the value.
 pub fn holds(data: &[u8]) {
     let Ok(text) = str::from_utf8(data) else {
         return;
@@ -113,8 +113,8 @@ fn is_secret(name: &str) -> bool {
     }
 }
 
-/// A URI in which [`MARK`] stands only where a password may: before an `@`, or where there is none behind the `:` of
-/// what would be a host.
+/// A URI in which [`MARK`] stands only where a password may: before an `@`, or where there is none
+/// behind the `:` of what would be a host.
 fn with_password(uri: &str) -> String {
     let Some((before, behind)) = uri.split_once(MARK_HERE) else {
         return uri.to_owned();

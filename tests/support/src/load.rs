@@ -4,13 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::support::entities::Entities;
-use crate::support::worker::{Produced, Scene, until};
+use local_stack::Message;
+
+use crate::entities::Entities;
+use crate::scene::Scene;
 
 /// A thread that produces.
 pub struct Load {
     stop: Arc<AtomicBool>,
-    thread: std::thread::JoinHandle<Vec<Produced>>,
+    thread: std::thread::JoinHandle<Vec<Message>>,
 }
 
 impl Load {
@@ -32,24 +34,9 @@ impl Load {
     }
 
     /// Everything that was produced.
-    pub async fn finish(self) -> Vec<Produced> {
+    pub async fn finish(self) -> Vec<Message> {
         self.stop.store(true, Ordering::SeqCst);
         let joined = tokio::task::spawn_blocking(move || self.thread.join());
         joined.await.expect("no panic").expect("produced")
-    }
-}
-
-impl Scene {
-    /// Waits until what is in the log now is applied, whatever comes meanwhile.
-    pub async fn goes_on(&self) {
-        let ends = self.log_ends().await;
-        until("what was in the log is applied", || async {
-            let checkpoints = self.checkpoints().await;
-            let applied = |(partition, end): (&i32, &i64)| {
-                *end == 0 || checkpoints.get(partition).is_some_and(|next| next >= end)
-            };
-            ends.iter().all(applied)
-        })
-        .await;
     }
 }

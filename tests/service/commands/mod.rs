@@ -1,13 +1,13 @@
-//! The commands as a person types them.
+//! The commands as a person types them, beside a running service and after it.
+
+mod dead_letters;
+mod offsets;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
-use jiff::Timestamp;
-use serde_json::Value;
-
-use crate::support::operator::{states, until_statuses};
-use crate::support::worker::{Scene, binary, run};
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
+use test_support::worker::{binary, run};
 
 /// What a command prints that needs neither server nor configuration.
 async fn printed(arguments: &[&str]) -> String {
@@ -41,7 +41,7 @@ async fn help_version_manual_and_completions_need_no_configuration() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mistyped_command_is_told_from_a_wrong_configuration() {
+async fn a_mistyped_command_is_distinguished_from_an_invalid_configuration() {
     for (arguments, status, says) in [
         (&["ofsets", "show"][..], 2, "offsets"),
         (&["offsets", "reset", "--yes"], 2, "--to"),
@@ -80,53 +80,14 @@ fn a_reader_that_has_seen_enough_is_no_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reset_to_a_time_replays_what_came_since() {
-    let scene = Scene::new("reset_time", 1).await;
-    scene.produce(&states(0..5, "before", 0));
-    let since = Timestamp::now();
-    while Timestamp::now().as_millisecond() <= since.as_millisecond() {
-        tokio::task::yield_now().await;
-    }
-    scene.produce(&states(5..10, "since", 0));
-    let mut worker = scene.worker(&[]);
-    scene.settled().await;
-    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-
-    let datasets = scene.database.collection::<bson::Document>("datasets");
-    datasets.delete_many(bson::doc! {}).await.expect("lost");
-    let since = Timestamp::from_millisecond(since.as_millisecond() + 1).expect("a time");
-    let reset = [
-        "offsets",
-        "reset",
-        "--to",
-        &since.to_string(),
-        "--yes",
-        "--json",
-    ];
-    let (code, out, err) = run(&scene.environment(), &reset).await;
-    assert_eq!(code, Some(0), "{err}");
-    let moved: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!(
-        (&moved[0]["from"], &moved[0]["to"]),
-        (&10.into(), &5.into())
-    );
-
-    let _worker = scene.worker(&[]);
-    scene.settled().await;
-    until_statuses(&scene, (5..10).map(|n| (n, "since"))).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_command_says_which_server_does_not_answer_rather_than_wait_for_ever() {
     let scene = Scene::new("silent", 1).await;
     let mut environment = scene.environment();
-    let name = "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS";
-    environment.insert(name.to_owned(), "127.0.0.1:9".to_owned());
-    let uri = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
+    environment.insert(BOOTSTRAP_SERVERS.to_owned(), "127.0.0.1:9".to_owned());
     let without_kafka = run(&environment, &["offsets", "show"]);
     let mut environment = scene.environment();
     environment.insert(
-        uri.to_owned(),
+        CONNECTION_STRING.to_owned(),
         "mongodb://127.0.0.1:9/?replicaSet=rs0".to_owned(),
     );
     let without_mongodb = run(&environment, &["dead-letters", "list"]);

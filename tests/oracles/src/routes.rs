@@ -1,5 +1,5 @@
-//! Whatever a mapping file says, it is refused with a reason, or routes every kind it names, and only those, to a
-//! collection that is not the service's own.
+//! Whatever a mapping file says, it is refused with a reason, or routes every kind it names, and
+//! only those, to a collection that is not the service's own.
 
 use std::sync::Arc;
 

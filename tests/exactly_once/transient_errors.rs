@@ -1,4 +1,4 @@
-//! What passes is tried again until it has passed, and then the batch is there once.
+//! What is transient is retried until it has passed, and then the batch is there once.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -45,7 +45,7 @@ async fn whatever_passes_leaves_the_batch_applied_once() {
         ("commitTransaction", 112, TRANSIENT, Some(Cause::Conflict)),
         ("commitTransaction", 50, "", None),
         ("commitTransaction", 54_321, "", Some(Cause::Other)),
-        // The driver commits again by itself.
+        // The driver retries the commit by itself.
         ("commitTransaction", 10107, "RetryableWriteError", None),
         ("commitTransaction", 189, "RetryableWriteError", None),
     ] {
@@ -124,7 +124,7 @@ async fn an_entity_that_another_client_holds_is_waited_for() {
     assert_eq!(documents.len(), 3);
 }
 
-/// The checkpoint is asked as long as it takes: what it would have said decides over the batch.
+/// The checkpoint is asked as long as it takes: what it would have said decides about the batch.
 #[tokio::test]
 async fn a_fence_is_asked_for_until_there_is_an_answer() {
     let world = World::new("fence_asked").await;
