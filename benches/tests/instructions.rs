@@ -24,7 +24,7 @@ fn instructions(part: &str, rounds: u64) -> u64 {
         .arg(env!("CARGO_BIN_EXE_instructions"))
         .args([part, &rounds.to_string()])
         .output()
-        .expect("valgrind, which `make test` installs");
+        .expect("valgrind, which `make instructions` installs");
     let said = String::from_utf8_lossy(&counted.stderr);
     let count = said
         .lines()

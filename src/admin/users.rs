@@ -239,10 +239,10 @@ pub(crate) fn failure(error: Error) -> Failure {
     let code = code(&error);
     match errors::of_error(&error) {
         _ if code == Some(USER_NOT_FOUND) => Failure::Transient(text),
-        Verdict::Retry(Cause::Authentication) => Failure::Permanent(text),
-        Verdict::Retry(Cause::Other) if code.is_some() => Failure::Permanent(text),
-        Verdict::Retry(_) => Failure::Transient(text),
-        Verdict::Reject | Verdict::Fatal => Failure::Permanent(text),
+        Verdict::Transient(Cause::Authentication) => Failure::Permanent(text),
+        Verdict::Transient(Cause::Other) if code.is_some() => Failure::Permanent(text),
+        Verdict::Transient(_) => Failure::Transient(text),
+        Verdict::Permanent(_) => Failure::Permanent(text),
     }
 }
 

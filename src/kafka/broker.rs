@@ -12,7 +12,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
 use super::topic_id::topic_id;
-use crate::checkpoint::Log;
+use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
 use crate::record::Partition;
 
@@ -49,7 +49,7 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[Partition],
     known: impl Fn(&str) -> bool,
-) -> anyhow::Result<Vec<Log>> {
+) -> anyhow::Result<Vec<PartitionLog>> {
     let mut logs = Vec::with_capacity(partitions.len());
     for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
         let topic = &*of_topic[0].topic;
@@ -60,7 +60,7 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
             let ends = consumer.fetch_watermarks(topic, partition.number, TIMEOUT);
             let (start, end) =
                 ends.with_context(|| format!("the ends of the log of {partition}"))?;
-            logs.push(Log {
+            logs.push(PartitionLog {
                 topic_id,
                 offsets: start..end,
                 committed: None,
@@ -93,7 +93,7 @@ impl Broker {
         &self,
         partitions: &[Partition],
         known: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<Vec<Log>> {
+    ) -> anyhow::Result<Vec<PartitionLog>> {
         let logs = retry_coordinator(|| partition_logs(&self.consumer, partitions, &known));
         logs.context("the log could not be looked up")
     }

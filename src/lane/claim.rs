@@ -8,8 +8,8 @@ use mongodb::ClientSession;
 
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    Checkpoint, Checkpoints, Claim, ClaimError, Key, Log, Sessions, Standing, first_offset,
-    standing,
+    Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing,
+    first_offset, standing,
 };
 use crate::config::Start;
 use crate::database::errors::Cause;
@@ -221,7 +221,7 @@ impl Claimant {
     }
 
     /// What Kafka knows of a partition; asked until it answers.
-    async fn log(&self, partition: &Partition) -> Log {
+    async fn log(&self, partition: &Partition) -> PartitionLog {
         let known = self.known.has(partition);
         let mut backoff = Backoff::new();
         loop {
@@ -259,7 +259,7 @@ async fn fit(
     checkpoints: &Checkpoints,
     owner: Uuid,
     found: Checkpoint,
-    log: &Log,
+    log: &PartitionLog,
     tries: u32,
 ) -> Result<Checkpoint, Unclaimed> {
     let partition = &checkpoints.key().partition;
@@ -299,7 +299,13 @@ async fn fit(
 }
 
 /// Why the `what` at `offset` does not fit the log, and which command resolves it: for a person.
-fn advice(partition: &Partition, standing: Standing, what: &str, offset: i64, log: &Log) -> String {
+fn advice(
+    partition: &Partition,
+    standing: Standing,
+    what: &str,
+    offset: i64,
+    log: &PartitionLog,
+) -> String {
     let (start, end) = (log.offsets.start, log.offsets.end);
     let why = match standing {
         Standing::Expired => format!(

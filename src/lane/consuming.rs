@@ -272,8 +272,9 @@ impl Consuming<'_> {
     async fn look_at_checkpoint(&mut self) -> Result<(), End> {
         self.look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
         self.hand.release(&self.lanes.slots);
+        let start = self.hand.filling.batch.start();
         if let Writing::Idle(writer) = &mut self.writing
-            && let Some(fence) = writer.moved(self.hand.filling.batch.start()).await
+            && let Some(fence) = writer.check_or_switch_client(start).await
         {
             return Err(End::Fenced(fence));
         }
@@ -289,7 +290,7 @@ impl Consuming<'_> {
         } = written;
         let settled = result.map_err(|unwritten| match unwritten {
             Unwritten::Fenced(fence) => End::Fenced(fence),
-            Unwritten::Fatal(error) => End::Permanent(error),
+            Unwritten::Permanent(error) => End::Permanent(error),
         })?;
         self.lanes.handle.store(self.partition, &settled);
         self.count(&settled);

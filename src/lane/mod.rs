@@ -138,7 +138,8 @@ async fn claim_and_consume(
                 true => tracing::debug!(%partition, "claiming again: {why}"),
             }
         }
-        // The poll thread may be waiting for this lane to end, so every wait here ends with its order.
+        // The poll thread may be waiting for this lane to end, so every wait here ends with its
+        // order.
         tokio::select! {
             _ = order.wait_for(|order| *order != Order::Run) => return,
             recovered = recover(lanes, partition, end, &mut backoff) => if !recovered { return },

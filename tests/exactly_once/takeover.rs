@@ -83,7 +83,7 @@ async fn another_client_takes_no_partition_that_somebody_else_has_claimed() {
     let theirs = Uuid::new();
     claim(&new.checkpoints, theirs, session_id(&session), 0).await;
     old.swap.to(new.database.clone());
-    assert_eq!(idle.moved(0).await, Some(Fence::NotMine));
+    assert_eq!(idle.check_or_switch_client(0).await, Some(Fence::NotMine));
     assert_eq!(world.checkpoint().await.unwrap().owner, Some(theirs));
 }
 

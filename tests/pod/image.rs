@@ -67,7 +67,33 @@ fn the_build_context_holds_the_packages_that_are_built() {
         "config/users.toml",
         "src/main.rs",
         "build.rs",
+        "deploy/image/split.sh",
     ] {
         assert!(context.path().join(included).exists(), "{included}");
     }
+}
+
+#[test]
+fn the_shipped_program_has_no_symbols_and_leads_to_those_beside_it() {
+    let folder = TempDir::new().expect("a directory");
+    let mut split = Command::new("sh");
+    split.arg(root().join("deploy/image/split.sh"));
+    split.arg(env!("CARGO_BIN_EXE_workflows-sink"));
+    let (good, told) = said(split.arg(folder.path()));
+    assert!(good, "{told}");
+
+    let shipped = folder.path().join("workflows-sink");
+    let (good, told) = said(Command::new(&shipped).arg("--version"));
+    assert!(good && told.starts_with("workflows-sink "), "{told}");
+    let (_, told) = said(Command::new("nm").arg(&shipped));
+    assert!(told.contains("no symbols"), "{told}");
+
+    let symbols = folder.path().join("workflows-sink.debug");
+    let (_, told) = said(Command::new("nm").arg(&symbols));
+    let main = told.lines().find_map(|line| line.strip_suffix(" T main"));
+    let address = main.expect("a symbol of main");
+    let mut look_up = Command::new("addr2line");
+    look_up.arg("-f").arg("-e").arg(&shipped).arg(address);
+    let (_, told) = said(&mut look_up);
+    assert!(told.starts_with("main\n"), "{told}");
 }

@@ -173,9 +173,9 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
     scene.settled().await;
     assert_eq!(scene.dead_letters().await.len(), 3);
     mongo.freeze(0).expect("frozen");
-    worker.logs("MongoDB does not take writes").await;
+    worker.logs("MongoDB does not accept writes").await;
     mongo.thaw(0).expect("thawed");
-    worker.logs("MongoDB takes writes again").await;
+    worker.logs("MongoDB accepts writes again").await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
     let wrong = scene.uri.replace(&password, "a-wrong-password");

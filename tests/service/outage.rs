@@ -28,8 +28,8 @@ const OUTAGE: Duration = Duration::from_secs(7);
 /// Twice the five seconds between pings, and as much again for slow machines.
 const UNREADY_WITHIN: Duration = Duration::from_secs(20);
 
-const OUTAGE_LOGGED: &str = "MongoDB does not take writes";
-const TOLD_BACK: &str = "MongoDB takes writes again";
+const OUTAGE_LOGGED: &str = "MongoDB does not accept writes";
+const TOLD_BACK: &str = "MongoDB accepts writes again";
 
 /// A scene with a broker of its own, too.
 async fn with_own_servers(name: &str, partitions: i32) -> (Scene, Kafka, Mongo) {

@@ -48,7 +48,7 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
     let states = entities.states(300);
     scene.produce(&states);
     records.extend(states);
-    worker.logs("MongoDB does not take writes").await;
+    worker.logs("MongoDB does not accept writes").await;
     until("the worker says that it is not ready", || async {
         !worker.is_ready()
     })

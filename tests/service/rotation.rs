@@ -133,7 +133,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
 
     // The files first, and the old connections stay up until the user is changed.
     files.publish(&[(PASSWORD, "hunter-3")]);
-    worker.logs("going on with the connection in use").await;
+    worker.logs("continuing with the connection in use").await;
     scene.applies_the_log().await;
     assert_eq!(worker.metric(SWAPS, ""), Some(2.0), "{}", worker.log());
     change_password(&mongo, "hunter-3").await;

@@ -174,7 +174,7 @@ async fn encrypted_and_authenticated_servers_work_and_every_mistake_is_one_clear
         ),
         (
             &[(PASSWORD, WRONG_PASSWORD)],
-            "does not let the user workflows-sink in",
+            "does not authenticate the user workflows-sink",
         ),
     ];
     let lines = join_all(of_mongodb.map(|(changes, _)| refused(&good, changes))).await;

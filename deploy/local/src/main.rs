@@ -137,6 +137,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                 install::promtool,
                 install::hadolint,
                 install::toxiproxy,
+                install::faketime,
                 kubernetes::programs,
             ] {
                 println!("{}", tokio::task::spawn_blocking(fetch).await??.display());

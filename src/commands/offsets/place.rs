@@ -7,7 +7,7 @@ use anyhow::bail;
 use bson::DateTime;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, Log, Standing, first_offset, standing};
+use crate::checkpoint::{Checkpoint, PartitionLog, Standing, first_offset, standing};
 use crate::cli::To;
 use crate::commands::{or_dash, print_json, print_table, shown};
 use crate::config::Start;
@@ -16,7 +16,7 @@ use crate::record::Partition;
 /// A partition, its log, and its checkpoint.
 pub(super) struct Place {
     pub(super) partition: Partition,
-    pub(super) log: Log,
+    pub(super) log: PartitionLog,
     pub(super) checkpoint: Stored,
     pub(super) updated_at: Option<DateTime>,
 }
@@ -233,7 +233,7 @@ mod tests {
     fn place(next_offset: Option<i64>, committed: Option<i64>) -> Place {
         Place {
             partition: Partition::new("t", 0),
-            log: Log {
+            log: PartitionLog {
                 topic_id: Some(Uuid::from_bytes([1; 16])),
                 offsets: 10..20,
                 committed,

@@ -69,6 +69,8 @@ pub struct Rejected<'a> {
 pub struct Plan<'a> {
     /// The records covered, as a range of indexes into the batch.
     pub records: Range<usize>,
+    /// The offsets covered: from where the checkpoint stands before it to where it stands after it.
+    pub offsets: Range<i64>,
     /// Ids to delete from every routed collection, before the writes; one for each tombstone.
     pub deletes: Vec<&'a str>,
     /// The writes of each collection, in the order of each one's first record.
@@ -138,6 +140,8 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let (start, end) = batch.offsets(plan.records.clone());
+        plan.offsets = start..end;
         plan.writes = pending.into_writes();
         plan
     }

@@ -83,7 +83,8 @@ fn a_dead_letter_keeps_everything_of_its_record() {
     };
     let expected = doc! {
         "_id": {
-            "group": "a.group", "topic": "a.topic", "topic_id": topic_id(), "partition": 11, "offset": 1_i64 << 40,
+            "group": "a.group", "topic": "a.topic", "topic_id": topic_id(),
+            "partition": 11, "offset": 1_i64 << 40,
         },
         "reason": "malformed_value",
         "key": binary(b"\xffkey"),
@@ -233,7 +234,8 @@ fn many_headers_fit_whole_or_are_cut() {
     }
 }
 
-/// Wherever a record's bytes are, its dead letter can be stored: these are the largest there can be.
+/// Wherever a record's bytes are, its dead letter can be stored: these are the largest there can
+/// be.
 #[test]
 fn every_dead_letter_fits_a_document() {
     let message = "m".repeat(CUT_BYTES + 1);

@@ -85,7 +85,7 @@ async fn who_is_not_authenticated_or_may_not_write_reads_what_to_change() {
 
     let why = refused(&mongo.uri_as("workflows-sink", "wrong-password", "users")).await;
     assert!(
-        why.contains("does not let the user workflows-sink in (authSource users)"),
+        why.contains("does not authenticate the user workflows-sink (authSource users)"),
         "{why}"
     );
     assert!(
@@ -96,7 +96,7 @@ async fn who_is_not_authenticated_or_may_not_write_reads_what_to_change() {
     );
 
     let why = refused(&format!("mongodb://{}/?replicaSet=rs0", mongo.host(0))).await;
-    assert!(why.contains("asks for a user"), "{why}");
+    assert!(why.contains("requires a user"), "{why}");
 
     let admin = mongo.admin().await.unwrap();
     for (user, roles) in [
