@@ -23,7 +23,7 @@ async fn help_version_manual_and_completions_need_no_configuration() {
         let listed = |line: &str| line.trim_start().starts_with(command);
         assert!(help.lines().any(listed), "{command}\n{help}");
     }
-    assert!(help.contains("78  the configuration is wrong"), "{help}");
+    assert!(help.contains("78  the configuration is invalid"), "{help}");
     let reset = printed(&["offsets", "reset", "--help"]).await;
     assert!(
         reset.contains("workflows-sink offsets reset --to earliest"),
