@@ -1,5 +1,7 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
+# make test-fresh  the demo and all installs on a bare Debian 12, in a folder of its own; as root, half an hour
+# make release  the service without its symbols, those beside it: target/split/
 # make stack    both servers by hand, until Ctrl-C
 # make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
@@ -23,9 +25,9 @@ MINUTES ?= 10
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
-BUILD_TOOLS = cc:gcc c++:g++ cmake:cmake make:make perl:perl
+BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo test test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
+.PHONY: help demo release test test-fresh test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -34,15 +36,21 @@ build-tools:
 	@sh deploy/local/ensure.sh $(BUILD_TOOLS)
 
 demo: build-tools
-	cargo build --release --locked --workspace --bins
+	cargo build --release --locked --package workflows-sink --package local-stack --bins
 	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
 	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(STAY),--stay)
+
+release: build-tools
+	cargo build --release --locked --package workflows-sink
+	sh deploy/image/split.sh $(TARGET)/release/workflows-sink $(TARGET)/split
+	@ls -s --block-size=M $(TARGET)/split
 
 stack: build-tools
 	cargo build --locked --package local-stack
 	@exec $(TARGET)/debug/local-stack up
 
 test: fmt clippy
+	@sh deploy/local/ensure.sh git
 	@echo "== unit, property and end-to-end tests on real servers"
 	cargo test --locked --workspace
 
@@ -62,6 +70,9 @@ deny: build-tools
 	    || cargo install --locked --root "$(CACHE)/cargo-deny" cargo-deny
 	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
 
+test-fresh:
+	sh tests/fresh/run.sh sh -ec 'make demo STATES=20000; target/release/local-stack fetch'
+
 test-faults: build-tools
 	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
 
@@ -69,16 +80,15 @@ test-mutants: build-tools
 	sh tests/mutants/run.sh $(MUTANTS)
 
 soak: build-tools
-	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test soak
+	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --ignored --nocapture nothing_grows
 
 bench: build-tools
 	cargo build --release --locked --workspace --bins
 	$(TARGET)/release/bench --sink $(TARGET)/release/workflows-sink --out $(TARGET)/bench \
 	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
-	cargo bench --locked --workspace --bench pure
 
 instructions: build-tools
-	@sh deploy/local/ensure.sh valgrind:valgrind
+	@sh deploy/local/ensure.sh valgrind
 	RENEW=$(RENEW) cargo test --release --locked --workspace --test instructions -- --nocapture
 
 fuzz: build-tools

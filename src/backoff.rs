@@ -1,4 +1,5 @@
-//! How long to wait before the next try: longer each time, never long, never together.
+//! How long to wait before the next try: longer from try to try, never long, and with jitter, so
+//! that lanes that fail together do not retry together.
 
 use std::time::Duration;
 
@@ -7,7 +8,8 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 /// The first wait; milliseconds, before jitter.
 const WAIT_MS_MIN: u64 = 20;
 
-/// The longest wait; milliseconds, before jitter. It also bounds how late an outage's end is noticed.
+/// The longest wait; milliseconds, before jitter. It also bounds how late an outage's end is
+/// noticed.
 const WAIT_MS_MAX: u64 = 1_000;
 
 /// Waits that grow from try to try, without end.
@@ -43,9 +45,8 @@ impl Backoff {
     /// The next wait.
     pub fn next_wait(&mut self) -> Duration {
         self.tries = self.tries.saturating_add(1);
-        self.waits
-            .next()
-            .unwrap_or(Duration::from_millis(WAIT_MS_MAX))
+        let wait = self.waits.next();
+        wait.expect("waits without a maximum of times do not end")
     }
 
     /// Waits.
@@ -79,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_that_fail_together_do_not_come_back_together() {
+    fn lanes_that_fail_together_do_not_retry_together() {
         let mut lanes: Vec<Backoff> = (0..20).map(|_| Backoff::new()).collect();
         let waits: std::collections::HashSet<_> =
             lanes.iter_mut().map(Backoff::next_wait).collect();

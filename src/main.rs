@@ -1,4 +1,4 @@
-//! Command line, configuration, log, exit code.
+//! An outline: command line, configuration, log, runtime, exit code.
 
 use std::{
     io::{self, Write},
@@ -8,23 +8,26 @@ use std::{
 
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
-use workflows_sink::cli::{self, Admin, Cli, Command};
+use workflows_sink::cli::{self, AdminCommand, Cli, Command};
 use workflows_sink::commands::{admin, dead_letters, offsets};
 use workflows_sink::config::{Config, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::logging::{self, Log};
 
-/// How long tasks that nobody waits for may take to end with the process.
+/// How long tasks that nobody awaits may take to end.
 const ABANDONED_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
     let mut out = io::stdout();
     let command = Cli::parse().command;
-    let serves = matches!(command, Command::Run | Command::Admin(Admin::Serve { .. }));
+    let serves = matches!(
+        command,
+        Command::Run | Command::Admin(AdminCommand::Serve { .. })
+    );
     let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
     match ended {
         Ok(()) => ExitCode::SUCCESS,
-        // who reads us has seen enough
+        // the reader of the output has seen enough
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             match serves && tracing::dispatcher::has_been_set() {
@@ -70,7 +73,7 @@ fn in_runtime(log: &Log, job: impl Future<Output = anyhow::Result<()>>) -> anyho
         .enable_all()
         .build()?;
     let ended = runtime.block_on(job);
-    logging::over();
+    logging::demote_panics();
     runtime.shutdown_timeout(ABANDONED_MAX);
     ended
 }

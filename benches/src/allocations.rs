@@ -1,5 +1,5 @@
-//! How often the service's Rust part allocates for a record, in steady state: the difference between a longer and a
-//! shorter load. What librdkafka allocates in C is not counted.
+//! How often the service's Rust part allocates for a record, in steady state: the difference
+//! between a longer and a shorter load. What librdkafka allocates in C is not counted.
 
 use std::path::Path;
 

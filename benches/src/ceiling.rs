@@ -1,5 +1,5 @@
-//! The ceiling: a loader that sends the same commands in the same transactions on as many lanes, all of them encoded
-//! before the clock starts, and does nothing else.
+//! The ceiling: a loader that sends the same commands in the same transactions on as many lanes,
+//! all of them encoded before the clock starts, and does nothing else.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -223,7 +223,8 @@ async fn send(
 ) -> Result<()> {
     while let Some(mut transaction) = transactions.pop_front() {
         let _lane = lanes.acquire().await?;
-        // Writers in different partitions may meet where the server makes a collection's first page.
+        // Writers in different partitions may meet where the server makes a collection's first
+        // page.
         let mut tries = 0;
         while let Err(error) = attempt(&database, &mut session, &mut transaction).await {
             tries += 1;

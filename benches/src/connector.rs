@@ -14,7 +14,8 @@ const STATES: usize = 40_000;
 const JARS_SHA256: &str = "28b83defbb02018175a653b1fbd79aa9a73d0a0937130262e73cca0e314d67c5";
 /// What Connect's own start script gives it.
 const HEAP: [&str; 2] = ["-Xms256M", "-Xmx2G"];
-/// The collection by the entity's kind, as the contract has it, or all entities in one: the connector's best case.
+/// The collection by the entity's kind, as the contract has it, or all entities in one: the
+/// connector's best case.
 const CASES: [(&str, &str); 2] = [
     (
         "routed by kind",

@@ -10,7 +10,7 @@ use crate::stage::{Drained, Load, Stage};
 const PARTITIONS: [i32; 3] = [1, 4, 12];
 const MIB: f64 = (1 << 20) as f64;
 
-/// What a service came to, beside what [`Drained`] says.
+/// The result of a service, beside what [`Drained`] says.
 pub struct Served {
     /// The way of the load.
     pub drained: Drained,
@@ -51,7 +51,8 @@ pub async fn measure(
     stage.clear().await
 }
 
-/// Service and ceiling, each into an empty database and again over what is there; who goes first alternates.
+/// Service and ceiling, each into an empty database and again over what is there; who goes first
+/// alternates.
 async fn pair(
     stage: &mut Stage,
     load: Load,
@@ -129,7 +130,7 @@ fn note(figures: &mut Figures, case: &str, served: &Served, bytes_from_kafka: us
     );
 }
 
-/// Drains a load by so many workers of one new group.
+/// Drains a load by `workers` workers of one new group.
 pub async fn serve(
     stage: &mut Stage,
     load: Load,

@@ -29,16 +29,17 @@ const LASTS: Duration = Duration::from_secs(20);
 const WARM_UP: Duration = Duration::from_secs(2);
 const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
 const CATCH_UP_POLL: Duration = Duration::from_millis(20);
-/// The producer sends at once, not after librdkafka's 5 ms, which no service can make up for. It is idempotent, so that no more
-/// than five requests are under way: where the broker is behind, more records go into each.
+/// The producer sends at once, not after librdkafka's 5 ms, which no service can make up for. It is
+/// idempotent, so that no more than five requests are under way: where the broker is behind, more
+/// records go into each.
 const PRODUCER: [(&str, &str); 4] = [
     ("compression.type", "zstd"),
     ("partitioner", "murmur2_random"),
     ("linger.ms", "0"),
     ("enable.idempotence", "true"),
 ];
-/// Loads that are not counted: the broker compiles meanwhile what it runs most, as one that has run for long has done, and
-/// takes a core for it.
+/// Loads that are not counted: the broker compiles meanwhile what it runs most, as one that has run
+/// for long has done, and takes a core for it.
 const COMPILING_LOADS: usize = 5;
 const TRANSACTION_EVERY: Duration = Duration::from_millis(50);
 const PARTITIONS: i32 = 12;
@@ -149,11 +150,13 @@ struct Cost {
 struct Seen {
     /// Attempts of the service that failed.
     retries: f64,
-    /// From when a record was due to the broker's answer, in milliseconds: no service can see it earlier.
+    /// From when a record was due to the broker's answer, in milliseconds: no service can see it
+    /// earlier.
     acknowledged_ms: Vec<f64>,
     /// From when a record was due until a majority had it in the database, in milliseconds.
     visible_ms: Vec<f64>,
-    /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and counts up to them.
+    /// The service's own histogram of what it settled meanwhile: upper bounds in seconds, and
+    /// counts up to them.
     settled: Vec<(f64, f64)>,
     /// Single transactions of another client, in milliseconds.
     transactions_ms: Vec<f64>,
@@ -282,7 +285,8 @@ fn send(
     Ok(began + WARM_UP)
 }
 
-/// For each record that counts, how long it took until a majority had its checkpoint behind it, in milliseconds.
+/// For each record that counts, how long it took until a majority had its checkpoint behind it, in
+/// milliseconds.
 fn delays(sent: &[Sent], moves: &Moves, from: Instant) -> Vec<f64> {
     let delay = |s: &Sent| {
         let moves = moves.get(&s.partition)?;
@@ -294,8 +298,9 @@ fn delays(sent: &[Sent], moves: &Moves, from: Instant) -> Vec<f64> {
     counted.filter_map(delay).collect()
 }
 
-/// Majority transactions of a guard and one upsert, one now and then, until told to stop; their times in milliseconds, from when each
-/// was due, as for records. From its beginning, one transaction would meet a pause of the server that many records meet.
+/// Majority transactions of a guard and one upsert, one now and then, until asked to stop; their
+/// times in milliseconds, from when each was due, as for records. From its beginning, one
+/// transaction would meet a pause of the server that many records meet.
 async fn transactions(client: Client, stop: Arc<AtomicBool>) -> Result<Vec<f64>> {
     let database = client.database(local_stack::mongo::DATABASE);
     let majority = WriteConcern::majority();

@@ -1,4 +1,4 @@
-//! The pure parts, each on the same records: what criterion times and callgrind counts.
+//! The pure parts, each on the same records: what callgrind counts.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

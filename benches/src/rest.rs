@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use crate::figures::Figures;
 use crate::stage::Stage;
 
-/// Claims and first looks are over by then.
+/// Claims and first looks have ended by then.
 const SETTLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_secs(20);
 

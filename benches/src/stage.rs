@@ -1,4 +1,5 @@
-//! The servers that everything is measured on, topics filled with loads, and the service as a process.
+//! The servers that everything is measured on, topics filled with loads, and the service as a
+//! process.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -31,7 +32,7 @@ pub struct Load {
     pub partitions: i32,
     /// Its records.
     pub states: usize,
-    /// Of so many entities.
+    /// How many entities they belong to.
     pub entities: usize,
     /// The size of each; by default realistic ones, 1.9 KB on average.
     pub bytes: Option<usize>,
@@ -153,8 +154,8 @@ impl Stage {
         Ok(self.database().drop().await?)
     }
 
-    /// From now on mongod has the machine's last core for itself, as if on a machine of its own; broker, services and
-    /// loaders have the others.
+    /// From now on mongod has the machine's last core for itself, as if on a machine of its own;
+    /// broker, services and loaders have the others.
     pub fn part(&mut self) -> Result<()> {
         let cores = std::thread::available_parallelism()?.get();
         ensure!(cores > 1, "there is one core only");
@@ -250,8 +251,8 @@ impl Stage {
         Ok(number(&status, ["transactions", "totalCommitted"]))
     }
 
-    /// Follows a count of settled records from where it is first seen to move until it is `total`. `cpu` is what
-    /// the loader has used so far.
+    /// Follows a count of settled records from where it is first seen to move until it is `total`.
+    /// `cpu` is what the loader has used so far.
     pub async fn follow(
         &mut self,
         total: usize,
@@ -391,7 +392,7 @@ pub fn scattered_id(entity: usize) -> String {
     Random::new(entity as u64).hex(32)
 }
 
-/// An entity of about so many bytes: text fields of 40 characters.
+/// An entity of about `bytes`: text fields of 40 characters.
 pub fn sized(random: &mut Random, id: String, state: usize, bytes: usize) -> Message {
     let mut json = format!(
         r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#

@@ -1,4 +1,4 @@
-//! When a majority has what: the moves of a group's checkpoints, as a change stream tells them.
+//! When a majority has what: the moves of a group's checkpoints, as a change stream shows them.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,5 +1,5 @@
-//! The pure parts take as many instructions for a record as `instructions.txt` says: a count that does not depend on
-//! how busy the machine is. Only a release build has anything to say.
+//! The pure parts take as many instructions for a record as `instructions.txt` says: a count that
+//! does not depend on how busy the machine is. Only a release build has anything to say.
 #![cfg(not(debug_assertions))]
 
 use std::fmt::Write as _;
@@ -24,7 +24,7 @@ fn instructions(part: &str, rounds: u64) -> u64 {
         .arg(env!("CARGO_BIN_EXE_instructions"))
         .args([part, &rounds.to_string()])
         .output()
-        .expect("valgrind, which `make test` installs");
+        .expect("valgrind, which `make instructions` installs");
     let said = String::from_utf8_lossy(&counted.stderr);
     let count = said
         .lines()
@@ -66,7 +66,7 @@ fn the_pure_parts_take_no_more_instructions_than_before_nor_fewer() {
     }
     assert!(
         moved.is_empty(),
-        "{}\nIf that is meant, `make instructions RENEW=1` writes the file anew.",
+        "{}\nIf that is meant, `make instructions RENEW=1` rewrites the file.",
         moved.join("\n")
     );
 }

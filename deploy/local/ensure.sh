@@ -1,17 +1,46 @@
-# Makes sure that commands exist. Arguments: COMMAND:PACKAGE…
-# Installs the Debian packages of the missing ones when it may, otherwise says the one line to type.
+# Makes sure that what is used here of Debian packages works. Arguments: PACKAGE…
+# Installs those that do not work when it may, otherwise prints the one line to type.
 set -eu
-packages=
-for pair; do
-    command -v "${pair%%:*}" >/dev/null 2>&1 || packages="$packages ${pair#*:}"
-done
+
+# Tries what is used of a package. That its command exists does not show it: Debian's perl-base brings a perl without
+# the modules that OpenSSL's Configure needs, its gcc comes without a C library's headers.
+works() {
+    case $1 in
+    g++) compiles cc c stdlib.h && compiles c++ c++ string ;;
+    make | git) "$1" --version ;;
+    perl) perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -MPod::Usage -MScalar::Util -e 1 ;;
+    # Kafka's broker is compiled for Java 17.
+    default-jre-headless) [ "$(java --version | sed -n '1s/^[^ ]* \([0-9]*\).*/\1/p')" -ge 17 ] ;;
+    maven) mvn --version ;;
+    golang-go) go version ;;
+    python3-pip) pip3 --version && python3 -c 'import zipfile' ;;
+    # Its libraries: mongod links them. Each release names their packages differently.
+    curl) PATH=$PATH:/usr/sbin:/sbin ldconfig -p | grep -q 'libcurl\.so\.4' ;;
+    apt) apt-get --version && dpkg-deb --version ;;
+    valgrind) valgrind --tool=callgrind --callgrind-out-file=/dev/null true ;;
+    *) command -v "$1" ;;
+    esac </dev/null >/dev/null 2>&1
+}
+
+# Whether compiler $1 compiles and links a program in language $2 that includes $3.
+compiles() {
+    printf '#include <%s>\nint main() { return 0; }\n' "$3" | "$1" -x "$2" - -o /dev/null
+}
+
+failing() {
+    for package; do
+        works "$package" || printf ' %s' "$package"
+    done
+}
+
+packages=$(failing "$@")
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "missing:$packages (please install them with this system's package manager)" >&2
+    echo "missing or incomplete:$packages (please install them with this system's package manager)" >&2
     exit 69
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "missing; please type: sudo apt-get update && sudo apt-get install -y$packages" >&2
+    echo "missing or incomplete; please type: sudo apt-get update && sudo apt-get install -y$packages" >&2
     exit 69
 fi
 # Several builds may get here at once, and apt-get update does not wait for its lock.
@@ -20,4 +49,7 @@ flock 9
 echo "installing$packages" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update >&2
-apt-get -qq -o DPkg::Lock::Timeout=300 install -y --no-install-recommends $packages >/dev/null
+apt-get -qq -o DPkg::Lock::Timeout=300 -o DPkg::Options::=--force-confold \
+    install -y --no-install-recommends $packages >/dev/null
+packages=$(failing $packages)
+[ -z "$packages" ] || { echo "installed, and still does not do what is used of it:$packages" >&2; exit 69; }

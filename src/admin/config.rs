@@ -1,107 +1,24 @@
-//! Environment → what `admin` is told. Its settings are separate from the service's, as the sidecar has an environment of
-//! its own.
+//! Environment → the configuration of `admin`.
 
-use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path, time::Duration};
+use std::{fs, net::SocketAddr, time::Duration};
 
-use ::mongodb::options::ConnectionString;
+use mongodb::options::ConnectionString;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::table::{SecretName, Table, User, is_dns};
-use crate::config::faults::Faults;
-use crate::config::reference::{self, FILE_SUFFIX, Setting};
-use crate::config::{ConfigErrors, environment, log, mongodb, value};
+use super::settings::{
+    CONNECTION_STRING, LISTEN_ADDRESS, NAMESPACE, OPERATOR_SECRET, PREFIX,
+    RECONCILE_INTERVAL_SECONDS, ROTATE_EVERY_SECONDS, SETTINGS, USER_ADMIN_PASSWORD,
+    USER_ADMIN_USER, USERS_FILE,
+};
+use super::table::{DNS_RULE, SecretName, Table, User, is_dns};
+use crate::config::mongodb::{parse, unfit};
+use crate::config::{ConfigErrors, Environment, Settings, value};
 use crate::telemetry::logging::Log;
 
-/// What every setting of `admin` begins with; a name that does and is not in [`SETTINGS`] is an error.
-pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK_ADMIN__";
-
-/// The cluster's URI.
-pub const CONNECTION_STRING: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
-    default: Some(
-        "mongodb+srv://dyff-datastore-rs0.mongodb.svc.cluster.local/?replicaSet=rs0&ssl=false",
-    ),
-    example: "mongodb://mongo-0:27017,mongo-1:27017/?replicaSet=rs0",
-    meaning: "Hosts and options of the MongoDB cluster, without user, password and database. The users' connection strings are made of it.",
-    secret: false,
+const OF_ADMIN: Settings = Settings {
+    table: &SETTINGS,
+    prefix: PREFIX,
 };
-/// Name of the user admin.
-pub const USER_ADMIN_USER: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER",
-    default: None,
-    example: "userAdmin",
-    meaning: "The MongoDB user (of `admin`) who may create users. With its password it takes the place of the operator's Secret.",
-    secret: true,
-};
-/// Password of the user admin.
-pub const USER_ADMIN_PASSWORD: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_PASSWORD",
-    default: None,
-    example: "correct-horse",
-    meaning: "Its password.",
-    secret: true,
-};
-/// The operator's Secret.
-pub const OPERATOR_SECRET: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__OPERATOR_SECRET",
-    default: Some("mongodb/dyff-datastore-secrets"),
-    example: "mongodb/dyff-datastore-secrets",
-    meaning: "The Secret of the MongoDB operator, as `namespace/name`, in which `MONGODB_USER_ADMIN_USER` and `MONGODB_USER_ADMIN_PASSWORD` are looked up.",
-    secret: false,
-};
-/// The users.
-pub const USERS_FILE: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__USERS_FILE",
-    default: None,
-    example: "config/users.toml",
-    meaning: "A table of users, roles and Secrets that takes the place of the built-in one (`config/users.toml`).",
-    secret: false,
-};
-/// Namespace of Secrets without one.
-pub const NAMESPACE: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__NAMESPACE",
-    default: None,
-    example: "default",
-    meaning: "The namespace of Secrets for which the table names none. Unset: the pod's own, or that of the kubeconfig's context.",
-    secret: false,
-};
-/// Between two looks.
-pub const RECONCILE_INTERVAL_SECONDS: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS",
-    default: Some("60"),
-    example: "60",
-    meaning: "`admin serve`: how often users and Secrets are looked at without a reason, in seconds, 1 to 86400; up to a quarter of it is added at random. Changes of the Secrets are seen at once besides.",
-    secret: false,
-};
-/// Scheduled rotation.
-pub const ROTATE_EVERY_SECONDS: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__ROTATE_EVERY_SECONDS",
-    default: Some("0"),
-    example: "2592000",
-    meaning: "`admin serve`: a password older than this many seconds is rotated; 0: never by itself.",
-    secret: false,
-};
-/// Health and metrics.
-pub const LISTEN_ADDRESS: Setting = Setting {
-    name: "DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS",
-    default: Some("0.0.0.0:9091"),
-    example: "[::]:9091",
-    meaning: "`admin serve`: where `/metrics`, `/livez`, `/readyz` and `/startupz` are served, as `address:port`.",
-    secret: false,
-};
-
-/// All settings of `admin`, in the order in which the reference shows them. Format and filter of the log are the service's.
-pub const SETTINGS: [&Setting; 9] = [
-    &CONNECTION_STRING,
-    &USER_ADMIN_USER,
-    &USER_ADMIN_PASSWORD,
-    &OPERATOR_SECRET,
-    &USERS_FILE,
-    &NAMESPACE,
-    &RECONCILE_INTERVAL_SECONDS,
-    &ROTATE_EVERY_SECONDS,
-    &LISTEN_ADDRESS,
-];
 
 /// A name and its password.
 #[derive(Clone, Debug)]
@@ -112,83 +29,60 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
-/// Everything that `admin` is told, checked. `Debug` shows no secret.
+/// The configuration of `admin`, checked. `Debug` shows no secret.
 #[derive(Debug)]
 pub struct Admin {
     /// Hosts and options of the cluster: a URI without user and database.
     pub uri: String,
-    /// The user admin; none: the operator's Secret says.
+    /// The user admin; none: the one of the operator's Secret.
     pub user_admin: Option<Credentials>,
     /// The operator's Secret.
     pub operator_secret: SecretName,
-    /// The users.
+    /// The table of users.
     pub table: Table,
     /// The namespace of Secrets that name none.
     pub namespace: Option<String>,
-    /// Between two looks without a reason.
+    /// How long between two looks without a reason.
     pub reconcile_interval: Duration,
-    /// The age at which a password is rotated.
+    /// The age at which a password is rotated; none: never.
     pub rotate_every: Option<Duration>,
-    /// Where metrics and health are served.
+    /// Where metrics and probes are served.
     pub listen_address: SocketAddr,
-    /// Form and filter of the log.
+    /// Format and filter of the log.
     pub log: Log,
 }
 
 impl Admin {
-    /// The configuration of this process's environment. Reads the files that it names, opens no socket.
+    /// The configuration of this process's environment. Reads the files that it names, opens no
+    /// socket.
+    ///
+    /// # Errors
+    /// Every fault.
     pub fn from_env() -> Result<Admin, ConfigErrors> {
-        let (vars, faults) = environment(&SETTINGS);
-        Admin::read(vars, faults)
+        Admin::read(Environment::of_process(&OF_ADMIN))
     }
 
-    /// The configuration of these variables, of which others than those of `admin` are passed over.
+    /// The configuration of these variables; ignores those that are not of `admin`.
+    ///
+    /// # Errors
+    /// Every fault.
     pub fn from_vars(vars: impl Iterator<Item = (String, String)>) -> Result<Admin, ConfigErrors> {
-        Admin::read(vars.collect(), Faults::of(&SETTINGS))
+        Admin::read(Environment::of(&OF_ADMIN, vars))
     }
 
-    fn read(vars: BTreeMap<String, String>, mut faults: Faults) -> Result<Admin, ConfigErrors> {
-        for name in vars.keys().filter(|name| name.starts_with(PREFIX)) {
-            if !reference::is_known(&SETTINGS, name) {
-                let nearest = reference::nearest(&SETTINGS, PREFIX, name);
-                let fault = format!("there is no such setting; did you mean {nearest}?");
-                faults.add(name, fault);
-            }
-        }
-        let var = |setting: &Setting| vars.get(setting.name).cloned();
-        let file = |setting: &Setting| vars.get(&format!("{}{FILE_SUFFIX}", setting.name)).cloned();
-        let mut secret = |setting: &Setting| faults.secret(setting, var(setting), file(setting));
-        let (name, password) = (secret(&USER_ADMIN_USER), secret(&USER_ADMIN_PASSWORD));
-        let user_admin = user_admin(&mut faults, name, password);
-
-        let uri = faults.read(&CONNECTION_STRING, var(&CONNECTION_STRING), cluster_uri);
-        let operator_secret = faults.read(&OPERATOR_SECRET, var(&OPERATOR_SECRET), secret_name);
-        let table = match var(&USERS_FILE) {
-            Some(path) => faults.read(&USERS_FILE, Some(path), table),
+    fn read(mut env: Environment) -> Result<Admin, ConfigErrors> {
+        let user_admin = user_admin(&mut env);
+        let uri = env.read(&CONNECTION_STRING, cluster_uri);
+        let operator_secret = env.read(&OPERATOR_SECRET, secret_name);
+        let table = match env.get(&USERS_FILE) {
+            Some(_) => env.read(&USERS_FILE, table),
             None => Some(Table::builtin()),
         };
-        let namespace =
-            var(&NAMESPACE).and_then(|name| faults.read(&NAMESPACE, Some(name), dns_name));
-        let interval = faults.read(
-            &RECONCILE_INTERVAL_SECONDS,
-            var(&RECONCILE_INTERVAL_SECONDS),
-            value::whole(1..=86_400),
-        );
-        let rotate_every = faults.read(
-            &ROTATE_EVERY_SECONDS,
-            var(&ROTATE_EVERY_SECONDS),
-            value::whole(0..=315_360_000),
-        );
-        let listen_address = faults.read(
-            &LISTEN_ADDRESS,
-            var(&LISTEN_ADDRESS),
-            value::parsed("an address with a port"),
-        );
-        let log = log(
-            &mut faults,
-            var(&reference::LOG_FORMAT),
-            var(&reference::LOG_FILTER),
-        );
+        let namespace = env.read_if_set(&NAMESPACE, dns_name);
+        let interval = env.read(&RECONCILE_INTERVAL_SECONDS, value::whole(1..=86_400));
+        let rotate_every = env.read(&ROTATE_EVERY_SECONDS, value::whole(0..=315_360_000));
+        let listen_address = env.read(&LISTEN_ADDRESS, value::address);
+        let log = env.log();
 
         let config = (|| {
             Some(Admin {
@@ -205,68 +99,62 @@ impl Admin {
                 log: log?,
             })
         })();
-        faults.unless_any(config)
+        env.unless_any_fault(config)
     }
 
-    /// The connection string that a user's Secret holds: the cluster's hosts and options, the user, its database and where
-    /// it lives; no password, so that a rotation does not touch it.
+    /// The connection string of a user's Secret: the cluster's hosts and options, the user, its
+    /// database, and where it is defined; no password, so that a rotation does not change it.
     pub fn connection_string(&self, user: &User) -> String {
-        let (scheme, rest) = self.uri.split_once("://").unwrap_or(("mongodb", &self.uri));
+        let (scheme, rest) = self.uri.split_once("://").expect("it was parsed");
         let (hosts, options) = rest.split_once('?').unwrap_or((rest, ""));
         let hosts = hosts.trim_end_matches('/');
-        let mut options: Vec<&str> = options
-            .split('&')
-            .filter(|option| !option.is_empty())
-            .collect();
         let source = format!("authSource={}", self.table.auth_database);
-        options.push(&source);
-        let database = &user.roles[0].db;
-        format!(
-            "{scheme}://{}@{hosts}/{database}?{}",
-            user.name,
-            options.join("&")
-        )
+        let options: Vec<&str> = (options.split('&').filter(|option| !option.is_empty()))
+            .chain([source.as_str()])
+            .collect();
+        let (name, database) = (&user.name, &user.roles[0].db);
+        format!("{scheme}://{name}@{hosts}/{database}?{}", options.join("&"))
     }
 }
 
-fn user_admin(
-    faults: &mut Faults,
-    name: Option<SecretString>,
-    password: Option<SecretString>,
-) -> Option<Credentials> {
-    let other = |given: &Setting| format!("is missing, though {} is set", given.name);
-    match (name, password) {
-        (Some(name), Some(password)) => Some(Credentials {
-            user: name.expose_secret().to_owned(),
-            password,
-        }),
-        (Some(_), None) if !faults.about(USER_ADMIN_PASSWORD.name) => {
-            faults.add(USER_ADMIN_PASSWORD.name, other(&USER_ADMIN_USER));
-            None
+fn user_admin(env: &mut Environment) -> Option<Credentials> {
+    let (name, password) = (
+        env.secret(&USER_ADMIN_USER),
+        env.secret(&USER_ADMIN_PASSWORD),
+    );
+    let (missing, given) = match (name, password) {
+        (Some(name), Some(password)) => {
+            return Some(Credentials {
+                user: name.expose_secret().to_owned(),
+                password,
+            });
         }
-        (None, Some(_)) if !faults.about(USER_ADMIN_USER.name) => {
-            faults.add(USER_ADMIN_USER.name, other(&USER_ADMIN_PASSWORD));
-            None
-        }
-        _ => None,
+        (Some(_), None) => (&USER_ADMIN_PASSWORD, &USER_ADMIN_USER),
+        (None, Some(_)) => (&USER_ADMIN_USER, &USER_ADMIN_PASSWORD),
+        (None, None) => return None,
+    };
+    if !env.faults.about(missing.name) {
+        let fault = format!("is missing, though {} is set", given.name);
+        env.faults.add(missing.name, fault);
     }
+    None
 }
 
 fn cluster_uri(uri: &str) -> Result<String, String> {
-    let parsed: ConnectionString = mongodb::parse(uri)?;
+    let parsed: ConnectionString = parse(uri)?;
     if parsed.credential.is_some() {
         return Err(
             "names a user or an authentication option: leave it out, each user's is added"
                 .to_owned(),
         );
     }
-    let rest = uri.split_once("://").map_or(uri, |(_, rest)| rest);
-    let hosts = rest.split('?').next().unwrap_or(rest);
-    match hosts.split_once('/') {
+    let (_, rest) = uri.split_once("://").expect("it was parsed");
+    let place = rest.split_once('?').map_or(rest, |(place, _)| place);
+    match place.split_once('/') {
         Some((_, database)) if !database.is_empty() => {
             Err("names a database: leave it out, each user's is added".to_owned())
         }
-        _ => match mongodb::unfit(&parsed).into_iter().next() {
+        _ => match unfit(&parsed).into_iter().next() {
             Some(fault) => Err(fault),
             None => Ok(uri.to_owned()),
         },
@@ -289,14 +177,14 @@ fn dns_name(text: &str) -> Result<String, String> {
     match is_dns(text) {
         true => Ok(text.to_owned()),
         false => Err(format!(
-            "{} is not a name that Kubernetes takes: a-z, 0-9, '-' and '.', with a letter or digit at the ends",
+            "{} is not a valid name: {DNS_RULE}",
             value::shown(text)
         )),
     }
 }
 
 fn table(path: &str) -> Result<Table, String> {
-    let text = fs::read_to_string(Path::new(path))
+    let text = fs::read_to_string(path)
         .map_err(|error| format!("{} cannot be read: {error}", value::shown(path)))?;
     Table::parse(&text).map_err(|error| format!("{}: {error}", value::shown(path)))
 }
@@ -322,7 +210,8 @@ mod tests {
         let config = read(&[]).unwrap();
         assert_eq!(
             sink(&config),
-            "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows?replicaSet=rs0&ssl=false&authSource=users"
+            "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows\
+             ?replicaSet=rs0&ssl=false&authSource=users"
         );
         assert_eq!(
             config.operator_secret.to_string(),
@@ -354,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn every_fault_is_told_at_once_and_none_shows_a_secret() {
+    fn every_fault_is_shown_at_once_and_no_secret() {
         let errors = read(&[
             ("MONGODB__CONNECTION_STRING", "mongodb://root:hunter2@a/"),
             ("MONGODB_USER_ADMIN_PASSWORD", "hunter2"),

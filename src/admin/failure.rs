@@ -1,35 +1,35 @@
-//! Why something did not come about, as far as it decides what to do next. No message holds a secret.
+//! Why a step failed, as far as it decides what comes next. No message holds a secret.
 
 /// Why a step failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// It may pass by itself: try again.
+    /// Passes by itself: retry.
     #[error("{0}")]
-    Away(String),
-    /// Somebody else changed the Secret meanwhile: look again.
+    Transient(String),
+    /// Somebody else changed the Secret meanwhile: look at it again.
     #[error("the Secret was changed by somebody else meanwhile")]
-    Moved,
-    /// For as long as nobody changes what the line names.
+    Conflict,
+    /// Needs a person: it lasts until somebody changes what the message names.
     #[error("{0}")]
-    Wrong(String),
+    Permanent(String),
 }
 
 impl Failure {
-    /// The same failure, with what was being done before it.
-    pub fn while_doing(self, what: &str) -> Failure {
+    /// The same failure, with the task before its message.
+    pub fn while_doing(self, task: &str) -> Failure {
         match self {
-            Failure::Away(why) => Failure::Away(format!("{what}: {why}")),
-            Failure::Wrong(why) => Failure::Wrong(format!("{what}: {why}")),
-            Failure::Moved => Failure::Moved,
+            Failure::Transient(why) => Failure::Transient(format!("{task}: {why}")),
+            Failure::Conflict => Failure::Conflict,
+            Failure::Permanent(why) => Failure::Permanent(format!("{task}: {why}")),
         }
     }
 
-    /// For metrics.
+    /// The value of the metrics' label `kind`.
     pub fn kind(&self) -> &'static str {
         match self {
-            Failure::Away(_) => "away",
-            Failure::Moved => "moved",
-            Failure::Wrong(_) => "wrong",
+            Failure::Transient(_) => "away",
+            Failure::Conflict => "moved",
+            Failure::Permanent(_) => "wrong",
         }
     }
 }

@@ -1,24 +1,30 @@
-//! What is found of a user and its Secret, on behalf of the user admin.
+//! What is found of a user and its Secret, with the rights of the user admin.
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
-use super::config::Admin;
-use super::config::Credentials;
+use super::config::{Admin, Credentials};
 use super::plan::{Facts, Goal, Login, Rotate, Wish};
 use super::secrets::store::Store;
 use super::secrets::{Held, contents};
+use super::settings::{OPERATOR_SECRET, USER_ADMIN_PASSWORD, USER_ADMIN_USER};
 use super::table::User;
 use super::users::{Cluster, Session, UserAdmin};
 
-/// The keys of the operator's Secret that hold the user admin.
-pub const USER_ADMIN_KEYS: [&str; 2] = ["MONGODB_USER_ADMIN_USER", "MONGODB_USER_ADMIN_PASSWORD"];
+/// The operator's user who may change users.
+const USER_ADMIN: &str = "USER_ADMIN";
+
+/// The keys of the operator's Secret for the name and the password of one of its users, which it
+/// spells like `USER_ADMIN`.
+pub fn operator_keys(user: &str) -> [String; 2] {
+    ["USER", "PASSWORD"].map(|part| format!("MONGODB_{user}_{part}"))
+}
 
 /// What to reconcile with what.
 #[derive(Clone, Copy, Debug)]
 pub struct Scene<'a> {
-    /// What `admin` was told.
+    /// The configuration.
     pub config: &'a Admin,
     /// Where Secrets are kept.
     pub store: &'a Store,
@@ -31,7 +37,7 @@ pub struct Found {
     pub held: Option<Held>,
     /// The same, and what MongoDB knows, without values.
     pub facts: Facts,
-    /// Logged in with the current password, where that is let in.
+    /// Logged in with the current password, where that is accepted.
     pub(super) session: Option<Session>,
 }
 
@@ -41,7 +47,7 @@ pub(super) struct Desk {
     pub(super) admin: UserAdmin,
 }
 
-/// What is there now, without changing anything.
+/// What is there now. Changes nothing.
 pub async fn look(scene: Scene<'_>, user: &User) -> Result<Found, Failure> {
     let held = scene.store.get(&user.secret).await?;
     let desk = desk(scene).await?;
@@ -79,7 +85,7 @@ impl Found {
     }
 }
 
-/// Who may change users, logged in.
+/// Logs in as the user admin.
 pub(super) async fn desk(scene: Scene<'_>) -> Result<Desk, Failure> {
     let credentials = user_admin(scene).await?;
     let cluster = Cluster::new(&scene.config.uri).await?;
@@ -93,22 +99,22 @@ async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
         return Ok(credentials.clone());
     }
     let name = &scene.config.operator_secret;
-    let missing = |what: &str| {
-        Failure::Wrong(format!(
-            "no user admin: {what} in the operator's Secret {name}; name another Secret with \
-             DYFF_WORKFLOWS_SINK_ADMIN__OPERATOR_SECRET, or give user and password by \
-             DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER and …_PASSWORD"
+    let missing = |what: String| {
+        Failure::Permanent(format!(
+            "no user admin: {what}; name another Secret with {}, or set {} and {}",
+            OPERATOR_SECRET.name, USER_ADMIN_USER.name, USER_ADMIN_PASSWORD.name
         ))
     };
-    let held = (scene.store.get(name).await?).ok_or_else(|| missing("there is nothing"))?;
+    let held = scene.store.get(name).await?;
+    let held = held.ok_or_else(|| missing(format!("there is no operator's Secret {name}")))?;
     let text = |key: &str| {
-        held.text(key)
-            .ok_or_else(|| missing(&format!("there is no {key}")))
+        let text = held.text(key);
+        text.ok_or_else(|| missing(format!("the operator's Secret {name} has no {key}")))
     };
-    let [user, password] = USER_ADMIN_KEYS;
+    let [user, password] = operator_keys(USER_ADMIN);
     Ok(Credentials {
-        user: text(user)?.expose_secret().to_owned(),
-        password: text(password)?,
+        user: text(&user)?.expose_secret().to_owned(),
+        password: text(&password)?,
     })
 }
 

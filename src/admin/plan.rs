@@ -1,12 +1,13 @@
-//! What is true → what to do next. Pure: every step may be repeated and the process may end between any two, since the next
-//! run asks the same question of what it then finds.
+//! What is true → what to do next. Pure: each step may be repeated, and the process may end between
+//! any two, since the next run asks the same question of what it then finds.
 //!
-//! A rotation is four steps of it: the next password is staged in the Secret, from where the sidecars publish it; it is
-//! made the user's; a login proves it; it is promoted to the current one. Whoever finds a next password, tries it and goes
-//! on from there.
+//! A rotation has four steps: the next password is staged in the Secret, from where the sidecars
+//! publish it; the user gets it; a login proves it; it is promoted to the current one. Whoever
+//! finds a next password tries it, and continues from there.
 
 use std::{collections::BTreeSet, fmt, time::Duration};
 
+use super::list;
 use super::table::{Role, User};
 
 /// The only mechanism that users get.
@@ -15,9 +16,9 @@ pub const MECHANISM: &str = "SCRAM-SHA-256";
 /// When a password is replaced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rotate {
-    /// Not; a rotation that is under way is finished all the same.
+    /// Never; a rotation that is under way is finished all the same.
     Never,
-    /// Once, unless somebody else just did.
+    /// Once, unless somebody else has just replaced it.
     Now,
     /// When it is older than this.
     OlderThan(Duration),
@@ -28,9 +29,9 @@ pub enum Rotate {
 pub struct Wish {
     /// When the password is replaced.
     pub rotate: Rotate,
-    /// Whether roles beyond the table's are to go.
+    /// Whether roles beyond the table's are revoked.
     pub prune_roles: bool,
-    /// How long what may pass is tried again.
+    /// How long transient failures are retried.
     pub patience: Duration,
 }
 
@@ -41,7 +42,7 @@ pub struct Facts {
     pub secret: Option<SecretFacts>,
     /// None: there is no user.
     pub account: Option<Account>,
-    /// Whether the Secret's password is let in.
+    /// Whether the Secret's password is accepted.
     pub current: Login,
     /// Whether its next password is.
     pub next: Login,
@@ -50,20 +51,20 @@ pub struct Facts {
 /// What a Secret holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretFacts {
-    /// What is not as the table says; without the next password.
+    /// Where it differs from the table; the next password is no fault.
     pub faults: Vec<KeyFault>,
     /// Whether a next password stands beside the current one.
     pub has_next: bool,
 }
 
-/// What is wrong with a key.
+/// Why a key is not as the table says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeyFault {
-    /// Absent, empty, or no text.
+    /// Absent, empty, or not text.
     Missing(String),
-    /// Another value than the configuration gives.
+    /// Its value is not the configured one.
     Differs(String),
-    /// It should not be there: a next password that is empty.
+    /// A next password that is empty, and so should not be there.
     Leftover(String),
 }
 
@@ -87,27 +88,27 @@ pub struct Account {
 }
 
 impl Account {
-    /// The table's roles that it lacks.
+    /// The roles of the table that it lacks.
     pub fn missing(&self, user: &User) -> Vec<Role> {
         let lacks = |role: &&Role| !self.roles.contains(role);
         user.roles.iter().filter(lacks).cloned().collect()
     }
 
-    /// The roles that it has beyond the table's.
+    /// The roles that it has beyond the table.
     pub fn extra(&self, user: &User) -> Vec<Role> {
         let beyond = |role: &&Role| !user.roles.contains(role);
         self.roles.iter().filter(beyond).cloned().collect()
     }
 }
 
-/// What a login comes to.
+/// The result of a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Login {
     /// There is nothing to try.
     Untried,
-    /// Let in.
+    /// MongoDB takes the password.
     Accepted,
-    /// Not let in.
+    /// It does not.
     Refused,
 }
 
@@ -116,37 +117,37 @@ pub enum Login {
 pub struct Goal {
     /// The current password is to be replaced.
     pub rotate: bool,
-    /// Roles beyond the table's are to go.
+    /// Roles beyond the table's are revoked.
     pub prune_roles: bool,
 }
 
 /// One effect, in MongoDB or in the Secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Makes the Secret, with a new password.
+    /// Creates the Secret, with a new password.
     CreateSecret,
-    /// Brings keys of the Secret in order; a password that it has is kept.
+    /// Repairs keys of the Secret; a password that it has is kept.
     MendSecret(Vec<KeyFault>),
-    /// Makes the user, with the Secret's password and the table's roles.
+    /// Creates the user, with the Secret's password and the table's roles.
     CreateUser,
-    /// Gives the user roles.
+    /// Grants the user roles.
     GrantRoles(Vec<Role>),
-    /// Takes roles from it.
+    /// Revokes roles of the user.
     RevokeRoles(Vec<Role>),
-    /// Leaves it [`MECHANISM`] alone.
+    /// Makes [`MECHANISM`] the user's only mechanism.
     SetMechanism,
-    /// Makes the Secret's password the user's again.
+    /// Sets the user's password back to the Secret's.
     RestorePassword,
-    /// Writes a next password beside the current one.
+    /// Writes a next password into the Secret, beside the current one.
     StagePassword,
-    /// Makes the next password the user's.
+    /// Sets the user's password to the next one.
     ChangePassword,
-    /// Makes the next password the current one, and removes it as next.
+    /// Makes the next password the Secret's current one.
     PromotePassword,
 }
 
 impl Step {
-    /// For metrics and Events.
+    /// Its name in metrics, Events and JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Step::CreateSecret => "SecretCreated",
@@ -162,32 +163,31 @@ impl Step {
         }
     }
 
-    /// Whether it writes the Secret; else it writes to MongoDB.
+    /// Whether it writes to the Secret; else it writes to MongoDB.
     pub fn is_of_secret(&self) -> bool {
         matches!(
             self,
             Step::CreateSecret | Step::MendSecret(_) | Step::StagePassword | Step::PromotePassword
         )
     }
+
+    /// Whether it is part of a rotation; else it repairs what differs from the table.
+    pub fn is_of_rotation(&self) -> bool {
+        matches!(
+            self,
+            Step::StagePassword | Step::ChangePassword | Step::PromotePassword
+        )
+    }
 }
 
-/// In the past tense, as a report tells it.
+/// In the past tense, for reports.
 impl fmt::Display for Step {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |items: Vec<String>| items.join(", ");
         match self {
             Step::CreateSecret | Step::CreateUser => out.write_str("created"),
-            Step::MendSecret(faults) => {
-                out.write_str(&list(faults.iter().map(ToString::to_string).collect()))
-            }
-            Step::GrantRoles(roles) => {
-                let roles = list(roles.iter().map(ToString::to_string).collect());
-                write!(out, "granted {roles}")
-            }
-            Step::RevokeRoles(roles) => {
-                let roles = list(roles.iter().map(ToString::to_string).collect());
-                write!(out, "revoked {roles}")
-            }
+            Step::MendSecret(faults) => out.write_str(&list(faults)),
+            Step::GrantRoles(roles) => write!(out, "granted {}", list(roles)),
+            Step::RevokeRoles(roles) => write!(out, "revoked {}", list(roles)),
             Step::SetMechanism => write!(out, "mechanism set to {MECHANISM}"),
             Step::RestorePassword => out.write_str("password set to the Secret's"),
             Step::StagePassword => out.write_str("next password staged"),
@@ -228,27 +228,19 @@ pub fn next_step(user: &User, facts: &Facts, goal: Goal) -> Option<Step> {
     }
 }
 
-/// What `facts` and `goal` are once `step` was taken: for showing a plan.
+/// What `facts` and `goal` are once `step`, which [`next_step`] gave, was taken: for showing a
+/// plan.
 pub fn after(user: &User, mut facts: Facts, mut goal: Goal, step: &Step) -> (Facts, Goal) {
-    let known = |account: bool| {
-        if account {
-            Login::Refused
-        } else {
-            Login::Untried
-        }
-    };
     match step {
         Step::CreateSecret => {
             facts.secret = Some(SecretFacts::default());
-            facts.current = known(facts.account.is_some());
+            facts.current = facts.login_with_new_password();
             goal.rotate = false;
         }
         Step::MendSecret(_) => {
-            if let Some(secret) = &mut facts.secret {
-                secret.faults.clear();
-            }
+            facts.secret_mut().faults.clear();
             if facts.current == Login::Untried {
-                facts.current = known(facts.account.is_some());
+                facts.current = facts.login_with_new_password();
             }
         }
         Step::CreateUser => {
@@ -257,61 +249,62 @@ pub fn after(user: &User, mut facts: Facts, mut goal: Goal, step: &Step) -> (Fac
                 mechanisms: BTreeSet::from([MECHANISM.to_owned()]),
             });
             facts.current = Login::Accepted;
-            if facts.secret.as_ref().is_some_and(|secret| secret.has_next) {
+            if facts.secret_mut().has_next {
                 facts.next = Login::Refused;
             }
         }
-        Step::GrantRoles(roles) => {
-            if let Some(account) = &mut facts.account {
-                account.roles.extend(roles.iter().cloned());
-            }
-        }
+        Step::GrantRoles(roles) => facts.account_mut().roles.extend(roles.iter().cloned()),
         Step::RevokeRoles(roles) => {
-            if let Some(account) = &mut facts.account {
-                account.roles.retain(|role| !roles.contains(role));
-            }
+            let account = facts.account_mut();
+            account.roles.retain(|role| !roles.contains(role));
         }
         Step::SetMechanism => {
-            if let Some(account) = &mut facts.account {
-                account.mechanisms = BTreeSet::from([MECHANISM.to_owned()]);
-            }
+            facts.account_mut().mechanisms = BTreeSet::from([MECHANISM.to_owned()]);
         }
         Step::RestorePassword => facts.current = Login::Accepted,
         Step::StagePassword => {
-            if let Some(secret) = &mut facts.secret {
-                secret.has_next = true;
-            }
+            facts.secret_mut().has_next = true;
             facts.next = Login::Refused;
         }
-        Step::ChangePassword => {
-            facts.next = Login::Accepted;
-            facts.current = Login::Refused;
-        }
+        Step::ChangePassword => (facts.current, facts.next) = (Login::Refused, Login::Accepted),
         Step::PromotePassword => {
-            if let Some(secret) = &mut facts.secret {
-                secret.has_next = false;
-            }
-            facts.current = Login::Accepted;
-            facts.next = Login::Untried;
+            facts.secret_mut().has_next = false;
+            (facts.current, facts.next) = (Login::Accepted, Login::Untried);
             goal.rotate = false;
         }
     }
     (facts, goal)
 }
 
-/// More steps than any way from anything to the goal.
+impl Facts {
+    fn secret_mut(&mut self) -> &mut SecretFacts {
+        (self.secret.as_mut()).expect("the Secret is created before every other step")
+    }
+
+    fn account_mut(&mut self) -> &mut Account {
+        (self.account.as_mut()).expect("the user is created before it is changed")
+    }
+
+    /// A user that is there does not know a password that the Secret has just got.
+    fn login_with_new_password(&self) -> Login {
+        match self.account {
+            Some(_) => Login::Refused,
+            None => Login::Untried,
+        }
+    }
+}
+
+/// More steps than from any state to any goal.
 pub const STEPS_MAX: usize = 16;
 
-/// Every step from `facts` to the table and `goal`, if nobody else does anything meanwhile.
+/// Every step from `facts` to the table and `goal`, provided that nobody else changes anything.
 pub fn plan(user: &User, facts: &Facts, goal: Goal) -> Vec<Step> {
     let (mut facts, mut goal) = (facts.clone(), goal);
     let mut steps = Vec::new();
     while let Some(step) = next_step(user, &facts, goal) {
         (facts, goal) = after(user, facts, goal, &step);
         steps.push(step);
-        if steps.len() == STEPS_MAX {
-            break;
-        }
+        assert!(steps.len() < STEPS_MAX, "a plan without an end: {steps:?}");
     }
     steps
 }

@@ -1,4 +1,4 @@
-//! Proves a login's roles by what it may do and by what it may not. Nothing that it does leaves a trace.
+//! Proves a login's roles by what it may do and what it may not. Nothing here leaves a trace.
 
 use mongodb::{
     bson::{Document, doc},
@@ -7,15 +7,15 @@ use mongodb::{
 
 use super::Failure;
 use super::table::{Role, User};
-use super::users::{self, Session};
+use super::users::{Session, failure};
 use crate::database::errors::code;
 
-/// A collection that is not there.
+/// A collection that does not exist.
 const NOWHERE: &str = "workflows_sink_admin_probe";
 
 const UNAUTHORIZED: i32 = 13;
 
-/// What a role of MongoDB's lets its holder do with documents; no other role is proven.
+/// Whether a role lets its holder write documents; `None`: a role that is not proven.
 fn may_write(role: &Role) -> Option<bool> {
     match role.role.as_str() {
         "read" => Some(false),
@@ -24,11 +24,11 @@ fn may_write(role: &Role) -> Option<bool> {
     }
 }
 
-/// Tries what each role lets do and what it does not. `has_extra_roles`: what it may do beyond the table is no fault then.
-/// Returns what was shown, for people.
+/// Tries what each role allows and what it does not. With `has_extra_roles`, rights beyond the
+/// table are no fault. Returns what the login has shown, for people.
 ///
 /// # Errors
-/// [`Failure::Wrong`] where it may do less or more than the table says.
+/// [`Failure::Permanent`] where it may do less or more than the table says.
 pub async fn prove(
     session: &Session,
     user: &User,
@@ -76,7 +76,7 @@ fn find(collection: &str) -> Document {
     doc! { "find": collection, "limit": 1, "singleBatch": true }
 }
 
-/// Matches nothing and makes nothing, and asks for the right to write all the same.
+/// Matches nothing and creates nothing, but needs the right to write.
 fn write() -> Document {
     let nothing = doc! { "q": { "_id": NOWHERE }, "u": { "$set": { "x": 1 } }, "upsert": false };
     doc! { "update": NOWHERE, "updates": [nothing] }
@@ -91,14 +91,15 @@ async fn expect(
 ) -> Result<(), Failure> {
     match (session.ask(database, command).await, may) {
         (Ok(_), true) => Ok(()),
-        (Ok(_), false) => Err(Failure::Wrong(format!(
-            "it may {what} {database}, which no role of the table lets it: is MongoDB started with --auth?"
+        (Ok(_), false) => Err(Failure::Permanent(format!(
+            "it may {what} {database}, which no role of the table allows: \
+             is MongoDB started with --auth?"
         ))),
         (Err(error), false) if is_unauthorized(&error) => Ok(()),
-        (Err(error), true) if is_unauthorized(&error) => Err(Failure::Wrong(format!(
+        (Err(error), true) if is_unauthorized(&error) => Err(Failure::Permanent(format!(
             "it may not {what} {database}, though its roles say so"
         ))),
-        (Err(error), _) => Err(users::failure(error)),
+        (Err(error), _) => Err(failure(error)),
     }
 }
 

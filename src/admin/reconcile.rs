@@ -1,5 +1,5 @@
-//! Look, take one step, look again, until what is found is what the table says and a login has proven it. Where the process
-//! ends between two steps, the next run begins where this one was.
+//! Look, take one step, look again, until what is found matches the table and a login has proven
+//! it. Where the process ends between two steps, the next run continues there.
 
 use std::time::Instant;
 
@@ -12,42 +12,42 @@ use super::table::{Role, User};
 use super::{Failure, proof};
 use crate::backoff::Backoff;
 
-/// Steps in one run, and with them those that somebody else undid, before that is an error.
+/// The most steps in one run, with those that somebody else undid.
 const TAKEN_MAX: usize = 2 * STEPS_MAX;
 
-/// What a run did, and how it ended.
+/// The steps of a run, and how it ended.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The steps that were taken, in order, also those before a failure.
+    /// The steps that were taken, in order; also those before a failure.
     pub steps: Vec<Step>,
     /// How it ended.
     pub ended: Result<Proven, Failure>,
 }
 
-/// A user that is as the table says.
+/// A user that matches the table.
 #[derive(Debug)]
 pub struct Proven {
     /// Its Secret.
     pub held: Held,
-    /// Roles that it has beyond the table's.
+    /// Roles that it has beyond the table.
     pub extra_roles: Vec<Role>,
     /// What its login showed, for people.
     pub shown: Vec<String>,
 }
 
-/// One run, over tries that failed.
+/// One run, across its retries.
 #[derive(Default)]
 struct Run {
     desk: Option<Desk>,
     steps: Vec<Step>,
-    /// A step whose outcome is not known.
+    /// A step whose outcome is unknown.
     attempted: Option<Step>,
-    /// The password that was there at first.
+    /// The password that the first look found, if it found one.
     first: Option<Option<SecretString>>,
 }
 
-/// Brings one user and its Secret to what the table says, and proves it. `publish` is given the Secret each time it was
-/// read, before anything else is done with it.
+/// Makes one user and its Secret match the table, and proves it. `publish` gets the Secret each
+/// time it was read, before anything else happens with it.
 pub async fn reconcile(
     scene: Scene<'_>,
     user: &User,
@@ -55,23 +55,26 @@ pub async fn reconcile(
     mut publish: impl FnMut(&Held) -> Result<(), Failure>,
 ) -> Outcome {
     let (end, mut backoff) = (Instant::now() + wish.patience, Backoff::new());
-    let (mut run, mut was_away) = (Run::default(), false);
+    let (mut run, mut was_unavailable) = (Run::default(), false);
     let ended = loop {
         match run.turn(scene, user, wish, &mut publish).await {
             Ok(Some(proven)) => break Ok(proven),
             Ok(None) if run.steps.len() < TAKEN_MAX => {}
             Ok(None) => {
-                break Err(Failure::Wrong(format!(
-                    "after {TAKEN_MAX} steps it still is not as the table says: does somebody else look after this user or Secret?"
+                break Err(Failure::Permanent(format!(
+                    "still not as the table says after {TAKEN_MAX} steps: \
+                     does another program manage this user or Secret?"
                 )));
             }
-            Err(Failure::Wrong(why)) if !was_away => break Err(Failure::Wrong(why)),
+            Err(Failure::Permanent(why)) if !was_unavailable => {
+                break Err(Failure::Permanent(why));
+            }
             Err(failure) if Instant::now() > end => break Err(failure),
             Err(failure) => {
                 // a server that has just come back may not know all its roles yet
-                was_away |= matches!(failure, Failure::Away(_));
-                tracing::debug!(user = user.name, %failure, "trying again");
-                // a new connection, as the user admin the Secret names now
+                was_unavailable |= matches!(failure, Failure::Transient(_));
+                tracing::debug!(user = user.name, %failure, "retrying");
+                // reconnects as the user admin that the Secret names then
                 if let Some(desk) = run.desk.take() {
                     desk.admin.close().await;
                 }
@@ -89,7 +92,7 @@ pub async fn reconcile(
 }
 
 impl Run {
-    /// One look and one step; what was proven where there is none left.
+    /// One look, and one step if one is left: else proves the user.
     async fn turn(
         &mut self,
         scene: Scene<'_>,
@@ -113,24 +116,11 @@ impl Run {
         let goal = found.goal(user, wish, first.as_ref());
         let next = plan::next_step(user, &found.facts, goal);
         if let Some(step) = self.attempted.take_if(|step| next.as_ref() != Some(step)) {
-            // its answer was lost
+            // it was taken, and its answer was lost
             self.steps.push(step);
         }
         let Some(step) = next else {
-            let extra_roles = (found.facts.account.as_ref())
-                .map(|account| account.extra(user))
-                .unwrap_or_default();
-            let (Some(held), Some(session)) = (found.held, found.session) else {
-                return Err(Failure::Moved);
-            };
-            let source = &scene.config.table.auth_database;
-            let shown = proof::prove(&session, user, source, !extra_roles.is_empty()).await;
-            session.close().await;
-            return Ok(Some(Proven {
-                held,
-                extra_roles,
-                shown: shown?,
-            }));
+            return prove(scene, user, found).await.map(Some);
         };
         tracing::debug!(user = user.name, step = step.name(), "taking a step");
         self.attempted = Some(step.clone());
@@ -141,6 +131,22 @@ impl Run {
         self.steps.push(step);
         Ok(None)
     }
+}
+
+/// What the login of a user shows that has no step left.
+async fn prove(scene: Scene<'_>, user: &User, found: Found) -> Result<Proven, Failure> {
+    let account = found.facts.account.expect("a user without a step exists");
+    let held = found.held.expect("a user without a step has a Secret");
+    let session = found.session.expect("a user without a step is logged in");
+    let extra_roles = account.extra(user);
+    let source = &scene.config.table.auth_database;
+    let shown = proof::prove(&session, user, source, !extra_roles.is_empty()).await;
+    session.close().await;
+    Ok(Proven {
+        held,
+        extra_roles,
+        shown: shown?,
+    })
 }
 
 async fn take(
@@ -157,17 +163,16 @@ async fn take(
         Step::RevokeRoles(roles) => desk.admin.revoke(user, roles).await,
         Step::CreateUser => {
             is_still(scene, user, held).await?;
-            desk.admin.create(user, &current()?).await
+            desk.admin.create(user, &current()).await
         }
         Step::SetMechanism | Step::RestorePassword => {
             is_still(scene, user, held).await?;
-            desk.admin.set_password(user, &current()?).await
+            desk.admin.set_password(user, &current()).await
         }
         Step::ChangePassword => {
             is_still(scene, user, held).await?;
-            desk.admin
-                .set_password(user, &contents::value(held, &user.keys.next())?)
-                .await
+            let next = contents::value(held, &user.keys.next());
+            desk.admin.set_password(user, &next).await
         }
         Step::CreateSecret | Step::MendSecret(_) | Step::StagePassword | Step::PromotePassword => {
             let change = contents::change(scene.config, user, held, step)?;
@@ -176,11 +181,12 @@ async fn take(
     }
 }
 
-/// Between a look and a password that goes to MongoDB somebody else may have gone further: theirs must not be undone.
+/// Fails where somebody else has changed the Secret since the look: a password of theirs must not
+/// be replaced in MongoDB by an older one.
 async fn is_still(scene: Scene<'_>, user: &User, held: Option<&Held>) -> Result<(), Failure> {
     let now = scene.store.get(&user.secret).await?;
     match now.map(|now| now.version).as_ref() == held.map(|held| &held.version) {
         true => Ok(()),
-        false => Err(Failure::Moved),
+        false => Err(Failure::Conflict),
     }
 }

@@ -7,22 +7,30 @@ use std::{
 
 use serde::Deserialize;
 
-/// What the key of the next password ends with while a rotation is under way.
+use super::list;
+use crate::config::mongodb::is_database_name;
+
+/// The end of the key of the next password, while a rotation is under way.
 pub const NEXT_SUFFIX: &str = "_NEXT";
 
 /// More users than this are a mistake in the file.
 const USERS_MAX: usize = 100;
-/// Kubernetes' bound on the name of a Secret.
-const SECRET_NAME_BYTES_MAX: usize = 253;
-/// Kubernetes' bound on a key of a Secret.
-const KEY_BYTES_MAX: usize = 253;
+/// Kubernetes' bound on the name of a Secret, and on each of its keys.
+const NAME_BYTES_MAX: usize = 253;
 
-/// The users to look after, checked.
+/// The rule of [`is_dns`], for messages.
+pub const DNS_RULE: &str =
+    "Kubernetes takes a-z, 0-9, '-' and '.', with a letter or digit at the ends";
+/// The rule of [`is_key`], for messages.
+pub const KEY_RULE: &str =
+    "Kubernetes takes a-z, A-Z, 0-9, '.', '_' and '-', and no `..` at the start";
+
+/// The users, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Table {
-    /// The database that they live in: `authSource` in a URI.
+    /// The database that they are defined in: `authSource` in a URI.
     pub auth_database: String,
-    /// By name, in the order of their names.
+    /// In the order of their names.
     pub users: Vec<User>,
 }
 
@@ -104,7 +112,7 @@ impl Keys {
 /// Why a table cannot be used.
 #[derive(thiserror::Error, Debug)]
 pub enum TableError {
-    /// Not TOML, or not of this shape.
+    /// It is not TOML, or not of this shape.
     #[error("{0}")]
     Shape(#[from] toml::de::Error),
     /// Every fault found in what it says.
@@ -137,7 +145,7 @@ impl Table {
     /// Reads a table in the form of `config/users.toml`.
     ///
     /// # Errors
-    /// What is not TOML or not of that shape; otherwise every fault of what it says at once.
+    /// Not TOML, or not of that shape; else every fault of its contents at once.
     pub fn parse(toml: &str) -> Result<Table, TableError> {
         let file: File = toml::from_str(toml)?;
         let faults = faults(&file);
@@ -162,15 +170,12 @@ impl Table {
     /// The users of these names, or all where there are none.
     ///
     /// # Errors
-    /// A name that is not in the table, with those that are.
+    /// A name that is not in the table; the message has those that are.
     pub fn select(&self, names: &[String]) -> Result<Vec<User>, String> {
         if names.is_empty() {
             return Ok(self.users.clone());
         }
-        let known = || {
-            let known: Vec<&str> = self.users.iter().map(|user| user.name.as_str()).collect();
-            known.join(", ")
-        };
+        let known = || list(self.users.iter().map(|user| &user.name));
         let wanted: BTreeSet<&String> = names.iter().collect();
         wanted
             .into_iter()
@@ -186,15 +191,15 @@ impl Table {
 
 fn faults(file: &File) -> Vec<String> {
     let mut faults = Vec::new();
-    if !is_database(&file.auth_database) {
+    if !is_database_name(&file.auth_database) {
         faults.push(format!(
-            "auth_database: {:?} is no name of a database",
+            "auth_database: {:?} is not a database name",
             file.auth_database
         ));
     }
     if file.users.is_empty() || file.users.len() > USERS_MAX {
         faults.push(format!(
-            "users: {} users, possible are 1 to {USERS_MAX}",
+            "users: {} users, but 1 to {USERS_MAX} are possible",
             file.users.len()
         ));
     }
@@ -205,29 +210,29 @@ fn faults(file: &File) -> Vec<String> {
             add("a name is made of a-z, A-Z, 0-9, '.', '_', '-'".to_owned());
         }
         if entry.roles.is_empty() {
-            add("has no role, so it could do nothing".to_owned());
+            add("it has no role, so it could do nothing".to_owned());
         }
         for role in &entry.roles {
-            if !is_word(&role.role) || !is_database(&role.db) {
-                add(format!("{role}: no name of a role and a database"));
+            if !is_word(&role.role) || !is_database_name(&role.db) {
+                add(format!("{role}: not the names of a role and a database"));
             }
         }
         if entry.roles.iter().collect::<BTreeSet<_>>().len() < entry.roles.len() {
             add("a role is given twice".to_owned());
         }
         if !is_dns(&entry.secret) || entry.namespace.as_deref().is_some_and(|name| !is_dns(name)) {
-            add(format!(
-                "secret {:?}: Kubernetes takes a-z, 0-9, '-' and '.' in names, with a letter or digit at the ends",
-                entry.secret
-            ));
+            add(format!("secret {:?}: {DNS_RULE}", entry.secret));
         }
         if !secrets.insert((&entry.namespace, &entry.secret)) {
-            add(format!("the Secret {:?} is another user's", entry.secret));
+            add(format!(
+                "the Secret {:?} belongs to another user too",
+                entry.secret
+            ));
         }
         let keys = entry.keys.all();
         for key in &keys {
             if !is_key(key) || key.starts_with('.') {
-                add(format!("key {key:?} is none that Kubernetes takes"));
+                add(format!("key {key:?}: {KEY_RULE}"));
             }
         }
         if keys.iter().collect::<BTreeSet<_>>().len() < keys.len() {
@@ -239,21 +244,17 @@ fn faults(file: &File) -> Vec<String> {
 
 /// Whether Kubernetes takes it as a key of a Secret.
 pub fn is_key(name: &str) -> bool {
-    is_word(name) && name != "." && !name.starts_with("..") && name.len() <= KEY_BYTES_MAX
+    is_word(name) && name != "." && !name.starts_with("..") && name.len() <= NAME_BYTES_MAX
 }
 
 fn is_word(name: &str) -> bool {
     !name.is_empty() && (name.chars()).all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
 }
 
-fn is_database(name: &str) -> bool {
-    !name.is_empty() && name.len() <= 63 && !name.contains(|c: char| "/\\. \"$\0".contains(c))
-}
-
 /// Whether Kubernetes takes it as the name of a Secret or a namespace.
 pub fn is_dns(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
-    name.len() <= SECRET_NAME_BYTES_MAX
+    name.len() <= NAME_BYTES_MAX
         && name.starts_with(inner)
         && name.ends_with(inner)
         && name.chars().all(|c| inner(c) || "-.".contains(c))
@@ -272,9 +273,12 @@ mod tests {
         assert_eq!(
             seen,
             [
-                "auth-backend: readWrite on accounts in DYFF_MONGODB__AUTH_BACKEND_CREDENTIALS__PASSWORD",
-                "query-backend: read on workflows in DYFF_MONGODB__QUERY_BACKEND_CREDENTIALS__PASSWORD",
-                "workflows-sink: readWrite on workflows in DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+                "auth-backend: readWrite on accounts in \
+                 DYFF_MONGODB__AUTH_BACKEND_CREDENTIALS__PASSWORD",
+                "query-backend: read on workflows in \
+                 DYFF_MONGODB__QUERY_BACKEND_CREDENTIALS__PASSWORD",
+                "workflows-sink: readWrite on workflows in \
+                 DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
             ]
         );
         assert_eq!(table.auth_database, "users");

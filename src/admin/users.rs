@@ -1,7 +1,7 @@
-//! The users in MongoDB: looked at, made and changed as the user admin, tried by logging in. Never dropped: that would cut
-//! off who is logged in.
+//! The users in MongoDB: read, created and changed as the user admin, tried by logging in. They are
+//! never dropped: that would cut off who is logged in.
 
-use std::{collections::BTreeSet, future::IntoFuture, time::Duration};
+use std::future::IntoFuture;
 
 use mongodb::{
     Client,
@@ -11,39 +11,36 @@ use mongodb::{
 };
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::Failure;
 use super::config::Credentials;
 use super::plan::{Account, MECHANISM};
 use super::secrets::kubernetes::MANAGER;
 use super::table::{Role, User};
+use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Failure};
 use crate::database::errors::{self, Cause, Verdict, code};
 
 /// Where the operator's users live.
 pub const ADMIN_DATABASE: &str = "admin";
 
-/// How long a server is looked for, and a connection made, unless the URI says otherwise.
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-/// How long one answer may take.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// How long a change may take to reach a majority, in milliseconds.
 const MAJORITY_MS_MAX: i32 = 10_000;
 
 const USER_NOT_FOUND: i32 = 11;
 const USER_EXISTS: i32 = 51003;
 
-/// The cluster, for logging in as anybody.
+/// The cluster, where anybody can log in.
 #[derive(Clone, Debug)]
 pub struct Cluster {
     options: ClientOptions,
 }
 
 impl Cluster {
-    /// The cluster of a URI that names no user. Looks its hosts up where the URI says to.
+    /// The cluster of a URI that names no user. Looks up its hosts where the URI asks for that. The
+    /// deadlines for connecting are the URI's, else [`CONNECT_DEADLINE`].
     pub async fn new(uri: &str) -> Result<Cluster, Failure> {
         let parsed = tokio::time::timeout(ANSWER_DEADLINE, ClientOptions::parse(uri)).await;
         let mut options = parsed
             .map_err(|_| {
-                Failure::Away("MongoDB: its hosts cannot be looked up in time".to_owned())
+                Failure::Transient("MongoDB: the look-up of its hosts timed out".to_owned())
             })?
             .map_err(failure)?;
         options.app_name = Some(MANAGER.to_owned());
@@ -54,7 +51,7 @@ impl Cluster {
         Ok(Cluster { options })
     }
 
-    /// Logs in, on connections of its own. `None`: name or password are not right.
+    /// Logs in, on connections of its own. `None`: name or password is invalid.
     pub async fn login(
         &self,
         credentials: &Credentials,
@@ -73,7 +70,7 @@ impl Cluster {
             Ok(_) => Ok(Some(session)),
             Err(error) => {
                 session.close().await;
-                match is_refusal(&error) {
+                match is_unauthenticated(&error) {
                     true => Ok(None),
                     false => Err(failure(error)),
                 }
@@ -89,7 +86,7 @@ pub struct Session {
 }
 
 impl Session {
-    /// The answer to a command.
+    /// Runs a command and returns its answer.
     pub async fn ask(&self, database: &str, command: Document) -> Result<Document, Error> {
         let database = self.client.database(database);
         let answer = database.run_command(command).into_future();
@@ -114,10 +111,10 @@ pub struct UserAdmin {
 }
 
 impl UserAdmin {
-    /// Logs the user admin in, to look after the users of `database`.
+    /// Logs the user admin in, who manages the users of `database`.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] where it is not let in.
+    /// [`Failure::Permanent`] where its name or password is invalid.
     pub async fn login(
         cluster: &Cluster,
         credentials: &Credentials,
@@ -128,26 +125,24 @@ impl UserAdmin {
                 session,
                 database: database.to_owned(),
             }),
-            None => Err(Failure::Wrong(format!(
-                "MongoDB does not let the user admin {} in (authSource {ADMIN_DATABASE})",
+            None => Err(Failure::Permanent(format!(
+                "MongoDB does not authenticate the user admin {} (authSource {ADMIN_DATABASE})",
                 credentials.user
             ))),
         }
     }
 
-    /// What MongoDB knows of a user, if it knows it.
+    /// What MongoDB knows of a user; none where there is no such user.
     pub async fn account(&self, name: &str) -> Result<Option<Account>, Failure> {
         let command = doc! { "usersInfo": { "user": name, "db": &self.database } };
         let answer = (self.session.ask(&self.database, command).await).map_err(failure)?;
-        let users = answer.get_array("users").map(Vec::as_slice);
-        let user = users
-            .unwrap_or_default()
-            .first()
-            .and_then(Bson::as_document);
-        Ok(user.map(account))
+        let users = answer.get_array("users").map_err(|_| {
+            Failure::Permanent("MongoDB: an answer to usersInfo without users".to_owned())
+        })?;
+        Ok(users.first().and_then(Bson::as_document).map(account))
     }
 
-    /// Makes the user. One that exists is left as it is.
+    /// Creates the user. One that exists is left as it is.
     pub async fn create(&self, user: &User, password: &SecretString) -> Result<(), Failure> {
         let command = doc! {
             "createUser": &user.name,
@@ -161,19 +156,19 @@ impl UserAdmin {
         }
     }
 
-    /// Gives it roles.
+    /// Grants a user roles.
     pub async fn grant(&self, user: &User, granted: &[Role]) -> Result<(), Failure> {
         let command = doc! { "grantRolesToUser": &user.name, "roles": roles(granted) };
         self.change(command).await.map_err(failure)
     }
 
-    /// Takes roles from it.
+    /// Revokes roles of a user.
     pub async fn revoke(&self, user: &User, revoked: &[Role]) -> Result<(), Failure> {
         let command = doc! { "revokeRolesFromUser": &user.name, "roles": roles(revoked) };
         self.change(command).await.map_err(failure)
     }
 
-    /// Sets the password, under the one mechanism. Who is logged in stays so.
+    /// Sets the password, under the one mechanism. Whoever is logged in stays so.
     pub async fn set_password(&self, user: &User, password: &SecretString) -> Result<(), Failure> {
         let command = doc! {
             "updateUser": &user.name,
@@ -190,7 +185,7 @@ impl UserAdmin {
         );
         let answer = self.session.ask(&self.database, command).await?;
         match answer.get_document("writeConcernError") {
-            // not at a majority yet: what is looked at next may still be rolled back
+            // not on a majority yet: what the next look sees may still be rolled back
             Ok(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
             Err(_) => Ok(()),
         }
@@ -203,22 +198,23 @@ impl UserAdmin {
 }
 
 fn account(user: &Document) -> Account {
-    let roles = user.get_array("roles").map(Vec::as_slice);
-    let role = |role: &Document| {
+    let mechanisms = user.get_array("mechanisms").into_iter().flatten();
+    Account {
+        roles: roles_in(user, "roles").collect(),
+        mechanisms: (mechanisms.filter_map(|name| Some(name.as_str()?.to_owned()))).collect(),
+    }
+}
+
+/// The roles that a field of an answer lists; none where there is no such field.
+pub(crate) fn roles_in(answer: &Document, field: &str) -> impl Iterator<Item = Role> {
+    let roles = answer.get_array(field).into_iter().flatten();
+    roles.filter_map(|role| {
+        let role = role.as_document()?;
         Some(Role {
             role: role.get_str("role").ok()?.to_owned(),
             db: role.get_str("db").ok()?.to_owned(),
         })
-    };
-    let mechanisms = user.get_array("mechanisms").map(Vec::as_slice);
-    Account {
-        roles: (roles.unwrap_or_default().iter())
-            .filter_map(|found| role(found.as_document()?))
-            .collect(),
-        mechanisms: (mechanisms.unwrap_or_default().iter())
-            .filter_map(|name| Some(name.as_str()?.to_owned()))
-            .collect::<BTreeSet<_>>(),
-    }
+    })
 }
 
 fn roles(roles: &[Role]) -> Vec<Document> {
@@ -227,8 +223,8 @@ fn roles(roles: &[Role]) -> Vec<Document> {
         .collect()
 }
 
-/// Whether it says that name or password are not right.
-fn is_refusal(error: &Error) -> bool {
+/// Whether it says that name or password is invalid.
+fn is_unauthenticated(error: &Error) -> bool {
     const AUTHENTICATION: [i32; 3] = [11, 18, 334];
     match error.kind.as_ref() {
         ErrorKind::Authentication { .. } => true,
@@ -238,15 +234,15 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 /// What an error means. The server's message is left out: it may quote the command.
-pub(super) fn failure(error: Error) -> Failure {
+pub(crate) fn failure(error: Error) -> Failure {
     let text = format!("MongoDB: {}", errors::shown(&error).replace('\n', " "));
     let code = code(&error);
     match errors::of_error(&error) {
-        _ if code == Some(USER_NOT_FOUND) => Failure::Away(text),
-        Verdict::Retry(Cause::Authentication) => Failure::Wrong(text),
-        Verdict::Retry(Cause::Other) if code.is_some() => Failure::Wrong(text),
-        Verdict::Retry(_) => Failure::Away(text),
-        Verdict::Reject | Verdict::Fatal => Failure::Wrong(text),
+        _ if code == Some(USER_NOT_FOUND) => Failure::Transient(text),
+        Verdict::Transient(Cause::Authentication) => Failure::Permanent(text),
+        Verdict::Transient(Cause::Other) if code.is_some() => Failure::Permanent(text),
+        Verdict::Transient(_) => Failure::Transient(text),
+        Verdict::Permanent(_) => Failure::Permanent(text),
     }
 }
 

@@ -1,8 +1,8 @@
 //! The checkpoint of a partition: who may write it, and from which offset on.
 //!
-//! One document per group, topic and partition, in the database of the entities. It is the truth:
-//! Kafka's committed offset only ever follows it. It is never deleted, since a document made anew
-//! could match a guard that an old owner still holds.
+//! One document for each group, topic and partition, in the database of the entities. It decides:
+//! Kafka's committed offset only follows it. It is never deleted, since one that is recreated could
+//! match the guard of an old owner.
 
 mod store;
 #[cfg(test)]
@@ -20,10 +20,11 @@ pub use self::store::{Checkpoints, ClaimError, Sessions, known_topics, other_gro
 /// The collection that holds the checkpoints.
 pub const COLLECTION: &str = "workflows_sink_checkpoints";
 
-/// Up to here every whole number has a double of its own; a shell writes doubles.
+/// Up to here, each whole number is a double of its own. The MongoDB shell writes numbers as
+/// doubles.
 const WHOLE_DOUBLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-/// What a checkpoint is kept under.
+/// What a checkpoint is of: its `_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Key {
     /// The consumer group.
@@ -35,32 +36,41 @@ pub struct Key {
 impl Key {
     /// The document's `_id`.
     pub fn id(&self) -> Document {
-        doc! { "group": &self.group, "topic": &*self.partition.topic, "partition": self.partition.number }
+        doc! {
+            "group": &self.group,
+            "topic": &*self.partition.topic,
+            "partition": self.partition.number,
+        }
     }
 }
 
 /// A checkpoint as it stands in MongoDB.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Checkpoint {
-    /// The id of the topic that the offset belongs to, where the broker gave one.
+    /// The id of the topic that the offset belongs to; `None` where the broker gave none.
     pub topic_id: Option<Uuid>,
     /// The first offset that is not applied yet.
     pub next_offset: i64,
-    /// The claim that may write.
+    /// The claim that may write; `None` where the document names none.
     pub owner: Option<Uuid>,
-    /// How many claims there have been, for people.
+    /// The number of claims so far, for people.
     pub epoch: i64,
     /// The server session that the owner writes in.
     pub session: Option<Uuid>,
-    /// The server session in which the owner writes together with other lanes of its worker, if it does.
+    /// The server session in which the owner writes together with other lanes of its worker, if it
+    /// does.
     pub group_session: Option<Uuid>,
-    /// The log was seen to end before this checkpoint. It stays so when the log grows past it again,
-    /// since what stands there then was never applied; only a command ends it.
+    /// Whether the log was seen to end before this checkpoint. This stays so when the log grows
+    /// past it again, since the records there were never applied. Only a command resets it.
     pub truncated: bool,
 }
 
 impl Checkpoint {
-    /// Reads a checkpoint document. An error says which field is not what this service writes.
+    /// Reads a checkpoint document.
+    ///
+    /// # Errors
+    /// A message that names the checkpoint, where it has no valid offset. Other fields that are not
+    /// what this service writes count as absent.
     pub fn read(document: &Document) -> Result<Checkpoint, String> {
         let uuid = |name: &str| match document.get(name) {
             Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
@@ -89,37 +99,38 @@ impl Checkpoint {
     }
 }
 
-/// What Kafka knows of a partition when it is claimed.
+/// A partition's log, as Kafka knows it when the partition is claimed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Log {
-    /// The topic's id; absent where the broker gives none.
+pub struct PartitionLog {
+    /// The topic's id; `None` where the broker gives none.
     pub topic_id: Option<Uuid>,
-    /// The offsets of the log, from its start to behind its last record.
+    /// The offsets of the log, from its first record to after its last one.
     pub offsets: Range<i64>,
     /// What the group committed, if anything.
     pub committed: Option<i64>,
-    /// Whether the topic was known before, so that a partition without a checkpoint is a new one.
+    /// Whether the topic was known before, so that a partition without a checkpoint was added to
+    /// it.
     pub known: bool,
 }
 
-/// How a checkpoint stands to the log of its partition.
+/// Where a checkpoint stands in the log of its partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Inside the log, of the same topic: go on from here.
+    /// Inside the log, of the same topic: continue from here.
     Resume,
-    /// Inside the log; the topic's id was not known when the checkpoint was made: note it.
+    /// Inside the log. The topic has this id, which the checkpoint does not name yet.
     Adopt(Uuid),
-    /// Another topic under the same name: a fresh lineage, from the log's start.
+    /// The topic was recreated and has this id: a fresh lineage, from the log's start.
     Recreated(Uuid),
     /// Before the log's start: records were deleted before they were applied.
     Expired,
-    /// Behind the log's end, now or once, although it is the same topic: the log was truncated.
+    /// After the log's end, now or once, although it is the same topic: the log was truncated.
     Truncated,
 }
 
-/// Decides how the checkpoint stands to the log. An id that is absent on either side never means
+/// Decides where the checkpoint stands in the log. An id that is absent on either side never means
 /// that the topic was recreated.
-pub fn standing(checkpoint: &Checkpoint, log: &Log) -> Standing {
+pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
     match (checkpoint.topic_id, log.topic_id) {
         (Some(was), Some(is)) if was != is => Standing::Recreated(is),
         _ if checkpoint.next_offset < log.offsets.start => Standing::Expired,
@@ -131,11 +142,14 @@ pub fn standing(checkpoint: &Checkpoint, log: &Log) -> Standing {
     }
 }
 
-/// Where a partition without a checkpoint begins: at what the group committed; without that, at the
-/// beginning if the topic was known before (the partition was added), else where the setting says.
+/// Where a partition without a checkpoint begins: at the group's committed offset. Without one, at
+/// the log's start if the topic was known before (the partition was added), else where `start`
+/// says.
 ///
-/// A committed offset outside the log is not skipped over in silence: it is the error's standing.
-pub fn first_offset(log: &Log, start: Start) -> Result<i64, Standing> {
+/// # Errors
+/// [`Standing::Expired`] or [`Standing::Truncated`], where the committed offset is outside the log:
+/// it is not silently replaced.
+pub fn first_offset(log: &PartitionLog, start: Start) -> Result<i64, Standing> {
     match log.committed {
         Some(committed) if committed < log.offsets.start => Err(Standing::Expired),
         Some(committed) if committed > log.offsets.end => Err(Standing::Truncated),
@@ -145,39 +159,40 @@ pub fn first_offset(log: &Log, start: Start) -> Result<i64, Standing> {
     }
 }
 
-/// The right to write a partition's checkpoint, until somebody else claims it.
+/// The right to move a partition's checkpoint, until somebody else claims it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Claim {
-    /// Made for this claim, and for no other.
+    /// A random id, made for this claim and no other.
     pub owner: Uuid,
-    /// Where to go on.
+    /// The first offset that is not applied yet.
     pub next_offset: i64,
     /// The checkpoint's epoch, for people.
     pub epoch: i64,
-    /// The topic that the offsets belong to.
+    /// The id of the topic that the offsets belong to; `None` where the broker gave none.
     pub topic_id: Option<Uuid>,
 }
 
-/// What a guard that did not match means, from the checkpoint as a majority sees it.
+/// What a guard that did not match means, by the checkpoint as a majority has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fence {
-    /// It stands where a commit of ours leads whose answer was lost: that commit landed.
+    /// The checkpoint stands at this end of an unanswered commit of ours: that commit landed.
     Landed(i64),
-    /// It stands where the guard wanted it: what kept it from matching has passed; try again.
+    /// It stands where the guard expects it: the guard may match the next time.
     Open,
-    /// It is ours but stands elsewhere, cannot be read, or is gone: restored, reset or deleted. Claim again.
+    /// It is ours but stands elsewhere, cannot be read, or is absent: restored, reset or deleted.
+    /// The lane must claim again.
     Moved,
     /// Another claim holds it.
     NotMine,
 }
 
-/// Reads a guard's failure: `found` is the checkpoint now, `from` where the batch begins, `ends` where
-/// the commits from there lead whose outcome is not known.
-pub fn fence(found: Option<&Checkpoint>, owner: Uuid, from: i64, ends: &[i64]) -> Fence {
+/// Decides what a guard that did not match means. `found` is the checkpoint now, `start` the offset
+/// that the guard expected, and `ends` are the ends of the unanswered commits from there.
+pub fn fence(found: Option<&Checkpoint>, owner: Uuid, start: i64, ends: &[i64]) -> Fence {
     match found {
         Some(found) if found.owner != Some(owner) => Fence::NotMine,
         Some(found) if ends.contains(&found.next_offset) => Fence::Landed(found.next_offset),
-        Some(found) if found.next_offset == from => Fence::Open,
+        Some(found) if found.next_offset == start => Fence::Open,
         _ => Fence::Moved,
     }
 }

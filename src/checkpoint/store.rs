@@ -1,4 +1,4 @@
-//! The checkpoints in MongoDB: claimed, made, moved and read, each as a majority has it.
+//! The checkpoints in MongoDB: read, claimed, created and moved, each as a majority has it.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use mongodb::error::Error;
 use super::{COLLECTION, Checkpoint, Key};
 use crate::database::errors::code;
 
-/// How long a claim may wait for a transaction that holds the checkpoint, at first; milliseconds.
-/// A dead owner's transaction would hold it for a minute, and is killed instead.
+/// How long a first try to claim may wait for a transaction that holds the checkpoint, in
+/// milliseconds. That of a dead owner would hold it for a minute, and is killed instead.
 const CLAIM_MS_FIRST: u64 = 250;
 
-/// The longest that one claim may take, in milliseconds: a slow replica set is given time.
+/// How long a later try may wait at most, in milliseconds: a slow replica set is given time.
 const CLAIM_MS_MAX: u64 = 10_000;
 
-/// How much longer than the server's own limit we wait for an answer.
+/// How much longer than the server's own limit an answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 const MAX_TIME_MS_EXPIRED: i32 = 50;
@@ -28,26 +28,28 @@ pub enum ClaimError {
     /// The driver's or server's error.
     #[error("{}", crate::database::errors::shown(.0))]
     Driver(#[from] Error),
-    /// Written, but perhaps not by a majority: what it read may be rolled back.
+    /// Written, but perhaps not by a majority: what was read may be rolled back. With the server's
+    /// code.
     #[error("the claim was not acknowledged by a majority (code {0})")]
     WriteConcern(i32),
-    /// Another claim came between two steps of this one.
-    #[error("another claim came between")]
+    /// Another claim came in between two steps of this one.
+    #[error("another claim came in between")]
     Outrun,
-    /// Nothing was answered in time.
+    /// No answer came in time.
     #[error("no answer within {0:?}")]
     TimedOut(Duration),
-    /// The document is not a checkpoint.
+    /// The document has no valid offset.
     #[error("{0}")]
     Unreadable(String),
 }
 
-/// The server sessions that an owner writes in: what must be killed where its transaction holds the checkpoint.
+/// The server sessions that an owner writes in: these are killed where its transaction holds the
+/// checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sessions {
     /// The lane's own.
     pub own: Uuid,
-    /// That of its worker's lanes together, if it joins them.
+    /// That of the group that the lane joins, if it does.
     pub group: Option<Uuid>,
 }
 
@@ -57,7 +59,7 @@ impl From<Uuid> for Sessions {
     }
 }
 
-/// The checkpoints of one group in one database.
+/// One checkpoint in one database.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     database: Database,
@@ -70,12 +72,15 @@ impl Checkpoints {
         Checkpoints { database, key }
     }
 
-    /// What this checkpoint is kept under.
+    /// What this checkpoint is of.
     pub fn key(&self) -> &Key {
         &self.key
     }
 
-    /// The checkpoint as a majority of the replica set has it.
+    /// The checkpoint as a majority of the replica set has it; `None` where there is none.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where the server does not answer or the document is not a checkpoint.
     pub async fn read(&self) -> Result<Option<Checkpoint>, ClaimError> {
         let find = doc! {
             "find": COLLECTION,
@@ -99,12 +104,16 @@ impl Checkpoints {
             .map_err(ClaimError::Unreadable)
     }
 
-    /// Makes `owner`, writing in `sessions`, the one who may write, and reads where to go on; `None`
-    /// if there is no checkpoint yet. Counts only once a majority has it.
+    /// Gives the right to write to `owner`, which writes in `sessions`, and the checkpoint; `None`
+    /// where there is none yet. The claim counts only once a majority has it.
     ///
-    /// `tries` is how often this claim has been tried: later tries wait longer. Where the checkpoint
-    /// is held by a transaction, the sessions that the document names are killed: its owner is dead,
-    /// or about to be fenced anyway. The claim follows at once, before a zombie opens another one.
+    /// `tries` is how often this claim was tried before: later tries wait longer. Where a
+    /// transaction holds the checkpoint, the sessions that the document names are killed: its owner
+    /// is dead, or is fenced by this claim anyway. The claim follows at once, before a zombie
+    /// begins another transaction.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where the claim does not count.
     pub async fn claim(
         &self,
         owner: Uuid,
@@ -116,8 +125,11 @@ impl Checkpoints {
             .await
     }
 
-    /// Claims a checkpoint that one of `owners` holds for `owner`, writing in `sessions`; as [`Checkpoints::claim`], but
-    /// `None` also where somebody else holds it.
+    /// As [`Checkpoints::claim`], of a checkpoint that one of `owners` holds; `None` also where
+    /// somebody else holds it.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where the claim does not count.
     pub async fn take_over(
         &self,
         owners: [Uuid; 2],
@@ -130,8 +142,11 @@ impl Checkpoints {
             .await
     }
 
-    /// Puts the checkpoint where a person wants it, under a new owner, so that nobody who held it can
-    /// write any more; makes it where there is none.
+    /// Moves the checkpoint to `next_offset` for a person, under a new owner, so that no earlier
+    /// one can write any more. Creates it where there is none.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where this does not count.
     pub async fn reset(
         &self,
         next_offset: i64,
@@ -155,8 +170,7 @@ impl Checkpoints {
         moved.map(|_| ()).ok_or(ClaimError::Outrun)
     }
 
-    /// Modifies the checkpoint; where a transaction holds it, kills that one's session and tries once
-    /// more.
+    /// Modifies the checkpoint. Where a transaction holds it, kills its session and retries once.
     async fn modify_past_holder(
         &self,
         query: Document,
@@ -177,8 +191,12 @@ impl Checkpoints {
         }
     }
 
-    /// The first claim of all: the checkpoint is made with the offset that was resolved, so that no
-    /// later start resolves it anew. Whoever comes second finds the first one's offset.
+    /// The first claim of a partition: creates the checkpoint at `next_offset`, so that no later
+    /// start resolves it again. Where another first claim was faster, its offset stays, and `None`
+    /// may be given.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where the claim does not count.
     pub async fn open(
         &self,
         owner: Uuid,
@@ -197,8 +215,11 @@ impl Checkpoints {
             .await
     }
 
-    /// Moves a checkpoint that `owner` holds to another topic id and, for a fresh lineage, another
-    /// offset. `None` if `owner` no longer holds it.
+    /// Notes another topic id on a checkpoint that `owner` holds and, for a fresh lineage, moves it
+    /// to `next_offset`. `None` where `owner` no longer holds it.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where this does not count.
     pub async fn relocate(
         &self,
         owner: Uuid,
@@ -224,8 +245,11 @@ impl Checkpoints {
         .await
     }
 
-    /// Notes on a checkpoint that `owner` holds that the log ended before it. `None` if `owner` no
-    /// longer holds it.
+    /// Notes on a checkpoint that `owner` holds that the log ended before it. `None` where `owner`
+    /// no longer holds it.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where this does not count.
     pub async fn mark_truncated(
         &self,
         owner: Uuid,
@@ -236,6 +260,7 @@ impl Checkpoints {
         self.modify(query, update, false, tries).await
     }
 
+    /// Modifies the checkpoint that `query` finds, and gives it as it is then.
     async fn modify(
         &self,
         query: Document,
@@ -275,10 +300,11 @@ impl Checkpoints {
             .map_err(ClaimError::Unreadable)
     }
 
-    /// Ends the transaction that keeps us from the checkpoint, by killing the sessions of its last
-    /// owner; `false` if it names none. That may be the session of this very claim: the driver gives
-    /// a dropped writer's session out again, with its transaction still open where the writer was
-    /// dropped in its first statement or its commit. A user may always kill sessions of its own.
+    /// Ends the transaction that holds the checkpoint, by killing the sessions of the last owner;
+    /// `false` where the checkpoint names none. One of them may be the session of this very claim:
+    /// the driver reuses a dropped writer's session, with its transaction still open where the
+    /// writer was dropped in its first statement or its commit. A user may always kill sessions of
+    /// its own.
     async fn kill_holder(&self) -> Result<bool, ClaimError> {
         let found = self.read().await?.unwrap_or_default();
         let sessions: Vec<Uuid> = [found.session, found.group_session]
@@ -288,7 +314,11 @@ impl Checkpoints {
         if sessions.is_empty() {
             return Ok(false);
         }
-        tracing::info!(partition = %self.key.partition, ?sessions, "killing the sessions of a dead owner");
+        tracing::info!(
+            partition = %self.key.partition,
+            ?sessions,
+            "killing the sessions of a dead owner"
+        );
         let ids: Vec<Document> = sessions.iter().map(|id| doc! { "id": id }).collect();
         let kill = doc! { "killSessions": ids };
         answer(self.database.run_command(kill), CLAIM_MS_MAX).await?;
@@ -305,7 +335,11 @@ fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
     }
 }
 
-/// The groups other than `group` that keep checkpoints for one of `topics`: they are not fenced against us.
+/// The groups other than `group` with checkpoints for one of `topics`: they are not fenced against
+/// us.
+///
+/// # Errors
+/// The driver's or the server's.
 pub async fn other_groups(
     database: &Database,
     group: &str,
@@ -323,6 +357,9 @@ pub async fn other_groups(
 }
 
 /// The topics among `topics` for which `group` has a checkpoint of any partition.
+///
+/// # Errors
+/// The driver's or the server's.
 pub async fn known_topics(
     database: &Database,
     group: &str,
@@ -339,7 +376,7 @@ pub async fn known_topics(
         .collect())
 }
 
-/// Waits for an answer no longer than the server's own limit and a little.
+/// Waits for an answer, a little longer than the server's own limit of `time_ms`.
 async fn answer(
     command: impl IntoFuture<Output = Result<Document, Error>>,
     time_ms: u64,

@@ -9,7 +9,8 @@ fn id(byte: u8) -> Uuid {
 fn stored() -> Document {
     doc! {
         "_id": { "group": "g", "topic": "t", "partition": 3 },
-        "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64, "session": id(3), "group_session": id(4),
+        "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64,
+        "session": id(3), "group_session": id(4),
         "updated_at": bson::DateTime::now(),
     }
 }
@@ -45,10 +46,10 @@ fn a_number_that_a_shell_wrote_is_that_number() {
 }
 
 #[test]
-fn an_offset_that_is_none_is_an_error_that_names_the_checkpoint() {
+fn an_invalid_offset_is_an_error_that_names_the_checkpoint() {
     let mut missing = stored();
     missing.remove("next_offset");
-    let wrong = [
+    let invalid = [
         bson!(-1),
         bson!(1.5),
         bson!(1e300),
@@ -57,12 +58,12 @@ fn an_offset_that_is_none_is_an_error_that_names_the_checkpoint() {
         bson!("7"),
         Bson::Null,
     ];
-    let wrong = wrong.map(|wrong| {
+    let invalid = invalid.map(|invalid| {
         let mut document = stored();
-        document.insert("next_offset", wrong);
+        document.insert("next_offset", invalid);
         document
     });
-    for document in [&[missing][..], &wrong].concat() {
+    for document in [&[missing][..], &invalid].concat() {
         let error = Checkpoint::read(&document).unwrap_err();
         assert!(
             error.contains(r#"{ "group": "g", "topic": "t", "partition": 3 }"#),
@@ -73,7 +74,7 @@ fn an_offset_that_is_none_is_an_error_that_names_the_checkpoint() {
 }
 
 #[test]
-fn what_is_no_uuid_belongs_to_nobody() {
+fn what_is_no_uuid_is_absent() {
     let zero = Uuid::from_bytes([0; 16]);
     assert_eq!(
         Checkpoint::read(&doc! { "next_offset": 0, "topic_id": zero })
@@ -93,8 +94,8 @@ fn what_is_no_uuid_belongs_to_nobody() {
     }
 }
 
-fn log(topic_id: Option<Uuid>, committed: Option<i64>, known: bool) -> Log {
-    Log {
+fn log(topic_id: Option<Uuid>, committed: Option<i64>, known: bool) -> PartitionLog {
+    PartitionLog {
         topic_id,
         offsets: 10..20,
         committed,
@@ -103,7 +104,7 @@ fn log(topic_id: Option<Uuid>, committed: Option<i64>, known: bool) -> Log {
 }
 
 #[test]
-fn a_checkpoint_is_held_against_the_log() {
+fn a_checkpoint_is_compared_with_the_log() {
     let (was, is) = (Some(id(1)), Some(id(9)));
     for (topic_id, log_id, next_offset, expected) in [
         (was, was, 10, Standing::Resume),
@@ -115,7 +116,7 @@ fn a_checkpoint_is_held_against_the_log() {
         (was, is, 15, Standing::Recreated(id(9))),
         (was, is, 0, Standing::Recreated(id(9))),
         (was, is, 99, Standing::Recreated(id(9))),
-        // An absent one never says so.
+        // An absent id never says so.
         (was, None, 15, Standing::Resume),
         (None, None, 15, Standing::Resume),
         (None, is, 15, Standing::Adopt(id(9))),
@@ -184,14 +185,14 @@ fn a_guard_that_did_not_match_means_one_thing() {
     let mine = Some(id(2));
     for (found, expected) in [
         (Some(at(mine, 20)), Fence::Landed(20)),
-        // A smaller commit of which no answer came, before the batch was tried whole.
+        // A smaller commit without an answer, before the whole batch was tried.
         (Some(at(mine, 15)), Fence::Landed(15)),
         (Some(at(mine, 10)), Fence::Open),
         (Some(at(mine, 12)), Fence::Moved),
         (Some(at(mine, 0)), Fence::Moved),
         (Some(at(mine, 30)), Fence::Moved),
         (None, Fence::Moved),
-        // Whoever else holds it, where it stands is no business of ours.
+        // Where somebody else holds it, it does not matter where it stands.
         (Some(at(Some(id(3)), 20)), Fence::NotMine),
         (Some(at(Some(id(3)), 10)), Fence::NotMine),
         (Some(at(None, 20)), Fence::NotMine),

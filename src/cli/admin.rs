@@ -2,30 +2,31 @@
 
 use std::path::PathBuf;
 
-use clap::{ArgGroup, Args, Subcommand};
+use clap::{ArgGroup, Args, Subcommand, builder::RangedI64ValueParser};
 use secrecy::SecretString;
 
 use crate::admin::secrets::RANDOM_BYTES_MAX;
-use crate::admin::table::{is_dns, is_key};
+use crate::admin::table::{DNS_RULE, KEY_RULE, is_dns, is_key};
 
 /// What to do with users and Secrets.
 #[derive(Debug, Subcommand)]
-pub enum Admin {
-    /// Make users and Secrets what the table says, and prove it by logging in
+pub enum AdminCommand {
+    /// Make users and Secrets match the table, and prove it by logging in
     ///
-    /// Changes nothing that already is right: an existing password is kept. Roles beyond the table's are only reported
-    /// unless they are to go.
-    #[command(
-        after_help = "Examples:\n  workflows-sink admin provision --dry-run\n  workflows-sink admin provision --user query-backend --user auth-backend\n  workflows-sink admin provision --secrets-dir /etc/workflows-sink"
-    )]
+    /// Changes nothing that already matches: an existing password is kept. Roles beyond the table's
+    /// are only reported, unless --prune-roles is given.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink admin provision --dry-run\n  \
+                  workflows-sink admin provision --user query-backend --user auth-backend\n  \
+                  workflows-sink admin provision --secrets-dir /etc/workflows-sink")]
     Provision {
         /// Which users.
         #[command(flatten)]
         users: Users,
-        /// Take away roles that are not in the table
+        /// Revoke roles that are not in the table
         #[arg(long)]
         prune_roles: bool,
-        /// Show what would be done, and do nothing
+        /// Show what would be done, and change nothing
         #[arg(long)]
         dry_run: bool,
         /// Where Secrets are.
@@ -35,18 +36,18 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
-    /// Replace a user's password, without a gap for who is logged in
+    /// Replace a user's password, without a gap for whoever is logged in
     ///
-    /// May be killed and run again at any moment, and run from several places at once. A rotation that is under way is
-    /// finished rather than followed by another.
-    #[command(
-        after_help = "Examples:\n  workflows-sink admin rotate --user workflows-sink\n  workflows-sink admin rotate --user workflows-sink --status"
-    )]
+    /// May be killed and repeated at any moment, and run in several places at once. A rotation that
+    /// is under way is finished rather than followed by another.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink admin rotate --user workflows-sink\n  \
+                  workflows-sink admin rotate --user workflows-sink --status")]
     Rotate {
         /// The user
         #[arg(long)]
         user: String,
-        /// Show where a rotation stands, and do nothing
+        /// Show the stage of a rotation, and change nothing
         #[arg(long)]
         status: bool,
         /// Where Secrets are.
@@ -56,31 +57,32 @@ pub enum Admin {
         #[arg(long)]
         json: bool,
     },
-    /// Look after users and Secrets until told to stop: the sidecar
+    /// Keep users and Secrets as the table says until stopped: the sidecar
     ///
-    /// Provisions, publishes to a directory, then looks at intervals and whenever a Secret changes, mends what has drifted,
-    /// and rotates by age where asked to. Serves /metrics, /livez, /readyz and /startupz.
-    #[command(
-        after_help = "Example:\n  workflows-sink admin serve --user workflows-sink --publish /run/workflows-sink/credentials"
-    )]
+    /// Provisions, publishes to a directory, then looks at intervals and whenever a Secret changes,
+    /// repairs drift, and rotates passwords by age where that is configured. Serves /metrics,
+    /// /livez, /readyz and /startupz.
+    #[command(after_help = "Example:\n  \
+                  workflows-sink admin serve --user workflows-sink \
+                  --publish /run/workflows-sink/credentials")]
     Serve {
         /// Which users.
         #[command(flatten)]
         users: Users,
-        /// Show the Secret in this directory, as a mounted one would be; for exactly one --user
+        /// Show the Secret in this directory, like a mounted one; for exactly one --user
         #[arg(long, value_name = "DIR")]
         publish: Option<PathBuf>,
-        /// Take away roles that are not in the table
+        /// Revoke roles that are not in the table
         #[arg(long)]
         prune_roles: bool,
         /// Where Secrets are.
         #[command(flatten)]
         secrets: Secrets,
     },
-    /// Look at and change single values of Secrets
+    /// Show and change single values of Secrets
     #[command(subcommand, arg_required_else_help = true)]
     Secret(Secret),
-    /// Log in as each cluster user and each provisioned user, and show who is let in
+    /// Log in as each cluster user and each provisioned user, and show whom MongoDB authenticates
     #[command(after_help = "Example:\n  workflows-sink admin quick-check")]
     QuickCheck {
         /// Where Secrets are.
@@ -96,31 +98,34 @@ pub enum Admin {
 #[derive(Debug, Subcommand)]
 pub enum Secret {
     /// Print a value, decoded
-    #[command(
-        after_help = "Example:\n  workflows-sink admin secret get --namespace mongodb --secret dyff-datastore-secrets --key MONGODB_USER_ADMIN_USER"
-    )]
+    #[command(after_help = "Example:\n  \
+                  workflows-sink admin secret get --namespace mongodb \
+                  --secret dyff-datastore-secrets --key MONGODB_USER_ADMIN_USER")]
     Get {
         /// Which value.
         #[command(flatten)]
-        key: Key,
+        key: SecretKey,
     },
-    /// Set a value, and touch no other
+    /// Set a value, and change no other
     #[command(
         group = ArgGroup::new("new").required(true),
-        after_help = "Examples:\n  workflows-sink admin secret set --namespace default --secret a --key PASSWORD --random-bytes 32\n  workflows-sink admin secret set --secret a --key TOKEN --value-file -"
+        after_help = "Examples:\n  \
+                  workflows-sink admin secret set --namespace default --secret a --key PASSWORD \
+                  --random-bytes 32\n  \
+                  workflows-sink admin secret set --secret a --key TOKEN --value-file -"
     )]
     Set {
         /// Which value.
         #[command(flatten)]
-        key: Key,
-        /// The value; whoever may list processes can see it, so rather use --value-file
+        key: SecretKey,
+        /// The value; visible to whoever may list processes, so prefer --value-file
         #[arg(long, group = "new", value_parser = hidden)]
         value: Option<SecretString>,
         /// The file that holds the value, byte for byte; `-`: standard input
         #[arg(long, group = "new", value_name = "FILE")]
         value_file: Option<PathBuf>,
-        /// So many random bytes, in URL-safe base64 with padding
-        #[arg(long, group = "new", value_name = "N", value_parser = clap::value_parser!(u32).range(1..=RANDOM_BYTES_MAX as i64))]
+        /// This many random bytes, in URL-safe base64 with padding
+        #[arg(long, group = "new", value_name = "N", value_parser = random_bytes())]
         random_bytes: Option<u32>,
     },
 }
@@ -143,7 +148,7 @@ pub struct Secrets {
 
 /// One value of one Secret.
 #[derive(Args, Clone, Debug)]
-pub struct Key {
+pub struct SecretKey {
     /// The namespace; the one that the command runs in by default
     #[arg(long, value_parser = dns)]
     pub namespace: Option<String>,
@@ -162,18 +167,22 @@ fn hidden(text: &str) -> Result<SecretString, String> {
     Ok(SecretString::from(text))
 }
 
+fn random_bytes() -> RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(1..=RANDOM_BYTES_MAX as i64)
+}
+
 fn dns(text: &str) -> Result<String, String> {
-    let rule = "Kubernetes takes a-z, 0-9, '-' and '.', with a letter or digit at the ends";
-    is_dns(text)
-        .then(|| text.to_owned())
-        .ok_or_else(|| rule.to_owned())
+    match is_dns(text) {
+        true => Ok(text.to_owned()),
+        false => Err(DNS_RULE.to_owned()),
+    }
 }
 
 fn key(text: &str) -> Result<String, String> {
-    let rule = "Kubernetes takes a-z, A-Z, 0-9, '.', '_' and '-', and no `..` at the start";
-    is_key(text)
-        .then(|| text.to_owned())
-        .ok_or_else(|| rule.to_owned())
+    match is_key(text) {
+        true => Ok(text.to_owned()),
+        false => Err(KEY_RULE.to_owned()),
+    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
-//! The command line: what can be typed, with help and examples. The configuration comes from the environment, always.
+//! The command line: what can be typed, with help and examples. The configuration always comes from
+//! the environment.
 
 mod admin;
 
@@ -7,16 +8,16 @@ use std::io::{self, Write};
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
-pub use self::admin::{Admin, Key, Secret, Secrets, Users};
+pub use self::admin::{AdminCommand, Secret, SecretKey, Secrets, Users};
 use crate::record::entity::Reason;
 use crate::telemetry::version;
 
 const EXIT_STATUS: &str = "\
 Exit status:
-  0   done; a `run` that was told to stop, and did
+  0   done; also a `run` that was stopped by a signal
   1   something failed
-  2   the command line is wrong
-  78  the configuration is wrong; every fault is told on standard error";
+  2   the command line is invalid
+  78  the configuration is invalid; standard error has every fault";
 
 /// Consumes workflow entities from Kafka and upserts them into MongoDB, each exactly once.
 ///
@@ -34,25 +35,24 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Consume until told to stop
+    /// Consume until stopped by a signal
     ///
-    /// SIGTERM or SIGINT: what is in flight is finished, the offsets are committed and the group is left; a second one
-    /// ends it at once, with nothing lost.
+    /// On SIGTERM or SIGINT it finishes what is in flight, commits the offsets and leaves the
+    /// group. A second signal ends it at once; nothing is lost.
     #[command(after_help = "Example:\n  workflows-sink run")]
     Run,
-    /// Look at and move the checkpoints, from which the service goes on
+    /// Show and move the checkpoints, from which the service continues
     #[command(subcommand, arg_required_else_help = true)]
     Offsets(Offsets),
-    /// Look at the records that were rejected
+    /// Show the records that were rejected
     #[command(subcommand, arg_required_else_help = true)]
     DeadLetters(DeadLetters),
-    /// Look after the MongoDB users and the Secrets with their passwords
+    /// Manage the MongoDB users and the Secrets with their passwords
     #[command(subcommand, arg_required_else_help = true)]
-    Admin(Admin),
+    Admin(AdminCommand),
     /// Print a completion script for a shell
-    #[command(
-        after_help = "Example:\n  workflows-sink completions bash > /etc/bash_completion.d/workflows-sink"
-    )]
+    #[command(after_help = "Example:\n  \
+                  workflows-sink completions bash > /etc/bash_completion.d/workflows-sink")]
     Completions {
         /// The shell
         shell: Shell,
@@ -66,9 +66,9 @@ pub enum Command {
 #[derive(Debug, Subcommand)]
 pub enum Offsets {
     /// Show log start and end, checkpoint, lag, committed offset, owner and epoch of each partition
-    #[command(
-        after_help = "Examples:\n  workflows-sink offsets show\n  workflows-sink offsets show --topic dyff.workflows.state --json"
-    )]
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink offsets show\n  \
+                  workflows-sink offsets show --topic dyff.workflows.state --json")]
     Show {
         /// Which partitions.
         #[command(flatten)]
@@ -79,54 +79,41 @@ pub enum Offsets {
     },
     /// Move checkpoints: replaying is safe, skipping loses records
     ///
-    /// Refused while the group has members: stop the service first. Without --yes it only shows what it would do. The
-    /// checkpoint gets a new owner, so that a worker that comes back cannot write under the old one; the committed offset
-    /// is moved too.
-    #[command(
-        after_help = "Examples:\n  workflows-sink offsets reset --to earliest\n  workflows-sink offsets reset --to 2026-01-31T12:00:00Z --yes\n  workflows-sink offsets reset --to 4711 --topic dyff.workflows.state --partition 3 --yes"
-    )]
+    /// Refused while the group has members: stop the service first. Without --yes it only shows
+    /// what it would do. The checkpoint gets a new owner, so that a worker that returns cannot
+    /// write under the old one; the committed offset is moved too.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink offsets reset --to earliest\n  \
+                  workflows-sink offsets reset --to 2026-01-31T12:00:00Z --yes\n  \
+                  workflows-sink offsets reset --to 4711 --topic dyff.workflows.state \
+                  --partition 3 --yes")]
     Reset {
-        /// `earliest`, `latest`, an offset, or a time such as 2026-01-31T12:00:00Z (the first record not older than that)
+        /// `earliest`, `latest`, an offset, or a time such as 2026-01-31T12:00:00Z (the first
+        /// record that is not older)
         #[arg(long)]
         to: To,
-        /// Which partitions.
+        /// Which checkpoints.
         #[command(flatten)]
-        partitions: Partitions,
-        /// Do it, rather than show what would be done
-        #[arg(long)]
-        yes: bool,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
+        moving: Moving,
     },
-    /// Let stopped partitions go on from the start of their log
+    /// Let stopped partitions continue from the start of their log
     ///
-    /// A partition stops when its checkpoint is not in the log: the log's start has passed it (records are lost), or the
-    /// log was truncated. This moves such checkpoints to the log's start, and no others; the service may keep
-    /// running, and goes on by itself. Without --yes it only shows what it would do.
-    #[command(
-        after_help = "Example:\n  workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes"
-    )]
-    Resolve {
-        /// Which partitions.
-        #[command(flatten)]
-        partitions: Partitions,
-        /// Do it, rather than show what would be done
-        #[arg(long)]
-        yes: bool,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
+    /// A partition stops when its checkpoint is not in the log: the log's start has passed it
+    /// (records are lost), or the log was truncated. This moves such checkpoints to the log's
+    /// start, and no others; the service may keep running, and continues by itself. Without --yes
+    /// it only shows what it would do.
+    #[command(after_help = "Example:\n  \
+                  workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes")]
+    Resolve(Moving),
 }
 
 /// What to do with dead letters.
 #[derive(Debug, Subcommand)]
 pub enum DeadLetters {
     /// List rejected records, the latest first
-    #[command(
-        after_help = "Examples:\n  workflows-sink dead-letters list\n  workflows-sink dead-letters list --reason unknown_kind --limit 1000 --json"
-    )]
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink dead-letters list\n  \
+                  workflows-sink dead-letters list --reason unknown_kind --limit 1000 --json")]
     List {
         /// Which partitions.
         #[command(flatten)]
@@ -141,7 +128,7 @@ pub enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
-    /// Show one rejected record whole
+    /// Show one rejected record in full
     #[command(
         after_help = "Example:\n  workflows-sink dead-letters show dyff.workflows.state 3 4711"
     )]
@@ -171,6 +158,20 @@ pub struct Partitions {
     pub partition: Option<i32>,
 }
 
+/// Which checkpoints a command moves, and whether it only shows what it would do.
+#[derive(Args, Clone, Debug)]
+pub struct Moving {
+    /// Which partitions.
+    #[command(flatten)]
+    pub partitions: Partitions,
+    /// Move the checkpoints, rather than show what would be done
+    #[arg(long)]
+    pub yes: bool,
+    /// Print JSON, for programs
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// Where to move a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum To {
@@ -180,7 +181,7 @@ pub enum To {
     Latest,
     /// This offset.
     Offset(i64),
-    /// The first record not older than this, in milliseconds since 1970.
+    /// The first record that is not older than this, in milliseconds since 1970.
     Time(i64),
 }
 
@@ -212,7 +213,7 @@ fn reasons() -> clap::builder::PossibleValuesParser {
 
 /// Prints the completion script for `shell`.
 pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
-    // clap_complete panics when what it writes to is closed
+    // clap_complete panics when its output is closed
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "workflows-sink", &mut script);
     out.write_all(&script)
@@ -224,11 +225,8 @@ pub fn man(out: &mut impl Write) -> io::Result<()> {
     command.build();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    let page = String::from_utf8_lossy(&page);
-    out.write_all(
-        page.replace(".SH EXTRA\nExit status:", ".SH \"EXIT STATUS\"")
-            .as_bytes(),
-    )?;
+    let page = text(page).replace(".SH EXTRA\nExit status:", ".SH \"EXIT STATUS\"");
+    out.write_all(page.as_bytes())?;
     describe(&command, out)
 }
 
@@ -237,7 +235,9 @@ fn describe(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
         .get_subcommands()
         .filter(|sub| sub.get_name() != "help")
     {
-        let name = sub.get_bin_name().unwrap_or(sub.get_name());
+        let name = sub
+            .get_bin_name()
+            .expect("a built command has its full name");
         writeln!(out, ".SH \"{}\"", name.to_uppercase())?;
         let (page, mut section) = (clap_mangen::Man::new(sub.clone()), Vec::new());
         page.render_description_section(&mut section)?;
@@ -245,8 +245,8 @@ fn describe(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
         if sub.get_after_help().is_some() {
             page.render_extra_section(&mut section)?;
         }
-        // sections of a page become parts of a section
-        let section = String::from_utf8_lossy(&section)
+        // sections of its own page become parts of a section
+        let section = text(section)
             .replace(".SH DESCRIPTION\n", "")
             .replace(".SH EXTRA\n", ".PP\n")
             .replace(".SH ", ".SS ");
@@ -254,6 +254,10 @@ fn describe(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
         describe(sub, out)?;
     }
     Ok(())
+}
+
+fn text(page: Vec<u8>) -> String {
+    String::from_utf8(page).expect("help is UTF-8")
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! `dead-letters list` and `show`: the records that were rejected.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::ensure;
 use bson::{Bson, Document, doc, spec::BinarySubtype};
@@ -8,16 +8,19 @@ use futures_util::TryStreamExt as _;
 use mongodb::Database;
 use serde_json::{Map, Value, json};
 
-use super::{or_dash, print_json, print_table, printable};
+use super::{or_dash, print_json, print_table, printable, shown};
 use crate::cli::{DeadLetters, Partitions};
 use crate::config::Config;
 use crate::database;
 use crate::writer::dead_letter::COLLECTION;
 
+/// The name under which JSON has bytes that are not text.
+const HEX: &str = "hex";
+
 /// How much of a key a list shows, in characters.
 const KEY_CHARS_MAX: usize = 40;
 
-/// Runs one of the commands and prints what came of it.
+/// Executes a command, and prints its result.
 pub async fn execute(
     config: &Config,
     command: DeadLetters,
@@ -42,7 +45,12 @@ pub async fn execute(
             offset,
             json,
         } => {
-            let filter = doc! { "_id.group": group, "_id.topic": &topic, "_id.partition": partition, "_id.offset": offset };
+            let filter = doc! {
+                "_id.group": group,
+                "_id.topic": &topic,
+                "_id.partition": partition,
+                "_id.offset": offset,
+            };
             let found: Vec<Document> = database
                 .collection::<Document>(COLLECTION)
                 .find(filter)
@@ -84,7 +92,8 @@ async fn list(
     let pipeline = [
         doc! { "$match": filter },
         doc! { "$project": {
-            "reason": 1, "key": 1, "timestamp": 1, "error": 1, "rejected_at": 1, "service_version": 1, "cut": 1,
+            "reason": 1, "key": 1, "timestamp": 1, "error": 1, "rejected_at": 1,
+            "service_version": 1, "cut": 1,
             "value_bytes": { "$ifNull": [
                 "$cut.value.bytes",
                 { "$cond": [is_bytes, { "$binarySize": "$value" }, null] },
@@ -167,63 +176,59 @@ fn print_letters(letters: &[Document], json: bool, out: &mut impl Write) -> anyh
         if i > 0 {
             writeln!(out)?;
         }
-        for (name, value) in letter {
-            match (name.as_str(), value) {
-                ("value", _) => {}
-                ("_id" | "error", Bson::Document(parts)) => {
-                    for (name, value) in parts {
-                        writeln!(out, "{:<16}{}", name, printable(&plain(value)))?;
-                    }
-                }
-                ("headers", Bson::Array(headers)) => {
-                    for header in headers.iter().filter_map(Bson::as_document) {
-                        let (key, value) =
-                            (header.get("key").map(plain), header.get("value").map(plain));
-                        writeln!(
-                            out,
-                            "{:<16}{} = {}",
-                            "header",
-                            printable(&or_dash(key)),
-                            printable(&or_dash(value))
-                        )?;
-                    }
-                }
-                ("cut", cut) => writeln!(
-                    out,
-                    "{:<16}only its beginning was kept; the whole: {}",
-                    "cut",
-                    bson_json(cut)
-                )?,
-                _ => writeln!(out, "{name:<16}{}", printable(&plain(value)))?,
-            }
+        for (name, value) in letter.iter().filter(|(name, _)| *name != "value") {
+            print_field(name, value, out)?;
         }
-        writeln!(
-            out,
-            "value\n{}",
-            printable(&pretty(letter.get("value").unwrap_or(&Bson::Null)))
-        )?;
+        let value = letter.get("value").map(pretty);
+        writeln!(out, "value\n{}", printable(&or_dash(value)))?;
     }
     Ok(())
 }
 
-/// A value on a terminal: JSON is laid out; other text as it is; other bytes in hex.
+fn print_field(name: &str, value: &Bson, out: &mut impl Write) -> io::Result<()> {
+    let mut line = |name: &str, text: &str| writeln!(out, "{name:<16}{}", printable(text));
+    match (name, value) {
+        ("_id" | "error", Bson::Document(parts)) => {
+            for (name, value) in parts {
+                line(name, &plain(value))?;
+            }
+        }
+        ("headers", Bson::Array(headers)) => {
+            for header in headers.iter().filter_map(Bson::as_document) {
+                let part = |name: &str| or_dash(header.get(name).map(plain));
+                line("header", &format!("{} = {}", part("key"), part("value")))?;
+            }
+        }
+        ("cut", cut) => {
+            let whole = bson_json(cut);
+            line(
+                name,
+                &format!("only its beginning was kept; the whole: {whole}"),
+            )?;
+        }
+        _ => line(name, &plain(value))?,
+    }
+    Ok(())
+}
+
+/// A value for a terminal: JSON is indented; other text as it is; other bytes in hex.
 fn pretty(value: &Bson) -> String {
     let plain = plain(value);
-    let parsed = serde_json::from_str::<Value>(&plain).ok();
-    parsed
-        .and_then(|json| serde_json::to_string_pretty(&json).ok())
-        .unwrap_or(plain)
+    match serde_json::from_str::<Value>(&plain) {
+        Ok(json) => format!("{json:#}"),
+        Err(_) => plain,
+    }
 }
 
 /// One field as text.
 fn plain(value: &Bson) -> String {
     match bson_json(value) {
         Value::String(text) => text,
-        Value::Object(map) if map.len() == 1 && map.contains_key("hex") => {
-            format!("0x{}", map["hex"].as_str().unwrap_or_default())
-        }
         Value::Null => "-".to_owned(),
-        other => other.to_string(),
+        other => match (other.get(HEX), other.as_object().map(Map::len)) {
+            (Some(Value::String(hex)), Some(1)) => format!("0x{hex}"),
+            _ => other.to_string(),
+        },
     }
 }
 
@@ -234,7 +239,8 @@ fn document_json(document: &Document) -> Value {
     Value::Object(fields.collect::<Map<_, _>>())
 }
 
-/// Plain JSON for programs: bytes that are UTF-8 as text, others as `{"hex": …}`; ids and times as text.
+/// Plain JSON for programs: bytes that are UTF-8 as text, others as `{"hex": …}`; ids and times as
+/// text.
 fn bson_json(value: &Bson) -> Value {
     match value {
         Bson::Document(document) => document_json(document),
@@ -245,10 +251,11 @@ fn bson_json(value: &Bson) -> Value {
         Bson::Binary(binary) => match std::str::from_utf8(&binary.bytes) {
             Ok(text) => json!(text),
             Err(_) => {
-                json!({ "hex": binary.bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>() })
+                let digits = binary.bytes.iter().map(|byte| format!("{byte:02x}"));
+                json!({ HEX: digits.collect::<String>() })
             }
         },
-        Bson::DateTime(time) => json!(time.try_to_rfc3339_string().ok()),
+        Bson::DateTime(time) => json!(shown(*time)),
         Bson::String(text) => json!(text),
         Bson::Int32(number) => json!(number),
         Bson::Int64(number) => json!(number),
@@ -274,7 +281,13 @@ mod tests {
 
     fn letter() -> Document {
         doc! {
-            "_id": { "group": "g", "topic": "t", "topic_id": Uuid::from_bytes([1; 16]), "partition": 3, "offset": 4711_i64 },
+            "_id": {
+                "group": "g",
+                "topic": "t",
+                "topic_id": Uuid::from_bytes([1; 16]),
+                "partition": 3,
+                "offset": 4711_i64,
+            },
             "reason": "write_error",
             "key": bytes(b"k\x1b[2J"),
             "value": bytes(br#"{"id":"k"}"#),
@@ -292,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_is_shown_whole_and_moves_no_cursor() {
+    fn a_letter_is_shown_in_full_and_moves_no_cursor() {
         let text = text(|out| print_letters(&[letter()], false, out));
         for line in [
             "topic           t",
@@ -357,7 +370,12 @@ mod tests {
         };
         assert_eq!(
             filter("g", &some, Some("unknown_kind")),
-            doc! { "_id.group": "g", "_id.topic": "t", "_id.partition": 3, "reason": "unknown_kind" }
+            doc! {
+                "_id.group": "g",
+                "_id.topic": "t",
+                "_id.partition": 3,
+                "reason": "unknown_kind",
+            }
         );
     }
 }

@@ -1,4 +1,5 @@
-//! The commands besides `run`: they look at and mend what `run` keeps in MongoDB, and what it logs in with.
+//! The commands besides `run`: they show and repair what `run` keeps in MongoDB, and what it logs
+//! in with.
 
 pub mod admin;
 pub mod dead_letters;
@@ -6,6 +7,7 @@ pub mod offsets;
 
 use std::io::{self, Write};
 
+use bson::DateTime;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
@@ -36,7 +38,7 @@ fn print_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
     writeln!(out)
 }
 
-/// What comes from outside, without what a terminal would obey.
+/// Text from outside, without characters that control a terminal.
 fn printable(text: &str) -> String {
     let escape = |c: char| c.is_control() && c != '\n';
     if !text.contains(escape) {
@@ -52,7 +54,13 @@ fn printable(text: &str) -> String {
     clean
 }
 
-/// A cell for what may be absent.
+/// A time in UTC.
+fn shown(time: DateTime) -> String {
+    time.try_to_rfc3339_string()
+        .unwrap_or_else(|_| format!("{} ms since 1970", time.timestamp_millis()))
+}
+
+/// A cell for a value that may be absent.
 fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }

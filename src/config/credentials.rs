@@ -1,4 +1,5 @@
-//! Where the URI, the database and the password are read from: kept, since files change while the service runs.
+//! Where the URI, the database and the password are read from: kept, since files change while the
+//! service runs.
 
 use std::{
     collections::BTreeMap,
@@ -10,9 +11,10 @@ use std::{
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::reference::{self, Setting};
-use super::{Faults, value};
+use super::volume::{self, DATA};
+use super::{Environment, Faults, value};
 
-/// The key, in the directory, of the password that a rotation is about to make the user's.
+/// The key, in the directory, of the password that the user gets next in a rotation.
 pub const PASSWORD_NEXT: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT";
 
 /// The keys of the directory, which are those of the Secret.
@@ -22,12 +24,6 @@ const KEYS: [&str; 4] = [
     reference::PASSWORD.name,
     PASSWORD_NEXT,
 ];
-
-/// What a volume of the kubelet's calls the link that it swaps; behind it is one generation of all files.
-const GENERATION: &str = "..data";
-
-/// How often the files are read anew because they were swapped in between.
-const READS_MAX: usize = 5;
 
 /// The most that a file may hold, in bytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
@@ -48,7 +44,16 @@ pub(super) struct Source {
     pub(super) file: Option<String>,
 }
 
-/// What they say now.
+impl Source {
+    fn of(env: &Environment, setting: &Setting) -> Source {
+        Source {
+            value: env.get(setting).map(SecretString::from),
+            file: env.file_of(setting),
+        }
+    }
+}
+
+/// What the variables and files say now.
 pub(super) struct Values {
     pub(super) uri: Option<SecretString>,
     pub(super) database: Option<String>,
@@ -57,6 +62,17 @@ pub(super) struct Values {
 }
 
 impl Credentials {
+    /// The places that the environment names.
+    pub(super) fn of(env: &mut Environment) -> Credentials {
+        let directory = env.read_if_set(&reference::CREDENTIALS_DIR, value::text);
+        Credentials {
+            directory: directory.map(PathBuf::from),
+            uri: Source::of(env, &reference::CONNECTION_STRING),
+            password: Source::of(env, &reference::PASSWORD),
+            database: env.get(&reference::DATABASE),
+        }
+    }
+
     /// Whether any of it comes from a file, and so can change.
     pub fn can_change(&self) -> bool {
         self.directory.is_some() || self.uri.file.is_some() || self.password.file.is_some()
@@ -73,34 +89,29 @@ impl Credentials {
     }
 
     pub(super) fn read(&self, faults: &mut Faults) -> Values {
-        let mut files = Files::new();
+        let mut texts = Texts::new();
         if let Some(directory) = &self.directory {
             match read_directory(directory) {
-                Ok(read) => files = read,
-                Err((key, error)) => {
-                    let path = key.map_or(directory.clone(), |key| directory.join(key));
-                    faults.add(
-                        key.unwrap_or(reference::CREDENTIALS_DIR.name),
-                        format!(
-                            "{} cannot be read: {error}",
-                            value::shown(&path.to_string_lossy())
-                        ),
-                    );
+                Ok(read) => texts = read,
+                Err(unreadable) => {
+                    let path = value::shown(&unreadable.path.to_string_lossy());
+                    let fault = format!("{path} cannot be read: {}", unreadable.error);
+                    faults.add(unreadable.name, fault);
                 }
             }
         }
         let mut secret = |setting: &Setting, source: &Source| {
             let value = (source.value.as_ref()).map(|value| value.expose_secret().to_owned());
-            let file = files.remove(setting.name);
+            let file = texts.remove(setting.name);
             file.or_else(|| faults.secret(setting, value, source.file.clone()))
         };
         let uri = secret(&reference::CONNECTION_STRING, &self.uri);
         let password = secret(&reference::PASSWORD, &self.password);
-        let database = files.remove(reference::DATABASE.name);
+        let database = texts.remove(reference::DATABASE.name);
         Values {
             uri,
             password,
-            password_next: files.remove(PASSWORD_NEXT),
+            password_next: texts.remove(PASSWORD_NEXT),
             database: database
                 .map(|name| name.expose_secret().to_owned())
                 .or_else(|| self.database.clone()),
@@ -108,50 +119,59 @@ impl Credentials {
     }
 }
 
-type Files = BTreeMap<&'static str, SecretString>;
+/// By key.
+type Texts = BTreeMap<&'static str, SecretString>;
 
-/// The files that are there, all of one generation; an error with the key that it is about.
-fn read_directory(directory: &Path) -> Result<Files, (Option<&'static str>, io::Error)> {
-    for _ in 0..READS_MAX {
-        let Some(generation) = generation(directory).map_err(|error| (None, error))? else {
-            continue;
-        };
-        let mut files = Files::new();
-        for key in KEYS {
-            match read_file(&generation.join(key)) {
-                Ok(text) => {
-                    files.insert(key, text);
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err((Some(key), error)),
-            }
-        }
-        if self::generation(directory).is_ok_and(|now| now.as_ref() == Some(&generation)) {
-            return Ok(files);
-        }
-    }
-    let error = io::Error::other(
-        "`..data` leads nowhere, or to another folder each time that the files were read",
-    );
-    Err((None, error))
+/// What cannot be read, and the variable or key that it is about.
+struct Unreadable {
+    name: &'static str,
+    path: PathBuf,
+    error: io::Error,
 }
 
-/// The folder that the files are in now; `None` where it is gone, though its link is there.
-fn generation(directory: &Path) -> io::Result<Option<PathBuf>> {
-    let link = directory.join(GENERATION);
-    match fs::canonicalize(&link) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            if fs::symlink_metadata(&link).is_ok() {
-                return Ok(None);
-            }
-            fs::read_dir(directory)?;
-            Ok(Some(directory.to_owned()))
+/// The files that are there, all of one state.
+fn read_directory(directory: &Path) -> Result<Texts, Unreadable> {
+    let unreadable = |error| Unreadable {
+        name: reference::CREDENTIALS_DIR.name,
+        path: directory.to_owned(),
+        error,
+    };
+    let read = volume::read_one_state(directory, |files| match files {
+        volume::Files::Linked(folder) => read_files(directory, folder),
+        volume::Files::Plain | volume::Files::Gone => {
+            fs::read_dir(directory).map_err(unreadable)?;
+            read_files(directory, directory)
         }
-        other => other.map(Some),
-    }
+    });
+    let unsteady = || {
+        io::Error::other(format!(
+            "`{DATA}` leads nowhere, or to another folder each time that the files were read"
+        ))
+    };
+    let read = read.map_err(unreadable)?;
+    read.unwrap_or_else(|| Err(unreadable(unsteady())))
 }
 
-/// The text of a file without the line end behind it.
+/// The files of `folder`, which `directory` shows.
+fn read_files(directory: &Path, folder: &Path) -> Result<Texts, Unreadable> {
+    let mut texts = Texts::new();
+    for key in KEYS {
+        match read_file(&folder.join(key)) {
+            Ok(text) => drop(texts.insert(key, text)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => {
+                return Err(Unreadable {
+                    name: key,
+                    path: directory.join(key),
+                    error,
+                });
+            }
+        }
+    }
+    Ok(texts)
+}
+
+/// The text of a file, without the line end after it.
 fn read_file(path: &Path) -> io::Result<SecretString> {
     let mut text = String::new();
     let read = File::open(path)?
@@ -178,17 +198,17 @@ mod tests {
 
     use super::*;
 
-    /// Writes a generation of files and swaps it in, as the kubelet does; the one before it goes.
-    fn publish(directory: &Path, generation: &str, files: &[(&str, &str)]) {
-        let folder = directory.join(generation);
+    /// Writes one state of the files and swaps it in, as the kubelet does; removes the one before.
+    fn publish(directory: &Path, state: &str, files: &[(&str, &str)]) {
+        let folder = directory.join(state);
         fs::create_dir(&folder).unwrap();
         for (key, text) in files {
             fs::write(folder.join(key), text).unwrap();
-            let _ = symlink(Path::new(GENERATION).join(key), directory.join(key));
+            let _ = symlink(Path::new(DATA).join(key), directory.join(key));
         }
-        let before = fs::canonicalize(directory.join(GENERATION));
-        symlink(generation, directory.join("..data_tmp")).unwrap();
-        fs::rename(directory.join("..data_tmp"), directory.join(GENERATION)).unwrap();
+        let before = fs::canonicalize(directory.join(DATA));
+        symlink(state, directory.join("..data_tmp")).unwrap();
+        fs::rename(directory.join("..data_tmp"), directory.join(DATA)).unwrap();
         if let Ok(before) = before {
             fs::remove_dir_all(before).unwrap();
         }
@@ -198,8 +218,8 @@ mod tests {
         let mut faults = Faults::of(&super::reference::SETTINGS);
         let values = credentials.read(&mut faults);
         let faults = faults.found.iter();
-        let told = faults.map(|error| format!("{}: {}", error.variable, error.fault));
-        (values, told.collect())
+        let shown = faults.map(|error| format!("{}: {}", error.variable, error.fault));
+        (values, shown.collect())
     }
 
     fn of(directory: &TempDir) -> Credentials {
@@ -222,10 +242,10 @@ mod tests {
     fn a_file_of_the_directory_takes_the_place_of_its_variable() {
         let directory = TempDir::new().unwrap();
         let credentials = of(&directory);
-        let (values, told) = read(&credentials);
+        let (values, faults) = read(&credentials);
         assert_eq!(text(&values.uri), Some("mongodb://variable"));
         assert_eq!(values.database.as_deref(), Some("variable"));
-        assert!(told.is_empty(), "{told:?}");
+        assert!(faults.is_empty(), "{faults:?}");
 
         let first = [
             (KEYS[0], "mongodb://file\n"),
@@ -233,12 +253,12 @@ mod tests {
             (KEYS[2], "one"),
         ];
         publish(directory.path(), "..1", &first);
-        let (values, told) = read(&credentials);
+        let (values, faults) = read(&credentials);
         assert_eq!(text(&values.uri), Some("mongodb://file"));
         assert_eq!(values.database.as_deref(), Some("file"));
         assert_eq!(text(&values.password), Some("one"));
         assert_eq!(text(&values.password_next), None);
-        assert!(told.is_empty(), "{told:?}");
+        assert!(faults.is_empty(), "{faults:?}");
 
         publish(
             directory.path(),
@@ -255,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_two_generations_are_never_mixed() {
+    fn files_of_two_states_are_never_mixed() {
         let directory = TempDir::new().unwrap();
         let (path, credentials) = (directory.path().to_owned(), of(&directory));
         publish(&path, "..0", &[(KEYS[2], "0"), (KEYS[3], "0")]);
@@ -270,8 +290,8 @@ mod tests {
             }
         });
         while !writer.is_finished() {
-            let (values, told) = read(&credentials);
-            if told.is_empty() {
+            let (values, faults) = read(&credentials);
+            if faults.is_empty() {
                 assert!(values.password.is_some(), "they were there all the time");
                 assert_eq!(text(&values.password), text(&values.password_next));
             }
@@ -290,27 +310,27 @@ mod tests {
             (&[b'x'; 65_537], "larger than 65536 bytes"),
         ] {
             fs::write(&key, bytes).unwrap();
-            let (_, told) = read(&of(&directory));
-            assert_eq!(told.len(), 1, "{told:?}");
-            let line = &told[0];
+            let (_, faults) = read(&of(&directory));
+            assert_eq!(faults.len(), 1, "{faults:?}");
+            let line = &faults[0];
             assert!(line.contains(says) && line.contains(KEYS[2]), "{line}");
             assert!(!line.contains("hunter"), "{line}");
         }
         fs::remove_file(&key).unwrap();
         fs::create_dir(&key).unwrap();
-        let (_, told) = read(&of(&directory));
-        assert!(told[0].contains("cannot be read"), "{told:?}");
-        symlink("..gone", directory.path().join(GENERATION)).unwrap();
-        let (_, told) = read(&of(&directory));
-        assert!(told[0].contains("leads nowhere"), "{told:?}");
+        let (_, faults) = read(&of(&directory));
+        assert!(faults[0].contains("cannot be read"), "{faults:?}");
+        symlink("..gone", directory.path().join(DATA)).unwrap();
+        let (_, faults) = read(&of(&directory));
+        assert!(faults[0].contains("leads nowhere"), "{faults:?}");
 
         let mut nowhere = of(&directory);
         nowhere.directory = Some(directory.path().join("nowhere"));
-        let (_, told) = read(&nowhere);
+        let (_, faults) = read(&nowhere);
         assert!(
-            told[0].starts_with("DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR")
-                && told[0].contains("nowhere"),
-            "{told:?}"
+            faults[0].starts_with("DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR")
+                && faults[0].contains("nowhere"),
+            "{faults:?}"
         );
     }
 }

@@ -15,9 +15,9 @@ use super::value;
 pub struct ConfigError {
     /// The variable.
     pub variable: String,
-    /// What is wrong with it; never a secret.
+    /// Why it is invalid; never a secret.
     pub fault: String,
-    /// A value that would do.
+    /// A valid value.
     pub example: Option<&'static str>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// None so far, of the settings in a table: it has the examples.
+    /// No faults yet. `settings` has the examples.
     pub(crate) fn of(settings: &'static [&'static Setting]) -> Faults {
         let found = Vec::new();
         Faults { settings, found }
@@ -54,7 +54,7 @@ impl Faults {
     /// What was read, if there was no fault.
     ///
     /// # Errors
-    /// All of them.
+    /// Every fault.
     pub(crate) fn unless_any<T>(self, read: Option<T>) -> Result<T, ConfigErrors> {
         match read {
             Some(read) if self.found.is_empty() => Ok(read),
@@ -79,14 +79,15 @@ impl Faults {
         self.found.len()
     }
 
-    /// Whether there is one already about a variable or its `_FILE`.
+    /// Whether there already is one about a variable or its `_FILE`.
     pub(crate) fn about(&self, variable: &str) -> bool {
         self.found
             .iter()
             .any(|error| error.variable.starts_with(variable))
     }
 
-    /// The value of `setting`, or of its default; none, and a fault, where it is missing or `parse` refuses it.
+    /// The value of a setting, or its default. `None`, and a fault, where it is missing or `parse`
+    /// refuses it.
     pub(crate) fn read<T>(
         &mut self,
         setting: &Setting,
@@ -101,7 +102,8 @@ impl Faults {
         parsed.map_err(|fault| self.add(setting.name, fault)).ok()
     }
 
-    /// A secret from its variable or from the file that its `_FILE` variable names. Absent is no fault here.
+    /// A secret, from its variable or from the file that its `_FILE` variable names. Leaving it out
+    /// is no fault.
     pub(crate) fn secret(
         &mut self,
         setting: &Setting,

@@ -1,39 +1,46 @@
-//! The MongoDB URI, the database and the password. No message repeats what stands before a URI's last `@`.
+//! The MongoDB URI, the database and the password. No message repeats what stands before a URI's
+//! last `@`.
 
 use std::{fs, net::Ipv6Addr, path::Path};
 
+use mongodb::error::ErrorKind;
 use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::credentials::Values;
-use super::{ConfigErrors, Credentials, Faults, Setting, reference, value};
+use super::{ConfigErrors, Credentials, Environment, Faults, Setting, reference, value};
 
-/// Where documents go.
+/// Where documents are written.
 #[derive(Clone, Debug)]
 pub struct Mongodb {
     /// The URI as given, checked.
     pub uri: SecretString,
     /// Database of the entities, the checkpoints and the dead letters.
     pub database: String,
-    /// The passwords of the URI's user, in the order in which they are tried: the one in force, and while a rotation is
-    /// under way the next one. None where the URI names no user, or one that has no password.
+    /// The passwords of the URI's user, in the order in which they are tried: the current one, and
+    /// during a rotation the next one. None where the URI names no user, or one without a password.
     pub passwords: Vec<SecretString>,
-    /// Where all this was read from.
+    /// Where it was read from.
     pub credentials: Credentials,
 }
 
 impl Mongodb {
+    pub(super) fn read(env: &mut Environment) -> Option<Mongodb> {
+        let credentials = Credentials::of(env);
+        read(&mut env.faults, credentials)
+    }
+
     /// What the files and variables say now.
     ///
     /// # Errors
-    /// As at start, each naming its variable or file.
+    /// As at the start, each naming its variable or file.
     pub fn read_again(&self) -> Result<Mongodb, ConfigErrors> {
         let mut faults = Faults::of(&super::SETTINGS);
         let mongodb = read(&mut faults, self.credentials.clone());
         faults.unless_any(mongodb)
     }
 
-    /// Whether both lead to the same database of the same servers as the same user; passwords apart.
+    /// Whether both name the same database, servers and user; their passwords may differ.
     pub fn same_place(&self, other: &Mongodb) -> bool {
         let place = |uri: &SecretString| {
             let mut parsed = parse(uri.expose_secret()).ok()?;
@@ -46,7 +53,7 @@ impl Mongodb {
     }
 }
 
-pub(super) fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mongodb> {
+fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mongodb> {
     let Values {
         uri,
         database,
@@ -100,56 +107,69 @@ pub(super) fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mong
     })
 }
 
-/// Adds the fault unless the variable, or its `_FILE`, has one that says why there is no value.
+/// Adds the fault, unless another one of the variable or its `_FILE` says why it has no value.
 fn missing(faults: &mut Faults, setting: &Setting, fault: &str) {
     if !faults.about(setting.name) {
         faults.add(setting.name, fault);
     }
 }
 
+/// Whether MongoDB takes it as the name of a database.
+pub(crate) fn is_database_name(name: &str) -> bool {
+    (1..=63).contains(&name.len()) && !name.contains(|c: char| "/\\. \"$\0".contains(c))
+}
+
 fn check_database(name: &str) -> Result<String, String> {
-    if name.len() > 63 || name.contains(|c: char| "/\\. \"$\0".contains(c)) {
+    if !is_database_name(name) {
         return Err(format!(
-            "{} is no database name: up to 63 bytes without / \\ . \" $ and blanks",
+            "{} is not a database name: up to 63 bytes without / \\ . \" $ and blanks",
             value::shown(name)
         ));
     }
     if ["admin", "config", "local"].contains(&name) {
         return Err(format!(
-            "{} is a database of the server's own",
+            "{} is a database of the server itself",
             value::shown(name)
         ));
     }
     Ok(name.to_owned())
 }
 
-/// A URI as the driver takes it apart.
+/// A URI as the driver parses it.
 ///
-/// The driver's messages may quote the piece of the URI that they stumbled over, and that may be a part of the
-/// password. So they are drawn from a copy that has no secret in it.
+/// # Errors
+/// Why it is invalid. The driver's messages may quote the part of the URI that is invalid, and that
+/// may be part of the password: so they come from a copy without secrets.
 pub(crate) fn parse(uri: &str) -> Result<ConnectionString, String> {
-    // The driver panics on some that are not, and shows what it stumbled over: part of a password.
+    // the driver panics on some other bytes, and shows them: part of a password
     if !uri.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("is no MongoDB URI: it holds a blank, a control character or one beyond ASCII: percent-encode it (a blank is %20, `é` %C3%A9)".to_owned());
+        let why = "it holds a blank, a control character or one beyond ASCII: percent-encode it \
+                   (a blank is %20, `é` %C3%A9)";
+        return Err(format!("is not a MongoDB URI: {why}"));
     }
-    ConnectionString::parse(uri).map_err(|_| {
-        let Some(shown) = without_secrets(uri) else {
-            return "is no MongoDB URI: a host is not `name` or `name:port`; is the `@` before it missing?".to_owned();
-        };
-        match ConnectionString::parse(shown) {
-            Err(error) => match *error.kind {
-                mongodb::error::ErrorKind::InvalidArgument { message, .. } => {
-                    format!("is no MongoDB URI: {message}")
-                }
-                _ => "is no MongoDB URI".to_owned(),
-            },
-            Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, `/` %2F, `?` %3F, `%` %25)".to_owned(),
-        }
-    })
+    ConnectionString::parse(uri).map_err(|_| why_invalid(uri))
 }
 
-/// The URI without its secrets; `None` where it has no `@`, and what stands in the place of the hosts may be a user and
-/// a password.
+fn why_invalid(uri: &str) -> String {
+    let Some(shown) = without_secrets(uri) else {
+        let why = "a host is not `name` or `name:port`; is the `@` before it missing?";
+        return format!("is not a MongoDB URI: {why}");
+    };
+    match ConnectionString::parse(shown) {
+        Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, \
+                  `/` %2F, `?` %3F, `%` %25)"
+            .to_owned(),
+        Err(error) => match *error.kind {
+            ErrorKind::InvalidArgument { message, .. } => {
+                format!("is not a MongoDB URI: {message}")
+            }
+            _ => "is not a MongoDB URI".to_owned(),
+        },
+    }
+}
+
+/// The URI without its secrets; `None` where it has no `@`, and a user and a password may stand in
+/// the place of the hosts.
 fn without_secrets(uri: &str) -> Option<String> {
     let Some((scheme, rest)) = uri.split_once("://") else {
         return Some(String::new());
@@ -167,36 +187,33 @@ fn without_secrets(uri: &str) -> Option<String> {
         let key = key.to_lowercase();
         key.contains("password") || key == "authmechanismproperties"
     };
-    let options = options.map(|options| {
-        let pairs: Vec<String> = (options.split('&'))
-            .map(|pair| match pair.split_once('=') {
-                Some((key, _)) if is_secret(key) => format!("{key}=x"),
-                Some(_) => pair.to_owned(),
-                None => "option".to_owned(),
-            })
-            .collect();
-        format!("?{}", pairs.join("&"))
-    });
+    let without_secret = |pair: &str| match pair.split_once('=') {
+        Some((key, _)) if is_secret(key) => format!("{key}=x"),
+        Some(_) => pair.to_owned(),
+        None => "option".to_owned(),
+    };
     let scheme = match scheme {
         "mongodb" | "mongodb+srv" => scheme,
         _ => "other",
     };
-    Some(format!(
-        "{scheme}://{user}{hosts}{}",
-        options.unwrap_or_default()
-    ))
+    let place = format!("{scheme}://{user}{hosts}");
+    Some(match options {
+        Some(options) => {
+            let options: Vec<String> = options.split('&').map(without_secret).collect();
+            format!("{place}?{}", options.join("&"))
+        }
+        None => place,
+    })
 }
 
-/// Whether it begins with hosts, and perhaps a database, that are spelled as such.
+/// Whether it begins with what looks like hosts, and perhaps a database.
 fn names_hosts(rest: &str) -> bool {
     let is_name = |name: &str| {
         name.chars()
             .all(|c| c.is_alphanumeric() || "-_.".contains(c))
     };
-    let (hosts, database) = match rest.split('?').next().unwrap_or(rest).split_once('/') {
-        Some((hosts, database)) => (hosts, database),
-        None => (rest.split('?').next().unwrap_or(rest), ""),
-    };
+    let place = rest.split_once('?').map_or(rest, |(place, _)| place);
+    let (hosts, database) = place.split_once('/').unwrap_or((place, ""));
     let is_host = |host: &str| match host.rsplit_once(':') {
         Some((name, port)) => {
             let literal = name
@@ -227,7 +244,11 @@ pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
         );
     }
     if concern.is_some_and(|concern| concern.w_timeout.is_some()) {
-        faults.push("sets `wTimeoutMS`: the service waits for a majority under a deadline of its own; leave it out".to_owned());
+        faults.push(
+            "sets `wTimeoutMS`: the service waits for a majority under a deadline of its own; \
+             leave it out"
+                .to_owned(),
+        );
     }
     if parsed
         .read_preference

@@ -1,4 +1,4 @@
-//! The librdkafka properties that the service owns, and those of which it changes the default.
+//! The librdkafka properties that the service owns, and those whose default it changes.
 
 use super::reference;
 
@@ -7,7 +7,7 @@ use super::reference;
 pub struct Owned {
     /// librdkafka's name.
     pub property: &'static str,
-    /// Why it is not to be set.
+    /// Why it must not be set.
     pub why: &'static str,
     /// The setting to use instead.
     pub instead: Option<&'static str>,
@@ -91,7 +91,7 @@ pub const OWNED: [Owned; 21] = [
     ),
     owned(
         "statistics.interval.ms",
-        "the service's metrics are drawn from the statistics",
+        "metrics of the service come from the statistics",
         None,
     ),
     owned("group.protocol.type", "it is a consumer", None),
@@ -102,7 +102,7 @@ pub const OWNED: [Owned; 21] = [
     ),
 ];
 
-/// Values of ours where nothing else is set.
+/// Our defaults: property, value, and why.
 pub const DEFAULTS: [(&str, &str, &str); 7] = [
     (
         "client.id",
@@ -117,37 +117,37 @@ pub const DEFAULTS: [(&str, &str, &str); 7] = [
     (
         "heartbeat.interval.ms",
         "500",
-        "a worker hears within half a second that another is gone; less than `session.timeout.ms`",
+        "a worker learns within half a second that another is gone; less than `session.timeout.ms`",
     ),
     (
         "fetch.queue.backoff.ms",
         "10",
-        "a queue that was full is filled again after 10 ms, not a second",
+        "a full queue is refilled after 10 ms, not a second",
     ),
     (
         "fetch.wait.max.ms",
         "100",
-        "a broker answers a worker's other questions only after its idle fetch: a claim asks three",
+        "a broker answers other questions only after an idle fetch, and a claim asks three",
     ),
     (
         "socket.timeout.ms",
         "30000",
-        "a broker that no longer answers on a connection that seems open is given up after half a minute, not a whole one",
+        "a broker that is silent on an open connection is given up after 30 s, not 60",
     ),
     (
         "topic.metadata.refresh.interval.ms",
         "60000",
-        "a partition that is added to the topic is noticed within a minute, not five",
+        "a new partition of the topic is noticed within a minute, not five",
     ),
 ];
 
-/// Our value of a property where nothing else is set.
+/// Our default of a property.
 pub(super) fn default_of(property: &str) -> Option<&'static str> {
-    let of_it = DEFAULTS.iter().find(|(name, ..)| *name == property);
-    of_it.map(|(_, value, _)| *value)
+    let found = DEFAULTS.iter().find(|(name, ..)| *name == property);
+    found.map(|(_, value, _)| *value)
 }
 
-/// What the broker decides under KIP-848; librdkafka refuses to be told.
+/// What the broker decides under KIP-848; librdkafka refuses a value then.
 pub(super) const OF_THE_BROKER: [&str; 3] = [
     "session.timeout.ms",
     "heartbeat.interval.ms",

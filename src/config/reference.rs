@@ -1,13 +1,13 @@
-//! Every setting of the service: name, default, meaning, example. The one table behind parsing, error messages,
-//! `docs/configuration.md` and `config/example.env`.
+//! Every setting of the service: name, default, meaning, example. The one table behind parsing,
+//! error messages, `docs/configuration.md` and `config/example.env`.
 
-/// What every setting of the service's own begins with; a name that does and is not in [`SETTINGS`] is an error.
+/// The beginning of every setting of the service's own; no other variable may begin with it.
 pub const PREFIX: &str = "DYFF_WORKFLOWS_SINK__";
 
-/// What a librdkafka property begins with: the rest is lower-cased, `_` becomes `.`.
+/// The beginning of a librdkafka property: the rest is lower-cased, and `_` becomes `.`.
 pub const KAFKA_PREFIX: &str = "DYFF_KAFKA__CONFIG__";
 
-/// What the variable ends with that names a file with the secret in it.
+/// The end of a variable that names a file with the secret.
 pub const FILE_SUFFIX: &str = "_FILE";
 
 /// One environment variable.
@@ -15,13 +15,13 @@ pub const FILE_SUFFIX: &str = "_FILE";
 pub struct Setting {
     /// The variable.
     pub name: &'static str,
-    /// The value that an unset variable stands for, in the same notation.
+    /// Its value where it is not set, in the same notation.
     pub default: Option<&'static str>,
     /// A value that is valid.
     pub example: &'static str,
     /// What it means, as a sentence.
     pub meaning: &'static str,
-    /// Never shown, and also read from the file that `<name>_FILE` names.
+    /// Whether it is never shown, and also read from the file that `<name>_FILE` names.
     pub secret: bool,
 }
 
@@ -29,7 +29,8 @@ pub struct Setting {
 pub const CONNECTION_STRING: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
     default: None,
-    example: "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows?replicaSet=rs0&ssl=false&authSource=users",
+    example: "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows\
+              ?replicaSet=rs0&ssl=false&authSource=users",
     meaning: "The whole MongoDB URI, of a replica set or a sharded cluster. Required.",
     secret: true,
 };
@@ -38,7 +39,8 @@ pub const DATABASE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE",
     default: Some("workflows"),
     example: "workflows",
-    meaning: "The database of the entities, the checkpoints and the dead letters. The one that the URI names serves only as the default `authSource`.",
+    meaning: "The database of the entities, the checkpoints and the dead letters. The URI's \
+              database is only the default `authSource`.",
     secret: false,
 };
 /// Password of the MongoDB user.
@@ -46,18 +48,22 @@ pub const PASSWORD: Setting = Setting {
     name: "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
     default: None,
     example: "correct-horse",
-    meaning: "The password of the user that the URI names; used where the URI carries none.",
+    meaning: "The password of the URI's user, where the URI carries none.",
     secret: true,
 };
-/// Credentials in files that change.
+/// Credentials in files that may change.
 pub const CREDENTIALS_DIR: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__CREDENTIALS_DIR",
     default: None,
     example: "/run/workflows-sink/credentials",
-    meaning: "A directory, such as a mounted Secret, whose files take the place of the three variables above and are named like them. They are read again every second, and when a login is refused: a changed password is used without a restart. `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, where it is there, is tried after the password.",
+    meaning: "A directory, such as a mounted Secret, whose files replace the three variables above \
+              and have their names. They are reread every second, and when a login is refused: a \
+              changed password is used without a restart. If there is a \
+              `DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT`, it is tried after the \
+              password.",
     secret: false,
 };
-/// Brokers, as the one librdkafka property with a default of ours that everyone sets.
+/// Brokers: the one librdkafka property that is listed, as everyone sets it.
 pub const BOOTSTRAP_SERVERS: Setting = Setting {
     name: "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
     default: Some("kafka.kafka.svc.cluster.local"),
@@ -78,7 +84,8 @@ pub const TOPICS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__TOPICS",
     default: None,
     example: "dyff.workflows.state,dyff.workflows.events",
-    meaning: "The topics to consume, comma-separated; takes the place of `DYFF_KAFKA__TOPICS__WORKFLOWS_STATE`.",
+    meaning: "The topics to consume, comma-separated; replaces \
+              `DYFF_KAFKA__TOPICS__WORKFLOWS_STATE`.",
     secret: false,
 };
 /// Group.
@@ -86,7 +93,8 @@ pub const GROUP: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__GROUP",
     default: Some("dyff.system.mongodb.sink"),
     example: "dyff.system.mongodb.sink",
-    meaning: "The consumer group. Another group has checkpoints of its own and is not fenced against this one.",
+    meaning: "The consumer group. Another group has checkpoints of its own and is not fenced \
+              against this one.",
     secret: false,
 };
 /// Static membership.
@@ -94,7 +102,8 @@ pub const GROUP_INSTANCE_ID: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID",
     default: None,
     example: "workflows-sink-0",
-    meaning: "Static membership: a name of its own for each worker, such as the pod's in a StatefulSet. A restart within the session timeout then moves no partition.",
+    meaning: "Static membership: a name of its own for each worker, such as the pod's in a \
+              StatefulSet. Then a restart within the session timeout moves no partition.",
     secret: false,
 };
 /// Start without offsets.
@@ -102,7 +111,8 @@ pub const START: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__START",
     default: Some("earliest"),
     example: "earliest",
-    meaning: "Where a group begins that has neither checkpoint nor committed offset: `earliest` or `latest`.",
+    meaning: "Where a group without checkpoint and committed offset begins: `earliest` or \
+              `latest`.",
     secret: false,
 };
 /// Write mode.
@@ -110,7 +120,8 @@ pub const WRITE_MODE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__WRITE_MODE",
     default: Some("set"),
     example: "set",
-    meaning: "`set`: fields that a later state no longer carries stay; `replace`: the whole document is replaced.",
+    meaning: "`set`: fields that a later state no longer has stay; `replace`: the whole document \
+              is replaced.",
     secret: false,
 };
 /// Tombstones.
@@ -118,7 +129,8 @@ pub const TOMBSTONES: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__TOMBSTONES",
     default: Some("ignore"),
     example: "ignore",
-    meaning: "What a record without a value does: `ignore`, or `delete` the entity that its key names.",
+    meaning: "What a record without a value does: `ignore`, or `delete` the entity that its key \
+              names.",
     secret: false,
 };
 /// Mapping file.
@@ -126,7 +138,8 @@ pub const MAPPING_FILE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__MAPPING_FILE",
     default: None,
     example: "config/mapping.toml",
-    meaning: "A mapping of fields, kinds and collections that takes the place of the built-in one (`config/mapping.toml`).",
+    meaning: "A mapping of fields, kinds and collections that replaces the built-in one \
+              (`config/mapping.toml`).",
     secret: false,
 };
 /// Records of a batch.
@@ -142,7 +155,8 @@ pub const FLUSH_BYTES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__FLUSH_BYTES_MAX",
     default: Some("2MiB"),
     example: "2MiB",
-    meaning: "The most bytes (BSON) in a batch: 16KiB to 8MiB. A first record that is larger still fits.",
+    meaning: "The most bytes (BSON) in a batch: 16KiB to 8MiB. A first record that is larger still \
+              fits.",
     secret: false,
 };
 /// Bytes of everything.
@@ -150,7 +164,9 @@ pub const BUDGET_BYTES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX",
     default: Some("384MiB"),
     example: "384MiB",
-    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`; a start warns where the topic's partitions ask for more.",
+    meaning: "The most bytes in batches and Kafka queues together; fetch and queue sizes follow \
+              from it. At least 64MiB + 2 × `LANES_MAX` × `FLUSH_BYTES_MAX`; a start warns where \
+              the topic's partitions need more.",
     secret: false,
 };
 /// Batches written at the same time.
@@ -158,7 +174,9 @@ pub const LANES_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LANES_MAX",
     default: Some("4"),
     example: "4",
-    meaning: "The most large batches at the same time, each in a transaction of its own, and as many small ones where those cannot share one: 1 to 128. Partitions beyond that wait their turn.",
+    meaning: "The most large batches at the same time, each in a transaction of its own, and as \
+              many small ones where those cannot share one: 1 to 128. Further partitions wait \
+              their turn.",
     secret: false,
 };
 /// Drain deadline.
@@ -166,7 +184,9 @@ pub const DRAIN_DEADLINE_MS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__DRAIN_DEADLINE_MS",
     default: Some("25000"),
     example: "25000",
-    meaning: "How long a shutdown or a revoked partition waits for the batch in flight, in milliseconds: 1 to 600000. Keep it under the pod's termination grace period and `max.poll.interval.ms`.",
+    meaning: "How long a shutdown or a revoked partition waits for the batch in flight, in \
+              milliseconds: 1 to 600000. Keep it below the pod's termination grace period and \
+              `max.poll.interval.ms`.",
     secret: false,
 };
 /// Breaker.
@@ -174,15 +194,16 @@ pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX",
     default: Some("1000"),
     example: "1000",
-    meaning: "A partition stops when more records than this are rejected in a row (a changed schema, a wrong topic); 0 turns that off.",
+    meaning: "A partition stops when more records than this are rejected in a row (a changed \
+              schema, a wrong topic); 0: never.",
     secret: false,
 };
-/// Health and metrics.
+/// Metrics and probes.
 pub const LISTEN_ADDRESS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS",
     default: Some("0.0.0.0:9090"),
     example: "[::]:9090",
-    meaning: "Where `/metrics`, `/livez` and `/readyz` are served, as `address:port`.",
+    meaning: "Where to serve `/metrics`, `/livez` and `/readyz`, as `address:port`.",
     secret: false,
 };
 /// Log format.
@@ -190,7 +211,7 @@ pub const LOG_FORMAT: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LOG_FORMAT",
     default: Some("auto"),
     example: "json",
-    meaning: "`json`, `human`, or `auto`: human on a terminal, JSON elsewhere.",
+    meaning: "`json`, `human`, or `auto`: `human` on a terminal, else `json`.",
     secret: false,
 };
 /// Log filter.
@@ -198,7 +219,8 @@ pub const LOG_FILTER: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LOG_FILTER",
     default: Some("info"),
     example: "info,workflows_sink::lane=debug,librdkafka=info",
-    meaning: "Which log lines appear: `level` or `target=level`, with commas between. A level alone is that of this service; libraries stay at `warn` unless named.",
+    meaning: "Which log lines appear: `level` or `target=level`, comma-separated. A level alone is \
+              that of this service; libraries stay at `warn` unless named.",
     secret: false,
 };
 
@@ -236,13 +258,12 @@ pub fn is_known(settings: &[&Setting], name: &str) -> bool {
     })
 }
 
-/// Of the `settings` that begin with `prefix`, the one whose name is nearest to `name`, which is none
-/// of them.
+/// Of the `settings` that begin with `prefix`, the name that is most like `name`.
 pub fn nearest(settings: &[&Setting], prefix: &str, name: &str) -> &'static str {
     settings
         .iter()
         .map(|setting| setting.name)
         .filter(|known| known.starts_with(prefix))
         .min_by_key(|known| strsim::damerau_levenshtein(known, name))
-        .expect("a table of settings has some with its own prefix")
+        .expect("a table has settings with its own prefix")
 }

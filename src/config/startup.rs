@@ -1,12 +1,13 @@
-//! What keeps the service from starting, and the exit code that says so.
+//! What keeps the service from starting, and its exit code.
 
-/// Exit code of a configuration that cannot work as it is: EX_CONFIG of sysexits.h.
+/// Exit code of an invalid configuration: EX_CONFIG of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
-/// Exit code of everything else that ends the process.
+/// Exit code of every other failure.
 pub const EXIT_FAILURE: u8 = 1;
 
-/// Something that stays wrong until a person changes it: one line that names the variable or the command.
+/// A fault that lasts until a person changes something: one line that names the variable or the
+/// command.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct StartupError(String);

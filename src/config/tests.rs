@@ -1,10 +1,17 @@
-use std::io::Write as _;
+//! The settings of the service; those of one client are in a file of their own.
+
+mod kafka;
+mod mongodb;
+
+use std::{io::Write as _, time::Duration};
 
 use proptest::prelude::*;
 use secrecy::ExposeSecret;
 
-use super::reference::FILE_SUFFIX;
+use super::limits::MIB;
+use super::reference::{FILE_SUFFIX, KAFKA_PREFIX};
 use super::*;
+use crate::telemetry::logging::LogFormat;
 
 const URI: (&str, &str) = (
     "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
@@ -81,11 +88,24 @@ fn the_environment_of_the_contract_keeps_working() {
     let config = read(&[
         ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "a:9092,b:9092"),
         ("DYFF_KAFKA__CONFIG__COMPRESSION_TYPE", "zstd"),
-        ("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", "test.workflows.state"),
-        ("DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS", "test.workflows.events"),
-        ("DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING", "mongodb+srv://workflows-sink:pw@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows?replicaSet=rs0&ssl=false&authSource=users"),
+        (
+            "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE",
+            "test.workflows.state",
+        ),
+        (
+            "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS",
+            "test.workflows.events",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING",
+            "mongodb+srv://workflows-sink:pw@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows\
+             ?replicaSet=rs0&ssl=false&authSource=users",
+        ),
         ("DYFF_WORKFLOWS_SINK__MONGODB__DATABASE", "workflows"),
-        ("DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD", "unused: the URI carries one"),
+        (
+            "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+            "unused: the URI carries one",
+        ),
         ("DYFF_WORKFLOWS_SINK_SERVICE_HOST", "10.0.0.1"),
         ("PATH", "/bin"),
     ])
@@ -103,7 +123,7 @@ fn the_environment_of_the_contract_keeps_working() {
 }
 
 #[test]
-fn every_fault_is_told_at_once() {
+fn every_fault_is_shown_at_once() {
     let errors = read(&[
         ("DYFF_WORKFLOWS_SINK__LANES_MAX", "many"),
         ("DYFF_WORKFLOWS_SINK__GRUOP", "x"),
@@ -179,8 +199,8 @@ fn each_setting_says_what_is_wrong_with_its_value() {
         ("LISTEN_ADDRESS", "9090", "is not an address with a port"),
         ("LOG_FORMAT", "text", "is not one of auto, json, human"),
         ("LOG_FILTER", "inof", "neither a level nor target=level"),
-        ("MONGODB__DATABASE", "a.b", "is no database name"),
-        ("MONGODB__DATABASE", "admin", "the server's own"),
+        ("MONGODB__DATABASE", "a.b", "is not a database name"),
+        ("MONGODB__DATABASE", "admin", "the server itself"),
     ] {
         let name = format!("{PREFIX}{name}");
         let (variable, fault) = fault(&[(&name, value)]);
@@ -201,31 +221,25 @@ fn sizes_have_units() {
 }
 
 #[test]
-fn topics_as_a_list_take_the_place_of_the_one_topic() {
-    let config = with(&[
-        ("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", "not a topic"),
-        ("DYFF_WORKFLOWS_SINK__TOPICS", "a, b"),
-    ])
-    .unwrap();
-    assert_eq!(config.kafka.topics, ["a", "b"]);
-}
-
-#[test]
 fn a_setting_that_the_table_lists_is_read() {
     for setting in reference::SETTINGS {
-        for name in [
-            setting.name.to_owned(),
-            format!("{}{FILE_SUFFIX}", setting.name),
-        ] {
-            if let Some(own) = name
-                .strip_prefix(PREFIX)
-                .filter(|_| reference::is_known(&SETTINGS, &name))
-            {
-                let vars = [(own.to_owned(), setting.example.to_owned())];
-                envy::from_iter::<_, Raw>(vars).unwrap_or_else(|error| panic!("{name}: {error}"));
-            }
+        let (variable, fault) = only_about(setting.name, &[(setting.name, "")]);
+        assert_eq!(variable, setting.name);
+        assert!(fault.contains("is empty"), "{variable}: {fault}");
+        if setting.secret {
+            let name = format!("{}{FILE_SUFFIX}", setting.name);
+            let (variable, fault) = only_about(setting.name, &[(&name, "/nowhere")]);
+            assert_eq!(variable, name);
+            assert!(fault.contains("cannot be read"), "{variable}: {fault}");
         }
     }
+}
+
+/// The only error about a variable or its file: its variable and fault.
+fn only_about(name: &str, vars: &[(&str, &str)]) -> (String, String) {
+    let mut errors = read(vars).unwrap_err();
+    (errors.0).retain(|error| error.variable.starts_with(name));
+    only(errors)
 }
 
 #[test]
@@ -288,277 +302,6 @@ fn a_secret_may_come_from_a_file() {
             assert_eq!(variable, name);
             assert!(fault.contains(says), "{fault}");
         }
-    }
-}
-
-#[test]
-fn a_user_needs_a_password_and_a_password_a_user() {
-    let bare = (URI.0, "mongodb://localhost/");
-    let named = (URI.0, "mongodb://workflows-sink@localhost/");
-    let password = ("DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD", "pw");
-    assert!(read(&[bare]).is_ok());
-    assert!(read(&[named, password]).is_ok());
-    let (variable, fault) = only(read(&[named]).unwrap_err());
-    assert_eq!(variable, password.0);
-    assert!(fault.contains("is missing"), "{fault}");
-    let (variable, fault) = only(read(&[bare, password]).unwrap_err());
-    assert_eq!(variable, URI.0);
-    assert!(fault.contains("names no user"), "{fault}");
-}
-
-#[test]
-fn a_uri_is_refused_with_the_drivers_reason() {
-    for (uri, says) in [
-        ("http://localhost/", "scheme"),
-        ("localhost:27017", "scheme"),
-        ("mongodb://localhost:port/", "port"),
-        (
-            "mongodb+srv://localhost:27017/",
-            "a port cannot be specified",
-        ),
-        ("mongodb://localhost/?tsl=true", "tsl is an invalid option"),
-        ("mongodb://localhost/?timeoutMS=1", "timeoutms"),
-        ("mongodb://u:p@localhost/?authSource=", "empty authSource"),
-        ("mongodb://localhost/?w=1", "`w`"),
-        ("mongodb://localhost/?journal=false", "`journal=false`"),
-        (
-            "mongodb://localhost/?socketTimeoutMS=5",
-            "`socketTimeoutMS`",
-        ),
-        ("mongodb://localhost/?wTimeoutMS=5", "`wTimeoutMS`"),
-        (
-            "mongodb://localhost/?readPreference=secondary",
-            "`readPreference`",
-        ),
-        (
-            "mongodb://localhost/?tls=true&tlsCAFile=/nowhere/ca.pem",
-            "cannot be read",
-        ),
-    ] {
-        let (variable, fault) = only(read(&[(URI.0, uri)]).unwrap_err());
-        assert_eq!(variable, URI.0);
-        assert!(
-            fault.to_lowercase().contains(&says.to_lowercase()),
-            "{uri}: {fault}"
-        );
-    }
-    assert!(
-        read(&[(
-            URI.0,
-            "mongodb://localhost/?w=majority&readPreference=primary&journal=true"
-        )])
-        .is_ok()
-    );
-}
-
-#[test]
-fn a_password_that_is_not_percent_encoded_is_told_without_showing_it() {
-    for password in [
-        "pa:ss/hunter2",
-        "hunter2@x",
-        "hunter2/",
-        "%hunter2",
-        "a?hunter2",
-        "hunter2@x?y/z",
-    ] {
-        let uri = format!("mongodb://workflows-sink:{password}@localhost/");
-        let (_, fault) = only(read(&[(URI.0, &uri)]).unwrap_err());
-        assert!(fault.contains("percent-encoded"), "{password}: {fault}");
-        assert!(!fault.contains("hunter2"));
-    }
-}
-
-#[test]
-fn a_uri_beyond_printable_ascii_is_refused() {
-    for password in ["%2é", "hunter2é", "hunter 2", "hunter2\u{7f}"] {
-        let uri = format!("mongodb://workflows-sink:{password}@localhost/");
-        let (_, fault) = only(read(&[(URI.0, &uri)]).unwrap_err());
-        assert!(fault.contains("percent-encode it"), "{password}: {fault}");
-        assert!(!fault.contains("hunter"));
-    }
-}
-
-#[test]
-fn a_password_that_stands_where_a_host_should_is_not_shown() {
-    for rest in [
-        "u:hunter2",
-        "u:hunter2%zz/workflows?replicaSet=rs0",
-        "u:p/hunter2",
-        "h:1,u:hunter2",
-        "[u]:hunter2",
-        "u:70000hunter2",
-    ] {
-        let uri = format!("mongodb://{rest}");
-        let (_, fault) = only(read(&[(URI.0, &uri)]).unwrap_err());
-        assert!(
-            fault.contains("is the `@` before it missing?"),
-            "{rest}: {fault}"
-        );
-        assert!(!fault.contains("hunter2"), "{rest}: {fault}");
-    }
-    for uri in [
-        "mongodb://localhost:27017",
-        "mongodb://a,b.c:1/d?tls=true",
-        "mongodb://[::1]:27017/",
-    ] {
-        assert!(read(&[(URI.0, uri)]).is_ok(), "{uri}");
-    }
-}
-
-#[test]
-fn librdkafka_checks_each_property() {
-    for (name, value, says) in [
-        ("NO_SUCH_THING", "1", "No such configuration property"),
-        ("SECURITY_PROTOCOL", "tls", "Invalid value"),
-        ("SESSION_TIMEOUT_MS", "soon", "Invalid value"),
-        ("SESSION_TIMEOUT_MS", "0", "range"),
-        ("SSL_CA_LOCATION", "/nowhere/ca.pem", "cannot be read"),
-        ("CLIENT_RACK", "", "is empty"),
-        (
-            "SESSION_TIMEOUT_MS",
-            "300000",
-            "must be less than max.poll.interval.ms",
-        ),
-        (
-            "MAX_POLL_INTERVAL_MS",
-            "30000",
-            "must be less than max.poll.interval.ms",
-        ),
-        (
-            "HEARTBEAT_INTERVAL_MS",
-            "45000",
-            "must be less than session.timeout.ms",
-        ),
-        (
-            "PARTITION_ASSIGNMENT_STRATEGY",
-            "range,roundrobin",
-            "must be cooperative-sticky",
-        ),
-        ("SECURITY_PROTOCOL", "sasl_ssl", "must be one of PLAIN"),
-        (
-            "SASL_OAUTHBEARER_CLIENT_SECRET",
-            "hunter2",
-            "not supported in this build",
-        ),
-    ] {
-        let name = format!("{KAFKA_PREFIX}{name}");
-        let (_, fault) = fault(&[(&name, value)]);
-        assert!(fault.contains(says), "{name}={value}: {fault}");
-    }
-}
-
-#[test]
-fn a_property_that_the_service_owns_is_refused_with_the_reason() {
-    for owned in &owned::OWNED {
-        let name = format!(
-            "{KAFKA_PREFIX}{}",
-            owned.property.to_uppercase().replace('.', "_")
-        );
-        let (variable, fault) = fault(&[(&name, "1")]);
-        assert_eq!(variable, name);
-        assert!(fault.contains(owned.why), "{fault}");
-        assert!(
-            owned.instead.is_none_or(|instead| fault.contains(instead)),
-            "{fault}"
-        );
-    }
-}
-
-#[test]
-fn sasl_is_complete_or_refused() {
-    let protocol = ("DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL", "SASL_SSL");
-    let mechanism = ("DYFF_KAFKA__CONFIG__SASL_MECHANISM", "SCRAM-SHA-512");
-    let errors = with(&[protocol, mechanism]).unwrap_err();
-    let named: Vec<&str> = errors
-        .0
-        .iter()
-        .map(|error| error.variable.as_str())
-        .collect();
-    assert_eq!(
-        named,
-        [
-            "DYFF_KAFKA__CONFIG__SASL_USERNAME",
-            "DYFF_KAFKA__CONFIG__SASL_PASSWORD"
-        ]
-    );
-    let config = with(&[
-        protocol,
-        mechanism,
-        ("DYFF_KAFKA__CONFIG__SASL_USERNAME", "sink"),
-        ("DYFF_KAFKA__CONFIG__SASL_PASSWORD", "hunter2"),
-    ]);
-    assert_eq!(
-        config.unwrap().kafka.properties.get("sasl.mechanisms"),
-        Some("SCRAM-SHA-512")
-    );
-}
-
-#[test]
-fn the_two_names_of_one_property_are_not_both_taken() {
-    let (_, fault) = fault(&[
-        ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "a"),
-        ("DYFF_KAFKA__CONFIG__METADATA_BROKER_LIST", "b"),
-    ]);
-    assert!(
-        fault.contains("BOOTSTRAP_SERVERS sets bootstrap.servers too"),
-        "{fault}"
-    );
-}
-
-#[test]
-fn the_broker_assigns_under_the_consumer_protocol() {
-    let protocol = ("DYFF_KAFKA__CONFIG__GROUP_PROTOCOL", "consumer");
-    let config = with(&[protocol]).unwrap();
-    assert_eq!(
-        config.kafka.properties.get("partition.assignment.strategy"),
-        None
-    );
-    let (_, fault) = fault(&[protocol, ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "6000")]);
-    assert!(fault.contains("the broker decides this"), "{fault}");
-}
-
-#[test]
-fn librdkafka_makes_a_consumer_of_what_was_let_through() {
-    let config = with(&[
-        ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
-        ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "workflows-sink-0"),
-        ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "6000"),
-    ])
-    .unwrap();
-    assert_eq!(
-        config.kafka.properties.session_timeout(),
-        Duration::from_secs(6)
-    );
-    config
-        .kafka
-        .properties
-        .client_config()
-        .create_native_config()
-        .unwrap();
-}
-
-#[test]
-fn every_secret_property_of_librdkafka_is_known_as_one() {
-    for secret in [
-        "sasl.password",
-        "ssl.key.password",
-        "ssl.key.pem",
-        "ssl.keystore.password",
-        "sasl.oauthbearer.config",
-        "sasl.oauthbearer.client.secret",
-        "sasl.oauthbearer.client.credentials.client.secret",
-        "sasl.oauthbearer.assertion.private.key.passphrase",
-        "sasl.oauthbearer.assertion.private.key.pem",
-    ] {
-        assert!(kafka::is_secret(secret), "{secret}");
-    }
-    for public in [
-        "sasl.username",
-        "ssl.certificate.pem",
-        "ssl.ca.pem",
-        "ssl.key.location",
-    ] {
-        assert!(!kafka::is_secret(public), "{public}");
     }
 }
 

@@ -1,11 +1,12 @@
 //! How one value is read; each fault is a phrase that follows the variable's name.
 
-use std::{collections::BTreeSet, ops::RangeInclusive, str::FromStr};
+use std::{collections::BTreeSet, net::SocketAddr, ops::RangeInclusive};
 
 /// The most of a faulty value that an error repeats, in characters.
 const SHOWN_CHARS_MAX: usize = 80;
 
-/// The value as an error may repeat it: quoted, cut, and not at all where it may be a URI with a password.
+/// The value as an error may repeat it: quoted and cut; not at all where it may be a URI with a
+/// password.
 pub(crate) fn shown(value: &str) -> String {
     if value.contains('@') && value.contains("://") {
         return "the value (not shown: it looks like a URI with a password)".to_owned();
@@ -27,14 +28,10 @@ pub(crate) fn text(value: &str) -> Result<String, String> {
 }
 
 /// A name by Kafka's rule for topics, which `group.instance.id` shares.
-pub(crate) fn topic_like(value: &str) -> Result<String, String> {
+pub(crate) fn kafka_name(value: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-    if value.is_empty()
-        || value.len() > 249
-        || value == "."
-        || value == ".."
-        || !value.chars().all(legal)
-    {
+    let is_legal = (1..=249).contains(&value.len()) && value.chars().all(legal);
+    if !is_legal || value == "." || value == ".." {
         return Err(format!(
             "{} is not a name that Kafka takes: 1 to 249 of a-z, A-Z, 0-9, '.', '_', '-'",
             shown(value)
@@ -43,15 +40,10 @@ pub(crate) fn topic_like(value: &str) -> Result<String, String> {
     Ok(value.to_owned())
 }
 
-/// One topic.
-pub(crate) fn topic(value: &str) -> Result<String, String> {
-    topic_like(value)
-}
-
 pub(crate) fn topics(value: &str) -> Result<Vec<String>, String> {
     let topics: Vec<String> = value
         .split(',')
-        .map(|topic| topic_like(topic.trim()))
+        .map(|topic| kafka_name(topic.trim()))
         .collect::<Result<_, _>>()?;
     let distinct: BTreeSet<&String> = topics.iter().collect();
     if distinct.len() < topics.len() {
@@ -70,12 +62,10 @@ pub(crate) fn choice<T: Copy>(choices: &[(&str, T)]) -> impl Fn(&str) -> Result<
     }
 }
 
-pub(crate) fn parsed<T: FromStr>(what: &str) -> impl Fn(&str) -> Result<T, String> {
-    move |value| {
-        value
-            .parse()
-            .map_err(|_| format!("{} is not {what}", shown(value)))
-    }
+pub(crate) fn address(value: &str) -> Result<SocketAddr, String> {
+    value
+        .parse()
+        .map_err(|_| format!("{} is not an address with a port", shown(value)))
 }
 
 pub(crate) fn whole(range: RangeInclusive<usize>) -> impl Fn(&str) -> Result<usize, String> {

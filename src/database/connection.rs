@@ -1,33 +1,34 @@
-//! The client in use. A client's credentials cannot change, so a changed password means another client.
+//! The client in use. A client's credentials cannot change, so another password needs another
+//! client.
 
 use std::time::Duration;
 
 use mongodb::Database;
 use tokio::sync::watch;
 
-/// How long what is under way on a client may go on once another one is in use. The driver takes a server for away, and
-/// waits for it, where a login was refused.
+/// How long what is under way on a client may take once another client is in use. Where a login was
+/// refused, the driver takes the server for unavailable and waits for it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The database by way of the client in use.
+/// The database on the client in use.
 #[derive(Clone, Debug)]
 pub struct Current {
-    /// Counts the clients; who holds another generation's goes over to this one.
+    /// Counts the clients: whoever holds one of another generation switches to this one.
     pub generation: u64,
-    /// Lives as long as somebody holds it.
+    /// The database; its client lives as long as somebody holds it.
     pub database: Database,
 }
 
-/// Where to look for the client in use.
+/// Says which client is in use.
 #[derive(Clone, Debug)]
 pub struct Connection(watch::Receiver<Current>);
 
-/// Puts another client in the place of the one in use.
+/// Replaces the client in use.
 #[derive(Debug)]
 pub struct Swap(watch::Sender<Current>);
 
 impl Connection {
-    /// `database` as the first, and what puts others in its place.
+    /// A connection whose first client is that of `database`, and what replaces it.
     pub fn new(database: Database) -> (Connection, Swap) {
         let generation = 0;
         let (sender, receiver) = watch::channel(Current {
@@ -47,10 +48,12 @@ impl Connection {
         self.0.borrow().generation != generation
     }
 
-    /// Ends when what is under way on the client of this generation is to be given up.
+    /// Completes when what is under way on the client of this generation is no longer to be waited
+    /// for.
     pub async fn expired(&self, generation: u64) {
         let mut current = self.0.clone();
         let swapped = current.wait_for(|current| current.generation != generation);
+        // Without its `Swap`, the client in use stays.
         if swapped.await.is_err() {
             std::future::pending::<()>().await;
         }
@@ -59,7 +62,7 @@ impl Connection {
 }
 
 impl Swap {
-    /// From now on `database` is in use.
+    /// Puts the client of `database` in use.
     pub fn to(&self, database: Database) {
         self.0.send_modify(|current| {
             current.generation += 1;

@@ -1,23 +1,30 @@
 //! What to do about an error of the driver or the server: a table. Pure.
 //!
-//! The rule behind it: only what speaks of a document may cost that document its place; whatever
-//! else goes wrong passes, and is tried again. An unknown code of one write is the server's word
-//! about that write; an unknown code of a whole command is not.
+//! The rule behind it: only an error about a document may reject that document. Every other error
+//! is transient, and the attempt is retried. An unknown code of one write is about that write; an
+//! unknown code of a whole command is about no document.
 
 use mongodb::error::{Error, ErrorKind, TRANSIENT_TRANSACTION_ERROR, WriteFailure};
 
 /// What an error means for what was attempted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It passes: again, without limit, with backoff.
-    Retry(Cause),
-    /// The server refuses the document itself, however often it is sent.
-    Reject,
-    /// Neither time nor another batch will help: the process must end.
-    Fatal,
+    /// It passes by itself: the attempt is retried without limit, with backoff.
+    Transient(Cause),
+    /// It does not pass by itself: something is wrong with the subject.
+    Permanent(Subject),
 }
 
-/// Why something is tried again; the `reason` label of `retries_total`.
+/// What a permanent error is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Subject {
+    /// A record: the server refuses its document, however often it is sent.
+    Record,
+    /// The deployment: no write to it can succeed, so the process must end.
+    Deployment,
+}
+
+/// Why an attempt is retried; the `reason` label of `retries_total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
     /// No connection, or one that broke.
@@ -26,20 +33,20 @@ pub enum Cause {
     Election,
     /// Too slow: a time limit of ours or of the server's was reached.
     Timeout,
-    /// The transaction met another one, or is no longer there.
+    /// The transaction conflicts with another one, or no longer exists.
     Conflict,
     /// The server has no room: cache, memory, disk or admission.
     Overload,
     /// Written, but not to a majority.
     WriteConcern,
-    /// Not let in, or not allowed: a password may be rotating.
+    /// Not authenticated or not authorized: a password may be rotating.
     Authentication,
-    /// Anything else that speaks of no document.
+    /// Anything else that is about no document.
     Other,
 }
 
 impl Cause {
-    /// Every cause, for metrics that start at zero.
+    /// Every cause, so that the metric of each one starts at zero.
     pub const ALL: [Cause; 8] = [
         Cause::Network,
         Cause::Election,
@@ -65,35 +72,36 @@ impl Cause {
         }
     }
 
-    /// Whether MongoDB as a whole does not take writes, rather than this batch.
+    /// Whether MongoDB accepts no writes at all, rather than not this batch.
     pub fn is_an_outage(self) -> bool {
         !matches!(self, Cause::Conflict | Cause::Timeout)
     }
 
-    /// Whether a smaller batch may get through where this one did not.
+    /// Whether a smaller transaction may succeed where this one failed.
     pub fn calls_for_less(self) -> bool {
         matches!(self, Cause::Timeout | Cause::Conflict | Cause::Overload)
     }
 }
 
-/// The server's codes for what passes, by cause. From `error_codes.yml` of the server: everything
-/// there that is retriable, an interruption, a stale shard version or a sign of pressure, and what
-/// speaks of the server's state rather than of a document.
+/// The server's codes for transient errors, by cause. From `error_codes.yml` of the server:
+/// everything there that is retriable, an interruption, a stale shard version or a sign of
+/// pressure, and what is about the server's state rather than about a document.
 #[rustfmt::skip]
-const PASSING: &[(Cause, &[i32])] = &[
+const TRANSIENT: &[(Cause, &[i32])] = &[
     (Cause::Network, &[
         6, 7, 89, 141, 145, 230, 231, 279, 317, 384, 398, 9001, 56846,
     ]),
     (Cause::Election, &[
-        91, 94, 133, 134, 149, 189, 216, 303, 308, 333, 372, 10058, 10107, 11600, 11602, 13435, 13436,
+        91, 94, 133, 134, 149, 189, 216, 303, 308, 333, 372, 10058, 10107, 11600, 11602, 13435,
+        13436,
     ]),
     (Cause::Timeout, &[
         24, 46, 50, 202, 262, 290, 407,
     ]),
     (Cause::Conflict, &[
-        63, 70, 82, 107, 112, 117, 150, 175, 203, 206, 215, 217, 225, 228, 237, 239, 246, 249, 250, 251, 256, 267, 272,
-        281, 282, 314, 319, 338, 342, 343, 355, 356, 358, 363, 374, 375, 406, 412, 413, 414, 453, 11601, 12586, 12587,
-        13388, 46841, 50915,
+        63, 70, 82, 107, 112, 117, 150, 175, 203, 206, 215, 217, 225, 228, 237, 239, 246, 249, 250,
+        251, 256, 267, 272, 281, 282, 314, 319, 338, 342, 343, 355, 356, 358, 363, 374, 375, 406,
+        412, 413, 414, 453, 11601, 12586, 12587, 13388, 46841, 50915,
     ]),
     (Cause::Overload, &[
         146, 208, 257, 261, 264, 365, 388, 402, 433, 449, 450, 462, 14031,
@@ -109,7 +117,7 @@ const PASSING: &[(Cause, &[i32])] = &[
     ]),
 ];
 
-/// Codes by which a whole command is refused for what a document in it is.
+/// The codes with which the server refuses a whole command because of a document in it.
 const DOCUMENT: &[i32] = &[15, 22, 378, 10334, 17280, 17419, 17420];
 
 const DUPLICATE_KEY: i32 = 11000;
@@ -119,57 +127,60 @@ const NO_SUCH_TRANSACTION: i32 = 251;
 mod tests;
 
 fn cause_of_code(code: i32) -> Option<Cause> {
-    PASSING
+    TRANSIENT
         .iter()
         .find(|(_, codes)| codes.contains(&code))
         .map(|(cause, _)| *cause)
 }
 
-/// The verdict over a command that failed as a whole.
+/// The verdict on a command that failed as a whole.
 ///
-/// Never looks at labels alone: after a refused write inside a transaction the following commit
-/// answers 251 *with* `TransientTransactionError`, so a writer that went by the label would send
-/// the same document for ever. The writer asks [`of_write`] first.
+/// Never by labels alone: after a refused write in a transaction the server answers the commit with
+/// 251 *and* the label `TransientTransactionError`, so a writer that relied on the label would send
+/// the same document forever. The writer calls [`of_write`] first.
 pub fn of_error(error: &Error) -> Verdict {
     let transient = error.contains_label(TRANSIENT_TRANSACTION_ERROR);
     match error.kind.as_ref() {
         ErrorKind::Command(command) => of_command(command.code, transient),
         ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
-            Verdict::Retry(cause_of_code(concern.code).unwrap_or(Cause::WriteConcern))
+            Verdict::Transient(cause_of_code(concern.code).unwrap_or(Cause::WriteConcern))
         }
         ErrorKind::Write(WriteFailure::WriteError(write)) => of_write(write.code, false),
         ErrorKind::Io(io) if io.kind() == std::io::ErrorKind::TimedOut => {
-            Verdict::Retry(Cause::Timeout)
+            Verdict::Transient(Cause::Timeout)
         }
         ErrorKind::Io(_)
         | ErrorKind::ConnectionPoolCleared { .. }
-        | ErrorKind::DnsResolve { .. } => Verdict::Retry(Cause::Network),
-        ErrorKind::ServerSelection { .. } => Verdict::Retry(Cause::Election),
+        | ErrorKind::DnsResolve { .. } => Verdict::Transient(Cause::Network),
+        ErrorKind::ServerSelection { .. } => Verdict::Transient(Cause::Election),
         ErrorKind::Authentication { .. } | ErrorKind::Shutdown => {
-            Verdict::Retry(Cause::Authentication)
+            Verdict::Transient(Cause::Authentication)
         }
-        ErrorKind::SessionsNotSupported | ErrorKind::IncompatibleServer { .. } => Verdict::Fatal,
-        _ => Verdict::Retry(Cause::Other),
+        ErrorKind::SessionsNotSupported | ErrorKind::IncompatibleServer { .. } => {
+            Verdict::Permanent(Subject::Deployment)
+        }
+        _ => Verdict::Transient(Cause::Other),
     }
 }
 
-/// The verdict over a command that the server answered with `code`.
+/// The verdict on a command that the server answered with `code`. `transient_label` says whether
+/// the answer has the label `TransientTransactionError`.
 pub fn of_command(code: i32, transient_label: bool) -> Verdict {
     match cause_of_code(code) {
-        Some(cause) => Verdict::Retry(cause),
-        None if transient_label => Verdict::Retry(Cause::Conflict),
-        None if DOCUMENT.contains(&code) => Verdict::Reject,
-        None => Verdict::Retry(Cause::Other),
+        Some(cause) => Verdict::Transient(cause),
+        None if transient_label => Verdict::Transient(Cause::Conflict),
+        None if DOCUMENT.contains(&code) => Verdict::Permanent(Subject::Record),
+        None => Verdict::Transient(Cause::Other),
     }
 }
 
-/// The verdict over one entry of `writeErrors`. `on_id` says that a duplicate key was that of `_id`:
-/// two upserts raced, and the next try finds the document.
+/// The verdict on one entry of `writeErrors`. `on_id` says that a duplicate key was that of `_id`:
+/// two upserts raced, and the next attempt finds the document.
 pub fn of_write(code: i32, on_id: bool) -> Verdict {
     match cause_of_code(code) {
-        Some(cause) => Verdict::Retry(cause),
-        None if code == DUPLICATE_KEY && on_id => Verdict::Retry(Cause::Conflict),
-        None => Verdict::Reject,
+        Some(cause) => Verdict::Transient(cause),
+        None if code == DUPLICATE_KEY && on_id => Verdict::Transient(Cause::Conflict),
+        None => Verdict::Permanent(Subject::Record),
     }
 }
 
@@ -181,8 +192,8 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
     }
 }
 
-/// What a log may say of an error. The server's message is left out: it may quote the command with
-/// the documents in it, and 13 (Unauthorized) always does.
+/// The text of an error that may be logged. The server's message is left out: it may quote the
+/// command with the documents in it, and that of 13 (Unauthorized) always does.
 pub fn shown(error: &Error) -> String {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => format!("{} (code {})", command.code_name, command.code),
@@ -194,9 +205,9 @@ pub fn shown(error: &Error) -> String {
     }
 }
 
-/// Whether a commit's answer leaves open what became of it, so that it is to be sent again. Never
-/// for 251, however it is labelled: that transaction may have been committed and its record reaped
-/// since, and only the checkpoint can tell.
+/// Whether a commit's answer leaves its outcome open, so that it must be sent again. Never for 251,
+/// whatever its labels: that transaction may have been committed and its record reaped since, and
+/// only the checkpoint can tell.
 pub fn commit_is_unknown(error: &Error) -> bool {
     match error.kind.as_ref() {
         ErrorKind::Command(command) if command.code == NO_SUCH_TRANSACTION => false,

@@ -1,4 +1,4 @@
-//! What an answer at start means: wrong until a person changes it, or only away. Pure.
+//! What an error at start means: permanent until a person changes something, or transient. Pure.
 
 use mongodb::{
     bson::Document,
@@ -12,18 +12,18 @@ use crate::config::reference::{CONNECTION_STRING, PASSWORD};
 /// The wire version of MongoDB 5.0.
 const WIRE_VERSION_MIN: i32 = 13;
 
-/// Why the service cannot start now.
+/// Why the service cannot start yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Fault {
-    /// For good; the line says what to change.
-    Wrong(String),
-    /// The password is wrong, or will be right when a rotation has got further.
-    Refused(String),
-    /// It may pass.
-    Away(String),
+    /// It does not pass by itself; the text says what to change.
+    Permanent(String),
+    /// The password is invalid, or not valid yet, while it is rotated.
+    Unauthenticated(String),
+    /// It may pass by itself.
+    Transient(String),
 }
 
-/// Who the service is to MongoDB, for messages.
+/// The user that the service logs in as, for messages.
 #[derive(Clone, Debug)]
 pub(super) struct User {
     name: Option<String>,
@@ -31,6 +31,7 @@ pub(super) struct User {
 }
 
 impl User {
+    /// The one that `options` name.
     pub(super) fn of(options: &ClientOptions) -> User {
         let credential = options.credential.as_ref();
         User {
@@ -40,6 +41,7 @@ impl User {
         }
     }
 
+    /// One that no option names.
     pub(super) fn unknown() -> User {
         User {
             name: None,
@@ -47,7 +49,7 @@ impl User {
         }
     }
 
-    /// What the error means at start, where a refused password does not wait for a rotation to end.
+    /// What an error of the driver or the server means at start.
     pub(super) fn fault(&self, error: &Error) -> Fault {
         const AUTHENTICATION: [i32; 5] = [11, 18, 331, 334, 8000];
         const UNAUTHORIZED: i32 = 13;
@@ -59,8 +61,9 @@ impl User {
             _ => None,
         };
         if let Some(reason) = refused {
-            return Fault::Refused(format!(
-                "MongoDB does not let the user {} in (authSource {}): {reason}; check user, password and authSource in {} and {}",
+            return Fault::Unauthenticated(format!(
+                "MongoDB does not authenticate the user {} (authSource {}): {reason}; \
+                 check user, password and authSource in {} and {}",
                 self.name.as_deref().unwrap_or("(none)"),
                 self.source,
                 CONNECTION_STRING.name,
@@ -68,31 +71,34 @@ impl User {
             ));
         }
         if code(error) == Some(UNAUTHORIZED) {
-            return Fault::Wrong(match &self.name {
+            return Fault::Permanent(match &self.name {
                 Some(_) => format!("MongoDB: {}", text(error)),
                 None => format!(
-                    "MongoDB asks for a user: put its name and `@` before the host in {}, and its password in {}",
+                    "MongoDB requires a user: put its name and `@` before the host in {}, \
+                     and its password in {}",
                     CONNECTION_STRING.name, PASSWORD.name
                 ),
             });
         }
         if let ErrorKind::IncompatibleServer { message, .. } = error.kind.as_ref() {
-            return Fault::Wrong(format!("this MongoDB cannot be used: {message}"));
+            return Fault::Permanent(format!("this MongoDB cannot be used: {message}"));
         }
-        of_tls(error).unwrap_or_else(|| Fault::Away(text(error)))
+        of_tls(error).unwrap_or_else(|| Fault::Transient(text(error)))
     }
 
-    /// The line for missing privileges, with the command that grants them.
+    /// The message for `missing` privileges, with the command that grants them.
     pub(super) fn lacks(&self, missing: &str, database: &str) -> String {
         let (name, source) = (self.name.as_deref().unwrap_or("(none)"), &self.source);
         format!(
             "the user {name} of {source} may not {missing}: grant the role with \
-             db.getSiblingDB(\"{source}\").grantRolesToUser(\"{name}\", [{{ role: \"readWrite\", db: \"{database}\" }}])"
+             db.getSiblingDB(\"{source}\").grantRolesToUser(\"{name}\", \
+             [{{ role: \"readWrite\", db: \"{database}\" }}])"
         )
     }
 }
 
-/// What the server is, by its answer to `hello`; `set` is the replica set that the URI names.
+/// Whether the server can be used, by its answer to `hello`. `set` is the replica set that the URI
+/// names.
 pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault> {
     let sharded = hello
         .get_str("msg")
@@ -100,63 +106,68 @@ pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault>
     match (hello.get_str("setName"), set) {
         _ if sharded => {}
         (Ok(found), Some(set)) if found != set => {
-            return Err(Fault::Wrong(format!(
+            return Err(Fault::Permanent(format!(
                 "the server belongs to the replica set {found}, but {} says replicaSet={set}",
                 CONNECTION_STRING.name
             )));
         }
         (Ok(_), _) => {}
         (Err(_), _) if hello.get_bool("isreplicaset").unwrap_or(false) => {
-            return Err(Fault::Away(
+            return Err(Fault::Transient(
                 "the replica set is not initiated yet".to_owned(),
             ));
         }
         (Err(_), _) => {
-            return Err(Fault::Wrong(format!(
-                "{} leads to a standalone MongoDB server, which has no transactions: start it with --replSet and run \
-                 rs.initiate(), or name a replica set or a sharded cluster",
+            return Err(Fault::Permanent(format!(
+                "{} leads to a standalone MongoDB server, which has no transactions: \
+                 start it with --replSet and run rs.initiate(), \
+                 or name a replica set or a sharded cluster",
                 CONNECTION_STRING.name
             )));
         }
     }
     if hello.get_i32("maxWireVersion").unwrap_or(0) < WIRE_VERSION_MIN {
-        return Err(Fault::Wrong(
+        return Err(Fault::Permanent(
             "MongoDB is older than 5.0: upgrade it".to_owned(),
         ));
     }
     Ok(())
 }
 
-/// What the driver says about the options, before it has connected.
+/// What an error of the driver about the options means, before it has connected.
 pub(super) fn of_options(error: &Error) -> Fault {
     match error.kind.as_ref() {
         ErrorKind::InvalidArgument { message, .. }
         | ErrorKind::InvalidTlsConfig { message, .. } => {
-            Fault::Wrong(format!("{}: {message}", CONNECTION_STRING.name))
+            Fault::Permanent(format!("{}: {message}", CONNECTION_STRING.name))
         }
-        _ => Fault::Away(text(error)),
+        _ => Fault::Transient(text(error)),
     }
 }
 
-/// A TLS handshake that fails however often it is tried. The driver has only the text of it.
+/// The fault for a TLS handshake that fails at every attempt; `None` for another error. The driver
+/// gives only its text.
 pub(super) fn of_tls(error: &Error) -> Option<Fault> {
     let text = text(error);
     let from = text
         .find("invalid peer certificate")
         .or_else(|| text.find("received fatal alert"));
-    let what = text[from?..].split(", labels").next().unwrap_or_default();
-    Some(no_tls(what))
+    let what = &text[from?..];
+    Some(no_tls(
+        what.split_once(", labels").map_or(what, |(what, _)| what),
+    ))
 }
 
-/// The line for a TLS connection that will never be.
+/// The fault for a TLS connection that cannot be made.
 pub(super) fn no_tls(what: &str) -> Fault {
-    Fault::Wrong(format!(
-        "no TLS connection to MongoDB: {what}; check tls, tlsCAFile, tlsCertificateKeyFile and the host names in {}",
+    Fault::Permanent(format!(
+        "no TLS connection to MongoDB: {what}; \
+         check tls, tlsCAFile, tlsCertificateKeyFile and the host names in {}",
         CONNECTION_STRING.name
     ))
 }
 
-/// Without labels and the like, on one line.
+/// The error's text without labels and the like, on one line.
 fn text(error: &Error) -> String {
     error.kind.to_string().replace('\n', " ")
 }
@@ -190,15 +201,16 @@ mod tests {
         ErrorKind::Io(Arc::new(io::Error::other(text.to_owned()))).into()
     }
 
-    fn wrong(fault: Fault) -> String {
+    /// What a person must change.
+    fn to_change(fault: Fault) -> String {
         match fault {
-            Fault::Wrong(why) | Fault::Refused(why) => why,
-            Fault::Away(why) => panic!("only away: {why}"),
+            Fault::Permanent(why) | Fault::Unauthenticated(why) => why,
+            Fault::Transient(why) => panic!("transient: {why}"),
         }
     }
 
     #[test]
-    fn a_replica_set_or_a_router_of_5_0_will_do() {
+    fn a_replica_set_or_a_router_of_5_0_is_accepted() {
         let member = doc! { "setName": "rs0", "maxWireVersion": 13 };
         assert_eq!(of_hello(&member, None), Ok(()));
         assert_eq!(of_hello(&member, Some("rs0")), Ok(()));
@@ -224,19 +236,19 @@ mod tests {
                 "older than 5.0",
             ),
         ] {
-            let why = wrong(of_hello(&hello, set).unwrap_err());
+            let why = to_change(of_hello(&hello, set).unwrap_err());
             assert!(why.contains(says), "{why}");
         }
         let uninitiated = of_hello(&doc! { "isreplicaset": true, "maxWireVersion": 17 }, None);
         assert!(
-            matches!(uninitiated, Err(Fault::Away(_))),
+            matches!(uninitiated, Err(Fault::Transient(_))),
             "someone may be about to initiate it"
         );
     }
 
     #[test]
     fn a_refused_login_names_the_variables_and_no_password() {
-        let why = wrong(user().fault(&command(18, "Authentication failed.")));
+        let why = to_change(user().fault(&command(18, "Authentication failed.")));
         assert!(
             why.contains("workflows-sink") && why.contains("authSource users"),
             "{why}"
@@ -246,17 +258,22 @@ mod tests {
             "{why}"
         );
         assert!(!why.contains("hunter2"));
-        let why =
-            wrong(User::unknown().fault(&command(13, "command create requires authentication")));
-        assert!(why.contains("asks for a user"), "{why}");
+        let why = to_change(
+            User::unknown().fault(&command(13, "command create requires authentication")),
+        );
+        assert!(why.contains("requires a user"), "{why}");
         let lacks = user().lacks("insert on workflows.models", "workflows");
-        assert!(lacks.contains("db.getSiblingDB(\"users\").grantRolesToUser(\"workflows-sink\", [{ role: \"readWrite\", db: \"workflows\" }])"), "{lacks}");
+        let grant = "db.getSiblingDB(\"users\").grantRolesToUser(\"workflows-sink\", \
+                     [{ role: \"readWrite\", db: \"workflows\" }])";
+        assert!(lacks.contains(grant), "{lacks}");
     }
 
     #[test]
-    fn a_certificate_that_is_refused_is_told_from_a_server_that_is_away() {
-        let text = "Server selection timeout: Servers: [ { Address: a:1, Type: Unknown, Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, labels: {} } ]";
-        let why = wrong(user().fault(&broken(text)));
+    fn a_certificate_that_is_refused_is_not_taken_for_an_unavailable_server() {
+        let text = "Server selection timeout: Servers: [ { Address: a:1, Type: Unknown, \
+                    Error: Kind: I/O error: invalid peer certificate: UnknownIssuer, \
+                    labels: {} } ]";
+        let why = to_change(user().fault(&broken(text)));
         assert!(
             why.starts_with(
                 "no TLS connection to MongoDB: invalid peer certificate: UnknownIssuer; check tls"
@@ -265,11 +282,11 @@ mod tests {
         );
         assert!(matches!(
             user().fault(&broken("connection refused")),
-            Fault::Away(_)
+            Fault::Transient(_)
         ));
         assert!(matches!(
             user().fault(&command(91, "shutting down")),
-            Fault::Away(_)
+            Fault::Transient(_)
         ));
     }
 }

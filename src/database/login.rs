@@ -1,31 +1,32 @@
-//! A client whose password is let in.
+//! A client that MongoDB authenticates.
 
 use std::time::Duration;
 
-use mongodb::{Client, Database, options::ClientOptions};
+use mongodb::{Client, Database, bson::doc, options::ClientOptions};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::fault::{self, Fault};
+use super::fault::{self, Fault, User};
 use crate::config::Mongodb;
 
-/// How long the driver looks for a server that can take an operation, unless the URI says otherwise. Short: who asks
-/// tries again.
+/// How long the driver looks for a server that can run an operation, unless the URI says otherwise.
+/// Short: the caller retries.
 pub(super) const SERVER_SELECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Connections besides those for as many large batches, for as many small ones by themselves, and for as many claims of
-/// successors: the group's, reads of checkpoints, pings.
+/// Connections besides three for each lane (a large batch, a small one written alone, the claim of
+/// a successor): those of the group, of reads of checkpoints, and of pings.
 const CONNECTIONS_SPARE: usize = 4;
 
-/// A client that was let in.
+/// A client that MongoDB has authenticated.
 #[derive(Debug)]
 pub struct Login {
     /// The configured database.
     pub database: Database,
-    /// The password that it was let in with, if any.
+    /// The password that it is authenticated with, if any.
     pub password: Option<SecretString>,
 }
 
-/// Logs in with the first of the passwords that is let in, and lets `check` have a look at it.
+/// Logs in with the first of the passwords that is accepted. `check` runs a command on each client,
+/// which authenticates it, and says what is wrong.
 ///
 /// `lanes_max`: how many batches are written at the same time.
 pub(super) async fn log_in(
@@ -48,7 +49,7 @@ pub(super) async fn log_in(
             Client::with_options(options.clone()).map_err(|error| fault::of_options(&error))?;
         let database = client.database(&mongodb.database);
         match check(&database, &options).await {
-            Err(Fault::Refused(why)) => refused = refused.or(Some(why)),
+            Err(Fault::Unauthenticated(why)) => refused = refused.or(Some(why)),
             Err(fault) => return Err(fault),
             Ok(()) => {
                 let password = password.cloned();
@@ -56,14 +57,27 @@ pub(super) async fn log_in(
             }
         }
     }
-    Err(Fault::Refused(refused.unwrap_or_default()))
+    let why = refused.expect("one login is tried, and what does not return was refused");
+    Err(Fault::Unauthenticated(why))
+}
+
+/// Has MongoDB authenticate a client, and checks nothing else.
+pub(super) async fn authenticate(
+    database: &Database,
+    options: &ClientOptions,
+) -> Result<(), Fault> {
+    match database.run_command(doc! { "ping": 1 }).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(User::of(options).fault(&error)),
+    }
 }
 
 async fn options(mongodb: &Mongodb, lanes_max: usize) -> Result<ClientOptions, Fault> {
     let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
         .await
         .map_err(|error| fault::of_options(&error))?;
-    let connections = u32::try_from(3 * lanes_max + CONNECTIONS_SPARE).unwrap_or(u32::MAX);
+    let connections = u32::try_from(3 * lanes_max + CONNECTIONS_SPARE);
+    let connections = connections.expect("the configuration bounds LANES_MAX");
     options.max_pool_size.get_or_insert(connections);
     options
         .app_name

@@ -1,7 +1,7 @@
 //! The connection to MongoDB, and what must be true of it before the first record is written.
 //!
-//! What passes (no network, no primary) is waited for without limit; what stays wrong until a person changes
-//! it ends the start with one line.
+//! What is transient (no network, no primary) is waited for without limit. What is permanent until
+//! a person changes it ends the start with one message.
 
 mod connection;
 pub mod errors;
@@ -27,34 +27,37 @@ pub use self::connection::{Connection, Current, Swap};
 use self::errors::code;
 use self::fault::{Fault, User};
 pub use self::login::Login;
-use self::login::{SERVER_SELECTION_TIMEOUT, log_in};
+use self::login::{SERVER_SELECTION_TIMEOUT, authenticate, log_in};
 pub use self::ping::ping;
 pub use self::rotation::Rotation;
 use crate::backoff::Backoff;
 use crate::config::Mongodb;
 use crate::config::startup::StartupError;
 
-/// How long passwords from files may be refused at start: a rotation may be under way, and the files follow the user.
+/// How long passwords from files may be refused at start: a rotation may be under way, in which the
+/// files follow the user.
 const REFUSED_MAX: Duration = Duration::from_secs(30);
 
-/// Hosts of a URI that are asked one by one when no server can be found.
+/// The most hosts of a URI that are asked one by one where no server can be found.
 const HOSTS_ASKED_MAX: usize = 8;
 
-/// Connects as the configuration says, once everything is there: a replica set or sharded cluster of 5.0 or later, a
-/// user that may do what the service does, and the collections, which are made where they are absent (to make one
-/// inside a transaction fails transactions that run meanwhile, with 246).
+/// Connects as the configuration says, once everything is ready: a replica set or sharded cluster
+/// of 5.0 or later, a user that may do what the service does, and the `collections`. Those that are
+/// absent are created here: one that is created in a transaction fails others that run meanwhile,
+/// with code 246.
 ///
 /// `lanes_max`: how many batches are written at the same time.
 ///
 /// # Errors
-/// [`StartupError`] for what is wrong for good. What passes is tried again without limit.
+/// [`StartupError`] for what is permanent. What is transient is retried without limit.
 pub async fn connect(
     mongodb: &Mongodb,
     lanes_max: usize,
     collections: &[&str],
 ) -> anyhow::Result<Login> {
     let (mut mongodb, mut refused_since) = (mongodb.clone(), None);
-    patiently(async || {
+    retry_transient(async || {
+        // Files that cannot be read now may be in the middle of a change: the passwords stay.
         if let Ok(now) = mongodb.read_again() {
             mongodb.passwords = now.passwords;
         }
@@ -62,11 +65,11 @@ pub async fn connect(
             verify(database, options, collections).await
         });
         match login.await {
-            Err(Fault::Refused(why)) if mongodb.credentials.can_change() => {
+            Err(Fault::Unauthenticated(why)) if mongodb.credentials.can_change() => {
                 let since = refused_since.get_or_insert_with(Instant::now);
                 match since.elapsed() < REFUSED_MAX {
-                    true => Err(Fault::Away(why)),
-                    false => Err(Fault::Refused(why)),
+                    true => Err(Fault::Transient(why)),
+                    false => Err(Fault::Unauthenticated(why)),
                 }
             }
             other => other,
@@ -75,30 +78,28 @@ pub async fn connect(
     .await
 }
 
-/// For commands: connects as [`connect`] does, waits for nothing, verifies only that the user is let in, makes nothing.
+/// For commands: connects as [`connect`] does, but waits for nothing, verifies only that the user
+/// is authenticated, and creates nothing.
 ///
 /// # Errors
-/// [`StartupError`] for what is wrong for good; another error where MongoDB does not answer.
+/// [`StartupError`] for what is permanent; another error where MongoDB does not answer.
 pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
-    let opened = log_in(mongodb, 1, async |database, options| {
-        match database.run_command(doc! { "ping": 1 }).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(User::of(options).fault(&error)),
-        }
-    });
-    match opened.await {
+    match log_in(mongodb, 1, authenticate).await {
         Ok(login) => Ok(login.database),
-        Err(Fault::Wrong(why) | Fault::Refused(why)) => {
+        Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
             Err(StartupError::configuration(why).into())
         }
-        Err(Fault::Away(why)) => Err(anyhow::anyhow!("MongoDB does not answer: {why}")),
+        Err(Fault::Transient(why)) => Err(anyhow::anyhow!("MongoDB does not answer: {why}")),
     }
 }
 
-/// The collections in which every state must be written by itself, because the server judges each one: those with a
-/// document validator, or with a unique index besides `_id`'s.
+/// The collections whose states must not be folded, because the server judges each one: those with
+/// a document validator, or with a unique index besides that of `_id`.
+///
+/// # Errors
+/// [`StartupError`] for what is permanent. What is transient is retried without limit.
 pub async fn unfoldable(database: &Database) -> anyhow::Result<HashSet<String>> {
-    patiently(async || {
+    retry_transient(async || {
         let user = User::unknown();
         let collections = list(database).await.map_err(|error| user.fault(&error))?;
         let mut unfoldable = HashSet::new();
@@ -120,8 +121,11 @@ pub async fn unfoldable(database: &Database) -> anyhow::Result<HashSet<String>> 
     .await
 }
 
-/// Tries until something other than time is needed. Says once that it waits, and once that it no longer does.
-async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Fault>) -> anyhow::Result<T> {
+/// Retries `attempt` while its faults are transient. Logs once that it waits, and once that it no
+/// longer does.
+async fn retry_transient<T>(
+    mut attempt: impl AsyncFnMut() -> Result<T, Fault>,
+) -> anyhow::Result<T> {
     let mut backoff = Backoff::new();
     loop {
         match attempt().await {
@@ -131,18 +135,19 @@ async fn patiently<T>(mut attempt: impl AsyncFnMut() -> Result<T, Fault>) -> any
                 }
                 return Ok(done);
             }
-            Err(Fault::Wrong(why) | Fault::Refused(why)) => {
+            Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
                 return Err(StartupError::configuration(why).into());
             }
-            Err(Fault::Away(why)) if backoff.tries() == 0 => {
-                tracing::warn!("MongoDB does not answer yet, asking until it does: {why}");
+            Err(Fault::Transient(why)) if backoff.tries() == 0 => {
+                tracing::warn!("MongoDB does not answer yet, retrying until it does: {why}");
             }
-            Err(Fault::Away(why)) => tracing::debug!("MongoDB does not answer yet: {why}"),
+            Err(Fault::Transient(why)) => tracing::debug!("MongoDB does not answer yet: {why}"),
         }
         backoff.wait().await;
     }
 }
 
+/// Whether the service can run on `database`; creates the `collections` that are absent.
 async fn verify(
     database: &Database,
     options: &ClientOptions,
@@ -153,7 +158,7 @@ async fn verify(
         Ok(hello) => hello,
         Err(error) => {
             return Err(match error.kind.as_ref() {
-                // the driver leaves out a server that is not of the set that the URI names
+                // The driver ignores a server that is not of the set that the URI names.
                 ErrorKind::ServerSelection { .. } => ask_each(options)
                     .await
                     .unwrap_or_else(|| user.fault(&error)),
@@ -169,7 +174,7 @@ async fn verify(
         .await
         .map_err(|error| user.fault(&error))?;
     if let Some(missing) = privileges::missing(&status, database.name(), collections) {
-        return Err(Fault::Wrong(user.lacks(&missing, database.name())));
+        return Err(Fault::Permanent(user.lacks(&missing, database.name())));
     }
     let existing = list(database).await.map_err(|error| user.fault(&error))?;
     for name in collections {
@@ -179,8 +184,8 @@ async fn verify(
         {
             Some(collection) if is_plain(collection) => {}
             Some(_) => {
-                return Err(Fault::Wrong(format!(
-                    "{}.{name} is not a collection but a view or the like: drop it",
+                return Err(Fault::Permanent(format!(
+                    "{}.{name} is not a collection but a view or a time series: drop it",
                     database.name()
                 )));
             }
@@ -192,7 +197,7 @@ async fn verify(
     Ok(())
 }
 
-/// Why no server can be found, where one of the hosts can tell by itself.
+/// Why no server can be found, if one of the hosts can say so by itself.
 async fn ask_each(options: &ClientOptions) -> Option<Fault> {
     let set = options.repl_set_name.as_deref();
     for host in options.hosts.iter().take(HOSTS_ASKED_MAX) {
@@ -227,6 +232,7 @@ async fn hello(host: &ServerAddress, tls: Option<Tls>) -> Result<Document, Error
         .await
 }
 
+/// The database's collections, as `listCollections` describes them.
 async fn list(database: &Database) -> Result<Vec<Document>, Error> {
     let cursor = database
         .run_cursor_command(doc! { "listCollections": 1 })
@@ -234,7 +240,7 @@ async fn list(database: &Database) -> Result<Vec<Document>, Error> {
     cursor.try_collect().await
 }
 
-/// Neither a view nor a time series, nor the server's own.
+/// Whether it is neither a view nor a time series, nor the server's own.
 fn is_plain(collection: &Document) -> bool {
     let name = collection.get_str("name").unwrap_or_default();
     collection

@@ -1,8 +1,8 @@
-//! One log line when MongoDB stops taking writes, and one when it takes them again: not one per try,
-//! and not one per lane.
+//! One log line when MongoDB stops accepting writes, and one when it accepts them again: not one
+//! for each attempt, and not one for each lane.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
@@ -10,49 +10,52 @@ use tokio::sync::Notify;
 use super::errors::Cause;
 use crate::record::Partition;
 
-/// How long a failure that servers get over by themselves may last before it is worth a line.
-const WORTH_A_LINE_AFTER: Duration = Duration::from_secs(2);
+/// How long attempts may fail before this is logged: servers recover from short failures by
+/// themselves.
+const LOGGED_AFTER: Duration = Duration::from_secs(2);
 
-/// How long a try may wait for its answer before that is worth a line: far longer than a majority takes to have it.
-const SILENCE_WORTH_A_LINE: Duration = Duration::from_secs(10);
+/// How long an attempt may wait for its answer before this is logged: far longer than a majority
+/// takes to have it.
+const SILENCE_LOGGED_AFTER: Duration = Duration::from_secs(10);
 
-/// Where MongoDB stands, as all lanes together see it.
+/// Whether MongoDB accepts writes, as all lanes together see it.
 #[derive(Debug, Default)]
 pub struct Outage {
     state: Mutex<State>,
     login_refused: Notify,
 }
 
-/// Pings come from no partition.
+/// The partition whose attempts fail; none for pings.
 type Source = Option<Partition>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when which of them fail: a lane that gets through ends no other lane's failure.
+    /// Since when each of them fails: the success of one lane ends no other lane's failure.
     failing: HashMap<Source, Instant>,
-    /// When the line was logged, since when it has been.
-    told: Option<Instant>,
+    /// Since when writes are not accepted, once this is logged.
+    logged: Option<Instant>,
     tries: u64,
 }
 
 impl Outage {
-    /// Waits until a try is not let in: the password may have changed.
+    /// Waits until an attempt is not authenticated: the password may have changed.
     pub async fn login_refused(&self) {
         self.login_refused.notified().await;
     }
 
-    /// A try failed and will be repeated.
+    /// Notes that an attempt failed and will be retried.
     pub fn failed(&self, partition: &Partition, cause: Cause, error: &str) {
-        tracing::debug!(%partition, cause = cause.as_str(), error, "a try failed");
+        tracing::debug!(%partition, cause = cause.as_str(), error, "an attempt failed");
         self.suspect(cause);
         self.lock()
-            .fails(Some(partition.clone()), Instant::now(), cause, error);
+            .note(Some(partition.clone()), Instant::now(), cause, error);
     }
 
-    /// Waits for a try's end, and counts it as failing while no answer comes: where no majority can take a commit, the
-    /// server says nothing for long, and answers pings all the while.
-    pub async fn watch<T>(&self, partition: &Partition, tried: impl Future<Output = T>) -> T {
-        self.watch_after(SILENCE_WORTH_A_LINE, partition, tried)
+    /// Waits for the end of an `attempt`, and counts it as failing when no answer comes for long:
+    /// where no majority acknowledges a commit, the server does not answer it, though it answers
+    /// pings.
+    pub async fn watch<T>(&self, partition: &Partition, attempt: impl Future<Output = T>) -> T {
+        self.watch_after(SILENCE_LOGGED_AFTER, partition, attempt)
             .await
     }
 
@@ -60,46 +63,47 @@ impl Outage {
         &self,
         silence: Duration,
         partition: &Partition,
-        tried: impl Future<Output = T>,
+        attempt: impl Future<Output = T>,
     ) -> T {
         let since = Instant::now();
-        let mut tried = std::pin::pin!(tried);
-        if let Ok(done) = tokio::time::timeout(silence, &mut tried).await {
+        let mut attempt = std::pin::pin!(attempt);
+        if let Ok(done) = tokio::time::timeout(silence, &mut attempt).await {
             return done;
         }
         let error = format!("no answer to a write for {silence:?}");
         self.lock()
-            .fails(Some(partition.clone()), since, Cause::Timeout, &error);
-        tried.await
+            .note(Some(partition.clone()), since, Cause::Timeout, &error);
+        attempt.await
     }
 
-    /// A ping, sent at `since`, came to nothing: a frozen server lets a write wait for long before it fails.
+    /// Notes that a ping, sent at `since`, failed: a frozen server lets a write wait for long
+    /// before it fails.
     pub fn unanswered(&self, since: Instant, cause: Cause, error: &str) {
         self.suspect(cause);
-        self.lock().fails(None, since, cause, error);
+        self.lock().note(None, since, cause, error);
     }
 
-    /// A try succeeded.
+    /// Notes that an attempt succeeded.
     pub fn passed(&self, partition: &Partition) {
         let mut state = self.lock();
         if !state.failing.is_empty() {
             state.failing.remove(&None);
             state.failing.remove(&Some(partition.clone()));
-            state.ends_with_the_last();
+            state.end_with_the_last();
         }
     }
 
-    /// A ping succeeded; `true` if no lane's write or claim is failing all the same, as it does where
-    /// the user's role was taken away.
+    /// Notes that a ping succeeded. `false` if a lane's write or claim fails all the same, as it
+    /// does where the user's role was revoked.
     pub fn answered(&self) -> bool {
         let mut state = self.lock();
         if state.failing.remove(&None).is_some() {
-            state.ends_with_the_last();
+            state.end_with_the_last();
         }
         state.failing.is_empty()
     }
 
-    /// The partition is no longer ours to write.
+    /// Notes that the partition is no longer ours to write.
     pub fn forget(&self, partition: &Partition) {
         let mut state = self.lock();
         if state.failing.remove(&Some(partition.clone())).is_some() && state.failing.is_empty() {
@@ -114,32 +118,34 @@ impl Outage {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().expect("nobody panics with the lock held")
     }
 }
 
 impl State {
-    fn fails(&mut self, source: Source, since: Instant, cause: Cause, error: &str) {
+    /// Notes a failure, and logs the outage once it has lasted.
+    fn note(&mut self, source: Source, since: Instant, cause: Cause, error: &str) {
         let partition = source.as_ref().map(tracing::field::display);
         self.tries += 1;
         let since = *self.failing.entry(source.clone()).or_insert(since);
-        if self.told.is_none() && since.elapsed() >= WORTH_A_LINE_AFTER {
-            self.told = Some(since);
+        if self.logged.is_none() && since.elapsed() >= LOGGED_AFTER {
+            self.logged = Some(since);
             tracing::warn!(
                 partition,
                 cause = cause.as_str(),
                 error,
                 tries = self.tries,
-                "MongoDB does not take writes; trying again until it does, nothing is lost"
+                "MongoDB does not accept writes; retrying until it does, nothing is lost"
             );
         }
     }
 
-    fn ends_with_the_last(&mut self) {
+    /// Ends the outage with its last failure.
+    fn end_with_the_last(&mut self) {
         if self.failing.is_empty() {
-            if let Some(since) = self.told {
+            if let Some(since) = self.logged {
                 let seconds = since.elapsed().as_secs_f64();
-                tracing::info!(seconds, tries = self.tries, "MongoDB takes writes again");
+                tracing::info!(seconds, tries = self.tries, "MongoDB accepts writes again");
             }
             *self = State::default();
         }
@@ -152,37 +158,37 @@ mod tests {
 
     const LONG_AGO: Duration = Duration::from_secs(10);
 
-    fn told(outage: &Outage) -> bool {
-        outage.lock().told.is_some()
+    fn is_logged(outage: &Outage) -> bool {
+        outage.lock().logged.is_some()
     }
 
     #[test]
-    fn a_lane_that_gets_through_does_not_hide_one_that_does_not() {
+    fn a_lane_that_succeeds_does_not_hide_one_that_fails() {
         let (outage, stuck) = (Outage::default(), Partition::new("t", 0));
         let long_ago = Instant::now() - LONG_AGO;
         outage.failed(&stuck, Cause::Other, "no");
-        assert!(!told(&outage), "servers get over it by themselves");
+        assert!(!is_logged(&outage), "servers recover by themselves");
         outage.lock().failing.insert(Some(stuck.clone()), long_ago);
         outage.passed(&Partition::new("t", 1));
         outage.failed(&stuck, Cause::Other, "no");
-        assert!(told(&outage));
+        assert!(is_logged(&outage));
         assert!(!outage.answered());
         assert!(
-            told(&outage),
-            "that a ping is answered says nothing of writes"
+            is_logged(&outage),
+            "an answered ping says nothing about writes"
         );
         outage.passed(&stuck);
-        assert!(!told(&outage));
+        assert!(!is_logged(&outage));
         assert!(outage.answered());
     }
 
     #[test]
-    fn a_server_that_answers_no_ping_is_told_of_without_a_write() {
+    fn a_server_that_answers_no_ping_is_logged_without_a_write() {
         let outage = Outage::default();
         outage.unanswered(Instant::now() - LONG_AGO, Cause::Timeout, "no answer");
-        assert!(told(&outage));
+        assert!(is_logged(&outage));
         assert!(outage.answered());
-        assert!(!told(&outage));
+        assert!(!is_logged(&outage));
     }
 
     #[tokio::test]

@@ -1,4 +1,4 @@
-//! Asks MongoDB now and then whether it is there, so that an idle service knows too.
+//! Pings MongoDB, so that an idle service notices an outage too.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,10 +10,13 @@ use super::errors::{self, Cause, Verdict};
 use super::outage::Outage;
 use crate::telemetry::health::Health;
 
-/// Between an answer and the next question, and how long an answer may take.
+/// The time between an answer and the next ping, and how long an answer may take.
 const PING_EVERY: Duration = Duration::from_secs(5);
 
-/// Asks for ever, on the client in use, and tells `health` and `outage`.
+/// Pings forever, on the client in use, and reports to `health` and `outage`.
+///
+/// # Errors
+/// None: it never ends.
 pub async fn ping(
     connection: Connection,
     health: Arc<Health>,
@@ -21,7 +24,7 @@ pub async fn ping(
 ) -> anyhow::Result<()> {
     loop {
         let since = Instant::now();
-        // Not held while nothing is asked: an old client would live until the next question.
+        // Not held between pings, or an old client would live until the next one.
         let database = connection.current().database;
         let ping = database.run_command(doc! { "ping": 1 }).into_future();
         let (cause, error) = match tokio::time::timeout(PING_EVERY, ping).await {
@@ -34,8 +37,8 @@ pub async fn ping(
                 continue;
             }
             Ok(Err(error)) => match errors::of_error(&error) {
-                Verdict::Retry(cause) => (cause, errors::shown(&error)),
-                _ => (Cause::Other, errors::shown(&error)),
+                Verdict::Transient(cause) => (cause, errors::shown(&error)),
+                Verdict::Permanent(_) => (Cause::Other, errors::shown(&error)),
             },
             Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
         };

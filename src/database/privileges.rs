@@ -1,4 +1,5 @@
-//! Whether the user may do what the service does, from `connectionStatus` with `showPrivileges`. Pure.
+//! Whether the user may do what the service does, by `connectionStatus` with `showPrivileges`.
+//! Pure.
 
 use mongodb::bson::{Bson, Document};
 
@@ -11,8 +12,9 @@ const DATABASE_ACTIONS: [&str; 2] = ["listCollections", "createCollection"];
 /// The most collections that a message names.
 const NAMED_MAX: usize = 3;
 
-/// What the authenticated user may not do, in words; none where it may do everything, or nobody is authenticated (a
-/// server without access control lets everybody do everything; one with it will refuse the next command).
+/// What the authenticated user may not do, in words. `None` where it may do everything, and where
+/// nobody is authenticated: a server without access control allows everything, and one with it will
+/// refuse the next command.
 pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -> Option<String> {
     let info = status.get_document("authInfo").ok()?;
     if info.get_array("authenticatedUsers").ok()?.is_empty() {
@@ -50,7 +52,7 @@ pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -
     (!missing.is_empty()).then(|| missing.join("; "))
 }
 
-/// Whether a privilege's resource takes in `collection`; "" stands for the database as a whole.
+/// Whether a privilege's resource includes `collection`; "" stands for the database as a whole.
 fn covers(privilege: &Document, database: &str, collection: &str) -> bool {
     let Ok(resource) = privilege.get_document("resource") else {
         return false;
@@ -66,6 +68,7 @@ fn covers(privilege: &Document, database: &str, collection: &str) -> bool {
     }
 }
 
+/// Whether a privilege includes `action`.
 fn allows(privilege: &Document, action: &str) -> bool {
     let actions = privilege.get_array("actions");
     actions.is_ok_and(|actions| {
@@ -120,9 +123,11 @@ mod tests {
             doc! { "resource": &resource, "actions": ["find", "listCollections", "listIndexes"] };
         assert_eq!(
             missing(&status(vec![read.clone()]), "workflows", &["models"]).unwrap(),
-            "createCollection on workflows; insert on workflows.models; update on workflows.models; remove on workflows.models"
+            "createCollection on workflows; insert on workflows.models; \
+             update on workflows.models; remove on workflows.models"
         );
-        let all = doc! { "resource": { "db": "workflows", "collection": "models" }, "actions": READ_WRITE.to_vec() };
+        let models = doc! { "db": "workflows", "collection": "models" };
+        let all = doc! { "resource": models, "actions": READ_WRITE.to_vec() };
         let create = doc! { "resource": &resource, "actions": ["createCollection"] };
         let text = missing(
             &status(vec![read, all, create]),
@@ -134,13 +139,14 @@ mod tests {
             text.starts_with("insert on 4 collections of workflows; "),
             "{text}"
         );
-        let elsewhere = doc! { "resource": { "db": "other", "collection": "" }, "actions": READ_WRITE.to_vec() };
+        let other = doc! { "db": "other", "collection": "" };
+        let elsewhere = doc! { "resource": other, "actions": READ_WRITE.to_vec() };
         assert!(missing(&status(vec![elsewhere]), "workflows", &["models"]).is_some());
         assert!(missing(&status(vec![]), "workflows", &["models"]).is_some());
     }
 
     #[test]
-    fn without_access_control_nobody_is_asked() {
+    fn without_access_control_nothing_is_missing() {
         let status =
             doc! { "authInfo": { "authenticatedUsers": [], "authenticatedUserPrivileges": [] } };
         assert_eq!(missing(&status, "workflows", &["models"]), None);

@@ -1,102 +1,103 @@
-//! Follows a password that changes while the service runs: another client is made and tried before it takes the place of
-//! the one in use.
+//! Follows a password that changes while the service runs: another client is made, and replaces the
+//! one in use once it is authenticated.
 //!
-//! The files and the server change one after the other, in either order. So what logs in counts and not what changed:
-//! the one in use stays until another one is let in.
+//! The files and the server change one after the other, in either order. So it does not matter what
+//! changed but what logs in: the client in use stays until another one is authenticated.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use mongodb::Database;
-use mongodb::bson::doc;
-use mongodb::options::ClientOptions;
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::Swap;
-use super::fault::{Fault, User};
-use super::login::log_in;
+use super::fault::Fault;
+use super::login::{authenticate, log_in};
 use super::outage::Outage;
 use crate::config::Mongodb;
 use crate::config::credentials::PASSWORD_NEXT;
 use crate::config::reference::PASSWORD;
 use crate::telemetry::metrics::Metrics;
 
-/// How often the files are looked at, and the shortest time between two tries to log in.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// How often the files are read, and the shortest time between two logins.
+const READ_EVERY: Duration = Duration::from_secs(1);
 
-/// When passwords that were not let in are tried again, should no refused login call for it sooner.
-const REFUSED_AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// When refused passwords are retried, unless a refused login of a lane calls for it sooner.
+const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(10);
 
-/// When passwords are tried again that nobody could say anything about.
-const UNANSWERED_AGAIN_AFTER: Duration = Duration::from_secs(2);
+/// When passwords are retried that could not be tried.
+const UNANSWERED_RETRY_AFTER: Duration = Duration::from_secs(2);
 
-/// How long one try may take before it counts as not answered.
-const TRY_DEADLINE: Duration = Duration::from_secs(20);
+/// How long one login may take before it counts as not answered.
+const LOGIN_DEADLINE: Duration = Duration::from_secs(20);
 
-/// Why the client in use stays.
-const GOING_ON: &str = "going on with the connection in use";
+/// The end of a message about another client that is not put in use.
+const CONTINUING: &str = "continuing with the connection in use";
 
 /// What follows the credentials.
 pub struct Rotation {
-    /// What the service was started with; of what is read later only the passwords count.
+    /// The configuration at start. Of what is read later, only the passwords count.
     pub mongodb: Mongodb,
     /// The password in use.
     pub password: Option<SecretString>,
     /// How many batches are written at the same time.
     pub lanes_max: usize,
-    /// Puts another client in the place of the one in use.
+    /// Replaces the client in use.
     pub swap: Swap,
-    /// Tells of refused logins.
+    /// Notices refused logins.
     pub outage: Arc<Outage>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
 }
 
 impl Rotation {
-    /// Follows the credentials for ever.
+    /// Follows the credentials forever.
     pub async fn follow(mut self) {
-        let mut told = None;
-        let mut again_at = None;
+        let mut logged = None;
+        let mut retry_at = None;
         loop {
             let refused = tokio::select! {
-                () = sleep(LOOK_EVERY) => false,
+                () = sleep(READ_EVERY) => false,
                 () = self.outage.login_refused() => true,
             };
-            let passwords = self.look(&mut told).await;
+            let passwords = self.read(&mut logged).await;
             let changed = passwords
                 .as_deref()
                 .is_some_and(|now| !same(now, &self.mongodb.passwords));
             if let Some(passwords) = passwords {
                 self.mongodb.passwords = passwords;
             }
-            let due = again_at.is_some_and(|at| at <= Instant::now());
+            let due = retry_at.is_some_and(|at| at <= Instant::now());
             if refused || changed || due {
-                let again_after = self.log_in(changed).await.err();
-                again_at = again_after.map(|wait| Instant::now() + wait);
-                sleep(LOOK_EVERY).await;
+                let retry_after = self.log_in(changed).await;
+                retry_at = retry_after.map(|wait| Instant::now() + wait);
+                sleep(READ_EVERY).await;
             }
         }
     }
 
-    /// The passwords as the files have them now; none where they cannot be read. `told` keeps a line from being logged
-    /// every second.
-    async fn look(&self, told: &mut Option<String>) -> Option<Vec<SecretString>> {
+    /// The passwords as the files have them now; `None` where they cannot be read. What is wrong is
+    /// logged unless it is what was `logged` last.
+    async fn read(&self, logged: &mut Option<String>) -> Option<Vec<SecretString>> {
         let mongodb = self.mongodb.clone();
         let read = tokio::task::spawn_blocking(move || {
-            let again = mongodb.read_again();
-            again.map(|now| (mongodb.same_place(&now), now.passwords))
+            let now = mongodb.read_again();
+            now.map(|now| (mongodb.same_place(&now), now.passwords))
         });
         let (line, passwords) = match read.await {
             Ok(Ok((true, passwords))) => (None, Some(passwords)),
             Ok(Ok((false, passwords))) => (
-                Some("the URI or the database has changed: that takes a restart; passwords are followed all the same".to_owned()),
+                Some(
+                    "the URI or the database has changed: restart the service to apply this; \
+                     password changes are still followed"
+                        .to_owned(),
+                ),
                 Some(passwords),
             ),
-            Ok(Err(faults)) => (Some(format!("{faults}; {GOING_ON}")), None),
-            Err(error) => (Some(format!("{error}; {GOING_ON}")), None),
+            Ok(Err(faults)) => (Some(format!("{faults}; {CONTINUING}")), None),
+            Err(error) => (Some(format!("{error}; {CONTINUING}")), None),
         };
-        if *told != line {
+        if *logged != line {
             match &line {
                 Some(line) => {
                     self.metrics.errors("credentials", "unfit");
@@ -104,32 +105,35 @@ impl Rotation {
                 }
                 None => tracing::info!("MongoDB's credentials can be read again"),
             }
-            *told = line;
+            *logged = line;
         }
         passwords
     }
 
-    /// Tries the passwords, and swaps a client in if another one than that in use is let in. An error says when to try
-    /// again.
-    async fn log_in(&mut self, changed: bool) -> Result<(), Duration> {
+    /// Tries the passwords, and puts a client in use if another password than that in use is
+    /// accepted. Gives when to retry, where none could be tried or none was accepted.
+    async fn log_in(&mut self, changed: bool) -> Option<Duration> {
         let places = self.mongodb.credentials.places();
-        let tried = timeout(TRY_DEADLINE, log_in(&self.mongodb, self.lanes_max, ping));
+        let tried = timeout(
+            LOGIN_DEADLINE,
+            log_in(&self.mongodb, self.lanes_max, authenticate),
+        );
         let login = match tried.await {
             Ok(Ok(login)) => login,
-            Ok(Err(Fault::Refused(why) | Fault::Wrong(why))) => {
+            Ok(Err(Fault::Unauthenticated(why) | Fault::Permanent(why))) => {
                 if changed {
                     self.metrics.errors("credentials", "refused");
-                    tracing::warn!(places, "{why}; {GOING_ON}");
+                    tracing::warn!(places, "{why}; {CONTINUING}");
                 }
-                return Err(REFUSED_AGAIN_AFTER);
+                return Some(REFUSED_RETRY_AFTER);
             }
-            Ok(Err(Fault::Away(why))) => {
+            Ok(Err(Fault::Transient(why))) => {
                 tracing::debug!(places, "MongoDB's credentials could not be tried: {why}");
-                return Err(UNANSWERED_AGAIN_AFTER);
+                return Some(UNANSWERED_RETRY_AFTER);
             }
             Err(_) => {
-                tracing::debug!(places, "trying MongoDB's credentials takes too long");
-                return Err(UNANSWERED_AGAIN_AFTER);
+                tracing::debug!(places, "MongoDB's credentials could not be tried in time");
+                return Some(UNANSWERED_RETRY_AFTER);
             }
         };
         let is_in_use = match (&login.password, &self.password) {
@@ -137,14 +141,14 @@ impl Rotation {
             _ => true,
         };
         if !is_in_use {
-            let of = |password: &SecretString| {
+            let setting_of = |password: &SecretString| {
                 let first = self.mongodb.passwords.first();
                 match first.is_some_and(|first| first.expose_secret() == password.expose_secret()) {
                     true => PASSWORD.name,
                     false => PASSWORD_NEXT,
                 }
             };
-            let key = login.password.as_ref().map(of);
+            let key = login.password.as_ref().map(setting_of);
             self.swap.to(login.database);
             self.password = login.password;
             self.metrics.credential_swaps.inc();
@@ -154,17 +158,11 @@ impl Rotation {
                 "MongoDB's password has changed: a new connection is in use"
             );
         }
-        Ok(())
+        None
     }
 }
 
-async fn ping(database: &Database, options: &ClientOptions) -> Result<(), Fault> {
-    match database.run_command(doc! { "ping": 1 }).await {
-        Ok(_) => Ok(()),
-        Err(error) => Err(User::of(options).fault(&error)),
-    }
-}
-
+/// Whether these are the same passwords in the same order.
 fn same(some: &[SecretString], others: &[SecretString]) -> bool {
     some.len() == others.len()
         && (some.iter().zip(others))

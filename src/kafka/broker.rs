@@ -1,88 +1,105 @@
-//! What the commands ask of Kafka. Every call blocks, for at most [`TIMEOUT`] a question.
+//! What is asked of a broker beside the records. Every call blocks, for at most [`TIMEOUT`] a
+//! question.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext},
-    error::{KafkaError, KafkaResult, RDKafkaErrorCode},
-};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
+use super::context::forward_log;
 use super::topic_id::topic_id;
-use crate::checkpoint::Log;
+use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
 use crate::record::Partition;
 
+/// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-const AGAIN_AFTER: Duration = Duration::from_millis(200);
+/// How long to wait before a question for the group's coordinator is repeated.
+const RETRY_AFTER: Duration = Duration::from_millis(200);
 
-/// A client of the group's broker that never joins the group.
+/// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
-    consumer: BaseConsumer<Quiet>,
+    consumer: BaseConsumer<Bystander>,
     group: String,
 }
 
-/// Sends librdkafka's log to ours.
-struct Quiet;
+/// The callbacks of a client that is no member: it only logs.
+struct Bystander;
 
-impl ClientContext for Quiet {
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", facility, "{message}");
+impl ClientContext for Bystander {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        forward_log(level, facility, message);
     }
 }
 
-impl ConsumerContext for Quiet {}
+impl ConsumerContext for Bystander {}
+
+/// The log of each of `partitions`, which are in the order of their topics, in that order: the
+/// topic's id, first and last offset, committed offset. `known` says of a topic whether the group
+/// has a checkpoint in it.
+///
+/// # Errors
+/// Which question was not answered, over the [`KafkaError`].
+pub(crate) fn partition_logs<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[Partition],
+    known: impl Fn(&str) -> bool,
+) -> anyhow::Result<Vec<PartitionLog>> {
+    let mut logs = Vec::with_capacity(partitions.len());
+    for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
+        let topic = &*of_topic[0].topic;
+        // First: a topic recreated after this is found by the watch over ids, but a new id beside
+        // the old log's start would begin in the middle of the new log.
+        let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
+        for partition in of_topic {
+            let ends = consumer.fetch_watermarks(topic, partition.number, TIMEOUT);
+            let (start, end) =
+                ends.with_context(|| format!("the ends of the log of {partition}"))?;
+            logs.push(PartitionLog {
+                topic_id,
+                offsets: start..end,
+                committed: None,
+                known: known(topic),
+            });
+        }
+    }
+    let asked = list(partitions, Offset::Invalid)?;
+    let committed = consumer.committed_offsets(asked, TIMEOUT);
+    let committed = committed.context("the committed offsets")?;
+    for (log, partition) in logs.iter_mut().zip(partitions) {
+        log.committed = offset_in(&committed, partition);
+    }
+    Ok(logs)
+}
 
 impl Broker {
     pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Broker> {
         let mut config = kafka.properties.client_config();
         config.set("enable.auto.commit", "false");
-        let consumer = config.create_with_context(Quiet);
+        let consumer = config.create_with_context(Bystander);
         Ok(Broker {
-            consumer: consumer.context("the Kafka client could not be made")?,
+            consumer: consumer.context("the Kafka client could not be created")?,
             group: kafka.group.clone(),
         })
     }
 
-    /// The log of each partition. `known` says of a topic whether the group has a checkpoint in it.
+    /// The log of each partition: see [`partition_logs`].
     pub(crate) fn logs(
         &self,
         partitions: &[Partition],
         known: impl Fn(&str) -> bool,
-    ) -> anyhow::Result<Vec<Log>> {
-        let committed = again(|| {
-            let asked = list(partitions, Offset::Invalid)?;
-            self.consumer.committed_offsets(asked, TIMEOUT)
-        });
-        let committed = committed.context("the committed offsets could not be read")?;
-        let mut logs = Vec::with_capacity(partitions.len());
-        let mut id = None;
-        for (i, partition) in partitions.iter().enumerate() {
-            let topic = &*partition.topic;
-            if i == 0 || partitions[i - 1].topic != partition.topic {
-                id = topic_id(self.consumer.client(), topic, TIMEOUT);
-            }
-            let (start, end) = (self
-                .consumer
-                .fetch_watermarks(topic, partition.number, TIMEOUT))
-            .with_context(|| format!("the log of {partition} could not be looked at"))?;
-            logs.push(Log {
-                topic_id: id,
-                offsets: start..end,
-                committed: offset_in(&committed, partition),
-                known: known(topic),
-            });
-        }
-        Ok(logs)
+    ) -> anyhow::Result<Vec<PartitionLog>> {
+        let logs = retry_coordinator(|| partition_logs(&self.consumer, partitions, &known));
+        logs.context("the log could not be looked up")
     }
 
-    /// Of each partition the first record that is not older than `time_ms` (since 1970); none where all are.
+    /// The offset of each partition's first record that is not older than `time_ms` (since 1970);
+    /// `None` where all are.
     pub(crate) fn offsets_at(
         &self,
         partitions: &[Partition],
@@ -99,7 +116,10 @@ impl Broker {
 
     /// How many members the group has.
     pub(crate) fn members(&self) -> anyhow::Result<usize> {
-        let groups = again(|| self.consumer.fetch_group_list(Some(&self.group), TIMEOUT));
+        let groups = retry_coordinator(|| {
+            let groups = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
+            Ok(groups?)
+        });
         let groups = groups.context("the group's members could not be listed")?;
         Ok(groups
             .groups()
@@ -109,30 +129,29 @@ impl Broker {
     }
 
     /// Moves the group's committed offsets, which works only while it has no members.
-    pub(crate) fn commit(&self, offsets: &[(Partition, i64)]) -> KafkaResult<()> {
+    pub(crate) fn commit(&self, offsets: &[(Partition, i64)]) -> anyhow::Result<()> {
         let mut list = TopicPartitionList::new();
         for (partition, offset) in offsets {
             list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))?;
         }
-        again(|| self.consumer.commit(&list, CommitMode::Sync))
+        retry_coordinator(|| Ok(self.consumer.commit(&list, CommitMode::Sync)?))
     }
 }
 
-/// Asks again while the group's coordinator is being found or is loading, as it is after a broker's start.
-fn again<T>(ask: impl Fn() -> KafkaResult<T>) -> KafkaResult<T> {
+/// Repeats a question while the group's coordinator is being found or is loading, as it is after a
+/// broker's start.
+fn retry_coordinator<T>(ask: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
     use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
     let end = Instant::now() + TIMEOUT;
     loop {
         let answer = ask();
-        let code = answer
-            .as_ref()
-            .err()
-            .and_then(KafkaError::rdkafka_error_code);
-        match code {
+        let error = answer.as_ref().err();
+        let error = error.and_then(|error| error.downcast_ref::<KafkaError>());
+        match error.and_then(KafkaError::rdkafka_error_code) {
             Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
                 if Instant::now() < end =>
             {
-                thread::sleep(AGAIN_AFTER);
+                thread::sleep(RETRY_AFTER);
             }
             _ => return answer,
         }

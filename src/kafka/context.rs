@@ -1,11 +1,12 @@
 //! librdkafka's callbacks, which run on the poll thread, and the lanes that they start and end.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Mutex, MutexGuard};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
@@ -13,8 +14,9 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
+use super::errors::{code_name, code_of, is_permanent};
 use super::statistics::Statistics;
-use super::{NewLane, Order, Progress, code_name, is_for_good};
+use super::{NewLane, Order, Progress};
 use crate::record::Partition;
 use crate::telemetry::metrics::Metrics;
 
@@ -28,12 +30,12 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Whether its task has ended.
-    pub(super) fn has_ended(&self) -> bool {
+    fn has_ended(&self) -> bool {
         matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Disconnected))
     }
 }
 
-/// The consumer's callbacks; they run on the poll thread.
+/// The consumer's callbacks. A panic in one would end the process: they pass through C.
 pub struct Context {
     pub(super) metrics: Arc<Metrics>,
     start_lane: Box<dyn Fn(NewLane) + Send + Sync>,
@@ -41,17 +43,19 @@ pub struct Context {
     pub(super) lanes: Mutex<HashMap<Partition, Lane>>,
     generations: AtomicU64,
     pub(super) joined: AtomicBool,
-    /// When a drain must be over, once one has begun.
+    /// When a drain must have ended, once one has begun.
     drain_until: Mutex<Option<Instant>>,
     pub(super) stored: AtomicBool,
     commit_failed: AtomicBool,
-    /// What the statistics said last of each partition.
+    /// librdkafka's last statistics.
     statistics: Mutex<Statistics>,
-    told_down: AtomicBool,
+    /// Whether no broker has been up since librdkafka said that all are down.
+    is_down: AtomicBool,
 }
 
 impl Context {
-    /// Callbacks that hand new partitions to `start_lane`, and give lanes `revoke_deadline` to finish.
+    /// Callbacks that hand new partitions to `start_lane`, and give lanes `revoke_deadline` to
+    /// finish.
     pub fn new(
         metrics: Arc<Metrics>,
         revoke_deadline: Duration,
@@ -68,23 +72,23 @@ impl Context {
             commit_failed: AtomicBool::new(false),
             stored: AtomicBool::new(false),
             statistics: Mutex::default(),
-            told_down: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
         }
     }
 
     /// Whether no broker has been up since librdkafka said that all are down.
     pub fn is_down(&self) -> bool {
-        self.told_down.load(Ordering::Relaxed)
+        self.is_down.load(Ordering::Relaxed)
     }
 
     /// What librdkafka holds and knows of the partitions, by its last statistics.
     pub fn statistics(&self) -> MutexGuard<'_, Statistics> {
-        lock(&self.statistics)
+        self.statistics.lock()
     }
 
-    /// From now on nothing new is begun, and all that is under way must be done by `until`.
+    /// From now on nothing new is begun, and all that is under way must have ended by `until`.
     pub(super) fn drain(&self, until: Instant) {
-        *lock(&self.drain_until) = Some(until);
+        *self.drain_until.lock() = Some(until);
     }
 
     /// How many partitions have been assigned since the start.
@@ -93,7 +97,7 @@ impl Context {
     }
 
     fn assign(&self, partitions: Vec<Partition>) {
-        if lock(&self.drain_until).is_some() {
+        if self.drain_until.lock().is_some() {
             return;
         }
         for partition in partitions {
@@ -108,7 +112,7 @@ impl Context {
                 generation,
                 progress: Arc::clone(&progress),
             };
-            lock(&self.lanes).insert(partition.clone(), lane);
+            self.lanes.lock().insert(partition.clone(), lane);
             (self.start_lane)(NewLane {
                 partition,
                 order: orders,
@@ -116,14 +120,15 @@ impl Context {
                 alive,
             });
         }
-        self.tell_assigned();
+        self.report_assigned();
     }
 
-    /// Ends the lanes of `partitions`: with `order`, and whoever is not done at the deadline at once.
+    /// Ends the lanes of `partitions`: by `order`, and at the deadline those that still run at
+    /// once.
     pub(super) fn end_lanes(&self, partitions: &[Partition], order: Order, deadline: Duration) {
         let until = Instant::now() + deadline;
         let lanes: Vec<(Partition, Lane)> = {
-            let mut all = lock(&self.lanes);
+            let mut all = self.lanes.lock();
             partitions
                 .iter()
                 .filter_map(|p| all.remove_entry(p))
@@ -135,52 +140,53 @@ impl Context {
         for (partition, lane) in &lanes {
             let left = until.saturating_duration_since(Instant::now());
             if lane.ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
-                tracing::warn!(%partition, "the deadline has passed; the batch under way is dropped and will be read again");
+                tracing::warn!(
+                    %partition,
+                    "the deadline has passed; the batch under way is dropped and will be read again"
+                );
                 lane.order.send_replace(Order::Abandon);
                 let _ = lane.ended.recv();
             }
         }
-        self.tell_assigned();
+        self.report_assigned();
     }
 
     /// The records still to come in all partitions together.
     pub fn lag(&self) -> i64 {
-        lock(&self.lanes)
+        self.lanes
+            .lock()
             .values()
             .filter_map(|lane| lane.progress.lag())
             .sum()
     }
 
+    /// Whether the task of a lane has not ended yet.
+    pub(super) fn is_any_lane_running(&self) -> bool {
+        let lanes = self.lanes.lock();
+        lanes.values().any(|lane| !lane.has_ended())
+    }
+
     fn revoke_deadline(&self) -> Duration {
-        let left =
-            lock(&self.drain_until).map(|until| until.saturating_duration_since(Instant::now()));
+        let until = *self.drain_until.lock();
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         left.map_or(self.revoke_deadline, |left| left.min(self.revoke_deadline))
     }
 
-    fn tell_assigned(&self) {
-        let count = lock(&self.lanes).len();
-        self.metrics
-            .assigned_partitions
-            .set(i64::try_from(count).unwrap_or(i64::MAX));
+    fn report_assigned(&self) {
+        let count = i64::try_from(self.lanes.lock().len());
+        let count = count.expect("Kafka numbers partitions in 32 bits");
+        self.metrics.assigned_partitions.set(count);
     }
 
     pub(super) fn generation(&self, partition: &Partition) -> Option<u64> {
-        lock(&self.lanes).get(partition).map(|lane| lane.generation)
+        let lanes = self.lanes.lock();
+        lanes.get(partition).map(|lane| lane.generation)
     }
 }
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        match level {
-            RDKafkaLogLevel::Emerg
-            | RDKafkaLogLevel::Alert
-            | RDKafkaLogLevel::Critical
-            | RDKafkaLogLevel::Error
-            | RDKafkaLogLevel::Warning => {
-                tracing::debug!(target: "librdkafka", facility, "{message}")
-            }
-            _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
-        }
+        forward_log(level, facility, message);
     }
 
     fn stats_raw(&self, statistics: &[u8]) {
@@ -190,37 +196,32 @@ impl ClientContext for Context {
         }
         match Statistics::parse(statistics) {
             Ok(statistics) => {
-                self.metrics
-                    .decompressed_again(statistics.decompressed_again);
-                for (partition, lane) in lock(&self.lanes).iter() {
-                    if let Some(end) = statistics
-                        .partitions
-                        .get(partition)
-                        .and_then(|seen| seen.end)
-                    {
+                let again = statistics.decompressed_again;
+                self.metrics.decompressed_again(again);
+                for (partition, lane) in self.lanes.lock().iter() {
+                    let seen = statistics.partitions.get(partition);
+                    if let Some(end) = seen.and_then(|seen| seen.end) {
                         lane.progress.log_ends(end);
                     }
                 }
-                *lock(&self.statistics) = statistics;
+                *self.statistics.lock() = statistics;
             }
             Err(error) => tracing::debug!(%error, "unreadable statistics"),
         }
-        if lock(&self.statistics).brokers_up > 0 && self.told_down.swap(false, Ordering::Relaxed) {
+        if self.statistics.lock().brokers_up > 0 && self.is_down.swap(false, Ordering::Relaxed) {
             tracing::info!("Kafka answers again");
         }
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        let code = code_of(&error);
         // The end of a partition comes by its queue, too, where its lane reads it.
-        let code = error
-            .rdkafka_error_code()
-            .unwrap_or(RDKafkaErrorCode::Unknown);
         if code == RDKafkaErrorCode::PartitionEOF {
             return;
         }
         self.metrics.errors("kafka", code_name(code));
         let all_down = code == RDKafkaErrorCode::AllBrokersDown;
-        if is_for_good(code) || (all_down && !self.told_down.swap(true, Ordering::Relaxed)) {
+        if is_permanent(code) || (all_down && !self.is_down.swap(true, Ordering::Relaxed)) {
             tracing::warn!(code = code_name(code), "Kafka: {reason}");
         } else {
             tracing::debug!(code = code_name(code), "Kafka: {reason}");
@@ -288,7 +289,8 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Offsets committed for people and tools; the checkpoint does not depend on them.
+/// Logs a commit that failed. Offsets are committed for people and tools; the checkpoint does not
+/// depend on them.
 pub(super) fn log_commit(result: KafkaResult<()>) {
     match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
         Ok(()) | Err(Some(RDKafkaErrorCode::NoOffset)) => {}
@@ -306,6 +308,16 @@ fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
         .collect()
 }
 
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// Logs what librdkafka logs, one level down: what matters of it comes as an error as well.
+pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
+    match level {
+        RDKafkaLogLevel::Emerg
+        | RDKafkaLogLevel::Alert
+        | RDKafkaLogLevel::Critical
+        | RDKafkaLogLevel::Error
+        | RDKafkaLogLevel::Warning => {
+            tracing::debug!(target: "librdkafka", facility, "{message}")
+        }
+        _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
+    }
 }

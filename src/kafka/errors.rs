@@ -1,9 +1,16 @@
-//! librdkafka's error codes: which are wrong for good, and what they are called. Pure.
+//! librdkafka's error codes: which are permanent, and what they are called. Pure.
 
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-/// Whether an error of the client says that its configuration is wrong, rather than that a broker is away.
-pub fn is_for_good(code: RDKafkaErrorCode) -> bool {
+/// The code of an error; `Unknown` for one that is not librdkafka's own.
+pub(super) fn code_of(error: &KafkaError) -> RDKafkaErrorCode {
+    let code = error.rdkafka_error_code();
+    code.unwrap_or(RDKafkaErrorCode::Unknown)
+}
+
+/// Whether an error needs a person, who changes the client's configuration or its user's rights;
+/// else it is transient: a broker is unavailable.
+pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
     matches!(
         code,
         RDKafkaErrorCode::Authentication
@@ -16,8 +23,8 @@ pub fn is_for_good(code: RDKafkaErrorCode) -> bool {
     )
 }
 
-/// A short name for a code, fit for a metric label.
-pub fn code_name(code: RDKafkaErrorCode) -> &'static str {
+/// A short name for a code, for the label of a metric.
+pub(super) fn code_name(code: RDKafkaErrorCode) -> &'static str {
     match code {
         RDKafkaErrorCode::AllBrokersDown => "all_brokers_down",
         RDKafkaErrorCode::BrokerTransportFailure => "transport",

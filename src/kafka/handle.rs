@@ -8,7 +8,7 @@ use std::time::Duration;
 use rdkafka::Offset;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
-use rdkafka::error::KafkaResult;
+use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
 
@@ -32,6 +32,27 @@ pub(super) enum Request {
     },
 }
 
+/// Why a partition is not fetched.
+#[derive(Debug)]
+pub enum NotStarted {
+    /// It is no longer assigned as it was when its lane began.
+    Revoked,
+    /// librdkafka does not fetch it.
+    Failed(KafkaError),
+}
+
+/// What a partition's queue has next.
+pub enum Arrival<'q> {
+    /// A record.
+    Message(BorrowedMessage<'q>),
+    /// The log ends here, for now.
+    LogEnd,
+    /// Nothing has arrived yet.
+    Nothing,
+    /// The partition cannot be read.
+    Error(KafkaError),
+}
+
 /// The records of one partition, as they arrive.
 pub struct LaneQueue {
     pub(super) queue: PartitionQueue<Context>,
@@ -39,13 +60,18 @@ pub struct LaneQueue {
 }
 
 impl LaneQueue {
-    /// The next message or error, if there is one; never waits.
-    pub fn next(&self) -> Option<KafkaResult<BorrowedMessage<'_>>> {
-        self.queue.poll(Duration::ZERO)
+    /// What comes next; never waits.
+    pub fn next(&self) -> Arrival<'_> {
+        match self.queue.poll(Duration::ZERO) {
+            None => Arrival::Nothing,
+            Some(Ok(message)) => Arrival::Message(message),
+            Some(Err(KafkaError::PartitionEOF(_))) => Arrival::LogEnd,
+            Some(Err(error)) => Arrival::Error(error),
+        }
     }
 
-    /// Waits until there may be something; wakes by itself after `at_most`, since the wake-up is
-    /// only a hint.
+    /// Waits until something may have arrived; at most for `at_most`, since the wake-up is only a
+    /// hint.
     pub async fn wait(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.wake.notified()).await;
     }
@@ -85,86 +111,93 @@ impl Handle {
         self.consumer.get().cloned()
     }
 
-    /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for one, librdkafka connects
-    /// anew every 10 ms and wakes all that waits each time, which was seen to take half a core.
+    /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for
+    /// one, librdkafka reconnects every 10 ms and wakes all that waits each time, which was seen to
+    /// take half a core.
     pub fn answering(&self) -> Option<Arc<Consumer>> {
         let consumer = self.consumer()?;
         (!consumer.context().is_down()).then_some(consumer)
     }
 
-    /// Starts fetching `partition` at `next_offset`, if it still is assigned as it was when its lane
-    /// began; `None` if not.
+    /// Starts fetching `partition` at `next_offset`, if it is still assigned as it was when its
+    /// lane began.
     pub async fn start(
         &self,
         partition: &Partition,
         next_offset: i64,
-    ) -> Option<KafkaResult<LaneQueue>> {
+    ) -> Result<LaneQueue, NotStarted> {
         let (queue, started) = oneshot::channel();
-        let generation = self.consumer()?.context().generation(partition)?;
-        self.requests
-            .send(Request::Start {
-                partition: partition.clone(),
-                next_offset,
-                generation,
-                queue,
-            })
-            .ok()?;
-        started.await.ok()
+        let generation = self.generation(partition).ok_or(NotStarted::Revoked)?;
+        let request = Request::Start {
+            partition: partition.clone(),
+            next_offset,
+            generation,
+            queue,
+        };
+        // Without a poll thread, or where it drops the request, nothing is assigned.
+        let sent = self.requests.send(request);
+        sent.map_err(|_| NotStarted::Revoked)?;
+        let started = started.await.map_err(|_| NotStarted::Revoked)?;
+        started.map_err(NotStarted::Failed)
     }
 
     /// Stops fetching `partition`; its queue can then be dropped without losing a record.
     pub async fn stop(&self, partition: &Partition) {
         let (done, stopped) = oneshot::channel();
-        let generation = self
-            .consumer()
-            .and_then(|consumer| consumer.context().generation(partition));
-        if let Some(generation) = generation
-            && self
-                .requests
-                .send(Request::Stop {
-                    partition: partition.clone(),
-                    generation,
-                    done,
-                })
-                .is_ok()
-        {
+        let Some(generation) = self.generation(partition) else {
+            return;
+        };
+        let request = Request::Stop {
+            partition: partition.clone(),
+            generation,
+            done,
+        };
+        if self.requests.send(request).is_ok() {
+            // Without a poll thread nothing is fetched any more.
             let _ = stopped.await;
         }
     }
 
-    /// Notes that everything below the settled offset is durable; it is committed with the next poll.
+    fn generation(&self, partition: &Partition) -> Option<u64> {
+        self.consumer()?.context().generation(partition)
+    }
+
+    /// Notes that everything below the settled offset is durable; the next poll commits it.
     pub fn store(&self, partition: &Partition, settled: &Settled) {
         let Some(consumer) = self.consumer.get() else {
             return;
         };
         // librdkafka stores the offset behind the one that is given.
-        match consumer.store_offset(
-            &partition.topic,
-            partition.number,
-            settled.next_offset() - 1,
-        ) {
+        let last = settled.next_offset() - 1;
+        match consumer.store_offset(&partition.topic, partition.number, last) {
             Ok(()) => consumer.context().stored.store(true, Ordering::Relaxed),
-            Err(error) => {
-                tracing::debug!(%partition, %error, "the offset was not stored; the checkpoint has it")
-            }
+            Err(error) => tracing::debug!(
+                %partition, %error,
+                "the offset was not stored; the checkpoint has it"
+            ),
         }
     }
 
-    /// The offset behind everything delivered so far, control records included.
+    /// The offset behind everything delivered so far, control records included; `None` where
+    /// librdkafka does not know it.
     pub fn position(&self, partition: &Partition) -> Option<i64> {
-        let positions = self.consumer.get()?.position().ok()?;
-        match positions
-            .find_partition(&partition.topic, partition.number)?
-            .offset()
-        {
+        let positions = match self.consumer.get()?.position() {
+            Ok(positions) => positions,
+            Err(error) => {
+                tracing::debug!(%partition, %error, "the position is not known");
+                return None;
+            }
+        };
+        let found = positions.find_partition(&partition.topic, partition.number)?;
+        match found.offset() {
             Offset::Offset(position) => Some(position),
             _ => None,
         }
     }
 
-    /// Waits until the poll thread has polled anew and `at_least` has passed: a revocation that was
-    /// due has then been seen.
-    pub async fn polled_anew(&self, at_least: Duration) {
+    /// Waits for a whole poll after `at_least` has passed: a revocation that was due has then been
+    /// seen.
+    pub async fn await_polls(&self, at_least: Duration) {
         let mut polls = self.polls.clone();
         polls.mark_unchanged();
         tokio::time::sleep(at_least).await;

@@ -12,26 +12,27 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, watch};
 
-use super::context::{lock, log_commit};
+use super::context::log_commit;
+use super::errors::{code_name, code_of, is_permanent};
 use super::handle::Request;
-use super::{Consumer, Context, Handle, LaneQueue, Order, code_name, is_for_good};
+use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::Partition;
 
-/// How long one poll waits where something has happened lately: it bounds how late a claimed partition starts, and how late
-/// offsets are committed.
+/// How long one poll waits where something has happened lately: it bounds how late a claimed
+/// partition starts, and how late offsets are committed.
 const POLL: Duration = Duration::from_millis(50);
 
-/// How long it waits at rest, where the wake-ups would be a quarter of what the service takes: it bounds how late a signal is
-/// seen. A rebalance ends it at once.
+/// How long it waits at rest, where the wake-ups would be a quarter of what the service takes: it
+/// bounds how late a signal is seen. A rebalance ends it at once.
 const POLL_AT_REST: Duration = Duration::from_millis(250);
 
-/// For how long after an assignment, a lane's request or a settled batch the next one is expected.
+/// For how long after an assignment, a lane's request or a settled batch another one is expected.
 const RESTS_AFTER: Duration = Duration::from_secs(5);
 
 /// How long leaving the group may take once every lane has ended.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
-/// The poll thread: made first, run on a thread of its own.
+/// What the poll thread runs.
 pub struct Poller {
     consumer: Arc<Consumer>,
     shared: Arc<OnceLock<Arc<Consumer>>>,
@@ -41,7 +42,7 @@ pub struct Poller {
     needed: Instant,
 }
 
-/// The lanes' handle, and what makes the poll thread once there is a consumer.
+/// The lanes' handle, and what becomes the poll thread once there is a consumer.
 pub fn channel() -> (Handle, Unstarted) {
     let (requests, received) = mpsc::channel();
     let (polls, polled) = watch::channel(0);
@@ -51,14 +52,12 @@ pub fn channel() -> (Handle, Unstarted) {
         requests,
         polls: polled,
     };
-    (
-        handle,
-        Unstarted {
-            shared,
-            requests: received,
-            polls,
-        },
-    )
+    let unstarted = Unstarted {
+        shared,
+        requests: received,
+        polls,
+    };
+    (handle, unstarted)
 }
 
 /// A poll thread without a consumer yet: the consumer's callbacks need the lanes' handle first.
@@ -69,20 +68,19 @@ pub struct Unstarted {
 }
 
 impl Unstarted {
-    /// Makes the consumer from librdkafka's `properties`.
+    /// Creates the consumer from librdkafka's `properties`.
+    ///
+    /// # Errors
+    /// librdkafka's, which accepts not all of them.
     pub fn create(
         self,
         properties: &BTreeMap<String, String>,
         context: Context,
     ) -> KafkaResult<Poller> {
-        let mut config = ClientConfig::new();
-        config.extend(
-            properties
-                .iter()
-                .map(|(name, value)| (name.clone(), value.clone())),
-        );
+        let config: ClientConfig = properties.clone().into_iter().collect();
         let consumer: Arc<Consumer> = Arc::new(config.create_with_context(context)?);
-        let _ = self.shared.set(Arc::clone(&consumer));
+        let set = self.shared.set(Arc::clone(&consumer));
+        assert!(set.is_ok(), "the consumer is created once");
         Ok(Poller {
             consumer,
             shared: self.shared,
@@ -99,7 +97,9 @@ impl Poller {
         &self.consumer
     }
 
-    /// Subscribes, and polls until `stop` holds; then ends every lane within `drain_deadline`, commits, and leaves the group. `beat` is called with each poll.
+    /// Subscribes, and polls until `stop` holds; then ends every lane within `drain_deadline`,
+    /// commits, and leaves the group. Calls `beat` after each poll, with whether the group is
+    /// joined.
     ///
     /// # Errors
     /// A fatal error of librdkafka; or that lanes had to be cut off.
@@ -127,7 +127,7 @@ impl Poller {
         };
         let assigned = self.consumer.context().assigned();
         match self.consumer.poll(wait) {
-            Some(Err(error)) => self.complain(&error)?,
+            Some(Err(error)) => self.report(&error)?,
             Some(Ok(message)) => anyhow::bail!(
                 "record {}[{}] at {} arrived outside its partition's queue",
                 rdkafka::Message::topic(&message),
@@ -144,37 +144,29 @@ impl Poller {
             self.serve(request);
             self.needed = Instant::now();
         }
-        if self
-            .consumer
-            .context()
-            .stored
-            .swap(false, Ordering::Relaxed)
-        {
+        let stored = &self.consumer.context().stored;
+        if stored.swap(false, Ordering::Relaxed) {
             log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
             self.needed = Instant::now();
         }
         Ok(())
     }
 
-    fn complain(&self, error: &KafkaError) -> anyhow::Result<()> {
+    /// Counts and logs an error; fails where librdkafka cannot continue.
+    fn report(&self, error: &KafkaError) -> anyhow::Result<()> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
-            anyhow::bail!("librdkafka cannot go on: {code}: {reason}");
+            anyhow::bail!("librdkafka cannot continue: {code}: {reason}");
         }
-        let code = error
-            .rdkafka_error_code()
-            .unwrap_or(RDKafkaErrorCode::Unknown);
-        self.consumer
-            .context()
-            .metrics
-            .errors("kafka", code_name(code));
+        let code = code_of(error);
+        let metrics = &self.consumer.context().metrics;
+        metrics.errors("kafka", code_name(code));
         match code {
-            RDKafkaErrorCode::PollExceeded => {
-                tracing::warn!(
-                    "the group has not heard of us for max.poll.interval.ms (a frozen process?); joining again"
-                );
-            }
-            code if is_for_good(code) => {
-                tracing::warn!(code = code_name(code), %error, "Kafka refuses")
+            RDKafkaErrorCode::PollExceeded => tracing::warn!(
+                "nothing was polled for max.poll.interval.ms (was the process frozen?); \
+                 rejoining the group"
+            ),
+            code if is_permanent(code) => {
+                tracing::warn!(code = code_name(code), %error, "Kafka refuses");
             }
             _ => tracing::debug!(%error, "Kafka"),
         }
@@ -190,10 +182,10 @@ impl Poller {
                 generation,
                 queue,
             } => {
-                if context.generation(&partition) != Some(generation) {
-                    return;
+                if context.generation(&partition) == Some(generation) {
+                    // A lane that has ended meanwhile needs no queue.
+                    let _ = queue.send(self.start(&partition, next_offset));
                 }
-                let _ = queue.send(self.start(&partition, next_offset));
             }
             Request::Stop {
                 partition,
@@ -213,21 +205,17 @@ impl Poller {
     }
 
     fn start(&self, partition: &Partition, next_offset: i64) -> KafkaResult<LaneQueue> {
-        let mut queue = self
+        let queue = self
             .consumer
-            .split_partition_queue(&partition.topic, partition.number)
-            .ok_or(KafkaError::Subscription(format!(
-                "no queue for {partition}"
-            )))?;
+            .split_partition_queue(&partition.topic, partition.number);
+        let no_queue = || KafkaError::Subscription(format!("no queue for {partition}"));
+        let mut queue = queue.ok_or_else(no_queue)?;
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
         queue.set_nonempty_callback(move || waker.notify_one());
         let mut list = TopicPartitionList::new();
-        list.add_partition_offset(
-            &partition.topic,
-            partition.number,
-            Offset::Offset(next_offset),
-        )?;
+        let from = Offset::Offset(next_offset);
+        list.add_partition_offset(&partition.topic, partition.number, from)?;
         self.consumer.incremental_assign(&list)?;
         Ok(LaneQueue { queue, wake })
     }
@@ -238,12 +226,12 @@ impl Poller {
         let context = Arc::clone(self.consumer.context());
         let until = Instant::now() + drain_deadline;
         context.drain(until);
-        let partitions: Vec<Partition> = lock(&context.lanes).keys().cloned().collect();
-        for lane in lock(&context.lanes).values() {
+        let partitions: Vec<Partition> = context.lanes.lock().keys().cloned().collect();
+        for lane in context.lanes.lock().values() {
             lane.order.send_replace(Order::Finish);
         }
         let mut in_time = true;
-        while lock(&context.lanes).values().any(|lane| !lane.has_ended()) {
+        while context.is_any_lane_running() {
             if Instant::now() >= until {
                 in_time = false;
                 break;
@@ -252,12 +240,12 @@ impl Poller {
             beat(context.joined.load(Ordering::Relaxed));
         }
         context.end_lanes(&partitions, Order::Abandon, Duration::from_secs(1));
-        // Leaving waits for it, and not without end as a synchronous commit does without a broker.
+        // Leaving waits for it, but not without end, as a synchronous commit does without a broker.
         log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
         self.leave();
         anyhow::ensure!(
             in_time,
-            "not everything under way was written before the end; it will be read again"
+            "not everything under way was written before the deadline; it will be read again"
         );
         Ok(())
     }

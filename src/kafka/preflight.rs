@@ -1,58 +1,65 @@
-//! What must be true of Kafka before the group is joined: the topics exist and we are let in.
+//! What must be true of Kafka before the group is joined: the topics exist, and the user may read
+//! them.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 
-use super::{code_name, is_for_good};
+use super::context::forward_log;
+use super::errors::{code_name, is_permanent};
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
 
-/// How long one question may take before it is asked again.
+/// How long one question may take before it is repeated.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// How long the client may keep still before all it had to say is taken for heard. A poll without a
-/// timeout would end with the first log line.
+/// How long the client must be silent before all its events count as seen. A poll without a timeout
+/// would end with the first log line.
 const EVENTS_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How many partitions each topic has. Waits for brokers that are away.
+/// How many partitions each topic has. Waits for brokers that are unavailable.
 ///
 /// # Errors
-/// A topic that does not exist, or brokers that do not let us in.
+/// [`StartupError`] for a topic that does not exist or may not be read, and for brokers that refuse
+/// the connection.
 pub async fn topic_partitions(config: &Kafka) -> anyhow::Result<BTreeMap<String, i32>> {
     let client: ClientConfig = config.properties.client_config();
     let topics = config.topics.clone();
     let asked = tokio::task::spawn_blocking(move || {
         let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
-        let mut told = false;
+        let mut logged = false;
         loop {
             match count_partitions(&probe, &topics) {
                 Ok(counts) => return Ok(counts),
-                Err(Unanswered::ForGood(why)) => {
+                Err(Unanswered::Permanent(why)) => {
                     return Err(StartupError::configuration(why).into());
                 }
-                Err(Unanswered::Away(why)) if !told => {
-                    tracing::warn!("Kafka does not answer yet, asking until it does: {why}");
-                    told = true;
+                Err(Unanswered::Transient(why)) if !logged => {
+                    tracing::warn!("Kafka does not answer yet, retrying until it does: {why}");
+                    logged = true;
                 }
-                Err(Unanswered::Away(_)) => {}
+                Err(Unanswered::Transient(_)) => {}
             }
         }
     });
     asked
         .await
-        .context("the question for the topics was not finished")?
+        .context("the lookup of the topics did not finish")?
 }
 
+/// Why Kafka gave no answer to build on.
 enum Unanswered {
-    ForGood(String),
-    Away(String),
+    /// A person has to change something: what, and how.
+    Permanent(String),
+    /// Brokers are unavailable.
+    Transient(String),
 }
 
 fn count_partitions(
@@ -62,77 +69,70 @@ fn count_partitions(
     let mut counts = BTreeMap::new();
     for topic in topics {
         let metadata = probe.fetch_metadata(Some(topic), METADATA_TIMEOUT);
-        // Errors of the client, such as a refused login, arrive by way of a poll, behind its log lines.
+        // Errors of the client, such as a refused login, arrive by a poll, behind its log lines.
         while probe.poll(EVENTS_TIMEOUT).is_some() {}
-        if let Some((code, reason)) = probe.context().wrong().clone() {
-            return Err(Unanswered::ForGood(format!(
-                "Kafka refuses the connection ({}): {reason}; see DYFF_KAFKA__CONFIG__… (servers, security protocol, CA, user and password)",
+        if let Some((code, reason)) = probe.context().permanent.lock().clone() {
+            return Err(Unanswered::Permanent(format!(
+                "Kafka refuses the connection ({}): {reason}; see DYFF_KAFKA__CONFIG__… \
+                 (servers, security protocol, CA, user and password)",
                 code_name(code)
             )));
         }
         let metadata = metadata.map_err(|error| {
             // What happened to the connection says more than that there was no answer.
-            let told = probe.context().last().take();
-            Unanswered::Away(told.unwrap_or_else(|| error.to_string()))
+            let last = probe.context().last.lock().take();
+            Unanswered::Transient(last.unwrap_or_else(|| error.to_string()))
         })?;
-        let found = metadata.topics().iter().find(|found| found.name() == topic);
-        let error = found
-            .and_then(|found| found.error())
-            .map(RDKafkaErrorCode::from);
-        match (found, error) {
-            (_, Some(RDKafkaErrorCode::TopicAuthorizationFailed)) => {
-                return Err(Unanswered::ForGood(format!(
-                    "the topic {topic} may not be read: grant Describe and Read on it, and Read on the group, to this user"
-                )));
-            }
-            (
-                _,
-                Some(RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownTopic),
-            )
-            | (None, _) => {
-                return Err(Unanswered::ForGood(format!(
-                    "the topic {topic} does not exist: create it, or name another in DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"
-                )));
-            }
-            (Some(_), Some(error)) => return Err(Unanswered::Away(format!("{topic}: {error}"))),
-            (Some(found), None) => {
-                let count = i32::try_from(found.partitions().len()).unwrap_or(i32::MAX);
-                counts.insert(topic.clone(), count);
-            }
-        }
+        counts.insert(topic.clone(), count_of(topic, &metadata)?);
     }
     Ok(counts)
 }
 
-/// Remembers an error that says that the client's configuration is wrong, and the last one of a broker.
-#[derive(Default)]
-struct Probe {
-    wrong: Mutex<Option<(RDKafkaErrorCode, String)>>,
-    last: Mutex<Option<String>>,
+/// How many partitions `metadata` says that `topic` has.
+fn count_of(topic: &str, metadata: &Metadata) -> Result<i32, Unanswered> {
+    use RDKafkaErrorCode::{TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition};
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found.and_then(|found| found.error());
+    match (found, error.map(RDKafkaErrorCode::from)) {
+        (_, Some(TopicAuthorizationFailed)) => Err(Unanswered::Permanent(format!(
+            "the topic {topic} may not be read: grant Describe and Read on it, and Read on the \
+             group, to this user"
+        ))),
+        (None, _) | (_, Some(UnknownTopicOrPartition | UnknownTopic)) => {
+            Err(Unanswered::Permanent(format!(
+                "the topic {topic} does not exist: create it, or name another in \
+                 DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"
+            )))
+        }
+        (Some(_), Some(error)) => Err(Unanswered::Transient(format!("{topic}: {error}"))),
+        (Some(found), None) => {
+            let count = i32::try_from(found.partitions().len());
+            Ok(count.expect("Kafka numbers partitions in 32 bits"))
+        }
+    }
 }
 
-impl Probe {
-    fn wrong(&self) -> MutexGuard<'_, Option<(RDKafkaErrorCode, String)>> {
-        self.wrong.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn last(&self) -> MutexGuard<'_, Option<String>> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Remembers a permanent error of the client, and the last transient one.
+#[derive(Default)]
+struct Probe {
+    permanent: Mutex<Option<(RDKafkaErrorCode, String)>>,
+    last: Mutex<Option<String>>,
 }
 
 impl ClientContext for Probe {
     fn error(&self, error: KafkaError, reason: &str) {
         match error.rdkafka_error_code() {
-            Some(code) if is_for_good(code) => *self.wrong() = Some((code, reason.to_owned())),
+            Some(code) if is_permanent(code) => {
+                *self.permanent.lock() = Some((code, reason.to_owned()));
+            }
             // "1/1 brokers are down" follows what says why.
             Some(RDKafkaErrorCode::AllBrokersDown) => {}
-            _ => *self.last() = Some(reason.to_owned()),
+            _ => *self.last.lock() = Some(reason.to_owned()),
         }
     }
 
-    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
-        tracing::debug!(target: "librdkafka", facility, "{message}");
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        forward_log(level, facility, message);
     }
 }
 

@@ -1,10 +1,10 @@
-//! How far a partition is settled, and how far its log goes.
+//! How far a partition is settled, and where its log ends.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use crate::telemetry::metrics::PartitionMetrics;
 
-/// How far a partition is settled, and how far its log goes: the lag is what lies between.
+/// How far a partition is settled, and where its log ends: the lag lies between.
 #[derive(Debug)]
 pub struct Progress {
     /// The partition's other metrics.
@@ -25,13 +25,13 @@ impl Progress {
     /// Everything below `next_offset` is settled.
     pub fn settled_to(&self, next_offset: i64) {
         self.settled.store(next_offset, Ordering::Relaxed);
-        self.tell_lag();
+        self.report_lag();
     }
 
     /// The log ends before `end`.
     pub fn log_ends(&self, end: i64) {
         self.end.store(end, Ordering::Relaxed);
-        self.tell_lag();
+        self.report_lag();
     }
 
     /// The records that are still to come, where both ends are known.
@@ -43,7 +43,7 @@ impl Progress {
         (settled >= 0 && end >= 0).then(|| (end - settled).max(0))
     }
 
-    fn tell_lag(&self) {
+    fn report_lag(&self) {
         if let Some(lag) = self.lag() {
             self.metrics.set_lag(lag);
         }

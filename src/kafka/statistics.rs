@@ -1,4 +1,4 @@
-//! What librdkafka says of itself every two seconds: the little of it that matters here. Pure.
+//! What librdkafka reports of itself every two seconds: the little of it that matters here. Pure.
 
 use std::collections::HashMap;
 
@@ -60,6 +60,7 @@ struct RawPartition {
     hi_offset: i64,
 }
 
+/// librdkafka's offset for "not known".
 fn unknown() -> i64 {
     -1001
 }
@@ -78,11 +79,9 @@ impl Statistics {
         let raw: Raw = serde_json::from_slice(json)?;
         let mut partitions = HashMap::new();
         for (topic, raw) in raw.topics {
-            for raw in raw
-                .partitions
-                .into_values()
-                .filter(|raw| raw.partition >= 0)
-            {
+            // librdkafka keeps messages without a partition in one with the number -1.
+            let partitions_of_topic = raw.partitions.into_values();
+            for raw in partitions_of_topic.filter(|raw| raw.partition >= 0) {
                 let end = [raw.ls_offset, raw.hi_offset]
                     .into_iter()
                     .find(|offset| *offset >= 0);
@@ -113,17 +112,17 @@ impl Statistics {
 mod tests {
     use super::*;
 
-    /// Cut from what librdkafka 2.12 says of a consumer, with the topic's `-1` partition.
+    /// Cut from what librdkafka 2.12 reports of a consumer, with the topic's `-1` partition.
     const JSON: &str = r#"{
-        "name": "rdkafka#consumer-1", "client_id": "rdkafka", "type": "consumer", "ts": 1, "replyq": 0,
+        "name": "rdkafka#consumer-1", "client_id": "rdkafka", "type": "consumer", "ts": 1,
         "brokers": {
-            "localhost:9092/1": { "name": "localhost:9092/1", "nodeid": 1, "state": "UP", "zbuf_grow": 3, "rtt": { "min": 1 } },
-            "localhost:9093/2": { "name": "localhost:9093/2", "nodeid": 2, "state": "TRY_CONNECT", "zbuf_grow": 2 },
+            "localhost:9092/1": { "nodeid": 1, "state": "UP", "zbuf_grow": 3, "rtt": { "min": 1 } },
+            "localhost:9093/2": { "nodeid": 2, "state": "TRY_CONNECT", "zbuf_grow": 2 },
             "GroupCoordinator": { "name": "GroupCoordinator", "nodeid": 1, "state": "UP" }
         },
         "topics": {
             "states": { "topic": "states", "age": 5, "partitions": {
-                "0": { "partition": 0, "fetchq_cnt": 3, "fetchq_size": 6000, "hi_offset": 12, "ls_offset": 10 },
+                "0": { "partition": 0, "fetchq_size": 6000, "hi_offset": 12, "ls_offset": 10 },
                 "1": { "partition": 1, "fetchq_size": 0, "hi_offset": -1001, "ls_offset": -1001 },
                 "2": { "partition": 2, "fetchq_size": 7, "hi_offset": 5, "ls_offset": -1001 },
                 "-1": { "partition": -1, "fetchq_size": 0, "hi_offset": -1001, "ls_offset": -1001 }
@@ -134,7 +133,7 @@ mod tests {
     }"#;
 
     #[test]
-    fn what_matters_is_read_and_the_rest_is_passed_over() {
+    fn what_matters_is_read_and_the_rest_is_skipped() {
         let statistics = Statistics::parse(JSON.as_bytes()).unwrap();
         assert_eq!(statistics.brokers_up, 2);
         assert_eq!(statistics.decompressed_again, 5);

@@ -13,15 +13,15 @@ use rdkafka_sys as sys;
 
 /// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
 ///
-/// `None` where the broker is too old to have ids, the topic is unknown, or nothing was answered:
-/// an absent id never means that the topic is another one.
+/// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an
+/// absent id never means that the topic is another one.
 pub fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
 ) -> Option<Uuid> {
-    let topic = CString::new(topic).ok()?;
-    let timeout_ms = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+    let topic = CString::new(topic).expect("a topic's name, which has no NUL");
+    let timeout_ms = i32::try_from(timeout.as_millis()).expect("a timeout of less than 24 days");
     // SAFETY: `client` owns a live handle for the whole call. Everything created here is destroyed
     // here, once, after its last use: the options and the collection once the request is enqueued
     // (librdkafka copies both), the event after the description that points into it was read, the

@@ -1,4 +1,4 @@
-//! Which topics these are: their ids, watched, and whether the group knew them before.
+//! Which topics these are: their ids, which are watched, and whether the group knew them before.
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use super::Handle;
 use super::topic_id::topic_id;
 use crate::record::Partition;
 
-/// How often the ids are looked up. librdkafka goes on in silence at the old offset of a topic that
-/// was made anew: what is read until we notice is applied again from the new log's start.
+/// How often the ids are looked up. librdkafka silently continues at the old offset of a topic that
+/// was recreated: what is read until then is applied again from the new log's start.
 const LOOK_EVERY: Duration = Duration::from_secs(3);
 
-/// How long one look may take.
+/// How long one lookup may take.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The topics' ids as they were seen last.
@@ -24,17 +24,20 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct TopicIds(Arc<watch::Sender<BTreeMap<String, Uuid>>>);
 
 impl TopicIds {
-    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is absent.
+    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is
+    /// absent.
     pub async fn differs(&self, topic: &str, known: Option<Uuid>) {
-        let other = |ids: &BTreeMap<String, Uuid>| matches!((ids.get(topic), known), (Some(id), Some(known)) if *id != known);
-        if self.0.subscribe().wait_for(other).await.is_err() {
-            std::future::pending().await
-        }
+        let other = |ids: &BTreeMap<String, Uuid>| match (ids.get(topic), known) {
+            (Some(id), Some(known)) => *id != known,
+            _ => false,
+        };
+        let seen = self.0.subscribe().wait_for(other).await.map(drop);
+        seen.expect("the sender, which is held here");
     }
 
-    /// Notes what has just been seen, so that a claim is not held against an older sight. An id that
+    /// Notes what has just been seen, so that a claim is not compared with an older id. An id that
     /// is absent now says nothing: the one seen last stands.
-    pub fn saw(&self, found: impl IntoIterator<Item = (String, Uuid)>) {
+    pub fn note(&self, found: impl IntoIterator<Item = (String, Uuid)>) {
         self.0.send_if_modified(|ids| {
             let mut changed = false;
             for (topic, id) in found {
@@ -45,7 +48,7 @@ impl TopicIds {
     }
 }
 
-/// The ids, and what keeps them up to date for as long as it is run.
+/// The ids, and what keeps them up to date for as long as it runs.
 pub fn watch_ids(
     handle: Handle,
     topics: Vec<String>,
@@ -57,16 +60,17 @@ pub fn watch_ids(
             if let Some(consumer) = handle.answering() {
                 let topics = topics.clone();
                 let looked = tokio::task::spawn_blocking(move || {
-                    let look = |topic: &String| {
-                        Some((
-                            topic.clone(),
-                            topic_id(consumer.client(), topic, LOOK_TIMEOUT)?,
-                        ))
+                    let look = |topic: String| {
+                        let id = topic_id(consumer.client(), &topic, LOOK_TIMEOUT)?;
+                        Some((topic, id))
                     };
-                    topics.iter().filter_map(look).collect::<Vec<_>>()
+                    topics.into_iter().filter_map(look).collect::<Vec<_>>()
                 });
-                if let Ok(found) = looked.await {
-                    seen.saw(found);
+                match looked.await {
+                    Ok(found) => seen.note(found),
+                    Err(error) => {
+                        tracing::error!(%error, "the lookup of the topics' ids did not finish");
+                    }
                 }
             }
             tokio::time::sleep(LOOK_EVERY).await;
@@ -107,14 +111,14 @@ mod tests {
         let (ids, old, new) = (TopicIds::default(), Uuid::new(), Uuid::new());
         let differs = |known| ids.differs("t", known).now_or_never().is_some();
         assert!(!differs(Some(old)), "nothing was seen yet");
-        ids.saw([("t".to_owned(), old)]);
+        ids.note([("t".to_owned(), old)]);
         assert!(!differs(Some(old)));
         assert!(!differs(None), "an absent id is no other id");
         assert!(differs(Some(new)));
-        ids.saw([("t".to_owned(), new)]);
+        ids.note([("t".to_owned(), new)]);
         assert!(!differs(Some(new)), "a claim has seen the new one first");
         assert!(differs(Some(old)));
-        ids.saw([]);
+        ids.note([]);
         assert!(differs(Some(old)), "what was seen last stands");
     }
 }

@@ -1,4 +1,4 @@
-//! The bytes that all batches together may hold: a share of the one budget, lent to lanes.
+//! The bytes that all batches together may hold: a share of the memory budget, lent to lanes.
 
 use std::sync::Arc;
 
@@ -35,7 +35,7 @@ impl Budget {
         (self.slabs_max - self.slabs.available_permits()) * SLAB_BYTES
     }
 
-    /// Enlarges `loan` to at least `bytes`, if that much is free now.
+    /// Enlarges `loan` to at least `bytes`; `false` if that much is not free now.
     pub fn try_grow(&self, loan: &mut Loan, bytes: usize) -> bool {
         let missing = self.missing(loan, bytes);
         if missing == 0 {
@@ -50,23 +50,24 @@ impl Budget {
         }
     }
 
-    /// Waits until `bytes` can be lent. Only for a lane whose batch is still empty: what it has been
-    /// lent it gives back first, since lanes that wait for each other's share would wait for ever.
-    /// More than the whole budget is lent as the whole budget.
+    /// Waits until `bytes` can be lent. Only for a lane whose batch is still empty: it first gives
+    /// back what it has been lent, since lanes that wait for each other's share would wait for
+    /// ever. A lane that asks for more than the whole budget gets the whole budget.
     pub async fn grow(&self, loan: &mut Loan, bytes: usize) {
         if self.missing(loan, bytes) == 0 {
             return;
         }
         *loan = Loan::default();
         let whole = self.missing(loan, bytes);
-        if let Ok(permit) = Arc::clone(&self.slabs).acquire_many_owned(whole).await {
-            loan.add(permit);
-        }
+        let permit = Arc::clone(&self.slabs).acquire_many_owned(whole).await;
+        loan.add(permit.expect("nothing closes the semaphore"));
     }
 
     fn missing(&self, loan: &Loan, bytes: usize) -> u32 {
         let wanted = bytes.div_ceil(SLAB_BYTES).min(self.slabs_max);
-        u32::try_from(wanted.saturating_sub(loan.slabs())).unwrap_or(u32::MAX)
+        let missing = wanted.saturating_sub(loan.slabs());
+        u32::try_from(missing)
+            .expect("a budget of less than 512 TiB: the configuration allows 1 TiB")
     }
 }
 

@@ -1,19 +1,21 @@
 //! A lane between its claim and the end of it: receive, decode, batch, write, settle.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bson::Uuid;
 use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use tokio::sync::watch;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
-use super::budget::Loan;
-use super::filling::{COPIES, Filling, LARGE_COPIES, SMALL_BYTES_MAX, admission};
+use super::filling::Filling;
+use super::hand::{Hand, Taken};
 use super::slots::Slot;
+use super::writing::{Writing, Written};
 use super::{End, Lanes};
-use crate::kafka::{self, LaneQueue, Order, Progress};
+use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress};
 use crate::record::Partition;
 use crate::record::batch::Batch;
 use crate::record::entity::Decoder;
@@ -21,229 +23,172 @@ use crate::telemetry::metrics::Outcome;
 use crate::writer::{Settled, Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// How often a lane with nothing to write looks whether its checkpoint still stands where it left it: a
-/// database restored under an idle topic would miss what came since until the next record.
+/// How often a lane with nothing to write looks whether its checkpoint still stands where it left
+/// it: a database restored under an idle topic would miss what came since until the next record.
 const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// How long the log must have ended before a lane asks for its position: control records may stand behind the last record, and
-/// the position is past them. Any other record moves past them as well, and the answer takes a turn of librdkafka's main thread.
+/// How long the log must have ended before a lane asks for its position: control records may stand
+/// behind the last record, and the position is past them. Not at once: any other record moves past
+/// them as well, and the answer takes a turn of librdkafka's main thread.
 const POSITION_AFTER: Duration = Duration::from_millis(500);
 
-/// A batch under way, with what it holds.
-type Writing = BoxFuture<'static, (Writer, Filling, Result<Settled, Unwritten>)>;
+/// What a lane waits for.
+enum Event {
+    /// The writer is through with its batch.
+    Written(Box<Written>),
+    /// It is the turn of a batch that waited for a slot.
+    Slot(Slot),
+    /// The poll thread has given an order.
+    Ordered(Order),
+    /// The topic has another id than the claim.
+    TopicRecreated,
+    /// The log ended a while ago, and nothing came behind the last record.
+    LogStillEnded,
+    /// It is time to look at the checkpoint.
+    CheckpointDue,
+    /// There may be more to take in, or the batch may be ready.
+    Woken,
+}
 
 /// A lane between its claim and the end of it.
-pub(super) struct Consuming<'l> {
+struct Consuming<'l> {
     lanes: &'l Lanes,
     partition: &'l Partition,
     order: &'l mut watch::Receiver<Order>,
     progress: &'l Arc<Progress>,
+    /// The id of the claim's topic.
+    topic_id: Option<Uuid>,
+    queue: &'l LaneQueue,
     decoder: Decoder,
+    writing: Writing,
+    hand: Hand<'l>,
+    /// Set while the batch in hand waits for a slot.
+    slot: Option<BoxFuture<'l, Slot>>,
+    /// Whether only what is under way may still be written.
+    finishing: bool,
     rejected_in_a_row: usize,
     /// Whether the log was seen to end behind the last record.
     at_end: bool,
     /// When to ask for the position, where the log has ended since.
     position_at: Option<Instant>,
+    /// When to look at the checkpoint.
+    look_at: Instant,
 }
 
-impl<'l> Consuming<'l> {
-    pub(super) fn new(
-        lanes: &'l Lanes,
-        partition: &'l Partition,
-        order: &'l mut watch::Receiver<Order>,
-        progress: &'l Arc<Progress>,
-    ) -> Self {
-        let decoder = Decoder::new(Arc::clone(&lanes.target.mapping), lanes.tombstones);
-        Consuming {
-            lanes,
-            partition,
-            order,
-            progress,
-            decoder,
-            rejected_in_a_row: 0,
-            at_end: false,
-            position_at: None,
+/// Consumes `partition` under the claim of `writer` until the claim ends; says why it ended.
+pub(super) async fn consume(
+    lanes: &Lanes,
+    partition: &Partition,
+    order: &mut watch::Receiver<Order>,
+    progress: &Arc<Progress>,
+    writer: Box<Writer>,
+) -> End {
+    let (topic_id, next_offset) = (writer.claim().topic_id, writer.claim().next_offset);
+    progress.settled_to(next_offset);
+    let seen = topic_id.map(|id| (partition.topic.to_string(), id));
+    lanes.topic_ids.note(seen);
+    let started = tokio::select! {
+        _ = order.wait_for(|order| *order != Order::Run) => return End::Revoked,
+        started = lanes.handle.start(partition, next_offset) => started,
+    };
+    let queue = match started {
+        Ok(queue) => queue,
+        Err(NotStarted::Revoked) => return End::Revoked,
+        Err(NotStarted::Failed(error)) => {
+            tracing::warn!(%partition, %error, "the partition could not be fetched");
+            return End::Reclaim("the partition could not be fetched");
         }
-    }
+    };
+    // The last owner may have died before its commit, and on an idle topic no other would follow.
+    lanes.handle.store(partition, &writer.resumed());
+    let consuming = Consuming {
+        lanes,
+        partition,
+        order,
+        progress,
+        queue: &queue,
+        decoder: Decoder::new(Arc::clone(&lanes.target.mapping), lanes.tombstones),
+        writing: Writing::Idle(writer),
+        hand: Hand::new(next_offset),
+        topic_id,
+        slot: None,
+        finishing: false,
+        rejected_in_a_row: 0,
+        at_end: false,
+        position_at: None,
+        look_at: Instant::now() + CHECKPOINT_LOOK_EVERY,
+    };
+    let Err(end) = consuming.run().await;
+    end
+}
 
-    pub(super) async fn consume(mut self, writer: Writer) -> End {
-        let (claim, resumed) = (writer.claim().clone(), writer.resumed());
-        self.progress.settled_to(claim.next_offset);
-        let seen = claim
-            .topic_id
-            .map(|id| (self.partition.topic.to_string(), id));
-        self.lanes.topic_ids.saw(seen);
-        let started = tokio::select! {
-            _ = self.order.wait_for(|order| *order != Order::Run) => return End::Revoked,
-            started = self.lanes.handle.start(self.partition, claim.next_offset) => started,
-        };
-        let queue = match started {
-            Some(Ok(queue)) => queue,
-            Some(Err(error)) => {
-                tracing::warn!(partition = %self.partition, %error, "the partition could not be fetched");
-                return End::Again("the partition could not be fetched");
-            }
-            None => return End::Revoked,
-        };
-        // The last owner may have died before its commit, and on an idle topic no other would follow.
-        self.lanes.handle.store(self.partition, &resumed);
-        // Always one of the two: the writer at rest, or a batch that it writes.
-        let mut writer = Some(writer);
-        let mut writing: OptionFuture<Writing> = None.into();
-        let mut filling = Filling::new(Batch::new(claim.next_offset), Loan::default());
-        let mut waiting: Option<BoxFuture<'_, Option<Slot>>> = None;
-        let mut overflow: Option<Batch> = None;
-        let mut spare: Option<Batch> = None;
-        let mut pending: Option<BorrowedMessage<'_>> = None;
-        let mut finishing = false;
-        let mut look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
+impl Consuming<'_> {
+    async fn run(mut self) -> Result<Infallible, End> {
         loop {
-            if !finishing
-                && let Err(end) = self.fill(&queue, &mut filling, &mut overflow, &mut pending)
-            {
-                return end;
+            if !self.finishing {
+                self.fill()?;
+            } else if self.writing.is_idle() {
+                return Err(End::Revoked);
             }
-            if finishing && writer.is_some() {
-                return End::Revoked;
-            }
-            if filling.needs_slot() {
-                if writer.is_none() {
-                    // Only where nobody waits: to fill one batch while another is written is worth a slot then.
-                    if let Some(slot) = self.lanes.slots.try_take() {
-                        spare = Some(filling.enlarge(slot));
-                        continue;
-                    }
-                } else if waiting.is_none() {
-                    waiting = Some(self.lanes.slots.take().boxed());
-                }
-            }
-            if filling.is_ready(self.at_end)
-                && let Some(writer) = writer.take()
-            {
-                let next = overflow.take().unwrap_or_else(|| {
-                    let mut batch = spare.take().unwrap_or_else(|| Batch::new(0));
-                    batch.restart(filling.batch.end(), SMALL_BYTES_MAX);
-                    batch
-                });
-                // What did not fit was lent for with the rest.
-                let loan = filling.loan.split(next.held_bytes(LARGE_COPIES));
-                let filled = std::mem::replace(&mut filling, Filling::new(next, loan));
-                writing = Some(self.write(writer, filled)).into();
+            if self.hand.filling.needs_slot() && self.seek_slot() {
                 continue;
             }
-            let starved = pending
-                .as_ref()
-                .filter(|_| filling.batch.is_empty())
-                .map(|message| admission(&kafka::record(message), 0));
-            tokio::select! {
-                Some((idle, written, result)) = &mut writing => {
-                    writing = None.into();
-                    match result {
-                        Ok(settled) => {
-                            if let Some(end) = self.settle(&written.batch, &settled) {
-                                return end;
-                            }
-                        }
-                        Err(Unwritten::Fenced(fence)) => return End::Fenced(fence),
-                        Err(Unwritten::Fatal(error)) => return End::Fatal(error),
-                    }
-                    writer = Some(idle);
-                    // A large record's memory goes before what was lent for it.
-                    match written.slot {
-                        Some(slot) => slot.give_back(written.batch),
-                        None => {
-                            let mut batch = written.batch;
-                            batch.restart(0, SMALL_BYTES_MAX);
-                            spare = Some(batch);
-                        }
-                    }
-                    drop(written.loan);
+            if self.hand.filling.is_ready(self.at_end)
+                && let Writing::Idle(writer) = self.writing
+            {
+                let filled = self.hand.next_batch();
+                self.writing = Writing::begin(self.lanes, self.progress, writer, filled);
+                continue;
+            }
+            match self.next_event().await {
+                Event::Written(written) => self.settle(*written)?,
+                Event::Slot(slot) => {
+                    self.slot = None;
+                    self.hand.enlarge(slot);
                 }
-                Some(slot) = OptionFuture::from(waiting.as_mut()) => {
-                    waiting = None;
-                    match slot {
-                        Some(slot) => spare = Some(filling.enlarge(slot)),
-                        None => return End::Revoked,
-                    }
+                Event::Ordered(order) => self.finishing = order != Order::Run,
+                Event::TopicRecreated => {
+                    return Err(End::Reclaim("the topic was deleted and recreated"));
                 }
-                () = tokio::time::sleep_until(filling.fill_until), if filling.slot.is_some() && writer.is_some() => {}
-                changed = self.order.changed(), if !finishing => {
-                    finishing = changed.is_err() || *self.order.borrow() != Order::Run;
-                }
-                () = self.lanes.topic_ids.differs(&self.partition.topic, claim.topic_id), if !finishing => {
-                    return End::Again("the topic was deleted and made anew");
-                }
-                Some(()) = OptionFuture::from(self.position_at.map(tokio::time::sleep_until)), if !finishing => {
-                    self.position_at = None;
-                    if let Some(position) = self.lanes.handle.position(self.partition) {
-                        filling.batch.reach(position);
-                    }
-                }
-                () = tokio::time::sleep_until(look_at), if writer.is_some() && !finishing => {
-                    look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
-                    // A load that is over leaves its memory behind.
-                    spare = None;
-                    self.lanes.slots.release();
-                    if let Some(idle) = &mut writer
-                        && let Some(fence) = idle.moved(filling.batch.start()).await
-                    {
-                        return End::Fenced(fence);
-                    }
-                }
-                () = self.lanes.budget.grow(&mut filling.loan, starved.unwrap_or(0)), if starved.is_some() && !finishing => {}
-                () = queue.wait(LOOK_AGAIN), if pending.is_none() && filling.has_room() && !finishing => {}
+                Event::LogStillEnded => self.step_past_control_records(),
+                Event::CheckpointDue => self.look_at_checkpoint().await?,
+                Event::Woken => {}
             }
         }
     }
 
     /// Takes in what has arrived, as far as the batch and the budget go.
-    fn fill<'q>(
-        &mut self,
-        queue: &'q LaneQueue,
-        filling: &mut Filling,
-        overflow: &mut Option<Batch>,
-        pending: &mut Option<BorrowedMessage<'q>>,
-    ) -> Result<(), End> {
-        let limits = &self.lanes.limits;
-        while filling.has_room() {
-            let message = match pending.take().map(Ok).or_else(|| queue.next()) {
-                None => return Ok(()),
-                Some(Ok(message)) => message,
-                Some(Err(KafkaError::PartitionEOF(_))) => {
+    fn fill(&mut self) -> Result<(), End> {
+        while self.hand.filling.has_room() {
+            let arrival = match self.hand.unadmitted.take() {
+                Some(message) => Arrival::Message(message),
+                None => self.queue.next(),
+            };
+            let message = match arrival {
+                Arrival::Message(message) => message,
+                Arrival::Nothing => return Ok(()),
+                Arrival::LogEnd => {
                     self.at_end = true;
                     self.position_at = Some(Instant::now() + POSITION_AFTER);
                     continue;
                 }
-                Some(Err(error)) => return Err(self.failed(&error)),
+                Arrival::Error(error) => return Err(self.failed(&error)),
             };
             self.at_end = false;
             self.position_at = None;
-            let record = kafka::record(&message);
-            let held = filling.batch.held_bytes(COPIES);
-            if !self
-                .lanes
-                .budget
-                .try_grow(&mut filling.loan, admission(&record, held))
+            let Lanes { budget, limits, .. } = self.lanes;
+            match self
+                .hand
+                .take_in(message, budget, limits, &mut self.decoder)
             {
-                drop(record);
-                *pending = Some(message);
-                filling.full = !filling.batch.is_empty();
-                return Ok(());
-            }
-            if !filling.batch.push(&mut self.decoder, record) {
-                self.progress.metrics.settled(Outcome::AlreadyApplied, 1);
-                continue;
-            }
-            self.progress.metrics.consumed.inc();
-            if filling.batch.is_larger_than(limits.flush_bytes_max) {
-                if filling.batch.entries().len() > 1 {
-                    *overflow = filling.batch.split_last();
+                Taken::Consumed => self.progress.metrics.consumed.inc(),
+                Taken::AlreadyApplied => {
+                    self.progress.metrics.settled(Outcome::AlreadyApplied, 1);
                 }
-                filling.full = true;
+                Taken::Unadmitted => return Ok(()),
             }
-            filling.full |= filling.batch.entries().len() == limits.flush_records_max;
         }
         Ok(())
     }
@@ -252,86 +197,162 @@ impl<'l> Consuming<'l> {
         self.lanes.metrics.errors("fetch", "partition");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                End::Again("the offset is no longer in the log")
+                End::Reclaim("the offset is no longer in the log")
             }
             _ => {
-                tracing::warn!(partition = %self.partition, %error, "the partition could not be read");
-                End::Again("the partition could not be read")
+                let partition = self.partition;
+                tracing::warn!(%partition, %error, "the partition could not be read");
+                End::Reclaim("the partition could not be read")
             }
         }
     }
 
-    fn write(&self, mut writer: Writer, filled: Filling) -> Writing {
-        let (metrics, health) = (
-            Arc::clone(&self.lanes.metrics),
-            Arc::clone(&self.lanes.health),
-        );
-        let progress = Arc::clone(self.progress);
-        Box::pin(async move {
-            progress
-                .metrics
-                .batch_records
-                .observe(filled.batch.entries().len() as f64);
-            progress
-                .metrics
-                .batch_bytes
-                .observe(filled.batch.encoded().len() as f64);
-            let timer = progress.metrics.batch_write_duration.start_timer();
-            let result = writer
-                .write(&filled.batch, |cause| {
-                    metrics.retries(cause.as_str());
-                    if cause.is_an_outage() {
-                        health.mongodb_failed();
-                    }
-                })
-                .await;
-            timer.observe_duration();
-            if result.is_ok() {
-                health.mongodb_answered();
+    /// Takes a slot for the batch in hand, or begins to wait for one; `true` if it has one now.
+    fn seek_slot(&mut self) -> bool {
+        let slots = &self.lanes.slots;
+        match self.writing {
+            Writing::Idle(_) => {
+                self.slot.get_or_insert_with(|| slots.take().boxed());
+                false
             }
-            (writer, filled, result)
-        })
+            // Only where no lane waits: there, filling one batch while another is written is worth
+            // a slot.
+            Writing::UnderWay(_) => match slots.try_take() {
+                Some(slot) => {
+                    self.hand.enlarge(slot);
+                    true
+                }
+                None => false,
+            },
+        }
     }
 
-    /// Stores the offset and counts; `Some` if the breaker opens.
-    fn settle(&mut self, batch: &Batch, settled: &Settled) -> Option<End> {
-        self.lanes.handle.store(self.partition, settled);
+    /// Waits for what comes first. Nothing else is lost by that: the next call waits for it.
+    async fn next_event(&mut self) -> Event {
+        let Lanes {
+            budget, topic_ids, ..
+        } = self.lanes;
+        let is_running = !self.finishing;
+        let is_idle = self.writing.is_idle();
+        let starved = self.hand.starved();
+        let reads = self.hand.unadmitted.is_none() && self.hand.filling.has_room();
+        let Filling {
+            loan,
+            slot,
+            fill_until,
+            ..
+        } = &mut self.hand.filling;
+        let lent = starved.map(|bytes| budget.grow(loan, bytes));
+        tokio::select! {
+            written = self.writing.written() => Event::Written(written),
+            Some(slot) = OptionFuture::from(self.slot.as_mut()) => Event::Slot(slot),
+            order = next_order(self.order), if is_running => Event::Ordered(order),
+            () = topic_ids.differs(&self.partition.topic, self.topic_id), if is_running => {
+                Event::TopicRecreated
+            }
+            Some(()) = OptionFuture::from(self.position_at.map(sleep_until)), if is_running => {
+                Event::LogStillEnded
+            }
+            () = sleep_until(self.look_at), if is_idle && is_running => Event::CheckpointDue,
+            () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Woken,
+            Some(()) = OptionFuture::from(lent), if is_running => Event::Woken,
+            () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Woken,
+        }
+    }
+
+    fn step_past_control_records(&mut self) {
+        self.position_at = None;
+        if let Some(position) = self.lanes.handle.position(self.partition) {
+            self.hand.filling.batch.reach(position);
+        }
+    }
+
+    /// Looks whether the checkpoint of an idle lane still is the claim's, and frees the memory that
+    /// a load has left behind.
+    async fn look_at_checkpoint(&mut self) -> Result<(), End> {
+        self.look_at = Instant::now() + CHECKPOINT_LOOK_EVERY;
+        self.hand.release(&self.lanes.slots);
+        let start = self.hand.filling.batch.start();
+        if let Writing::Idle(writer) = &mut self.writing
+            && let Some(fence) = writer.check_or_switch_client(start).await
+        {
+            return Err(End::Fenced(fence));
+        }
+        Ok(())
+    }
+
+    /// Takes note of a batch that is settled; the writer is idle again.
+    fn settle(&mut self, written: Written) -> Result<(), End> {
+        let Written {
+            writer,
+            filled,
+            result,
+        } = written;
+        let settled = result.map_err(|unwritten| match unwritten {
+            Unwritten::Fenced(fence) => End::Fenced(fence),
+            Unwritten::Permanent(error) => End::Permanent(error),
+        })?;
+        self.lanes.handle.store(self.partition, &settled);
+        self.count(&settled);
+        self.observe_delays(&filled.batch);
+        self.progress.settled_to(settled.next_offset());
+        self.count_rejections(&settled)?;
+        self.writing = Writing::Idle(writer);
+        self.hand.recycle(filled);
+        Ok(())
+    }
+
+    fn count(&self, settled: &Settled) {
         let counts = settled.counts();
-        let rejected = counts.rejected.len();
         for (outcome, count) in [
             (Outcome::Upserted, counts.upserted),
             (Outcome::Unchanged, counts.unchanged),
             (Outcome::Folded, counts.folded),
             (Outcome::Deleted, counts.deleted),
             (Outcome::Skipped, counts.skipped),
-            (Outcome::Rejected, rejected as u64),
+            (Outcome::Rejected, counts.rejected.len() as u64),
         ] {
             self.progress.metrics.settled(outcome, count);
         }
         for reason in &counts.rejected {
             self.lanes.metrics.dead_letter(*reason);
         }
+    }
+
+    /// How long each record took from its own time until now.
+    fn observe_delays(&self, batch: &Batch) {
+        // A clock that stands before 1970 shows no delay.
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis() as i64);
-        for entry in batch.entries() {
-            if let Some(timestamp_ms) = entry.timestamp_ms {
-                let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
-                self.progress
-                    .metrics
-                    .record_delay
-                    .observe(delay_ms as f64 / 1000.0);
-            }
+        let timestamps_ms = batch.entries().iter().map(|entry| entry.timestamp_ms);
+        for timestamp_ms in timestamps_ms.flatten() {
+            let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
+            let delay = &self.progress.metrics.record_delay;
+            delay.observe(delay_ms as f64 / 1000.0);
         }
-        self.progress.settled_to(settled.next_offset());
-        let before = if counts.applied() > 0 {
-            0
-        } else {
-            self.rejected_in_a_row
-        };
-        self.rejected_in_a_row =
-            before + usize::try_from(counts.rejected_last).unwrap_or(usize::MAX);
+    }
+
+    /// Opens the breaker once too many records in a row were rejected.
+    fn count_rejections(&mut self, settled: &Settled) -> Result<(), End> {
+        let counts = settled.counts();
+        if counts.applied() > 0 {
+            self.rejected_in_a_row = 0;
+        }
+        let rejected_last = usize::try_from(counts.rejected_last);
+        self.rejected_in_a_row += rejected_last.expect("records that fit into memory");
         let max = self.lanes.limits.rejections_in_a_row_max;
-        (max > 0 && self.rejected_in_a_row >= max).then_some(End::Breaker(self.rejected_in_a_row))
+        if max > 0 && self.rejected_in_a_row >= max {
+            return Err(End::Breaker(self.rejected_in_a_row));
+        }
+        Ok(())
+    }
+}
+
+/// The poll thread's next order. Without a poll thread there is no more to do.
+async fn next_order(order: &mut watch::Receiver<Order>) -> Order {
+    match order.changed().await {
+        Ok(()) => *order.borrow(),
+        Err(_) => Order::Finish,
     }
 }

@@ -1,22 +1,20 @@
-//! The batch that fills while another is written: when it may grow, when it is ready, and what it costs.
+//! The batch that is filled while another is written: when it may grow, when it is ready, and what
+//! it costs.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use super::budget::Loan;
-use super::slots::Slot;
+use super::slots::{SMALL_BYTES_MAX, Slot};
+use super::spare::Spare;
 use crate::record::DOCUMENT_BYTES_MAX;
 use crate::record::Record;
 use crate::record::batch::Batch;
-use crate::writer::SHARE_BYTES_MAX;
 
-/// How large a batch grows that has no [`Slot`], and how much of its buffers is kept for the next one; in bytes. Up to here it is
-/// written together with those of other lanes.
-pub(super) const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
-
-/// How long a batch with a slot waits at most for more of a log that goes on: librdkafka's queue holds half a batch, and the
-/// fuller a transaction, the more states fold and the less each record costs.
+/// How long a batch with a slot waits at most for more of a log that continues: librdkafka's queue
+/// holds half a batch, and the fuller a transaction, the more states fold and the less a record
+/// costs.
 const FILL_DEADLINE: Duration = Duration::from_millis(20);
 
 /// What a batch costs while it is written, in times its encoded size: its own copy, and what its
@@ -24,25 +22,26 @@ const FILL_DEADLINE: Duration = Duration::from_millis(20);
 pub(super) const COPIES: usize = 3;
 
 /// What a record costs that is a command by itself: the batch's copy, the command, and the driver's
-/// three (it clones the command, serialises it, and puts the message together).
+/// three (it clones the command, serialises it, and assembles the message).
 pub(super) const LARGE_COPIES: usize = 5;
 
-/// How much larger a small record's encoded form may be than its JSON when it is admitted; once it is
-/// taken in, what it came to counts.
+/// How much larger than its JSON a small record's encoded form may be when it is admitted; once it
+/// is taken in, its real size counts.
 const ENCODED_FACTOR: usize = 2;
 
-/// From this size on, in bytes, a record is looked through before it is admitted.
+/// From this size on, in bytes, a record is scanned before it is admitted.
 const LARGE_BYTES: usize = 64 * 1024;
 
-/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits of
-/// index, a NUL and a double.
+/// By how much one element of an array grows at the most, in bytes: `1.,` to a type, seven digits
+/// of index, a NUL and a double.
 const ELEMENT_GROWTH_BYTES: usize = 14;
 
-/// The batch that fills while another is written.
+/// The batch that is filled while another is written.
 pub(super) struct Filling {
     pub(super) batch: Batch,
     pub(super) loan: Loan,
     pub(super) slot: Option<Slot>,
+    /// Whether it must not grow any more.
     pub(super) full: bool,
     /// Until when it may wait for more.
     pub(super) fill_until: Instant,
@@ -59,8 +58,8 @@ impl Filling {
         }
     }
 
-    /// Goes on in the memory of a large batch; gives back what held it so far.
-    pub(super) fn enlarge(&mut self, slot: Slot) -> Batch {
+    /// Moves the batch into the memory of an earlier large one; returns what held it so far.
+    pub(super) fn enlarge(&mut self, slot: Slot) -> Spare {
         let spare = slot.enlarge(&mut self.batch);
         self.slot = Some(slot);
         self.fill_until = Instant::now() + FILL_DEADLINE;
@@ -72,7 +71,7 @@ impl Filling {
         !self.full && !self.needs_slot()
     }
 
-    /// Whether it is too large to be written, or to grow on, without a slot.
+    /// Whether it is too large to be written, or to grow, without a slot.
     pub(super) fn needs_slot(&self) -> bool {
         self.slot.is_none() && self.batch.is_larger_than(SMALL_BYTES_MAX)
     }
@@ -86,9 +85,9 @@ impl Filling {
     }
 }
 
-/// The bytes that must be lent before a record is taken in, over what the batch holds.
+/// The bytes that must be lent before a record joins a batch that holds `held` bytes.
 pub(super) fn admission(record: &Record<'_>, held: usize) -> usize {
-    held + record.bytes() + written_bytes_max(record.value.unwrap_or_default())
+    held + record.bytes() + record.value.map_or(0, written_bytes_max)
 }
 
 /// How many bytes a value may cost as BSON while it is written.

@@ -1,15 +1,18 @@
-//! The way of one partition: claim, receive, decode, batch, write, settle; and again from the claim
+//! The way of one partition: claim, receive, decode, batch, write, settle; and from the claim again
 //! when the checkpoint says so.
 //!
-//! A lane is one task and works in sequence, so order needs no tracker: one batch is being written
-//! while the next one fills. When it stops reading, librdkafka stops fetching: that is all the
-//! back-pressure there is.
+//! A lane is one task and works in sequence, so nothing has to keep track of the order: one batch
+//! is written while the next one is filled. When it stops reading, librdkafka stops fetching: there
+//! is no other back-pressure.
 
 pub mod budget;
 pub mod claim;
 mod consuming;
 mod filling;
+mod hand;
 mod slots;
+mod spare;
+mod writing;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,7 +21,7 @@ use tokio::sync::watch;
 
 use self::budget::Budget;
 use self::claim::{Claimant, Claimed};
-use self::consuming::Consuming;
+use self::consuming::consume;
 pub use self::slots::Slots;
 use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
@@ -31,7 +34,8 @@ use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::writer::Target;
 
-/// How long a stopped partition waits before it looks whether somebody has resolved what stopped it.
+/// How long a stopped partition waits before it looks whether somebody has resolved what stopped
+/// it.
 const STOPPED_RECHECK: Duration = Duration::from_secs(10);
 
 /// What all lanes share.
@@ -46,7 +50,7 @@ pub struct Lanes {
     pub tombstones: Tombstones,
     /// Limits of a batch.
     pub limits: Limits,
-    /// The batches' share of the byte budget.
+    /// The batches' share of the memory budget.
     pub budget: Budget,
     /// How many batches may be large at the same time.
     pub slots: Slots,
@@ -58,7 +62,7 @@ pub struct Lanes {
     pub metrics: Arc<Metrics>,
     /// Whether MongoDB answers.
     pub health: Arc<Health>,
-    /// Told of what ends the process.
+    /// Takes what ends the process.
     pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
 }
 
@@ -66,14 +70,14 @@ pub struct Lanes {
 enum End {
     /// The partition is handed over.
     Revoked,
-    /// The checkpoint is not where we left it.
+    /// The checkpoint is not where the lane left it.
     Fenced(Fence),
-    /// Claim again and fetch from the checkpoint: the topic was recreated, or the log cut under us.
-    Again(&'static str),
-    /// Too many rejections in a row.
+    /// Claim anew and fetch from the checkpoint: the topic was recreated, or the log was cut.
+    Reclaim(&'static str),
+    /// So many records in a row were rejected.
     Breaker(usize),
-    /// The process must end.
-    Fatal(String),
+    /// A person is needed: the process ends.
+    Permanent(String),
 }
 
 /// Runs the lane of one partition until it is revoked.
@@ -87,20 +91,21 @@ pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
     let mut abandoned = order.clone();
     tokio::select! {
         _ = abandoned.wait_for(|order| *order == Order::Abandon) => {}
-        () = go(&lanes, &partition, order, &progress) => {}
+        () = claim_and_consume(&lanes, &partition, order, &progress) => {}
     }
     lanes.claimant.outage.forget(&partition);
     drop(alive);
 }
 
-async fn go(
+/// One claim after the other, until the partition is revoked.
+async fn claim_and_consume(
     lanes: &Lanes,
     partition: &Partition,
     mut order: watch::Receiver<Order>,
     progress: &Arc<Progress>,
 ) {
     let mut backoff = Backoff::new();
-    let (mut told, mut again_told) = (false, false);
+    let (mut stop_logged, mut reclaim_logged) = (false, false);
     loop {
         let claimed = tokio::select! {
             _ = order.wait_for(|order| *order != Order::Run) => return,
@@ -109,10 +114,10 @@ async fn go(
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(why) => {
-                if !told {
+                if !stop_logged {
                     tracing::error!(%partition, "this partition has stopped: {why}");
                     lanes.metrics.errors("lane", "stopped");
-                    told = true;
+                    stop_logged = true;
                 }
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
@@ -120,25 +125,24 @@ async fn go(
                 }
             }
         };
-        told = false;
+        stop_logged = false;
         let began = tokio::time::Instant::now();
-        let end = Consuming::new(lanes, partition, &mut order, progress)
-            .consume(*writer)
-            .await;
+        let end = consume(lanes, partition, &mut order, progress, writer).await;
         if began.elapsed() > STOPPED_RECHECK {
             backoff = Backoff::new();
-            again_told = false;
+            reclaim_logged = false;
         }
-        if let End::Again(why) = end {
-            match std::mem::replace(&mut again_told, true) {
+        if let End::Reclaim(why) = end {
+            match std::mem::replace(&mut reclaim_logged, true) {
                 false => tracing::warn!(%partition, "claiming again: {why}"),
                 true => tracing::debug!(%partition, "claiming again: {why}"),
             }
         }
-        // The poll thread may be waiting for this lane to end, so nothing here waits for it alone.
+        // The poll thread may be waiting for this lane to end, so every wait here ends with its
+        // order.
         tokio::select! {
             _ = order.wait_for(|order| *order != Order::Run) => return,
-            again = recover(lanes, partition, end, &mut backoff) => if !again { return },
+            recovered = recover(lanes, partition, end, &mut backoff) => if !recovered { return },
         }
     }
 }
@@ -147,28 +151,36 @@ async fn go(
 async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut Backoff) -> bool {
     match end {
         End::Revoked => return false,
-        End::Fatal(error) => {
+        End::Permanent(error) => {
+            // Nobody receives it once the process ends.
             let _ = lanes.fatal.send(format!("lane {partition}: {error}"));
             return false;
         }
         End::Fenced(Fence::NotMine) => {
             lanes.metrics.fenced();
-            tracing::warn!(%partition, "another claim holds the checkpoint; what is in hand is dropped");
+            tracing::warn!(
+                %partition,
+                "another claim holds the checkpoint; what is in hand is dropped"
+            );
             lanes.handle.stop(partition).await;
-            lanes.handle.polled_anew(lanes.heartbeat).await;
+            lanes.handle.await_polls(lanes.heartbeat).await;
         }
         End::Fenced(_) => {
             lanes.metrics.fenced();
-            tracing::warn!(%partition, "the checkpoint was moved or restored; going on from where it stands");
+            tracing::warn!(
+                %partition,
+                "the checkpoint was moved or restored; continuing from where it stands"
+            );
             lanes.handle.stop(partition).await;
         }
-        End::Again(_) => lanes.handle.stop(partition).await,
+        End::Reclaim(_) => lanes.handle.stop(partition).await,
         End::Breaker(rejections) => {
             let _open = lanes.metrics.open_breaker();
             tracing::error!(
                 %partition,
-                "this partition has stopped: {rejections} records in a row were rejected, the last of them are in the \
-                 dead letters; look at them with `workflows-sink dead-letters list`, mend the mapping or raise \
+                "this partition has stopped: {rejections} records in a row were rejected, the \
+                 last of them are in the dead letters; look at them with `workflows-sink \
+                 dead-letters list`, fix the mapping or raise \
                  DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX, then restart"
             );
             lanes.handle.stop(partition).await;

@@ -1,17 +1,24 @@
 //! How many batches may be large at the same time, and the memory that they pass on to one another.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::spare::Spare;
 use crate::record::batch::Batch;
+use crate::writer::SHARE_BYTES_MAX;
 
-/// The slots of all lanes. A lane that waits for one keeps its small batch as it is, and its queue fills
-/// meanwhile.
+/// How large a batch grows without a [`Slot`], and how much of each of its buffers is kept for the
+/// next one; in bytes. Up to here it is written together with those of other lanes.
+pub(super) const SMALL_BYTES_MAX: usize = SHARE_BYTES_MAX;
+
+/// The slots of all lanes. A lane that waits for one keeps its small batch as it is, and its queue
+/// fills meanwhile.
 #[derive(Clone, Debug)]
 pub struct Slots {
     free: Arc<Semaphore>,
-    idle: Arc<Mutex<Vec<Batch>>>,
+    idle: Arc<Mutex<Vec<Spare>>>,
     keep_bytes_max: usize,
 }
 
@@ -23,7 +30,7 @@ pub(super) struct Slot {
 }
 
 impl Slots {
-    /// So many slots, which keep up to `keep_bytes_max` of each of their batch's buffers.
+    /// So many slots, which keep up to `keep_bytes_max` of each of their batches' buffers.
     pub fn new(count: usize, keep_bytes_max: usize) -> Self {
         Slots {
             free: Arc::new(Semaphore::new(count)),
@@ -32,21 +39,21 @@ impl Slots {
         }
     }
 
-    /// A slot, if one is free and nobody waits for it.
+    /// A slot, if one is free and no lane waits for it.
     pub(super) fn try_take(&self) -> Option<Slot> {
         let permit = Arc::clone(&self.free).try_acquire_owned().ok()?;
         Some(self.slot(permit))
     }
 
     /// Waits for a slot; lanes get theirs in the order in which they asked.
-    pub(super) async fn take(&self) -> Option<Slot> {
-        let permit = Arc::clone(&self.free).acquire_owned().await.ok()?;
-        Some(self.slot(permit))
+    pub(super) async fn take(&self) -> Slot {
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        self.slot(permit.expect("nothing closes the semaphore"))
     }
 
-    /// Gives back the memory that waits for a batch to come.
+    /// Frees the memory that is kept for batches to come.
     pub(super) fn release(&self) {
-        self.idle().clear();
+        self.idle.lock().clear();
     }
 
     fn slot(&self, permit: OwnedSemaphorePermit) -> Slot {
@@ -55,30 +62,25 @@ impl Slots {
             slots: self.clone(),
         }
     }
-
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Batch>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 impl Slot {
-    /// Moves what `batch` holds into the memory of a batch that was large before; gives back what held it so far. A large
-    /// record stays where it is, and takes that memory's place.
-    pub(super) fn enlarge(&self, batch: &mut Batch) -> Batch {
-        let idle = self.slots.idle().pop();
+    /// Moves what `batch` holds into the memory of an earlier large batch, and returns the memory
+    /// that held it so far. A large record stays where it is, in place of that memory.
+    pub(super) fn enlarge(&self, batch: &mut Batch) -> Spare {
+        let idle = self.slots.idle.lock().pop().unwrap_or_default();
         if batch.is_larger_than(self.slots.keep_bytes_max) {
-            return Batch::new(0);
+            return Spare::default();
         }
-        let mut other = idle.unwrap_or_else(|| Batch::new(0));
-        other.take_over(batch);
-        std::mem::swap(&mut other, batch);
-        other
+        let mut large = idle.into_batch(0);
+        large.take_over(batch);
+        Spare::of(std::mem::replace(batch, large), SMALL_BYTES_MAX)
     }
 
     /// Leaves the memory of a batch that is done with to the next one.
-    pub(super) fn give_back(self, mut batch: Batch) {
-        batch.restart(0, self.slots.keep_bytes_max);
-        self.slots.idle().push(batch);
+    pub(super) fn give_back(self, batch: Batch) {
+        let spare = Spare::of(batch, self.slots.keep_bytes_max);
+        self.slots.idle.lock().push(spare);
     }
 }
 
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_goes_on_in_the_memory_of_an_earlier_one() {
+    fn a_batch_grows_on_in_the_memory_of_an_earlier_one() {
         let slots = Slots::new(1, KEEP_BYTES_MAX);
         let earlier = batch(100);
         let memory = earlier.encoded().as_ptr();
@@ -117,7 +119,9 @@ mod tests {
         let slot = slots.try_take().unwrap();
         let (mut small, expected) = (batch(50), batch(50));
         let spare = slot.enlarge(&mut small);
-        assert!(spare.is_empty() && spare.entries().is_empty());
+        let next = spare.into_batch(8);
+        assert!(next.is_empty() && next.entries().is_empty());
+        assert_eq!(next.start(), 8);
         assert_eq!(small.encoded().as_ptr(), memory);
         assert_eq!((small.start(), small.end()), (5, 8));
         assert_eq!(small.encoded(), expected.encoded());
@@ -134,11 +138,10 @@ mod tests {
             let slot = slots.try_take().unwrap();
             let mut large = batch(2 * KEEP_BYTES_MAX);
             let memory = large.encoded().as_ptr();
-            let spare = slot.enlarge(&mut large);
+            slot.enlarge(&mut large);
             assert_eq!(large.encoded().as_ptr(), memory);
-            assert!(spare.is_empty());
             slot.give_back(large);
-            assert_eq!(slots.idle().len(), 1);
+            assert_eq!(slots.idle.lock().len(), 1);
         }
     }
 
@@ -148,20 +151,20 @@ mod tests {
         let (one, other) = (slots.try_take().unwrap(), slots.try_take().unwrap());
         one.give_back(batch(100));
         slots.release();
-        assert_eq!(slots.idle().len(), 0);
+        assert_eq!(slots.idle.lock().len(), 0);
         other.give_back(batch(100));
-        assert_eq!(slots.idle().len(), 1);
+        assert_eq!(slots.idle.lock().len(), 1);
     }
 
     #[tokio::test]
-    async fn who_waits_comes_before_who_tries() {
+    async fn a_lane_that_waits_comes_before_one_that_tries() {
         let slots = Slots::new(1, KEEP_BYTES_MAX);
         let slot = slots.try_take().unwrap();
         let mut waiting = std::pin::pin!(slots.take());
         assert!(waiting.as_mut().now_or_never().is_none());
         drop(slot);
         assert!(slots.try_take().is_none());
-        assert!(waiting.await.is_some());
+        drop(waiting.await);
         assert!(slots.try_take().is_some());
     }
 }

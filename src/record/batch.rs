@@ -12,7 +12,7 @@ mod tests;
 /// What a header costs beyond its bytes, at most: in memory as in a dead letter.
 const HEADER_BYTES: usize = 64;
 
-/// One record of a [`Batch`]: where it stands, where its bytes are, and what decoding said of it.
+/// One record of a [`Batch`]: its offset, where its bytes are, and what it was decoded to.
 #[derive(Debug)]
 pub struct Entry {
     /// The record's offset.
@@ -40,7 +40,8 @@ impl Entry {
 /// Records of one partition, in order, that one transaction is to apply.
 ///
 /// A batch covers the offsets from `start` to `end` without a gap, though there may be fewer
-/// records than that: compaction and control records leave holes, and the checkpoint steps over them.
+/// records than that: compaction and control records leave holes, and the checkpoint steps over
+/// them.
 #[derive(Debug)]
 pub struct Batch {
     start: i64,
@@ -69,7 +70,7 @@ impl Batch {
         self.start
     }
 
-    /// The offset behind the last one that this batch covers: the next checkpoint.
+    /// The offset after the last one that this batch covers: the next checkpoint.
     pub fn end(&self) -> i64 {
         self.end
     }
@@ -90,14 +91,15 @@ impl Batch {
         self.originals.len() + self.header_bytes + self.encoded.len() * copies
     }
 
-    /// Whether its documents, or the records as they came with their headers, are more than `bytes`.
+    /// Whether its documents, or the records as they came with their headers, are more than
+    /// `bytes`.
     pub fn is_larger_than(&self, bytes: usize) -> bool {
         let originals = self.originals.len() + self.header_bytes;
         self.encoded.len().max(originals) > bytes
     }
 
-    /// Decodes a record and takes it in; its bytes are copied, unless it is skipped. Records come in
-    /// the order of their offsets; one that this batch already covers is not taken: `false`.
+    /// Decodes a record and takes it in; its bytes are copied, unless it is skipped. Records come
+    /// in the order of their offsets; one that this batch already covers is not taken: `false`.
     pub fn push(&mut self, decoder: &mut Decoder, record: Record<'_>) -> bool {
         if record.offset < self.end {
             return false;
@@ -125,7 +127,8 @@ impl Batch {
         true
     }
 
-    /// Takes everything out of `other` into this batch, which must have just been made or [restarted](Batch::restart).
+    /// Takes everything out of `other` into this batch, which must have just been made or
+    /// [restarted](Batch::restart).
     pub fn take_over(&mut self, other: &mut Batch) {
         debug_assert!(
             self.entries.is_empty() && self.originals.is_empty() && self.encoded.is_empty()
@@ -218,18 +221,18 @@ impl Batch {
         &self.encoded
     }
 
-    /// The offsets that a run of records covers, from the first to behind the last, so that runs of a
-    /// batch join without a gap; a run that takes the last record reaches to the batch's end.
+    /// The offsets that a run of records covers, from the first to after the last, so that runs of
+    /// a batch join without a gap; a run that takes the last record reaches to the batch's end.
     pub fn offsets(&self, records: Range<usize>) -> (i64, i64) {
-        let behind = |records: usize| match records.checked_sub(1) {
+        let after = |records: usize| match records.checked_sub(1) {
             Some(last) => self.entries[last].offset + 1,
             None => self.start,
         };
-        let from = behind(records.start);
+        let from = after(records.start);
         let to = if records.end == self.entries.len() {
             self.end
         } else {
-            behind(records.end)
+            after(records.end)
         };
         (from, to)
     }

@@ -26,14 +26,15 @@ pub enum Tombstones {
     Delete,
 }
 
-/// What a record comes to.
+/// What a record is decoded to.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Decoded {
     /// An entity to upsert.
     Accepted {
         /// Where to.
         collection: CollectionId,
-        /// Its fields as a BSON document, without `_id`, as a range of the buffer it was appended to.
+        /// Its fields as a BSON document, without `_id`, as a range of the buffer it was appended
+        /// to.
         document: Range<usize>,
     },
     /// The entity with this key is to be deleted from every collection.
@@ -143,7 +144,8 @@ pub struct Decoder {
 
 /// What an entity's text says, apart from its document. Of a name given twice, the last counts.
 ///
-/// The faults count wherever the text holds them: in the id and in values that a later duplicate replaces too.
+/// The faults count wherever the text holds them: in the id and in values that a later duplicate
+/// replaces too.
 #[derive(Default)]
 struct Entity<'a> {
     id: Option<Str<'a>>,
@@ -177,8 +179,9 @@ impl Decoder {
         }
     }
 
-    /// Decides what a record comes to. Appends the BSON of the entity's fields to `out`, without `_id`:
-    /// the id equals the key, which the caller has. Anything but [`Decoded::Accepted`] leaves `out` as it was.
+    /// Decides the outcome of a record. Appends the BSON of the entity's fields to `out`, without
+    /// `_id`: the id equals the key, which the caller has. Anything but [`Decoded::Accepted`]
+    /// leaves `out` as it was.
     pub fn decode(
         &mut self,
         key: Option<&[u8]>,
@@ -247,7 +250,7 @@ impl Decoder {
         }
     }
 
-    /// Reads the whole text, even behind a fault: only of JSON can anything else be said.
+    /// Reads the whole text, even after a fault: only of JSON can anything else be said.
     fn read<'a>(&mut self, text: &'a str, out: &mut Vec<u8>) -> Result<Entity<'a>, Malformed> {
         self.name.shrink_to(KEPT_NAME_BYTES_MAX);
         let mut reader = Reader::new(text);

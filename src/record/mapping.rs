@@ -1,4 +1,5 @@
-//! Which field is the id, which one routes, which maps become arrays, and kind → collection: data, from `config/`.
+//! Which field is the id, which one routes, which maps become arrays, and kind → collection: data,
+//! from `config/`.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -8,7 +9,8 @@ use serde::Deserialize;
 pub const RESERVED_COLLECTIONS: [&str; 2] =
     ["workflows_sink_checkpoints", "workflows_sink_dead_letters"];
 
-/// A namespace (`database.collection`) has at most 255 bytes, of which a database name may take 63 and the dot one.
+/// A namespace (`database.collection`) has at most 255 bytes, of which a database name may take 63
+/// and the dot one.
 const COLLECTION_NAME_BYTES_MAX: usize = 255 - 63 - 1;
 /// More than this many collections is a mistake in the file.
 const COLLECTIONS_MAX: usize = 1_000;
@@ -175,7 +177,8 @@ fn faults(file: &File) -> Vec<String> {
     faults
 }
 
-/// What is wrong with the name of a top-level field, which is the name of a field of a document too.
+/// What is wrong with the name of a top-level field, which is the name of a field of a document
+/// too.
 fn field_fault(name: &str) -> Option<String> {
     Some(match name {
         "" => "is empty".into(),

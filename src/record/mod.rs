@@ -1,4 +1,4 @@
-//! What a record is: where it stands in Kafka, and its bytes as they came.
+//! What a record is: its place in Kafka, and its bytes as they came.
 
 pub mod batch;
 mod document;
@@ -49,7 +49,7 @@ pub type Header = (Vec<u8>, Option<Vec<u8>>);
 /// A record as Kafka delivered it, its bytes borrowed where they are.
 #[derive(Clone, Debug, Default)]
 pub struct Record<'a> {
-    /// Where the record stands in its partition.
+    /// The record's offset in its partition.
     pub offset: i64,
     /// The record's own time in milliseconds since 1970, where it has one.
     pub timestamp_ms: Option<i64>,

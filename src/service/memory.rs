@@ -5,13 +5,14 @@ use crate::config::reference;
 use crate::record::DOCUMENT_BYTES_MAX;
 
 /// How much smaller records are on the wire than in memory, at the most: zstd on 2 KB entities was
-/// seen at 11:1. A fetch is limited by its compressed size, and a queue overshoots by one fetch.
+/// seen at 11:1. A fetch is limited by its compressed size, and a queue exceeds its limit by one
+/// fetch.
 const COMPRESSION_MAX: usize = 12;
 
 /// The largest fetch of one partition, in bytes on the wire: more gives no more throughput.
 const FETCH_BYTES_MAX: usize = 64 * 1024;
 
-/// The smallest; below it the rate falls.
+/// The smallest fetch, likewise; below it the rate falls.
 const FETCH_BYTES_MIN: usize = 32 * 1024;
 
 /// The largest queue of one partition, in KiB in memory.
@@ -20,11 +21,11 @@ const QUEUE_KIB_MAX: usize = 768;
 /// `QUEUE_KIB_MAX` in bytes: what may wait in a partition's queue when one more fetch is made.
 pub const QUEUE_BYTES_MAX: usize = QUEUE_KIB_MAX * 1024;
 
-/// The smallest.
+/// The smallest queue, likewise.
 const QUEUE_KIB_MIN: usize = 64;
 
 /// What the queue of one partition holds at the least, in bytes: with less than this for each
-/// partition, the queues together pass their share.
+/// partition, the queues together exceed their share.
 pub const PARTITION_BYTES_MIN: usize = FETCH_BYTES_MIN * COMPRESSION_MAX + QUEUE_KIB_MIN * 1024;
 
 /// The properties that keep librdkafka's queues of `partitions` partitions under `bytes_max`
@@ -44,7 +45,7 @@ pub fn properties(bytes_max: usize, partitions: usize) -> [(&'static str, String
     ]
 }
 
-/// The shares of one budget, which in bytes is `bytes_max`: librdkafka's queues, and batches. The eighth
+/// The shares of a budget of `bytes_max`, in bytes: librdkafka's queues, and batches. The eighth
 /// that is left is for fetches on their way and for what the allocator cannot give back.
 pub const fn shares(bytes_max: usize) -> (usize, usize) {
     (bytes_max / 2, bytes_max / 8 * 3)
@@ -65,8 +66,9 @@ pub enum Shortage {
     },
 }
 
-/// What `bytes_max` does not hold with `partitions` assigned to one worker. A record larger than a
-/// queue comes in one fetch, on top of what is queued; fetches on their way have the last eighth.
+/// What a budget of `bytes_max` does not hold with `partitions` assigned to one worker. A record
+/// larger than a queue comes in one fetch, on top of what is queued; fetches on their way have the
+/// last eighth.
 pub fn shortage(bytes_max: usize, partitions: usize) -> Option<Shortage> {
     let queues_min = partitions * PARTITION_BYTES_MIN * 2;
     let large_records_min = partitions * (DOCUMENT_BYTES_MAX + QUEUE_BYTES_MAX) / 5 * 8;
@@ -83,7 +85,7 @@ pub fn shortage(bytes_max: usize, partitions: usize) -> Option<Shortage> {
     }
 }
 
-/// Says which variable to set where the memory budget does not hold `partitions`.
+/// Logs which variable to set where the memory budget does not hold `partitions`.
 pub fn warn_of_shortage(budget_bytes_max: usize, partitions: usize) {
     let mib = |bytes: usize| bytes.div_ceil(1024 * 1024);
     let name = reference::BUDGET_BYTES_MAX.name;
@@ -91,14 +93,14 @@ pub fn warn_of_shortage(budget_bytes_max: usize, partitions: usize) {
         Some(Shortage::Queues { bytes_min }) => tracing::warn!(
             partitions,
             budget_bytes_max,
-            "the queues of so many partitions pass the memory budget: set {name} to {}MiB",
+            "the queues of so many partitions exceed the memory budget: set {name} to {}MiB",
             mib(bytes_min)
         ),
         Some(Shortage::LargeRecords { bytes_min }) => tracing::warn!(
             partitions,
             budget_bytes_max,
-            "records of 16 MiB would pass the memory budget if one waited in each partition: where such records may \
-             come, set {name} to {}MiB",
+            "records of 16 MiB would exceed the memory budget if one waited in each partition: \
+             where such records may come, set {name} to {}MiB",
             mib(bytes_min)
         ),
         None => {}
@@ -121,11 +123,11 @@ mod tests {
             .unwrap()
     }
 
-    /// What all queues may hold: what is queued, and the fetch by which each overshoots.
+    /// What all queues may hold: what is queued, and the fetch by which each exceeds its limit.
     fn held_max(properties: &[(&str, String)], partitions: usize) -> usize {
         let queue = number(properties, "queued.max.messages.kbytes") * 1024;
-        let overshoot = number(properties, "max.partition.fetch.bytes") * COMPRESSION_MAX;
-        (queue + overshoot) * partitions
+        let excess = number(properties, "max.partition.fetch.bytes") * COMPRESSION_MAX;
+        (queue + excess) * partitions
     }
 
     proptest! {
@@ -135,17 +137,25 @@ mod tests {
             share in PARTITION_BYTES_MIN..64 << 20,
         ) {
             let properties = properties(partitions * share, partitions);
-            prop_assert!(held_max(&properties, partitions) <= partitions * share, "{:?}", properties);
+            let held_max = held_max(&properties, partitions);
+            prop_assert!(held_max <= partitions * share, "{:?}", properties);
         }
 
         #[test]
-        fn every_value_is_one_that_librdkafka_takes(bytes_max in any::<usize>(), partitions in 0..100_000_usize) {
+        fn every_value_is_one_that_librdkafka_takes(
+            bytes_max in any::<usize>(),
+            partitions in 0..100_000_usize,
+        ) {
             let properties = properties(bytes_max, partitions);
-            prop_assert!((1..=1_000_000_000).contains(&number(&properties, "max.partition.fetch.bytes")));
-            prop_assert!((1..=2_097_151).contains(&number(&properties, "queued.max.messages.kbytes")));
-            // Not below the default message.max.bytes, and half a KiB below receive.message.max.bytes.
-            prop_assert!((1_000_000..=99_999_488).contains(&number(&properties, "fetch.max.bytes")));
-            prop_assert!((0..=300_000).contains(&number(&properties, "fetch.queue.backoff.ms")));
+            for (name, valid) in [
+                ("max.partition.fetch.bytes", 1..=1_000_000_000),
+                ("queued.max.messages.kbytes", 1..=2_097_151),
+                // From the default message.max.bytes to half a KiB below receive.message.max.bytes.
+                ("fetch.max.bytes", 1_000_000..=99_999_488),
+                ("fetch.queue.backoff.ms", 0..=300_000),
+            ] {
+                prop_assert!(valid.contains(&number(&properties, name)), "{name}");
+            }
         }
     }
 
@@ -184,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn more_partitions_than_the_smallest_queues_allow_are_told_first() {
+    fn more_partitions_than_the_smallest_queues_allow_are_reported_first() {
         let queue = 448 * 1024;
         assert_eq!(
             shortage(384 * MIB, 439),

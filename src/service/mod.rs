@@ -3,19 +3,21 @@
 
 pub mod allocator;
 pub mod memory;
+mod parts;
+mod progress;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use mongodb::Database;
-use rdkafka::consumer::Consumer as _;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
+use self::parts::{Fatal, lane_starter, poll, supervise, supervise_endless, watch_signals};
+use self::progress::report_progress;
 use crate::backoff::Backoff;
 use crate::checkpoint;
 use crate::config::Config;
@@ -23,37 +25,27 @@ use crate::config::startup::StartupError;
 use crate::database::errors::{self, Cause};
 use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
-use crate::kafka::preflight;
 use crate::kafka::topics::{self, KnownTopics};
-use crate::kafka::{self, NewLane};
+use crate::kafka::{self, Poller, preflight};
 use crate::lane::budget::Budget;
 use crate::lane::claim::Claimant;
-use crate::lane::{self, Lanes, Slots};
-use crate::telemetry::health::{self, Health, Loop};
+use crate::lane::{Lanes, Slots};
+use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
-use crate::telemetry::metrics::{Metrics, Outcome};
+use crate::telemetry::metrics::Metrics;
 use crate::writer::{self, Groups, Target};
 
-/// Between two lines that tell the rate on a terminal, in seconds.
-const RATE_LINE_EVERY: u64 = 2;
-
-/// How often memory is looked at.
-const TELL_EVERY: Duration = Duration::from_secs(1);
-
-/// How often librdkafka tells of itself, in milliseconds: lag and memory are as fresh as that.
+/// How often librdkafka reports its statistics, in milliseconds: lag and memory are as fresh as
+/// that.
 const STATISTICS_MS: &str = "2000";
 
 /// The longest that revoked partitions may take to finish what is under way.
 const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);
 
-/// The exit code after a second signal.
-const EXIT_INTERRUPTED: i32 = 130;
-
 /// Consumes until a signal says to stop.
 ///
 /// # Errors
-/// [`StartupError`] where something is wrong for good at start; else the name of the part that
-/// ended and why.
+/// [`StartupError`] for what is permanent at start; else the name of the part that ended and why.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let metrics = Arc::new(Metrics::new());
     metrics.expect(
@@ -103,59 +95,28 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
-/// Everything that must be true before the group is joined; waits for what only is away.
+/// Everything that must be true before the group is joined; waits for what is transient.
 async fn start(
     config: &Config,
     metrics: &Arc<Metrics>,
     health: &Arc<Health>,
-    fatal: &mpsc::UnboundedSender<String>,
-) -> anyhow::Result<kafka::Poller> {
+    fatal: &Fatal,
+) -> anyhow::Result<Poller> {
     let lanes_max = config.limits.lanes_max;
     let collections = writer::collections(&config.mapping);
-    let Login { database, password } =
-        database::connect(&config.mongodb, lanes_max, &collections).await?;
+    let login = database::connect(&config.mongodb, lanes_max, &collections).await?;
     health.mongodb_answered();
-    let partitions = preflight::topic_partitions(&config.kafka).await?;
-    let total = partitions
-        .values()
-        .map(|count| usize::try_from(*count).unwrap_or(0))
-        .sum();
-    memory::warn_of_shortage(config.limits.budget_bytes_max, total);
-    let known = known_topics(&database, config, &partitions).await?;
-    let unfoldable = database::unfoldable(&database).await?;
-    let target = Arc::new(Target {
-        mapping: Arc::clone(&config.mapping),
-        mode: config.write_mode,
-        unfoldable: routed(config, &unfoldable),
-        groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
-    });
-    let (handle, unstarted) = kafka::channel();
-    let (topic_ids, look) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
-    supervise("the watch over topic ids", fatal, async move {
-        look.await;
-        Ok(())
-    });
+    let counts = preflight::topic_partitions(&config.kafka).await?;
+    let partitions = total(&counts);
+    memory::warn_of_shortage(config.limits.budget_bytes_max, partitions);
+    let known = known_topics(&login.database, config, counts).await?;
+    let target = target(config, &login.database).await?;
+
     let outage = Arc::new(Outage::default());
-    let (connection, swap) = Connection::new(database);
-    if config.mongodb.credentials.can_change() {
-        let rotation = Rotation {
-            mongodb: config.mongodb.clone(),
-            password,
-            lanes_max,
-            swap,
-            outage: Arc::clone(&outage),
-            metrics: Arc::clone(metrics),
-        };
-        supervise("the watch over credentials", fatal, async move {
-            rotation.follow().await;
-            Ok(())
-        });
-    }
-    supervise(
-        "the watch over MongoDB",
-        fatal,
-        database::ping(connection.clone(), Arc::clone(health), Arc::clone(&outage)),
-    );
+    let connection = connect_parts(config, login, &outage, metrics, health, fatal);
+    let (handle, unstarted) = kafka::channel();
+    let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
+    supervise_endless("the watch over topic ids", fatal, watch);
     let (_, batches) = memory::shares(config.limits.budget_bytes_max);
     let lanes = Arc::new(Lanes {
         handle: handle.clone(),
@@ -180,195 +141,99 @@ async fn start(
         health: Arc::clone(health),
         fatal: fatal.clone(),
     });
-    supervise(
-        "the watch over progress",
-        fatal,
-        tell_progress(
-            Arc::clone(&lanes),
-            total,
-            is_human(&config.log, std::io::stderr().is_terminal()),
-        ),
-    );
-    let context = kafka::Context::new(
-        Arc::clone(metrics),
-        revoke_deadline(config),
-        lane_starter(lanes),
-    );
-    let properties = properties(config, total);
+    let is_human = is_human(&config.log, std::io::stderr().is_terminal());
+    let progress = report_progress(Arc::clone(&lanes), partitions, is_human);
+    supervise_endless("the watch over progress", fatal, progress);
+    let deadline = revoke_deadline(config);
+    let context = kafka::Context::new(Arc::clone(metrics), deadline, lane_starter(lanes));
     unstarted
-        .create(&properties, context)
-        .context("the Kafka consumer could not be made")
+        .create(&properties(config, partitions), context)
+        .context("the Kafka consumer could not be created")
 }
 
-/// The poll thread, and what it returns in the end.
-fn poll(
-    poller: kafka::Poller,
+/// The connection that lanes write on, and the parts that keep it in use: one follows a change of
+/// the password, one pings.
+fn connect_parts(
     config: &Config,
-    stop: watch::Receiver<bool>,
-    health: Arc<Health>,
-) -> anyhow::Result<oneshot::Receiver<anyhow::Result<()>>> {
-    let (topics, drain_deadline) = (config.kafka.topics.clone(), config.limits.drain_deadline);
-    let (ended, end) = oneshot::channel();
-    std::thread::Builder::new()
-        .name("poll".into())
-        .spawn(move || {
-            let beat = move |joined| {
-                health.turned(Loop::Poll);
-                health.set_joined(joined);
-            };
-            let _ = ended.send(poller.run(&topics, stop, drain_deadline, beat));
-        })
-        .context("the poll thread could not be started")?;
-    Ok(end)
-}
-
-/// Starts a task for each lane, and reports the one that panics.
-fn lane_starter(lanes: Arc<Lanes>) -> impl Fn(NewLane) + Send + Sync {
-    let runtime = tokio::runtime::Handle::current();
-    move |lane: NewLane| {
-        let name = format!("lane {}", lane.partition);
-        let fatal = lanes.fatal.clone();
-        let task = runtime.spawn(lane::run(Arc::clone(&lanes), lane));
-        runtime.spawn(async move {
-            if let Err(error) = task.await {
-                let _ = fatal.send(format!("{name} ended: {error}"));
-            }
-        });
+    login: Login,
+    outage: &Arc<Outage>,
+    metrics: &Arc<Metrics>,
+    health: &Arc<Health>,
+    fatal: &Fatal,
+) -> Connection {
+    let Login { database, password } = login;
+    let (connection, swap) = Connection::new(database);
+    if config.mongodb.credentials.can_change() {
+        let rotation = Rotation {
+            mongodb: config.mongodb.clone(),
+            password,
+            lanes_max: config.limits.lanes_max,
+            swap,
+            outage: Arc::clone(outage),
+            metrics: Arc::clone(metrics),
+        };
+        supervise_endless("the watch over credentials", fatal, rotation.follow());
     }
+    let ping = database::ping(connection.clone(), Arc::clone(health), Arc::clone(outage));
+    supervise("the watch over MongoDB", fatal, ping);
+    connection
 }
 
-/// Runs a part that must not end; its end, of whatever kind, is told by name.
-fn supervise(
-    name: &'static str,
-    fatal: &mpsc::UnboundedSender<String>,
-    part: impl Future<Output = anyhow::Result<()>> + Send + 'static,
-) {
-    let (task, fatal) = (tokio::spawn(part), fatal.clone());
-    tokio::spawn(async move {
-        let end = match task.await {
-            Ok(Ok(())) => "it returned".to_owned(),
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(error) => error.to_string(),
-        };
-        let _ = fatal.send(format!("{name} ended: {end}"));
-    });
+/// What every writer needs.
+async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Target>> {
+    let unfoldable = database::unfoldable(database).await?;
+    let collections = config.mapping.collections();
+    let unfoldable = collections.filter(|(_, name)| unfoldable.contains(*name));
+    let lanes_max = config.limits.lanes_max;
+    Ok(Arc::new(Target {
+        mapping: Arc::clone(&config.mapping),
+        mode: config.write_mode,
+        unfoldable: unfoldable.map(|(id, _)| id).collect(),
+        groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
+    }))
 }
 
-/// The first signal asks the poll thread to finish, the second ends the process.
-fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
-    tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        next().await;
-        tracing::info!("stopping: finishing what is under way (a second signal ends it at once)");
-        stop.send_replace(true);
-        next().await;
-        tracing::warn!("ending at once; what was under way will be read again");
-        std::process::exit(EXIT_INTERRUPTED);
-    });
-    Ok(())
+/// The partitions of all topics together.
+fn total(counts: &BTreeMap<String, i32>) -> usize {
+    let count = |count: &i32| usize::try_from(*count).expect("a count");
+    counts.values().map(count).sum()
 }
 
-/// Tells every second what is held in memory and that the runtime turns; on a terminal also, while
-/// records come, how fast. Looks whether there are more partitions than the budget was held against.
-async fn tell_progress(
-    lanes: Arc<Lanes>,
-    mut partitions: usize,
-    human: bool,
-) -> anyhow::Result<()> {
-    let mut told = 0;
-    for second in 1_u64.. {
-        tokio::time::sleep(TELL_EVERY).await;
-        lanes.health.turned(Loop::Runtime);
-        let Some(consumer) = lanes.handle.consumer() else {
-            continue;
-        };
-        let (queued_bytes, known) = {
-            let statistics = consumer.context().statistics();
-            (statistics.queued_bytes(), statistics.partitions.len())
-        };
-        if known > partitions {
-            partitions = known;
-            memory::warn_of_shortage(lanes.limits.budget_bytes_max, partitions);
-        }
-        let held = lanes.budget.lent_bytes() as u64 + queued_bytes;
-        lanes
-            .metrics
-            .buffered_bytes
-            .set(i64::try_from(held).unwrap_or(i64::MAX));
-        if human && second % RATE_LINE_EVERY == 0 {
-            let settled: u64 = Outcome::ALL
-                .iter()
-                .map(|outcome| lanes.metrics.settled(*outcome))
-                .sum();
-            if settled > told {
-                let rate = (settled - told) / RATE_LINE_EVERY;
-                tracing::info!(
-                    records_per_second = rate,
-                    lag = consumer.context().lag(),
-                    settled,
-                    "progress"
-                );
-            }
-            told = settled;
-        }
-    }
-    Ok(())
-}
-
-/// What the group knew before, and a warning about other groups of the same topics.
+/// What the group knew before. Warns about other groups of the same topics.
 async fn known_topics(
     database: &Database,
     config: &Config,
-    partitions: &BTreeMap<String, i32>,
+    partitions: BTreeMap<String, i32>,
 ) -> anyhow::Result<KnownTopics> {
     let (group, topics) = (&config.kafka.group, &config.kafka.topics);
     let mut backoff = Backoff::new();
     loop {
         let asked = async {
             let others = checkpoint::other_groups(database, group, topics).await?;
-            Ok::<_, mongodb::error::Error>((
-                others,
-                checkpoint::known_topics(database, group, topics).await?,
-            ))
+            let known = checkpoint::known_topics(database, group, topics).await?;
+            Ok::<_, mongodb::error::Error>((others, known))
         };
         match asked.await {
             Ok((others, known)) => {
                 if !others.is_empty() {
-                    tracing::warn!(groups = ?others, %group, "other groups keep checkpoints for these topics in this database; they are not fenced against this one");
+                    tracing::warn!(
+                        groups = ?others, %group,
+                        "other groups keep checkpoints for these topics in this database; they \
+                         are not fenced against this one"
+                    );
                 }
                 return Ok(KnownTopics {
                     topics: known.into_iter().collect(),
-                    partitions: partitions.clone(),
+                    partitions,
                 });
             }
             Err(error) => {
-                tracing::debug!(
-                    error = errors::shown(&error),
-                    "asking for the known checkpoints"
-                );
+                let error = errors::shown(&error);
+                tracing::debug!(error, "the known checkpoints could not be read");
                 backoff.wait().await;
             }
         }
     }
-}
-
-fn routed(
-    config: &Config,
-    unfoldable: &HashSet<String>,
-) -> HashSet<crate::record::mapping::CollectionId> {
-    config
-        .mapping
-        .collections()
-        .filter(|(_, name)| unfoldable.contains(*name))
-        .map(|(id, _)| id)
-        .collect()
 }
 
 /// Half of the poll interval at the most, so that a slow lane never costs the membership, and less
@@ -384,10 +249,8 @@ fn revoke_deadline(config: &Config) -> Duration {
 
 /// The user's properties with those that the service owns.
 fn properties(config: &Config, partitions: usize) -> BTreeMap<String, String> {
-    let mut properties: BTreeMap<String, String> = config
-        .kafka
-        .properties
-        .iter()
+    let passed = config.kafka.properties.iter();
+    let mut properties: BTreeMap<String, String> = passed
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let owned = [

@@ -1,4 +1,4 @@
-//! `/metrics`, `/livez`, `/readyz`.
+//! The service's health, as `/livez` and `/readyz` answer it.
 
 use std::{
     future::Future,
@@ -10,20 +10,15 @@ use std::{
     time::Instant,
 };
 
-use axum::{
-    Router,
-    http::{StatusCode, header::CONTENT_TYPE},
-    response::IntoResponse,
-    routing::get,
-};
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
+use super::probes::{self, Probe};
 
-/// A loop that has not turned for this long is stuck.
+/// A loop without a turn for this long is stuck.
 const STUCK_MS: u64 = 30_000;
 
-/// MongoDB has to have answered within this, whatever it was asked.
+/// MongoDB has to have answered anything at all within this time.
 const LATELY_MS: u64 = 60_000;
 
 /// A loop whose standstill means that the process has to be restarted.
@@ -40,7 +35,7 @@ impl Loop {
         [(Loop::Poll, "poll thread"), (Loop::Runtime, "runtime")];
 }
 
-/// How the process stands, told by its parts and asked by the probes. Never blocks.
+/// The health of the process: its parts report it, the probes read it. Never blocks.
 #[derive(Debug)]
 pub struct Health {
     began: Instant,
@@ -63,32 +58,33 @@ impl Default for Health {
 }
 
 impl Health {
-    /// A loop has turned. To be called far more often than every 30 s, from when it begins.
+    /// Reports a turn of a loop. Call it far more often than every 30 s, from the start of the
+    /// loop.
     pub fn turned(&self, which: Loop) {
         self.turned_ms[which as usize].store(self.now_ms(), Relaxed);
     }
 
-    /// Whether the worker is in the group; having no partition there is ready too.
+    /// Reports whether the worker is in the group; a worker without a partition is ready too.
     pub fn set_joined(&self, joined: bool) {
         self.joined.store(joined, Relaxed);
     }
 
-    /// MongoDB has answered: a write or a ping. To be called at least every minute.
+    /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
     pub fn mongodb_answered(&self) {
         self.mongodb_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// MongoDB has not answered, or not as it should.
+    /// Reports that MongoDB did not answer, or not as it should.
     pub fn mongodb_failed(&self) {
         self.mongodb_ms.store(0, Relaxed);
     }
 
-    /// The loops that are stuck: only a restart helps. Never about a dependency.
+    /// The stuck loops: only a restart helps. A dependency is never the reason.
     pub fn stuck(&self) -> Vec<&'static str> {
         self.stuck_at(self.now_ms())
     }
 
-    /// What keeps the worker from working.
+    /// What the worker lacks to do its work.
     pub fn missing(&self) -> Vec<&'static str> {
         self.missing_at(self.now_ms())
     }
@@ -123,61 +119,27 @@ impl Health {
     }
 }
 
-/// Serves until `shutdown` is done and the requests in flight are answered.
+/// Serves the metrics and the probes until `shutdown` is done and the requests in flight are
+/// answered.
+///
+/// # Errors
+/// The listener's.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let live = health.clone();
-    let router = Router::new()
-        .route(
-            "/metrics",
-            get(|| async move { exposition(metrics.render()) }),
-        )
-        .route(
-            "/livez",
-            get(|| async move { answer("alive", live.stuck()) }),
-        )
-        .route(
-            "/readyz",
-            get(|| async move { answer("ready", health.missing()) }),
-        );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown)
-        .await
-}
-
-/// Metrics in the text format, as an answer.
-pub(crate) fn exposition(text: String) -> impl IntoResponse {
-    let kind = [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
-    (kind, text)
-}
-
-/// The answer to a probe: yes, or 503 with what is the matter.
-pub(crate) fn answer<F: AsRef<str>>(good: &str, faults: Vec<F>) -> impl IntoResponse + use<F> {
-    let faults: Vec<&str> = faults.iter().map(AsRef::as_ref).collect();
-    match faults.is_empty() {
-        true => (StatusCode::OK, format!("{good}\n")),
-        false => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            format!("not {good}: {}\n", faults.join("; ")),
-        ),
-    }
+    let live = Arc::clone(&health);
+    let probes = vec![
+        Probe::live(move || live.stuck()),
+        Probe::ready(move || health.missing()),
+    ];
+    probes::serve(listener, move || metrics.render(), probes, shutdown).await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::{
-        io::{AsyncReadExt, AsyncWriteExt},
-        net::TcpStream,
-        sync::oneshot,
-        time::timeout,
-    };
-
     use super::*;
 
     #[test]
@@ -220,54 +182,5 @@ mod tests {
         );
         health.mongodb_failed();
         assert_eq!(health.missing(), ["MongoDB does not answer"]);
-    }
-
-    async fn fetch(address: std::net::SocketAddr, path: &str) -> String {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn the_probes_and_the_metrics_are_served_until_the_shutdown() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let health = Arc::new(Health::default());
-        let (stop, stopped) = oneshot::channel::<()>();
-        let server = tokio::spawn(serve(
-            listener,
-            Arc::new(Metrics::new()),
-            health.clone(),
-            async {
-                let _ = stopped.await;
-            },
-        ));
-
-        let metrics = fetch(address, "/metrics").await;
-        assert!(
-            metrics.starts_with("HTTP/1.1 200")
-                && metrics.contains("\nworkflows_sink_fenced_total 0\n")
-        );
-        assert!(metrics.contains("content-type: text/plain; version=0.0.4"));
-        assert!(fetch(address, "/livez").await.starts_with("HTTP/1.1 200"));
-        let unready = fetch(address, "/readyz").await;
-        assert!(unready.starts_with("HTTP/1.1 503"), "{unready}");
-        assert!(
-            unready.ends_with("not ready: not in the consumer group; MongoDB does not answer\n")
-        );
-        health.set_joined(true);
-        health.mongodb_answered();
-        assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
-
-        stop.send(()).unwrap();
-        timeout(Duration::from_secs(10), server)
-            .await
-            .unwrap()
-            .unwrap()
-            .unwrap();
-        assert!(TcpStream::connect(address).await.is_err());
     }
 }

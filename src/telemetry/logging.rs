@@ -1,4 +1,5 @@
-//! The log, on standard error: one line an event, JSON in containers, human on a terminal, times in UTC (RFC 3339).
+//! The log, on standard error: one line an event, JSON in containers, readable on a terminal,
+//! times in UTC (RFC 3339).
 
 use std::{
     env,
@@ -11,7 +12,7 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 
-/// Form and filter of the log.
+/// Format and filter of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// How a line looks.
@@ -23,7 +24,7 @@ pub struct Log {
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Human on a terminal, else JSON.
+    /// As `Human` on a terminal, else as `Json`.
     Auto,
     /// One JSON object a line.
     Json,
@@ -34,10 +35,13 @@ pub enum LogFormat {
 /// What libraries log unless a directive names them.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
 
-/// Logs each request that fails as an error; who asked for it knows whether it is one.
-const TOLD_TWICE: &str = "kube_client::client::builder";
+/// It logs each request that fails as an error; the caller knows whether it is one, and logs it.
+const LOGGED_TWICE: &str = "kube_client::client::builder";
 
 /// Sends events to standard error and panics to the log, for the rest of the process.
+///
+/// # Errors
+/// An invalid filter, or a log that was set up before.
 pub fn init(log: &Log) -> anyhow::Result<()> {
     let terminal = io::stderr().is_terminal();
     let color = terminal && env::var_os("NO_COLOR").is_none();
@@ -47,32 +51,33 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The job is done: who panics from here on lost what it needs to the runtime's end, as the driver's requests do whose
-/// pool is gone.
-pub fn over() {
+/// Logs panics at `debug` from here on. Call it once the job is done: what panics then has lost
+/// something to the end of the runtime, as the driver's requests lose their pool.
+pub fn demote_panics() {
     panic::set_hook(Box::new(|info| {
         let location = info.location().map(ToString::to_string);
         tracing::debug!(location, "panicked while the runtime ended");
     }));
 }
 
-/// The filter that `directives` describes: a level alone is that of this crate, libraries stay at `warn` unless named.
+/// The filter that `directives` describes: a level alone is that of this crate, libraries stay at
+/// `warn` unless named.
 ///
 /// # Errors
-/// Which directive means nothing.
+/// The number of the first invalid directive.
 pub fn filter(directives: &str) -> Result<Targets, String> {
     let mut filter = Targets::new()
         .with_default(LIBRARIES)
-        .with_target(TOLD_TWICE, LevelFilter::OFF);
+        .with_target(LOGGED_TWICE, LevelFilter::OFF);
     for (n, directive) in (1..).zip(directives.split(',').map(str::trim)) {
         let (target, level) = directive
             .split_once('=')
             .unwrap_or((env!("CARGO_CRATE_NAME"), directive));
-        // Without a level tracing takes it for the least.
+        // without a level tracing would log everything
         let level = Some(level).filter(|level| !level.is_empty());
         let level: LevelFilter = level
             .and_then(|level| level.parse().ok())
-            // Not shown: a URI with a password may stand in the wrong variable.
+            // not shown: a URI with a password may stand in the wrong variable
             .ok_or_else(|| format!("directive {n} is neither a level nor target=level"))?;
         filter = filter.with_target(target, level);
     }

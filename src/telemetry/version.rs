@@ -6,7 +6,7 @@ pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// The source revision: `WORKFLOWS_SINK_REVISION` at build time, else git's commit, else `unknown`.
 pub const REVISION: &str = env!("WORKFLOWS_SINK_REVISION");
 
-/// Both.
+/// Both, as `--version` prints them.
 pub const VERSION_AND_REVISION: &str = concat!(
     env!("CARGO_PKG_VERSION"),
     " (",

@@ -1,6 +1,6 @@
 //! Write commands as raw BSON, built in place: each document is copied once. Pure.
 
-use bson::RawDocumentBuf;
+use bson::{Document, RawDocumentBuf, doc};
 
 use crate::record::fold::Write;
 use crate::record::fold::WriteMode;
@@ -12,25 +12,25 @@ mod tests;
 /// and one larger document still gets a command of its own.
 pub const COMMAND_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// The most writes in one command: MongoDB 6.0 ends an `update` of single documents neither by `maxTimeMS` nor by `killSessions`
-/// before its last one.
+/// The most writes in one command: neither `maxTimeMS` nor `killSessions` ends an `update` of
+/// single documents before its last one in MongoDB 6.0.
 pub const COMMAND_WRITES_MAX: usize = 100;
 
-/// The most ids in one `delete`, which is one statement that does end.
+/// The most ids in one `delete`: it is one statement, which does end.
 pub const COMMAND_IDS_MAX: usize = 2_000;
 
-/// The server's limit for one statement and for the commit, in milliseconds; below the
-/// transaction's own lifetime of a minute.
+/// The server's limit for one statement and for the commit, in milliseconds; below the lifetime of
+/// a transaction, which is a minute.
 pub const STATEMENT_MS_MAX: i64 = 15_000;
 
-/// Cuts writes into runs that one command each can carry; in order, none empty.
+/// Cuts writes into runs that fit one command each; in order, none empty.
 pub fn runs<'w, 'a>(writes: &'w [Write<'a>]) -> impl Iterator<Item = &'w [Write<'a>]> {
     cut(writes, COMMAND_WRITES_MAX, |write| {
         write.document.len() + write.id.len()
     })
 }
 
-/// Cuts ids into runs that one command each can carry; in order, none empty.
+/// Cuts ids into runs that fit one command each; in order, none empty.
 pub fn id_runs<'i, 'a>(ids: &'i [&'a str]) -> impl Iterator<Item = &'i [&'a str]> {
     cut(ids, COMMAND_IDS_MAX, |id| id.len())
 }
@@ -72,7 +72,8 @@ pub fn update(
     command.finish_update(time_ms_max)
 }
 
-/// The statements of some writes into one collection, to become part of a command with others'.
+/// The statements of one lane's writes into one collection, to share a command with those of
+/// others.
 #[derive(Debug)]
 pub struct Statements {
     bytes: Vec<u8>,
@@ -80,7 +81,7 @@ pub struct Statements {
 }
 
 impl Statements {
-    /// Those of `writes`, in order.
+    /// The statements that upsert `writes`, in order.
     pub fn new(writes: &[Write<'_>], mode: WriteMode) -> Self {
         let bytes = writes.iter().map(statement_bytes).sum();
         let mut statements = Builder {
@@ -98,17 +99,17 @@ impl Statements {
         Statements { bytes, ends }
     }
 
-    /// How many they are.
+    /// How many statements there are.
     pub fn count(&self) -> usize {
         self.ends.len()
     }
 
-    /// Their size.
+    /// Their size in bytes.
     pub fn bytes(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Each by itself.
+    /// Each statement, as a BSON document.
     pub fn iter(&self) -> impl Iterator<Item = &[u8]> {
         let starts = std::iter::once(0).chain(self.ends.iter().copied());
         starts
@@ -117,12 +118,12 @@ impl Statements {
     }
 }
 
-/// As [`runs`], of statements that were made before.
+/// As [`runs`], of statements that are built already.
 pub fn statement_runs<'s, 'a>(statements: &'s [&'a [u8]]) -> impl Iterator<Item = &'s [&'a [u8]]> {
     cut(statements, COMMAND_WRITES_MAX, |statement| statement.len())
 }
 
-/// As [`update`], of statements that were made before.
+/// As [`update`], of statements that are built already.
 pub fn update_all(collection: &str, statements: &[&[u8]], time_ms_max: i64) -> RawDocumentBuf {
     let bytes: usize = statements.iter().map(|statement| statement.len() + 8).sum();
     let mut command = Builder::update(collection, bytes);
@@ -133,44 +134,50 @@ pub fn update_all(collection: &str, statements: &[&[u8]], time_ms_max: i64) -> R
     command.finish_update(time_ms_max)
 }
 
-/// A statement's size, at the most.
+/// The most bytes that a statement takes.
 fn statement_bytes(write: &Write<'_>) -> usize {
     write.document.len() + write.id.len() + 96
 }
 
-/// The `update` command that puts `documents`, whose `_id`s are documents too, in `collection`, each
-/// in place of what is there.
-pub fn put(
-    collection: &str,
-    documents: &[RawDocumentBuf],
-    time_ms_max: i64,
-) -> bson::error::Result<RawDocumentBuf> {
+/// The `update` command that puts `documents` into `collection`, each in place of one with the same
+/// `_id`. `time_ms_max` is the server's limit for it.
+///
+/// # Panics
+/// Where the `_id` of one of the `documents` is not a document.
+pub fn put(collection: &str, documents: &[RawDocumentBuf], time_ms_max: i64) -> RawDocumentBuf {
     let bytes: usize = documents.iter().map(|d| d.as_bytes().len()).sum();
     let mut command = Builder::update(collection, bytes + 512 * documents.len());
     let mut index = itoa::Buffer::new();
     for (i, document) in documents.iter().enumerate() {
         command.begin(DOCUMENT, index.format(i));
         command.begin(DOCUMENT, "q");
-        command.document("_id", document.get_document("_id")?.as_bytes());
+        let id = document.get_document("_id");
+        let id = id.expect("the _id of what is put is a document");
+        command.document("_id", id.as_bytes());
         command.end();
         command.document("u", document.as_bytes());
         command.bool("upsert", true);
         command.end();
     }
-    Ok(command.finish_update(time_ms_max))
+    command.finish_update(time_ms_max)
 }
 
-/// The `delete` command that removes the entities `ids` from `collection`.
-pub fn delete(
-    collection: &str,
-    ids: &[&str],
-    time_ms_max: i64,
-) -> bson::error::Result<RawDocumentBuf> {
-    RawDocumentBuf::try_from(&bson::doc! {
+/// The `delete` command that removes the entities `ids` from `collection`. `time_ms_max` is the
+/// server's limit for it.
+pub fn delete(collection: &str, ids: &[&str], time_ms_max: i64) -> RawDocumentBuf {
+    raw(&doc! {
         "delete": collection,
         "deletes": [{ "q": { "_id": { "$in": ids } }, "limit": 0 }],
         "maxTimeMS": time_ms_max,
     })
+}
+
+/// A document of our own as raw BSON.
+///
+/// # Panics
+/// Where a field name in it has a zero byte.
+pub fn raw(document: &Document) -> RawDocumentBuf {
+    RawDocumentBuf::try_from(document).expect("field names of our own have no zero byte")
 }
 
 const STRING: u8 = 0x02;
@@ -179,7 +186,7 @@ const ARRAY: u8 = 0x04;
 const BOOL: u8 = 0x08;
 const INT64: u8 = 0x12;
 
-/// Writes BSON front to back; lengths are filled in when a document ends.
+/// Writes BSON front to back. The length of a document is filled in when the document ends.
 struct Builder {
     bytes: Vec<u8>,
     open: Vec<usize>,
@@ -195,7 +202,7 @@ impl Builder {
         builder
     }
 
-    /// An `update` command up to its statements, which take so many bytes at the most.
+    /// An `update` command up to its statements, which take `statements_bytes` at most.
     fn update(collection: &str, statements_bytes: usize) -> Self {
         let mut command = Builder::with_capacity(statements_bytes + 128);
         command.string("update", collection);
@@ -229,16 +236,14 @@ impl Builder {
 
     fn end(&mut self) {
         self.bytes.push(0);
-        if let Some(from) = self.open.pop() {
-            let len = i32::try_from(self.bytes.len() - from).unwrap_or(i32::MAX);
-            self.bytes[from..from + 4].copy_from_slice(&len.to_le_bytes());
-        }
+        let from = self.open.pop().expect("what ends was begun");
+        let len = length(self.bytes.len() - from);
+        self.bytes[from..from + 4].copy_from_slice(&len);
     }
 
     fn string(&mut self, name: &str, value: &str) {
         self.name(STRING, name);
-        let len = i32::try_from(value.len() + 1).unwrap_or(i32::MAX);
-        self.bytes.extend_from_slice(&len.to_le_bytes());
+        self.bytes.extend_from_slice(&length(value.len() + 1));
         self.bytes.extend_from_slice(value.as_bytes());
         self.bytes.push(0);
     }
@@ -258,7 +263,7 @@ impl Builder {
         self.bytes.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// The inside of the statement that upserts a document.
+    /// The fields of the statement that upserts a document.
     fn upsert(&mut self, write: &Write<'_>, mode: WriteMode) {
         self.begin(DOCUMENT, "q");
         self.string("_id", write.id);
@@ -274,9 +279,16 @@ impl Builder {
         self.bool("upsert", true);
     }
 
-    /// The finished document; only its frame is checked, as its contents were made here.
+    /// The finished document. Only its frame is checked: its contents were made here.
     fn finish(mut self) -> RawDocumentBuf {
         self.end();
-        RawDocumentBuf::from_bytes(self.bytes).unwrap_or_default()
+        RawDocumentBuf::from_bytes(self.bytes).expect("the frame was filled in above")
     }
+}
+
+/// A length as BSON has it.
+fn length(bytes: usize) -> [u8; 4] {
+    let bytes = i32::try_from(bytes);
+    let bytes = bytes.expect("no command holds 2 GiB: they are cut at COMMAND_BYTES_MAX");
+    bytes.to_le_bytes()
 }

@@ -1,13 +1,14 @@
-//! A rejected record as it is kept: everything needed to understand it, and to write it again.
+//! A rejected record as it is kept: everything that is needed to understand it, and to produce it
+//! again.
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::Key;
+use crate::record::Header;
 use crate::record::batch::{Batch, Entry};
-use crate::record::entity::Reason;
-use crate::record::entity::Refusal;
+use crate::record::entity::{Reason, Refusal};
 
 #[cfg(test)]
 mod tests;
@@ -15,8 +16,8 @@ mod tests;
 /// The collection that holds the dead letters.
 pub const COLLECTION: &str = "workflows_sink_dead_letters";
 
-/// The most bytes of key, value and headers that are kept whole: with them the document stays
-/// under MongoDB's 16 MiB, whatever else is in it.
+/// The most bytes of key, value and headers that are kept whole: the document stays under MongoDB's
+/// 16 MiB, whatever else is in it.
 const WHOLE_BYTES_MAX: usize = 15 * 1024 * 1024;
 
 /// How many bytes of each part are kept of a record that is cut.
@@ -29,7 +30,9 @@ const CUT_HEADERS: usize = 64;
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The document for a rejected record. Its `_id` is where the record stands, so that the same
-/// record rejected again takes the same place.
+/// record rejected again replaces it.
+///
+/// `entry` is one of `batch`. `refusal` is what the server answered, for [`Reason::WriteError`].
 pub fn document(
     key: &Key,
     topic_id: Option<Uuid>,
@@ -51,6 +54,10 @@ pub fn document(
         .headers
         .iter()
         .take(if cut { CUT_HEADERS } else { usize::MAX });
+    let header = |(name, value): &Header| {
+        let value = binary(value.as_deref(), keep);
+        doc! { "key": header_name(name, keep), "value": value }
+    };
     let mut letter = doc! {
         "_id": {
             "group": &key.group,
@@ -62,11 +69,7 @@ pub fn document(
         "reason": reason.as_str(),
         "key": binary(record_key, keep),
         "value": binary(value, keep),
-        "headers": headers
-            .map(|(name, value)| {
-                doc! { "key": header_name(name, keep), "value": binary(value.as_deref(), keep) }
-            })
-            .collect::<Vec<_>>(),
+        "headers": headers.map(header).collect::<Vec<_>>(),
         "timestamp": entry.timestamp_ms.map(DateTime::from_millis),
         "service_version": VERSION,
         "rejected_at": DateTime::now(),
@@ -83,8 +86,8 @@ pub fn document(
     letter
 }
 
-/// What a cut dead letter says of the whole: sizes in bytes, and SHA-256 in hex. Of the headers it
-/// says the count, and the hash of all names and values one after the other.
+/// What a dead letter that is cut says about the whole record: sizes in bytes, and SHA-256 in hex.
+/// About the headers it says their count, and the hash of all names and values one after the other.
 fn sizes(key: Option<&[u8]>, value: Option<&[u8]>, entry: &Entry) -> Document {
     let part = |bytes: Option<&[u8]>| match bytes {
         Some(bytes) => {

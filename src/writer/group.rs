@@ -1,8 +1,9 @@
 //! Group commit: the small batches of several lanes in one transaction.
 //!
-//! A transaction costs the server as much for one record as for many. While one is under way the batches that come in wait,
-//! and are the next one. Every lane's guard is in it, as in a transaction of the lane's own. If it does not commit nothing is tried again here:
-//! each lane finds out by its own guard what became of its batch, and writes it by itself.
+//! A transaction costs the server as much for one record as for many. While one is under way, the
+//! batches that arrive wait, and together are the next one. It has the guard of every lane, as a
+//! transaction of the lane's own has. If it does not commit, nothing is retried here: each lane
+//! finds out by its own guard what became of its batch, and writes it alone.
 
 use std::sync::{Arc, Weak};
 
@@ -11,30 +12,31 @@ use mongodb::ClientSession;
 use mongodb::error::Error;
 use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
+use super::Failure;
 use super::command::{self, STATEMENT_MS_MAX, Statements};
 use super::session::{Session, session_id};
-use super::transaction::{Failure, check};
+use super::transaction::check;
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Sessions};
 use crate::database::Current;
 use crate::database::errors::{self, Cause, Verdict};
-use crate::record::fold::Plan;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{Plan, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
 
-/// The largest batch that joins others, in bytes of documents. A larger one is worth a transaction of its own.
+/// The largest batch that joins others, in bytes of documents. A larger one is worth a transaction
+/// of its own.
 pub const SHARE_BYTES_MAX: usize = 128 * 1024;
 
-/// What a transaction of several batches may hold, in bytes of documents, before the last one that joins it.
+/// What a transaction may hold, in bytes of documents, for one more batch to join it.
 const GROUP_BYTES_MAX: usize = 1024 * 1024;
 
-/// What it may hold in writes, likewise.
+/// What a transaction may hold, in writes, for one more batch to join it.
 const GROUP_WRITES_MAX: u64 = 2_000;
 
-/// The most batches in one transaction; so many more wait for the next one before a lane has to wait for its place.
+/// The most batches in one transaction. As many more can wait for the next one.
 const GROUP_SHARES_MAX: usize = 256;
 
-/// The groups of one service: one for each client.
+/// The groups of one process: one for each client.
 #[derive(Debug)]
 pub struct Groups {
     mapping: Arc<Mapping>,
@@ -43,8 +45,8 @@ pub struct Groups {
 }
 
 impl Groups {
-    /// Writes into the collections of `mapping`. Where small batches cannot go together, `lanes_max` of
-    /// them at a time are written by themselves.
+    /// Groups that write into the collections of `mapping`. Of the small batches that cannot go
+    /// together, `lanes_max` at a time are written alone.
     pub fn new(mapping: Arc<Mapping>, lanes_max: usize) -> Self {
         Groups {
             mapping,
@@ -53,10 +55,10 @@ impl Groups {
         }
     }
 
-    /// The group that writes by way of `current`. It lasts for as long as somebody holds it.
+    /// The group that writes on the client `current`. It lasts as long as somebody holds it.
     ///
     /// # Errors
-    /// The driver's, where it knows no server.
+    /// The driver's, where it can start no session.
     pub async fn of(&self, current: &Current) -> Result<Arc<Group>, Error> {
         let mut latest = self.latest.lock().await;
         if let Some(group) = latest.upgrade()
@@ -79,22 +81,23 @@ impl Groups {
             *latest = Arc::downgrade(&group);
         }
         let session = Session::new(current.database.clone(), session);
-        tokio::spawn(go(session, Arc::clone(&self.mapping), waiting));
+        tokio::spawn(write_groups(session, Arc::clone(&self.mapping), waiting));
         Ok(group)
     }
 }
 
-/// The way into the next transaction of several lanes.
+/// The way into the next transaction of several lanes on one client.
 #[derive(Debug)]
 pub struct Group {
     generation: u64,
-    /// That it writes in, which a claim must be able to kill.
+    /// The session that it writes in, which a claim must be able to kill.
     session: Uuid,
     alone: Arc<Semaphore>,
     shares: mpsc::Sender<Share>,
 }
 
-/// What a claim names: the session of a lane's own, and that of the group that the lane joins, if it does.
+/// The sessions that a claim names: the lane's `own`, and that of the group that the lane joins, if
+/// it does.
 pub fn sessions_of(own: &ClientSession, group: Option<&Group>) -> Sessions {
     Sessions {
         own: session_id(own),
@@ -106,26 +109,32 @@ pub fn sessions_of(own: &ClientSession, group: Option<&Group>) -> Sessions {
 struct Share {
     guard: Document,
     writes: Vec<(CollectionId, Statements)>,
-    answer: oneshot::Sender<Result<u64, Failure>>,
+    answer: oneshot::Sender<Result<u64, NotTogether>>,
 }
 
+/// A batch was not written together with others, as far as is known, and must be written alone. It
+/// has the cause why the transaction did not commit, if there was one.
+pub(super) struct NotTogether(pub(super) Option<Cause>);
+
 impl Group {
-    /// Waits for one of the places of small batches that are written by themselves.
-    pub(super) async fn alone(&self) -> Option<OwnedSemaphorePermit> {
-        Arc::clone(&self.alone).acquire_owned().await.ok()
+    /// Waits for a place among the small batches that are written alone.
+    pub(super) async fn place_alone(&self) -> OwnedSemaphorePermit {
+        let place = Arc::clone(&self.alone).acquire_owned().await;
+        place.expect("nobody closes the semaphore")
     }
 
-    /// Writes the states of `plan` under `guard`, together with what other lanes have; how many documents changed or came to be.
-    /// Where several lanes' were written it is some lane's share of the whole.
+    /// Writes the states of `plan` under `guard`, together with what other lanes have. Gives how
+    /// many documents were changed or created; with several lanes, only the sum over all of them is
+    /// exact.
     ///
     /// # Errors
-    /// [`Failure::Alone`] and no other.
+    /// [`NotTogether`], where the transaction did not commit as far as is known. It may have.
     pub(super) async fn write(
         &self,
         guard: Document,
         plan: &Plan<'_>,
         mode: WriteMode,
-    ) -> Result<u64, Failure> {
+    ) -> Result<u64, NotTogether> {
         let statements = |writes: &Vec<_>| Statements::new(writes, mode);
         let (answer, answered) = oneshot::channel();
         let share = Share {
@@ -135,9 +144,10 @@ impl Group {
                 .collect(),
             answer,
         };
+        // The group's task ends before its lanes only when the process does.
         let sent = self.shares.send(share).await;
-        sent.map_err(|_| Failure::Alone(None))?;
-        answered.await.unwrap_or(Err(Failure::Alone(None)))
+        sent.map_err(|_| NotTogether(None))?;
+        answered.await.unwrap_or(Err(NotTogether(None)))
     }
 }
 
@@ -150,25 +160,22 @@ impl Share {
         let counts = self.writes.iter().map(|(_, writes)| writes.count());
         counts.sum::<usize>() as u64
     }
+
+    /// Answers the lane, if it still waits.
+    fn answer_with(self, answer: Result<u64, NotTogether>) {
+        let _ = self.answer.send(answer);
+    }
 }
 
-/// One transaction after the other, until nobody can join any more.
-async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Receiver<Share>) {
+/// Writes one transaction after the other, until no lane is left that could join.
+async fn write_groups(
+    mut session: Session,
+    mapping: Arc<Mapping>,
+    mut waiting: mpsc::Receiver<Share>,
+) {
     while let Some(first) = waiting.recv().await {
-        gather(&waiting).await;
-        let (mut bytes, mut count) = (first.bytes(), first.count());
-        let mut shares = vec![first];
-        while bytes < GROUP_BYTES_MAX
-            && count < GROUP_WRITES_MAX
-            && shares.len() < GROUP_SHARES_MAX
-            && let Ok(share) = waiting.try_recv()
-        {
-            bytes += share.bytes();
-            count += share.count();
-            shares.push(share);
-        }
-        // Of lanes that wait no longer: their claims may be past, and would fail it for all.
-        shares.retain(|share| !share.answer.is_closed());
+        wait_for_lanes(&waiting).await;
+        let shares = take_shares(first, &mut waiting);
         if shares.is_empty() {
             continue;
         }
@@ -177,7 +184,7 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 for share in shares {
                     let own = changed.min(share.count());
                     changed -= own;
-                    let _ = share.answer.send(Ok(own));
+                    share.answer_with(Ok(own));
                 }
             }
             Err(failure) => {
@@ -185,29 +192,50 @@ async fn go(mut session: Session, mapping: Arc<Mapping>, mut waiting: mpsc::Rece
                 tracing::debug!(
                     batches = shares.len(),
                     cause = cause.as_str(),
-                    "each by itself"
+                    "a transaction of several batches failed: each is written alone"
                 );
-                // First, or each would find its checkpoint held.
+                // Before the lanes are answered, or each would find its checkpoint held.
                 session.abort().await;
                 for share in shares {
-                    let _ = share.answer.send(Err(Failure::Alone(Some(cause))));
+                    share.answer_with(Err(NotTogether(Some(cause))));
                 }
-                overtake(&mut session, &mut waiting).await;
+                supersede(&mut session, &mut waiting).await;
             }
         }
     }
 }
 
-/// Until the lanes that the last answers or the same fetch woke have sent what they have: each does so in the one turn that it
-/// gets meanwhile. Whoever comes too late waits for two transactions rather than one.
-async fn gather<T>(waiting: &mpsc::Receiver<T>) {
-    let mut came = None;
-    while came != Some(waiting.len()) {
-        came = Some(waiting.len());
+/// The next transaction: `first` and what is waiting, as far as it fits.
+fn take_shares(first: Share, waiting: &mut mpsc::Receiver<Share>) -> Vec<Share> {
+    let (mut bytes, mut count) = (first.bytes(), first.count());
+    let mut shares = vec![first];
+    while bytes < GROUP_BYTES_MAX
+        && count < GROUP_WRITES_MAX
+        && shares.len() < GROUP_SHARES_MAX
+        && let Ok(share) = waiting.try_recv()
+    {
+        bytes += share.bytes();
+        count += share.count();
+        shares.push(share);
+    }
+    // The claim of a lane that no longer waits may have ended, which would fail the transaction for
+    // all.
+    shares.retain(|share| !share.answer.is_closed());
+    shares
+}
+
+/// Waits until the lanes that the last answers or one fetch have woken have sent what they have:
+/// each does so in the one turn that it gets meanwhile. A lane that comes too late waits for two
+/// transactions rather than one.
+async fn wait_for_lanes<T>(waiting: &mpsc::Receiver<T>) {
+    let mut arrived = None;
+    while arrived != Some(waiting.len()) {
+        arrived = Some(waiting.len());
         tokio::task::yield_now().await;
     }
 }
 
+/// Writes `shares` in one transaction. Gives how many documents were changed or created.
 async fn commit(
     session: &mut Session,
     mapping: &Mapping,
@@ -233,23 +261,30 @@ async fn commit(
     Ok(changed)
 }
 
-/// Until no statement of an earlier transaction can have an effect any more: one that is long on its way could hold the
-/// checkpoints of lanes that write by themselves now, for a minute. A transaction with a higher number sees to that.
-async fn overtake(session: &mut Session, waiting: &mut mpsc::Receiver<Share>) {
-    let look = doc! { "find": checkpoint::COLLECTION, "limit": 1, "singleBatch": true, "maxTimeMS": STATEMENT_MS_MAX };
-    let overtaken = async {
+/// Runs another transaction in the session, so that no statement of an earlier one can have an
+/// effect any more: a statement that is still on its way could hold the checkpoints of lanes that
+/// now write alone, for a minute. What has a lower number than the server has seen can do nothing.
+/// Meanwhile, no batches go together.
+async fn supersede(session: &mut Session, waiting: &mut mpsc::Receiver<Share>) {
+    let find = command::raw(&doc! {
+        "find": checkpoint::COLLECTION,
+        "limit": 1,
+        "singleBatch": true,
+        "maxTimeMS": STATEMENT_MS_MAX,
+    });
+    let superseded = async {
         let mut backoff = Backoff::new();
-        while session.begin().await.is_err() || session.run(look.clone()).await.is_err() {
+        while session.begin().await.is_err() || session.run(find.clone()).await.is_err() {
             backoff.wait().await;
         }
         session.abort().await;
     };
-    tokio::pin!(overtaken);
+    tokio::pin!(superseded);
     loop {
         tokio::select! {
-            () = &mut overtaken => return,
+            () = &mut superseded => return,
             share = waiting.recv() => match share {
-                Some(share) => drop(share.answer.send(Err(Failure::Alone(None)))),
+                Some(share) => share.answer_with(Err(NotTogether(None))),
                 None => return,
             }
         }
@@ -260,13 +295,13 @@ fn cause_of(failure: &Failure) -> Cause {
     match failure {
         Failure::Deadline | Failure::Slow => Cause::Timeout,
         Failure::WriteConcern(_) => Cause::WriteConcern,
-        Failure::Passing(cause, _) => *cause,
+        Failure::Transient(cause, _) => *cause,
         Failure::Driver(error) => match errors::of_error(error) {
-            Verdict::Retry(cause) => cause,
-            Verdict::Reject | Verdict::Fatal => Cause::Conflict,
+            Verdict::Transient(cause) => cause,
+            Verdict::Permanent(_) => Cause::Conflict,
         },
-        // Whose it is, and whether it is a record's fault, the lanes find out.
-        _ => Cause::Conflict,
+        // The lanes find out whose fault it is, and whether it is a record's.
+        Failure::Guard | Failure::Refused { .. } | Failure::Together => Cause::Conflict,
     }
 }
 
@@ -275,13 +310,13 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn who_is_woken_together_goes_together() {
+    async fn lanes_that_are_woken_together_go_together() {
         let (shares, waiting) = mpsc::channel(GROUP_SHARES_MAX);
         for _ in 0..12 {
             let shares = shares.clone();
             tokio::spawn(async move { shares.send(()).await });
         }
-        gather(&waiting).await;
+        wait_for_lanes(&waiting).await;
         assert_eq!(waiting.len(), 12);
     }
 }

@@ -1,15 +1,17 @@
-//! How many records the next transaction takes: half as many as the last one where it failed, twice as many where not.
+//! How many records the next transaction takes: half as many as the last one if it failed, twice as
+//! many if not.
 
 /// The size of a lane's transactions, in records.
 #[derive(Debug)]
 pub(super) struct Pace {
     records_max: usize,
-    /// What it may grow to again in this batch: beyond is for the next one, or each success would cost two failures.
+    /// What `records_max` may grow to in this batch. Without, each success would cost another
+    /// failure.
     batch_records_max: usize,
 }
 
 impl Pace {
-    /// As many records as there are.
+    /// Without a limit yet.
     pub(super) fn new() -> Self {
         Pace {
             records_max: usize::MAX,
@@ -17,17 +19,17 @@ impl Pace {
         }
     }
 
-    /// The most records that the next transaction takes; one at least.
+    /// The most records that the next transaction may take; at least one.
     pub(super) fn records_max(&self) -> usize {
         self.records_max
     }
 
-    /// A new batch begins, in which it may grow again.
+    /// Begins another batch, in which transactions may grow again.
     pub(super) fn next_batch(&mut self) {
         self.batch_records_max = usize::MAX;
     }
 
-    /// A transaction was committed.
+    /// Doubles the limit: a transaction was committed.
     pub(super) fn double(&mut self) {
         self.records_max = self
             .records_max
@@ -35,12 +37,12 @@ impl Pace {
             .min(self.batch_records_max);
     }
 
-    /// A transaction of so many records failed; half of it may get through.
+    /// Halves a transaction of so many `records`, which failed.
     pub(super) fn halve(&mut self, records: usize) {
         self.records_max = (records / 2).max(1);
     }
 
-    /// As [`Pace::halve`], and no transaction of this batch will be larger.
+    /// As [`Pace::halve`]; no later transaction of this batch will be larger.
     pub(super) fn halve_batch(&mut self, records: usize) {
         self.halve(records);
         self.batch_records_max = self.records_max;

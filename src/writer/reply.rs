@@ -1,38 +1,40 @@
-//! The server's reply to a write command, read as it must be: `ok: 1` says nothing yet. Pure.
+//! The server's reply to a write command: with `ok: 1` alone, its writes may still have failed.
+//! Pure.
 
 use bson::{Bson, Document};
 
 /// What an `update` or `delete` reply says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reply {
-    /// Documents matched or, for a delete, removed; upserted ones count.
+    /// How many documents matched or, for a delete, were removed; upserted ones count.
     pub n: u64,
-    /// Documents that changed.
+    /// How many documents were changed.
     pub modified: u64,
-    /// Documents that an upsert created.
+    /// How many documents an upsert created.
     pub upserted: u64,
     /// The first write that failed.
     pub write_error: Option<WriteError>,
-    /// The code of a write concern that was not reached.
+    /// The server's code, where the write concern was not reached; 0 where it gives none.
     pub write_concern_error: Option<i32>,
 }
 
 /// One entry of `writeErrors`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct WriteError {
-    /// Which write of the command; where the server does not say, one that no command has.
+    /// Which write of the command; `usize::MAX` where the server does not say.
     pub index: usize,
     /// The server's code; 0 where it gives none.
     pub code: i32,
     /// The server's message.
     pub message: String,
-    /// Whether it was a duplicate of `_id` and of nothing else.
+    /// Whether the duplicate key was that of `_id` alone.
     pub on_id: bool,
 }
 
 impl Reply {
-    /// Reads a reply whose `ok` the driver has checked. Fields that are absent or of another type
-    /// count as zero: a reply that claims nothing has done nothing.
+    /// Reads a reply whose `ok` the driver has checked. Counts that are absent or of another type
+    /// are zero: a reply that reports nothing has done nothing. An error is never overlooked,
+    /// whatever it looks like.
     pub fn read(reply: &Document) -> Reply {
         Reply {
             n: number(reply.get("n")),
@@ -52,7 +54,7 @@ impl Reply {
     }
 }
 
-/// An error that cannot be read is still an error, but nobody's.
+/// An error that cannot be read is still an error, but of no write.
 fn unreadable() -> WriteError {
     WriteError {
         index: usize::MAX,
@@ -81,7 +83,7 @@ fn code(error: &Document) -> i32 {
     i32::try_from(number(error.get("code"))).unwrap_or(0)
 }
 
-/// A number that counts something; 0 for what is none.
+/// A count; 0 for what is none.
 fn number(value: Option<&Bson>) -> u64 {
     match value {
         Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
@@ -135,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_claims_nothing_has_done_nothing() {
+    fn a_reply_that_reports_nothing_has_done_nothing() {
         assert_eq!(Reply::read(&doc! {}), Reply::default());
         assert_eq!(
             Reply::read(&doc! { "ok": 1, "writeErrors": [] }),
@@ -167,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duplicate_of_the_id_alone_is_told_from_others() {
+    fn a_duplicate_of_the_id_alone_is_distinguished() {
         for (pattern, on_id) in [
             (bson!({ "_id": 1 }), true),
             (bson!({ "name": 1 }), false),
@@ -175,7 +177,8 @@ mod tests {
             (bson!({}), false),
             (Bson::Null, false),
         ] {
-            let error = doc! { "index": 0, "code": 11000, "errmsg": "E11000", "keyPattern": pattern.clone() };
+            let mut error = doc! { "index": 0, "code": 11000, "errmsg": "E11000" };
+            error.insert("keyPattern", pattern.clone());
             let error = Reply::read(&doc! { "writeErrors": [error] })
                 .write_error
                 .unwrap();
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_cannot_be_read_is_an_error_and_nobodys() {
+    fn an_error_that_cannot_be_read_is_an_error_of_no_write() {
         for errors in [
             bson!("no"),
             bson!({ "code": 121 }),
@@ -277,9 +280,11 @@ mod tests {
         #[test]
         fn no_reply_makes_the_reader_panic_or_overlook_an_error(reply in fields(any_bson())) {
             let read = Reply::read(&reply);
-            let errors = reply.get("writeErrors").filter(|errors| **errors != Bson::Array(Vec::new()));
-            prop_assert_eq!(read.write_error.is_some(), errors.is_some());
-            prop_assert_eq!(read.write_concern_error.is_some(), reply.contains_key("writeConcernError"));
+            let none = Bson::Array(Vec::new());
+            let has_error = reply.get("writeErrors").is_some_and(|errors| *errors != none);
+            prop_assert_eq!(read.write_error.is_some(), has_error);
+            let has_concern = reply.contains_key("writeConcernError");
+            prop_assert_eq!(read.write_concern_error.is_some(), has_concern);
         }
     }
 }

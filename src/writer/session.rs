@@ -1,33 +1,34 @@
-//! One transaction after the other in one server session: begin, statements, commit, end.
+//! One transaction after the other in one server session: begin, statements, commit or abort.
 
 use std::time::{Duration, Instant};
 
-use bson::{Document, RawDocumentBuf, Uuid, doc};
+use bson::{Bson, Document, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
 use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 use mongodb::{ClientSession, Database};
 
 use super::command::{COMMAND_WRITES_MAX, STATEMENT_MS_MAX};
 use super::reply::Reply;
-use super::transaction::{Failure, check, invalid};
+use super::transaction::check;
+use super::{Failure, command};
 use crate::backoff::Backoff;
 use crate::checkpoint;
 use crate::database::errors;
 
-/// How long an answer may take before the connection is given up and the outcome is unknown.
+/// How long an answer may take before it is no longer waited for, and the outcome is unknown.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
 
-/// How long the end of an earlier transaction is waited for: the session's next one ends it too, and on a dead connection no
-/// answer comes.
+/// How long an abort is waited for: the session's next transaction ends the earlier one too, and on
+/// a dead connection no answer comes.
 const ABORT_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How long one update may take before those that would follow in its transaction are not sent.
+/// How long one update may take before the next ones of its transaction are no longer sent.
 const UPDATE_LONG: Duration = Duration::from_secs(2);
 
-/// How often a commit of unknown outcome is sent again before the guard is asked instead.
+/// How often a commit of unknown outcome is sent again before the checkpoint is read instead.
 const COMMITS_MAX: u32 = 3;
 
-/// A server session, and the database that its transactions write.
+/// A server session, and the database that its transactions write to.
 pub(super) struct Session {
     database: Database,
     session: ClientSession,
@@ -44,7 +45,8 @@ impl Session {
         }
     }
 
-    /// Begins a transaction. One that may still be open ends: by the abort, or by the new one's higher number.
+    /// Begins a transaction. One that may still be open ends: by the abort, or by the new one's
+    /// higher number.
     pub(super) async fn begin(&mut self) -> Result<(), Failure> {
         self.abort().await;
         self.is_slow = false;
@@ -57,8 +59,8 @@ impl Session {
         within_deadline(begun.into_future()).await
     }
 
-    pub(super) async fn run(&mut self, command: impl IntoCommand) -> Result<Reply, Failure> {
-        let command = command.into_command().map_err(invalid)?;
+    /// Runs a command in the transaction.
+    pub(super) async fn run(&mut self, command: RawDocumentBuf) -> Result<Reply, Failure> {
         let run = self
             .database
             .run_raw_command(command)
@@ -66,15 +68,16 @@ impl Session {
         Ok(Reply::read(&within_deadline(run.into_future()).await?))
     }
 
-    /// One of a transaction's updates of entities, which are so many writes together. Where the last one took long and they are
-    /// more than one command may hold, this one ends with [`Failure::Slow`] instead.
+    /// Runs one of the transaction's updates of entities, which are so many `writes` in all. Where
+    /// the last one took long, and the writes are more than one command may hold, fails with
+    /// [`Failure::Slow`] instead.
     pub(super) async fn update(
         &mut self,
         command: RawDocumentBuf,
         writes: usize,
     ) -> Result<Reply, Failure> {
         if self.is_slow && writes > COMMAND_WRITES_MAX {
-            // At once: what it has inserted is in the way of others.
+            // At once: what it has inserted slows other lanes down.
             self.abort().await;
             return Err(Failure::Slow);
         }
@@ -84,14 +87,14 @@ impl Session {
         Ok(reply)
     }
 
-    /// Moves checkpoints on by their guards, all or none: [`Failure::Guard`] where one does not match.
+    /// Moves checkpoints by their guards, all or none: [`Failure::Guard`] where one does not match.
     pub(super) async fn guard(&mut self, guards: &[&Document]) -> Result<(), Failure> {
         let command = doc! {
             "update": checkpoint::COLLECTION,
             "updates": guards,
             "maxTimeMS": STATEMENT_MS_MAX,
         };
-        let guarded = self.run(command).await?;
+        let guarded = self.run(command::raw(&command)).await?;
         if guarded.n < guards.len() as u64 && guarded.write_error.is_none() {
             self.abort().await;
             return Err(Failure::Guard);
@@ -99,7 +102,7 @@ impl Session {
         check(&guarded, |_| None)
     }
 
-    /// Commits, and again while the answer leaves open what became of it.
+    /// Commits. While the answer leaves the outcome open, sends the commit again.
     pub(super) async fn commit(&mut self) -> Result<(), Failure> {
         let mut backoff = Backoff::new();
         loop {
@@ -115,7 +118,8 @@ impl Session {
         }
     }
 
-    /// Ends a transaction that may be open; a failure to do so is the server's to clean up.
+    /// Ends a transaction that may be open. Where this fails, the next transaction or the server
+    /// ends it.
     pub(super) async fn abort(&mut self) {
         let aborted = self.session.abort_transaction().into_future();
         let _ = tokio::time::timeout(ABORT_DEADLINE, aborted).await;
@@ -124,32 +128,16 @@ impl Session {
 
 /// The id under which the server knows a session, and by which it can be killed.
 pub fn session_id(session: &ClientSession) -> Uuid {
-    match session.id().get("id") {
-        Some(bson::Bson::Binary(binary)) => binary.to_uuid().unwrap_or_default(),
-        _ => Uuid::default(),
-    }
+    let id = match session.id().get("id") {
+        Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
+        _ => None,
+    };
+    id.expect("the driver gives each session a UUID")
 }
 
 async fn within_deadline<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
     match tokio::time::timeout(ANSWER_DEADLINE, answer).await {
         Ok(answer) => answer.map_err(Failure::Driver),
         Err(_) => Err(Failure::Deadline),
-    }
-}
-
-/// What can be sent as a command: raw where it is large, a document where it is small.
-pub(super) trait IntoCommand {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf>;
-}
-
-impl IntoCommand for RawDocumentBuf {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf> {
-        Ok(self)
-    }
-}
-
-impl IntoCommand for Document {
-    fn into_command(self) -> bson::error::Result<RawDocumentBuf> {
-        RawDocumentBuf::try_from(&self)
     }
 }

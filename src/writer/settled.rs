@@ -3,13 +3,13 @@
 use crate::checkpoint::Fence;
 use crate::record::entity::Reason;
 
-/// What became of the records of a batch; the counts of a commit whose answer was lost are the
-/// planned ones.
+/// What became of the records of a batch. For a commit whose answer was lost, these are the planned
+/// counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Written, and the document changed or came to be.
+    /// Written, and the document was changed or created.
     pub upserted: u64,
-    /// Written, and the document already was like that.
+    /// Written, and the document was the same before.
     pub unchanged: u64,
     /// Made needless by a later state in the same transaction.
     pub folded: u64,
@@ -17,7 +17,7 @@ pub struct Counts {
     pub deleted: u64,
     /// Skipped by the contract.
     pub skipped: u64,
-    /// How many of the rejected ones stand behind the last record that was applied.
+    /// How many rejected records follow the last one that was applied.
     pub rejected_last: u64,
     /// Kept as dead letters, by reason.
     pub rejected: Vec<Reason>,
@@ -57,24 +57,24 @@ pub struct Settled {
 }
 
 impl Settled {
-    /// The offset behind the last settled one: the checkpoint.
+    /// The offset after the last settled one: where the checkpoint stands.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
     }
 
-    /// What became of the records.
+    /// What became of the records that this proves settled.
     pub fn counts(&self) -> &Counts {
         &self.counts
     }
 }
 
-/// Why a batch was not written; part of it may have been, and the checkpoint knows.
+/// Why a batch was not written. Part of it may have been: the checkpoint says how much.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Unwritten {
-    /// The checkpoint is ours no more, or was moved: what is in hand is worthless.
-    #[error("the checkpoint no longer is where this lane left it ({0:?})")]
+    /// The checkpoint is no longer ours, or was moved: what the lane holds is worthless.
+    #[error("the checkpoint is no longer where this lane left it ({0:?})")]
     Fenced(Fence),
-    /// Neither time nor another batch will help.
-    #[error("MongoDB refuses for good: {0}")]
-    Fatal(String),
+    /// MongoDB accepts no write at all, and a retry cannot help.
+    #[error("MongoDB permanently refuses to be written: {0}")]
+    Permanent(String),
 }

@@ -1,22 +1,26 @@
-//! From one client to the next: a lane goes over to the client in use between two attempts.
+//! From one client to the next: a lane switches to the client in use between two attempts.
 //!
-//! It is a claim on its own claim. The checkpoint gets another owner and the new server session in one step, which waits
-//! for a transaction of the old session or ends it: after it, nothing that was sent on the old client can commit any
-//! more, and where the checkpoint stands is what became of it.
+//! This is a claim on the lane's own claim. In one step, the checkpoint gets another owner and the
+//! new server session. The step waits for a transaction of the old session, or kills it. After it,
+//! nothing that was sent on the old client can commit any more, and where the checkpoint stands
+//! says what became of it.
 
 use std::sync::Arc;
 
 use bson::Uuid;
 use mongodb::ClientSession;
 
-use super::{Group, Sent, Session, Unwritten, Writer, cause_of, sessions_of};
+use super::attempt::Attempted;
+use super::progress::BatchProgress;
+use super::{Group, Session, Unwritten, Writer, cause_of, sessions_of};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence};
 use crate::database::Current;
 use crate::database::errors::Cause;
+use crate::record::fold::Plan;
 
-/// A takeover that does not count yet. Kept over failures, so that a try that the server runs late does what the next
-/// one does.
+/// A takeover that does not count yet. It is kept when it fails, so that an attempt that the server
+/// runs late does what the next one does.
 pub(super) struct Takeover {
     owner: Uuid,
     current: Current,
@@ -26,67 +30,59 @@ pub(super) struct Takeover {
 }
 
 impl Writer {
-    /// Goes over to the client in use, trying without limit what passes. Of the commits in `sent`, those of this batch
-    /// from `from` on whose outcome was not known, it gives the one that landed; none of the others can any more.
+    /// Switches to the client in use, retrying without limit what is transient. If an unanswered
+    /// commit landed, it is the attempt's: none of the others can land any more.
     pub(super) async fn take_over(
         &mut self,
-        from: i64,
-        sent: &mut Vec<Sent>,
-        retried: &mut impl FnMut(Cause),
-    ) -> Result<Option<Sent>, Unwritten> {
-        // Not the batch's: after many tries a claim waits long before it ends what holds the checkpoint.
+        plan: &Plan<'_>,
+        progress: &mut BatchProgress<'_>,
+        on_retry: &mut impl FnMut(Cause),
+    ) -> Result<Attempted, Unwritten> {
+        // Not the batch's: with many tries a claim waits long before it kills what holds the
+        // checkpoint.
         let mut backoff = Backoff::new();
         loop {
-            match self.try_take_over(backoff.tries()).await {
+            let error = match self.try_take_over(backoff.tries()).await {
                 Ok(Some(found)) => {
-                    let landed = sent
-                        .iter()
-                        .position(|commit| commit.to == found.next_offset);
-                    return match landed {
-                        Some(landed) => Ok(Some(sent.swap_remove(landed))),
-                        None if found.next_offset == from => {
-                            sent.clear();
-                            Ok(None)
-                        }
-                        None => Err(Unwritten::Fenced(Fence::Moved)),
-                    };
+                    if let Some(landed) = progress.unanswered.take(found.next_offset) {
+                        return Ok(Attempted::Committed(landed));
+                    }
+                    if found.next_offset != plan.offsets.start {
+                        return Err(Unwritten::Fenced(Fence::Moved));
+                    }
+                    progress.unanswered.forget_all();
+                    return Ok(Attempted::ClientChanged);
                 }
                 Ok(None) => return Err(Unwritten::Fenced(Fence::NotMine)),
                 Err(ClaimError::Unreadable(_)) => return Err(Unwritten::Fenced(Fence::Moved)),
-                Err(error) => {
-                    let cause = cause_of(&error);
-                    retried(cause);
-                    self.outage.failed(
-                        &self.checkpoints.key().partition,
-                        cause,
-                        &error.to_string(),
-                    );
-                    backoff.wait().await;
-                }
-            }
+                Err(error) => error,
+            };
+            let cause = cause_of(&error);
+            self.back_off(cause, &error.to_string(), &mut backoff, on_retry)
+                .await;
         }
     }
 
-    /// One try; `None` if the checkpoint is no longer ours.
+    /// One try; `None` where the checkpoint is no longer ours.
     pub(super) async fn try_take_over(
         &mut self,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let current = match &self.takeover {
-            Some(begun) if !self.connection.is_past(begun.current.generation) => None,
-            _ => Some(self.begin_takeover().await?),
+        let begun = match &self.takeover {
+            Some(begun) if !self.connection.is_past(begun.current.generation) => begun,
+            _ => {
+                let begun = self.begin_takeover().await?;
+                self.takeover.insert(begun)
+            }
         };
-        let takeover = match (current, self.takeover.take()) {
-            (Some(begun), _) | (None, Some(begun)) => self.takeover.insert(begun),
-            (None, None) => return Err(ClaimError::Outrun),
-        };
-        let owners = [self.claim.owner, takeover.owner];
-        let sessions = sessions_of(&takeover.session, takeover.group.as_deref());
-        let found = takeover
+        let owners = [self.claim.owner, begun.owner];
+        let sessions = sessions_of(&begun.session, begun.group.as_deref());
+        let found = begun
             .checkpoints
-            .take_over(owners, takeover.owner, sessions, tries)
+            .take_over(owners, begun.owner, sessions, tries)
             .await?;
-        if let (Some(found), Some(done)) = (&found, self.takeover.take()) {
+        let done = self.takeover.take().expect("the takeover was begun above");
+        if let Some(found) = &found {
             self.generation = done.current.generation;
             self.session = Session::new(done.current.database, done.session);
             self.group = done.group;
@@ -97,7 +93,8 @@ impl Writer {
         Ok(found)
     }
 
-    /// With the owner of an earlier try, should the client have changed once more in between.
+    /// A takeover to the client in use, with the owner of an earlier one if the client has changed
+    /// once more meanwhile.
     async fn begin_takeover(&self) -> Result<Takeover, ClaimError> {
         let current = self.connection.current();
         let session = current.database.client().start_session().await?;

@@ -1,14 +1,15 @@
-//! One attempt at one transaction: guard, deletes, writes, dead letters, commit.
+//! One transaction of a lane: guard, deletes, writes, dead letters, commit.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf, doc};
-use mongodb::error::Error;
 
 use super::command::{self, STATEMENT_MS_MAX};
 use super::dead_letter;
+use super::progress::{BatchProgress, Commit};
 use super::reply::Reply;
-use super::{Counts, Group, Writer};
+use super::{Counts, Failure, Writer};
 use crate::database::errors::{self, Cause, Verdict};
 use crate::record::batch::Batch;
 use crate::record::entity::Refusal;
@@ -17,48 +18,16 @@ use crate::record::fold::Plan;
 /// The most bytes of dead letters in one command.
 const DEAD_LETTER_COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
 
-/// Why one attempt did not commit.
-pub(super) enum Failure {
-    Guard,
-    Refused {
-        record: usize,
-        states: usize,
-        refusal: Refusal,
-    },
-    Driver(Error),
-    Deadline,
-    /// An update took long, and the rest was not sent: its records go in smaller transactions.
-    Slow,
-    WriteConcern(i32),
-    Passing(Cause, i32),
-    /// The batch has to be written by itself: why the transaction with other lanes did not commit, if it was tried. It may
-    /// have all the same.
-    Alone(Option<Cause>),
-}
-
-/// A transaction whose commit was sent.
-pub(super) struct Sent {
-    /// Behind the last record that it covers.
-    pub(super) covered: usize,
-    /// Where it moves the checkpoint.
-    pub(super) to: i64,
-    /// What became of its records, as far as the server said.
-    pub(super) counts: Counts,
-}
-
 impl Writer {
-    /// One transaction: guard, deletes, writes, dead letters, commit. A commit that failed, or was not waited for, is kept
-    /// in `sent`, since it may have landed or may still land.
-    pub(super) async fn attempt(
+    /// Writes `plan` in a transaction of its own. A commit that failed, or was not waited for,
+    /// stays among the unanswered ones, since it may have landed or may still land.
+    pub(super) async fn commit_alone(
         &mut self,
-        batch: &Batch,
         plan: &Plan<'_>,
-        from: i64,
-        to: i64,
-        sent: &mut Vec<Sent>,
-    ) -> Result<Sent, Failure> {
+        progress: &mut BatchProgress<'_>,
+    ) -> Result<Commit, Failure> {
         self.session.begin().await?;
-        self.session.guard(&[&self.guard(from, to)]).await?;
+        self.session.guard(&[&self.guard(&plan.offsets)]).await?;
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
         let count = plan.count();
@@ -75,60 +44,33 @@ impl Writer {
                     (run.len() as u64).saturating_sub(reply.modified + reply.upserted);
             }
         }
-        self.bury(batch, plan).await?;
-        let commit = Sent {
-            covered: plan.records.end,
-            to,
-            counts,
-        };
-        sent.push(commit);
+        self.put_dead_letters(progress.batch, plan).await?;
+        progress.unanswered.remember(Commit::of(plan, counts));
         self.session.commit().await?;
-        sent.pop().ok_or(Failure::Guard)
+        Ok(progress.unanswered.answered())
     }
 
-    /// The statement that moves the checkpoint, if it is ours and stands at `from`.
-    pub(super) fn guard(&self, from: i64, to: i64) -> Document {
+    /// The statement that moves the checkpoint over `offsets`, if it is ours and stands at their
+    /// start.
+    pub(super) fn guard(&self, offsets: &Range<i64>) -> Document {
         doc! {
-            "q": { "_id": self.checkpoints.key().id(), "owner": self.claim.owner, "next_offset": from },
-            "u": { "$set": { "next_offset": to }, "$currentDate": { "updated_at": true } },
+            "q": {
+                "_id": self.checkpoints.key().id(),
+                "owner": self.claim.owner,
+                "next_offset": offsets.start,
+            },
+            "u": {
+                "$set": { "next_offset": offsets.end },
+                "$currentDate": { "updated_at": true },
+            },
         }
-    }
-
-    /// One transaction with what other lanes have. Whatever came of it, until it is known to be committed it is kept in
-    /// `sent`.
-    pub(super) async fn join(
-        &self,
-        group: &Group,
-        plan: &Plan<'_>,
-        from: i64,
-        to: i64,
-        sent: &mut Vec<Sent>,
-    ) -> Result<Sent, Failure> {
-        let mut counts = planned(plan);
-        let writes = plan.count() as u64;
-        // As long as the server has not said otherwise.
-        counts.upserted = writes;
-        sent.push(Sent {
-            covered: plan.records.end,
-            to,
-            counts: counts.clone(),
-        });
-        let guard = self.guard(from, to);
-        let changed = group.write(guard, plan, self.target.mode).await?;
-        counts.upserted = changed;
-        counts.unchanged = writes.saturating_sub(changed);
-        let committed = sent.pop().ok_or(Failure::Guard)?;
-        Ok(Sent {
-            counts,
-            ..committed
-        })
     }
 
     async fn delete(&mut self, ids: &[&str]) -> Result<(), Failure> {
         let mapping = Arc::clone(&self.target.mapping);
         for run in command::id_runs(ids) {
             for (_, collection) in mapping.collections() {
-                let delete = command::delete(collection, run, STATEMENT_MS_MAX).map_err(invalid)?;
+                let delete = command::delete(collection, run, STATEMENT_MS_MAX);
                 check(&self.session.run(delete).await?, |_| None)?;
             }
         }
@@ -136,7 +78,7 @@ impl Writer {
     }
 
     /// Keeps the rejected records, in the same transaction.
-    async fn bury(&mut self, batch: &Batch, plan: &Plan<'_>) -> Result<(), Failure> {
+    async fn put_dead_letters(&mut self, batch: &Batch, plan: &Plan<'_>) -> Result<(), Failure> {
         let mut letters = Vec::new();
         let mut bytes = 0;
         for rejected in &plan.rejected {
@@ -148,7 +90,7 @@ impl Writer {
                 rejected.reason,
                 rejected.refusal,
             );
-            let letter = RawDocumentBuf::try_from(&letter).map_err(invalid)?;
+            let letter = command::raw(&letter);
             let size = letter.as_bytes().len();
             if bytes + size > DEAD_LETTER_COMMAND_BYTES_MAX && !letters.is_empty() {
                 self.put(&letters).await?;
@@ -165,14 +107,14 @@ impl Writer {
     }
 
     async fn put(&mut self, letters: &[RawDocumentBuf]) -> Result<(), Failure> {
-        let put =
-            command::put(dead_letter::COLLECTION, letters, STATEMENT_MS_MAX).map_err(invalid)?;
+        let put = command::put(dead_letter::COLLECTION, letters, STATEMENT_MS_MAX);
         check(&self.session.run(put).await?, |_| None)
     }
 }
 
-/// A reply that is an error after all. `record_of` says which record, and how many states, the
-/// write at an index stands for; where it knows none, the write is ours and not a record's.
+/// The failure that a reply reports although its command succeeded. `record_of` gives the record,
+/// and the number of states, that the write at an index stands for; `None` where the write is ours
+/// and no record's.
 pub(super) fn check(
     reply: &Reply,
     record_of: impl Fn(usize) -> Option<(usize, usize)>,
@@ -183,8 +125,8 @@ pub(super) fn check(
                 errors::of_write(error.code, error.on_id),
                 record_of(error.index),
             ) {
-                (Verdict::Retry(cause), _) => Failure::Passing(cause, error.code),
-                (_, Some((record, states))) => Failure::Refused {
+                (Verdict::Transient(cause), _) => Failure::Transient(cause, error.code),
+                (Verdict::Permanent(_), Some((record, states))) => Failure::Refused {
                     record,
                     states,
                     refusal: Refusal {
@@ -192,7 +134,7 @@ pub(super) fn check(
                         message: error.message.clone(),
                     },
                 },
-                (_, None) => Failure::Passing(Cause::Other, error.code),
+                (Verdict::Permanent(_), None) => Failure::Transient(Cause::Other, error.code),
             },
         );
     }
@@ -202,8 +144,9 @@ pub(super) fn check(
     }
 }
 
-/// What is known of a plan's counts before the server has said which writes changed something.
-fn planned(plan: &Plan<'_>) -> Counts {
+/// The counts of a plan, as far as they are known before the server has said which writes changed
+/// something.
+pub(super) fn planned(plan: &Plan<'_>) -> Counts {
     Counts {
         folded: plan.folded as u64,
         deleted: plan.deletes.len() as u64,
@@ -219,8 +162,8 @@ fn planned(plan: &Plan<'_>) -> Counts {
     }
 }
 
-/// How many rejected records stand behind the last one that is applied. A plan with tombstones counts
-/// none: where those stand it no longer knows.
+/// How many rejected records follow the last one that is applied. A plan with tombstones counts
+/// none, since it does not know where those stand.
 fn rejected_last(plan: &Plan<'_>) -> u64 {
     let written = plan.writes.iter().flat_map(|(_, writes)| writes);
     let last = written.map(|write| write.record).max();
@@ -233,10 +176,6 @@ fn rejected_last(plan: &Plan<'_>) -> u64 {
     } else {
         0
     }
-}
-
-pub(super) fn invalid(error: bson::error::Error) -> Failure {
-    Failure::Driver(Error::from(error))
 }
 
 #[cfg(test)]
@@ -252,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn rejections_are_in_a_row_behind_the_last_record_that_is_applied() {
+    fn rejections_are_in_a_row_after_the_last_record_that_is_applied() {
         let rejected = |record| Rejected {
             record,
             reason: Reason::MissingId,

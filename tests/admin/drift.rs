@@ -2,14 +2,14 @@
 
 use bson::doc;
 use serde_json::json;
+use test_support::wait::until;
 
 use crate::process::{Sidecar, published};
 use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI};
-use crate::support::worker::until;
 
 const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
 
-async fn mended(sidecar: &Sidecar, step: &str) {
+async fn repaired(sidecar: &Sidecar, step: &str) {
     until(&format!("{step} is counted"), || async {
         sidecar
             .metric("steps_total", &format!("\"{step}\""))
@@ -19,7 +19,7 @@ async fn mended(sidecar: &Sidecar, step: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_to_a_secret_is_mended_at_once() {
+async fn what_happens_to_a_secret_is_repaired_at_once() {
     let scene = Scene::new("drift_of_secret")
         .await
         .with(&[(INTERVAL, "86400")]);
@@ -32,12 +32,12 @@ async fn what_happens_to_a_secret_is_mended_at_once() {
     scene
         .edit(json!({ "stringData": { URI: "mongodb://elsewhere/" } }))
         .await;
-    mended(&sidecar, "SecretMended").await;
+    repaired(&sidecar, "SecretMended").await;
     // a password of a person's becomes the user's
     scene
         .edit(json!({ "stringData": { PASSWORD: "chosen-by-a-person" } }))
         .await;
-    mended(&sidecar, "PasswordRestored").await;
+    repaired(&sidecar, "PasswordRestored").await;
     assert_eq!(scene.password().await, "chosen-by-a-person");
     // half emptied: with no password known, a new one
     scene
@@ -60,21 +60,21 @@ async fn what_happens_to_a_secret_is_mended_at_once() {
             .is_some_and(|now| now != password)
     })
     .await;
-    mended(&sidecar, "SecretCreated").await;
+    repaired(&sidecar, "SecretCreated").await;
     let now = scene.password().await;
     until("it is published", || async {
         published(&volume).get(PASSWORD) == Some(&now)
     })
     .await;
-    until("it is the user's", || scene.lets_in(&now)).await;
-    sidecar.logs("drift was mended", 4).await;
+    until("it is the user's", || scene.authenticates(&now)).await;
+    sidecar.logs("drift repaired", 4).await;
     assert_eq!(sidecar.stop(&scene).await, Some(0));
     scene.is_right().await;
     scene.hide([password]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_happens_to_a_user_is_mended_at_the_next_look() {
+async fn what_happens_to_a_user_is_repaired_at_the_next_look() {
     let scene = Scene::new("drift_of_user").await.with(&[(INTERVAL, "1")]);
     scene.provision().await;
     let (version, password) = (scene.version().await, scene.password().await);
@@ -85,29 +85,29 @@ async fn what_happens_to_a_user_is_mended_at_the_next_look() {
     scene
         .users(doc! { "revokeRolesFromUser": SINK, "roles": [&role] })
         .await;
-    mended(&sidecar, "RolesGranted").await;
+    repaired(&sidecar, "RolesGranted").await;
     scene
         .users(
             doc! { "updateUser": SINK, "pwd": "behind-its-back", "mechanisms": ["SCRAM-SHA-256"] },
         )
         .await;
-    mended(&sidecar, "PasswordRestored").await;
+    repaired(&sidecar, "PasswordRestored").await;
     scene.users(doc! { "updateUser": SINK, "pwd": &password, "mechanisms": ["SCRAM-SHA-1", "SCRAM-SHA-256"] }).await;
-    mended(&sidecar, "MechanismSet").await;
+    repaired(&sidecar, "MechanismSet").await;
     scene.users(doc! { "dropUser": SINK }).await;
-    mended(&sidecar, "UserCreated").await;
-    // more than it should have is told, not taken
+    repaired(&sidecar, "UserCreated").await;
+    // a surplus is reported, not revoked
     scene
         .users(doc! { "grantRolesToUser": SINK, "roles": [{ "role": "read", "db": "elsewhere" }] })
         .await;
-    until("drift is told", || async {
+    until("drift is reported", || async {
         sidecar.metric("drift", SINK) == Some(1.0)
     })
     .await;
     sidecar.logs("roles beyond the table", 1).await;
     assert_eq!(scene.account().await.unwrap().0.len(), 2);
-    until("an Event tells it", || async {
-        (scene.told().await.iter())
+    until("an Event reports it", || async {
+        (scene.events().await.iter())
             .any(|(kind, reason, _)| kind == "Warning" && reason == "RolesBeyondTable")
     })
     .await;
@@ -121,13 +121,13 @@ async fn what_happens_to_a_user_is_mended_at_the_next_look() {
 
     let pruning = Sidecar::start(&scene, &["--prune-roles"]);
     pruning.started().await;
-    mended(&pruning, "RolesRevoked").await;
+    repaired(&pruning, "RolesRevoked").await;
     assert_eq!(pruning.stop(&scene).await, Some(0));
     scene.is_right().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_immutable_secret_is_used_as_it_is_and_what_it_lacks_is_told() {
+async fn an_immutable_secret_is_used_as_it_is_and_what_it_lacks_is_reported() {
     let scene = Scene::new("immutable").await.with(&[(INTERVAL, "86400")]);
     scene.provision().await;
     scene.edit(json!({ "immutable": true })).await;
@@ -147,8 +147,8 @@ async fn an_immutable_secret_is_used_as_it_is_and_what_it_lacks_is_told() {
     scene.edit(json!({ "immutable": true })).await;
     let sidecar = Sidecar::start(&scene, &[]);
     until("an Event says why not", || async {
-        let told = scene.told().await;
-        told.iter().any(|(kind, reason, note)| {
+        let events = scene.events().await;
+        events.iter().any(|(kind, reason, note)| {
             kind == "Warning" && reason == "NotAsTable" && note.contains("is immutable")
         })
     })

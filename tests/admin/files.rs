@@ -5,10 +5,10 @@ use std::path::PathBuf;
 
 use bson::doc;
 use serde_json::Value;
+use test_support::wait::until;
 
 use crate::process::{Sidecar, published};
 use crate::scene::{DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
-use crate::support::worker::until;
 use crate::world::world;
 
 /// A scene that knows no cluster, and the directory of its Secrets.
@@ -32,21 +32,21 @@ async fn without_kubernetes(name: &str) -> (Scene, PathBuf) {
 /// `arguments` on the directory, which must succeed, with what they print as JSON.
 async fn json(scene: &Scene, secrets: &std::path::Path, arguments: &[&str]) -> Value {
     let place = ["--secrets-dir", secrets.to_str().unwrap()];
-    let told = scene.json(&[arguments, &place].concat()).await;
+    let report = scene.json(&[arguments, &place].concat()).await;
     scene.hide(published(&secrets.join(SINK_SECRET)).remove(PASSWORD));
-    told
+    report
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
     let (scene, secrets) = without_kubernetes("files").await;
     let sink = secrets.join(SINK_SECRET);
-    let told = json(&scene, &secrets, &["provision"]).await;
-    assert_eq!(names(&told[2]), ["SecretCreated", "UserCreated"]);
+    let report = json(&scene, &secrets, &["provision"]).await;
+    assert_eq!(names(&report[2]), ["SecretCreated", "UserCreated"]);
     let first = published(&sink);
     let keys: Vec<&str> = first.keys().map(String::as_str).collect();
     assert_eq!(keys, [PASSWORD, URI, DATABASE]);
-    assert!(scene.lets_in(&first[PASSWORD]).await);
+    assert!(scene.authenticates(&first[PASSWORD]).await);
     for key in keys {
         let mode = std::fs::metadata(sink.join(key))
             .unwrap()
@@ -67,9 +67,9 @@ async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
 
     json(&scene, &secrets, &["rotate", "--user", SINK]).await;
     let second = published(&sink);
-    assert!(!second.contains_key(NEXT) && scene.lets_in(&second[PASSWORD]).await);
+    assert!(!second.contains_key(NEXT) && scene.authenticates(&second[PASSWORD]).await);
     assert!(
-        !scene.lets_in(&first[PASSWORD]).await,
+        !scene.authenticates(&first[PASSWORD]).await,
         "the old password is refused"
     );
     let status = json(&scene, &secrets, &["rotate", "--user", SINK, "--status"]).await;
@@ -81,7 +81,7 @@ async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
         names(&json(&scene, &secrets, &["provision", "--user", SINK]).await[0]),
         ["PasswordChanged", "PasswordPromoted"]
     );
-    assert!(scene.lets_in("staged-by-nobody").await);
+    assert!(scene.authenticates("staged-by-nobody").await);
 
     let place = ["--secrets-dir", secrets.to_str().unwrap()];
     let key = ["--secret", SINK_SECRET, "--key", PASSWORD];
@@ -89,8 +89,8 @@ async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
     assert_eq!(scene.run_with(&get, "").await.1, "staged-by-nobody\n");
     let set = [&["secret", "set", "--random-bytes", "32"], &key[..], &place].concat();
     scene.done(&set).await;
-    let mended = json(&scene, &secrets, &["provision", "--user", SINK]).await;
-    assert_eq!(names(&mended[0]), ["PasswordRestored"]);
+    let repaired = json(&scene, &secrets, &["provision", "--user", SINK]).await;
+    assert_eq!(names(&repaired[0]), ["PasswordRestored"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,13 +110,13 @@ async fn a_sidecar_looks_after_secrets_in_files_too() {
     let sidecar = Sidecar::start(&scene, &arguments);
     sidecar.started().await;
     let first = published(&volume)[PASSWORD].clone();
-    assert!(scene.lets_in(&first).await);
+    assert!(scene.authenticates(&first).await);
     std::fs::remove_dir_all(secrets.join(SINK_SECRET)).unwrap();
     until("there is another password", || async {
         let shown = published(&volume)
             .remove(PASSWORD)
             .expect("one is always published");
-        shown != first && scene.lets_in(&shown).await
+        shown != first && scene.authenticates(&shown).await
     })
     .await;
     scene.hide([first, published(&volume)[PASSWORD].clone()]);
@@ -141,7 +141,7 @@ async fn racing_commands_on_files_end_in_one_password() {
             assert_eq!(code, Some(0), "{out}{error}");
         }
         let shown = published(&secrets.join(SINK_SECRET));
-        assert!(!shown.contains_key(NEXT) && scene.lets_in(&shown[PASSWORD]).await);
+        assert!(!shown.contains_key(NEXT) && scene.authenticates(&shown[PASSWORD]).await);
         scene.hide([shown[PASSWORD].clone()]);
     }
     let users = scene.users(doc! { "usersInfo": 1 }).await;

@@ -1,5 +1,5 @@
-//! Proxies before the API server and mongod, which count every effect (an apply of a Secret, a change of a user) and stop a
-//! process exactly before one, or behind it with its answer held back.
+//! Proxies before the API server and mongod, which count every effect (an apply of a Secret, a
+//! change of a user) and stop a process exactly before one, or behind it with its answer held back.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -13,6 +13,8 @@ use axum::http::header::{AUTHORIZATION, HOST};
 use axum::response::{IntoResponse as _, Response};
 use bson::raw::RawDocument;
 use kube::Client;
+use test_support::wait::DEADLINE;
+use test_support::worker::binary;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,7 +23,6 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 
 use crate::scene::Scene;
-use crate::support::worker::{DEADLINE, binary};
 use crate::world::client;
 
 /// Commands that change a user.
@@ -61,8 +62,8 @@ pub struct Gate {
 }
 
 impl Gate {
-    /// Proxies for a scene, on ports of their own. `stop`: the effect or look, from 0, at which the process is
-    /// stopped.
+    /// Proxies for a scene, on ports of their own. `stop`: the effect or look, from 0, at which the
+    /// process is stopped.
     pub async fn new(scene: &Scene, stop: Option<(usize, Moment)>) -> Arc<Gate> {
         let kubernetes = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let mongo = TcpListener::bind("127.0.0.1:0").await.expect("a port");

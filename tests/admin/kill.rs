@@ -5,8 +5,8 @@ use bson::doc;
 use crate::gate::{Gate, MOMENTS, Moment, ended, killed};
 use crate::scene::{NEXT, PASSWORD, SINK, Scene, URI};
 
-/// For each effect of `arguments` on what `prepare` leaves, and each of its two sides: kills there, lets `between` look, and
-/// runs `again` to its end. Returns how many effects there were.
+/// For each effect of `arguments` on what `prepare` leaves, and each of its two sides: kills there,
+/// lets `between` look, and runs `again` to its end. Returns how many effects there were.
 async fn at_every_effect(
     scene: &Scene,
     arguments: &[&str],
@@ -30,7 +30,7 @@ async fn at_every_effect(
             killed(scene, child).await;
             between().await;
             scene.done(&again(moment)).await;
-            eprintln!("killed {moment:?} effect {effect} of {arguments:?}, and mended");
+            eprintln!("killed {moment:?} effect {effect} of {arguments:?}, and repaired");
             scene.is_right().await;
             assert_eq!(
                 scene.provision().await,
@@ -68,7 +68,7 @@ async fn a_provision_that_was_killed_anywhere_is_finished_by_the_next() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_mending_that_was_killed_anywhere_is_finished_by_the_next() {
+async fn a_repair_that_was_killed_anywhere_is_finished_by_the_next() {
     let scene = Scene::new("killed_mending").await;
     let arguments = ["provision", "--user", SINK, "--prune-roles"];
     let prepare = async || {
@@ -102,7 +102,7 @@ async fn a_password_that_is_being_restored_is_restored_after_a_kill() {
             .await;
     };
     let again = |_| PROVISION.to_vec();
-    // the gate's own connection string is not the scene's, so each run mends that first
+    // the gate's own connection string is not the scene's, so each run repairs that first
     let effects = at_every_effect(&scene, &PROVISION, again, prepare, async || {}).await;
     assert_eq!(effects, 2);
 }
@@ -119,12 +119,12 @@ async fn a_rotation_that_was_killed_anywhere_leaves_a_way_in_and_is_finished() {
     let between = async || {
         let current = scene.password().await;
         let in_by_next = match scene.value(NEXT).await {
-            Some(next) => scene.lets_in(&next).await,
+            Some(next) => scene.authenticates(&next).await,
             None => false,
         };
         assert!(
-            in_by_next || scene.lets_in(&current).await,
-            "no password of the Secret is let in"
+            in_by_next || scene.authenticates(&current).await,
+            "no password of the Secret is accepted"
         );
     };
     let again = |moment| match moment {
@@ -136,5 +136,8 @@ async fn a_rotation_that_was_killed_anywhere_leaves_a_way_in_and_is_finished() {
     let effects = at_every_effect(&scene, &rotate, again, prepare, between).await;
     assert_eq!(effects, 4, "connection string, staged, changed, promoted");
     let first = before.lock().await;
-    assert!(!scene.lets_in(&first).await, "the old password is refused");
+    assert!(
+        !scene.authenticates(&first).await,
+        "the old password is refused"
+    );
 }

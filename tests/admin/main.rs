@@ -1,7 +1,5 @@
-//! `admin`: users and Secrets as the table says, from any state and over any kill, on a real API server and mongod.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! `admin`: users and Secrets as the table says, from any state and over any kill, on a real API
+//! server and mongod.
 
 mod gate;
 mod process;

@@ -1,14 +1,14 @@
 //! The sidecar as a process, and what it publishes.
 
 use std::collections::BTreeMap;
-use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 
 use local_stack::Server;
-use serde_json::Value;
+use test_support::http;
+use test_support::wait::{DEADLINE, until};
+use test_support::worker::binary;
 
 use crate::scene::{SINK, Scene};
-use crate::support::worker::{DEADLINE, binary, until};
 
 /// `admin serve`.
 pub struct Sidecar {
@@ -16,7 +16,7 @@ pub struct Sidecar {
 }
 
 impl Sidecar {
-    /// Starts `admin serve` with these arguments besides, for the sink's user.
+    /// Starts `admin serve` with these arguments as well, for the sink's user.
     pub fn start(scene: &Scene, arguments: &[&str]) -> Sidecar {
         let mut server = Server::new("admin").expect("a directory");
         let binary = binary();
@@ -40,24 +40,9 @@ impl Sidecar {
         std::fs::read_to_string(self.server.log()).unwrap_or_default()
     }
 
-    /// Status and body of a GET; none while nothing listens.
+    /// Status and body of a GET; none while nothing answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        let log = self.log();
-        let line = log.lines().find(|line| line.contains("\"listening\""))?;
-        let line: Value = serde_json::from_str(line).ok()?;
-        let mut stream = std::net::TcpStream::connect(line["address"].as_str()?).ok()?;
-        stream
-            .set_read_timeout(Some(std::time::Duration::from_secs(5)))
-            .ok()?;
-        write!(
-            stream,
-            "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
-        )
-        .ok()?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).ok()?;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        Some((head.split(' ').nth(1)?.parse().ok()?, body.to_owned()))
+        http::get(&http::listening(&self.log())?, path)
     }
 
     /// A metric of the sink's user whose line holds `label`.

@@ -10,19 +10,19 @@ use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
 #[tokio::test(flavor = "multi_thread")]
 async fn an_empty_cluster_gets_every_user_and_secret_in_one_go() {
     let scene = Scene::new("empty").await;
-    let told = scene.json(&["provision"]).await;
-    let users: Vec<_> = told
+    let report = scene.json(&["provision"]).await;
+    let users: Vec<_> = report
         .as_array()
         .unwrap()
         .iter()
         .map(|user| user["user"].as_str().unwrap())
         .collect();
     assert_eq!(users, ["auth-backend", "query-backend", SINK]);
-    for user in told.as_array().unwrap() {
+    for user in report.as_array().unwrap() {
         assert_eq!(names(user), ["SecretCreated", "UserCreated"]);
     }
     let proven = |user: usize| {
-        let shown = told[user]["proven"].as_array().unwrap().iter();
+        let shown = report[user]["proven"].as_array().unwrap().iter();
         shown
             .map(|text| text.as_str().unwrap().to_owned())
             .collect::<BTreeSet<_>>()
@@ -69,8 +69,8 @@ async fn a_second_run_changes_nothing_not_even_a_resource_version() {
         &["provision", "--prune-roles"],
         &["provision", "--dry-run"],
     ] {
-        let told = scene.json(arguments).await;
-        for user in told.as_array().unwrap() {
+        let report = scene.json(arguments).await;
+        for user in report.as_array().unwrap() {
             assert_eq!(names(user), Vec::<String>::new());
         }
         let text = scene.done(arguments).await;
@@ -155,11 +155,11 @@ async fn a_user_that_was_made_by_hand_is_brought_to_the_table() {
         text.contains("beyond the table: dbAdmin on elsewhere, read on"),
         "{text}"
     );
-    let told = scene
+    let report = scene
         .json(&["provision", "--user", SINK, "--prune-roles"])
         .await;
-    assert_eq!(names(&told[0]), ["RolesRevoked"]);
-    assert_eq!(told[0]["extra_roles"], Value::Array(vec![]));
+    assert_eq!(names(&report[0]), ["RolesRevoked"]);
+    assert_eq!(report[0]["extra_roles"], Value::Array(vec![]));
     scene
         .edit(json!({ "stringData": { URI: "mongodb://elsewhere/" } }))
         .await;
@@ -183,7 +183,7 @@ async fn a_half_filled_secret_is_filled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_may_not_is_told_what_to_change() {
+async fn who_may_not_reads_what_to_change() {
     let scene = Scene::new("refused").await;
     let (code, _, error) = scene.run(&["provision", "--user", "nobody"]).await;
     assert_eq!(code, Some(78), "{error}");
@@ -216,7 +216,7 @@ async fn who_may_not_is_told_what_to_change() {
     let (code, _, error) = scene.run(&["provision", "--user", SINK]).await;
     assert_eq!(code, Some(1), "{error}");
     assert!(
-        error.contains("does not let the user admin userAdmin in"),
+        error.contains("does not authenticate the user admin userAdmin"),
         "{error}"
     );
     scene.hide(["not-the-password".to_owned()]);

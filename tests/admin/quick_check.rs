@@ -5,11 +5,14 @@ use bson::doc;
 use crate::scene::{SINK, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_quick_check_tells_who_is_let_in_and_who_is_not() {
+async fn a_quick_check_reports_who_is_authenticated_and_who_is_not() {
     let scene = Scene::new("quick_check").await;
     let (code, out, error) = scene.run(&["quick-check"]).await;
     assert_eq!(code, Some(1), "{out}{error}");
-    assert!(error.contains("3 of 8 users are not let in"), "{error}");
+    assert!(
+        error.contains("3 of 8 users are not authenticated"),
+        "{error}"
+    );
     assert_eq!(out.matches(" absent ").count(), 3, "{out}");
 
     scene.done(&["provision"]).await;

@@ -1,17 +1,16 @@
-//! Two at the same time: the sidecars of two replicas, a sidecar and a person, one that slept through another's whole run.
+//! Two at the same time: the sidecars of two replicas, a sidecar and a person, one that slept
+//! through another's whole run.
 
 use std::collections::BTreeSet;
 
 use bson::doc;
+use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
-use crate::scene::{NEXT, PASSWORD, SINK, Scene};
-use crate::support::worker::until;
+use crate::scene::{NEXT, PASSWORD, ROTATE, SINK, Scene};
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
-const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
-
 #[tokio::test(flavor = "multi_thread")]
 async fn who_slept_through_another_ones_provisioning_undoes_nothing() {
     let scene = Scene::new("slept_provision").await;
@@ -24,7 +23,7 @@ async fn who_slept_through_another_ones_provisioning_undoes_nothing() {
         gate.release();
         assert_eq!(ended(&scene, sleeper).await, Some(0), "effect {effect}");
         assert_eq!(scene.password().await, password);
-        assert!(scene.lets_in(&password).await);
+        assert!(scene.authenticates(&password).await);
         scene.done(&PROVISION).await;
         scene.is_right().await;
         scene.delete_secret().await;
@@ -46,7 +45,7 @@ async fn who_slept_through_another_ones_rotations_locks_nobody_out() {
         gate.release();
         assert_eq!(ended(&scene, sleeper).await, Some(0), "effect {effect}");
         assert!(
-            scene.lets_in(&scene.password().await).await,
+            scene.authenticates(&scene.password().await).await,
             "effect {effect}"
         );
         scene.done(&PROVISION).await;
@@ -81,7 +80,7 @@ async fn who_looked_before_another_ones_rotations_does_not_set_an_old_password()
             effects,
             "it was late, and there was nothing left to do"
         );
-        assert!(scene.lets_in(&scene.password().await).await);
+        assert!(scene.authenticates(&scene.password().await).await);
     }
 }
 
@@ -99,7 +98,10 @@ async fn rotations_at_once_end_in_one_password() {
         assert_eq!(code, Some(0), "{out}{error}");
     }
     scene.is_right().await;
-    assert!(!scene.lets_in(&first).await, "the old password is refused");
+    assert!(
+        !scene.authenticates(&first).await,
+        "the old password is refused"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -143,6 +145,9 @@ async fn the_sidecars_of_two_replicas_agree_from_the_start_and_over_rotations() 
     let current = scene.password().await;
     let passwords = passwords.into_inner().unwrap();
     for password in passwords.iter().filter(|password| **password != current) {
-        assert!(!scene.lets_in(password).await, "an old password is let in");
+        assert!(
+            !scene.authenticates(password).await,
+            "an old password is accepted"
+        );
     }
 }

@@ -3,9 +3,7 @@
 use bson::doc;
 
 use crate::gate::{Gate, Moment, ended, killed};
-use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene};
-
-const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
+use crate::scene::{NEXT, PASSWORD, ROTATE, SINK, SINK_SECRET, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotated_password_is_the_only_one_and_who_is_logged_in_stays_so() {
@@ -26,15 +24,9 @@ async fn a_rotated_password_is_the_only_one_and_who_is_logged_in_stays_so() {
         .await
         .unwrap();
 
-    let told = scene.json(&ROTATE).await;
-    let steps = told["steps"].as_array().unwrap();
-    assert_eq!(
-        steps,
-        &["PasswordStaged", "PasswordChanged", "PasswordPromoted"]
-    );
-    scene.is_right().await;
+    scene.rotate().await;
     let new = scene.password().await;
-    assert!(new != old && !scene.lets_in(&old).await && scene.lets_in(&new).await);
+    assert!(new != old && !scene.authenticates(&old).await && scene.authenticates(&new).await);
     service
         .run_command(doc! { "insert": "c", "documents": [{ "_id": 2 }] })
         .await
@@ -56,8 +48,8 @@ async fn a_rotated_password_is_the_only_one_and_who_is_logged_in_stays_so() {
 async fn the_status_says_where_a_rotation_was_left() {
     let scene = Scene::new("status").await;
     let stage = async || {
-        let told = scene.json(&["rotate", "--user", SINK, "--status"]).await;
-        told["stage"].as_str().unwrap().to_owned()
+        let report = scene.json(&["rotate", "--user", SINK, "--status"]).await;
+        report["stage"].as_str().unwrap().to_owned()
     };
     assert_eq!(stage().await, "absent");
     scene.provision().await;
@@ -85,9 +77,9 @@ async fn the_status_says_where_a_rotation_was_left() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_from_nothing_provisions_with_a_new_password() {
     let scene = Scene::new("rotated_from_nothing").await;
-    let told = scene.json(&ROTATE).await;
+    let report = scene.json(&ROTATE).await;
     assert_eq!(
-        told["steps"].as_array().unwrap(),
+        report["steps"].as_array().unwrap(),
         &["SecretCreated", "UserCreated"]
     );
     scene.is_right().await;
@@ -132,10 +124,10 @@ async fn the_sidecar_publishes_the_next_password_before_it_is_in_force() {
     let shown = crate::process::published(&volume);
     assert_eq!(shown[PASSWORD], old);
     assert_eq!(Some(&shown[NEXT]), scene.value(NEXT).await.as_ref());
-    assert!(scene.lets_in(&old).await && !scene.lets_in(&shown[NEXT]).await);
+    assert!(scene.authenticates(&old).await && !scene.authenticates(&shown[NEXT]).await);
     let next = shown[NEXT].clone();
     gate.release();
-    crate::support::worker::until("the next password is the current one", || async {
+    test_support::wait::until("the next password is the current one", || async {
         crate::process::published(&volume).get(PASSWORD) == Some(&next)
     })
     .await;

@@ -1,5 +1,6 @@
-//! What one test has to itself on the shared servers: a namespace, a ServiceAccount that may do what docs/admin.md says, an
-//! authentication database and a table of users. All that the binary prints in it is kept, and searched for secrets.
+//! What one test has to itself on the shared servers: a namespace, a ServiceAccount that may do
+//! what docs/admin.md says, an authentication database and a table of users. All that the binary
+//! prints in it is kept, and searched for secrets.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Stdio;
@@ -15,17 +16,19 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use local_stack::Mongo;
 use local_stack::kubernetes::Kubernetes;
 use serde_json::{Value, json};
+pub use test_support::credentials::{PASSWORD, PASSWORD_NEXT as NEXT};
+pub use test_support::scene::CONNECTION_STRING as URI;
+use test_support::wait::DEADLINE;
+use test_support::worker::binary;
 use tokio::io::AsyncWriteExt as _;
 
-use crate::support::worker::{DEADLINE, binary};
 use crate::world::{hosts, kubernetes_admin, login, permit, world};
 
-pub const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
-pub const NEXT: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_NEXT";
-pub const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
 pub const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 pub const SINK: &str = "workflows-sink";
 pub const SINK_SECRET: &str = "workflows-sink-mongodb";
+/// The command that rotates the sink's password.
+pub const ROTATE: [&str; 3] = ["rotate", "--user", SINK];
 
 /// What one test has to itself.
 pub struct Scene {
@@ -114,7 +117,7 @@ impl Scene {
         rest.split("/?").next().expect("a host").to_owned()
     }
 
-    /// With these variables besides.
+    /// With these variables as well.
     pub fn with(mut self, changes: &[(&str, &str)]) -> Scene {
         let changes = changes
             .iter()
@@ -130,7 +133,8 @@ impl Scene {
         (code, out, error)
     }
 
-    /// [`Scene::run`], for a command that shows a value on its standard output, and reads one from its standard input.
+    /// [`Scene::run`], for a command that shows a value on its standard output, and reads one from
+    /// its standard input.
     pub async fn run_with(&self, arguments: &[&str], input: &str) -> (Option<i32>, String, String) {
         let mut child = tokio::process::Command::new(binary())
             .arg("admin")
@@ -262,19 +266,19 @@ impl Scene {
         Some((roles, mechanisms.collect()))
     }
 
-    /// Whether the sink's user is let in with this password.
-    pub async fn lets_in(&self, password: &str) -> bool {
+    /// Whether the sink's user is authenticated with this password.
+    pub async fn authenticates(&self, password: &str) -> bool {
         login(&self.mongo_uri, &self.auth_database, SINK, password).await
     }
 
     /// The Events about the sink's Secret: type, reason, note.
-    pub async fn told(&self) -> Vec<(String, String, String)> {
+    pub async fn events(&self) -> Vec<(String, String, String)> {
         let events = self
             .events
             .list(&ListParams::default())
             .await
             .expect("events");
-        let told = events.items.into_iter().map(|event| {
+        let shown = events.items.into_iter().map(|event| {
             let note = event.note.unwrap_or_default();
             (
                 event.type_.unwrap_or_default(),
@@ -282,15 +286,26 @@ impl Scene {
                 note,
             )
         });
-        let told: Vec<_> = told.collect();
-        for (_, _, note) in &told {
+        let shown: Vec<_> = shown.collect();
+        for (_, _, note) in &shown {
             self.keep(note);
         }
-        told
+        shown
     }
 
-    /// Everything is as the table says: the one password is let in, there is no next one, the roles are the table's, and the
-    /// Secret holds what the service needs.
+    /// A rotation in its three steps, after which all is right.
+    pub async fn rotate(&self) {
+        let report = self.json(&ROTATE).await;
+        let steps = report["steps"].as_array().expect("steps");
+        assert_eq!(
+            steps,
+            &["PasswordStaged", "PasswordChanged", "PasswordPromoted"]
+        );
+        self.is_right().await;
+    }
+
+    /// Everything is as the table says: the one password is accepted, there is no next one, the
+    /// roles are the table's, and the Secret holds what the service needs.
     pub async fn is_right(&self) {
         let secret = self.secret(SINK_SECRET).await.expect("a Secret");
         let data = secret.data.expect("data");
@@ -308,7 +323,10 @@ impl Scene {
             .1
             .replace("/?", &format!("/{}?", self.database));
         assert_eq!(uri, format!("mongodb://{SINK}@{after}&authSource={source}"));
-        assert!(self.lets_in(&text(PASSWORD).expect("a password")).await);
+        assert!(
+            self.authenticates(&text(PASSWORD).expect("a password"))
+                .await
+        );
         let role = format!("readWrite on {}", self.database);
         let account = self.account().await.expect("a user");
         assert_eq!(account, (vec![role], vec!["SCRAM-SHA-256".to_owned()]));
@@ -332,7 +350,7 @@ impl Scene {
 
     /// What the Secrets hold now must not be printed.
     pub async fn hide_values(&self) {
-        // away in some tests
+        // unavailable in some tests
         let Ok(secrets) = self.secrets.list(&ListParams::default()).await else {
             return;
         };

@@ -15,13 +15,17 @@ fn set<'a>(key: &'a str, rest: &[&'a str]) -> Vec<&'a str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn one_key_is_set_and_no_other_is_touched() {
     let scene = Scene::new("secret_set").await;
-    let told = scene.done(&set("A", &["--value", "one-value"])).await;
-    assert!(told.contains("A added"), "{told}");
+    let report = scene.done(&set("A", &["--value", "one-value"])).await;
+    assert!(report.contains("A added"), "{report}");
     scene.done(&set("B", &["--random-bytes", "32"])).await;
-    let (code, told, error) = scene
+    let (code, report, error) = scene
         .run_with(&set("C", &["--value-file", "-"]), "from standard input\n")
         .await;
-    assert_eq!((code, told.contains("C added")), (Some(0), true), "{error}");
+    assert_eq!(
+        (code, report.contains("C added")),
+        (Some(0), true),
+        "{error}"
+    );
     let random = scene.value("B").await.unwrap();
     assert_eq!((random.len(), random.ends_with('=')), (44, true));
     assert_eq!(scene.value("C").await.unwrap(), "from standard input\n");
@@ -30,10 +34,10 @@ async fn one_key_is_set_and_no_other_is_touched() {
         .await;
 
     let version = scene.version().await;
-    let told = scene.done(&set("A", &["--value", "one-value"])).await;
+    let report = scene.done(&set("A", &["--value", "one-value"])).await;
     assert!(
-        told.contains("A unchanged") && scene.version().await == version,
-        "{told}"
+        report.contains("A unchanged") && scene.version().await == version,
+        "{report}"
     );
     scene.done(&set("A", &["--value", "another-value"])).await;
     for (key, value) in [("A", "another-value"), ("B", &random), ("D", "of a person")] {

@@ -2,9 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use test_support::wait::until;
+
 use crate::process::{Sidecar, published};
 use crate::scene::{DATABASE, PASSWORD, SINK, Scene, URI};
-use crate::support::worker::until;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fresh_pod_finds_its_credentials_when_the_startup_probe_says_yes() {
@@ -46,7 +47,7 @@ async fn a_fresh_pod_finds_its_credentials_when_the_startup_probe_says_yes() {
     assert_eq!(sidecar.metric("steps_total", "\"UserCreated\""), Some(1.0));
     assert_eq!(sidecar.metric("drift", SINK), Some(0.0));
     let mut reasons: Vec<String> = scene
-        .told()
+        .events()
         .await
         .into_iter()
         .map(|(_, reason, _)| reason)
@@ -73,7 +74,7 @@ async fn a_rotation_from_elsewhere_is_published_without_waiting_for_the_interval
         shown.len() == 3 && shown[PASSWORD] == scene.password().await
     })
     .await;
-    assert!(!scene.lets_in(&old).await);
+    assert!(!scene.authenticates(&old).await);
     assert_eq!(sidecar.stop(&scene).await, Some(0));
     scene.is_right().await;
 }

@@ -151,7 +151,7 @@ pub async fn permit(kubernetes: &Kubernetes, namespace: &str) -> String {
         .expect("a token")
 }
 
-/// Whether somebody is let in.
+/// Whether somebody is authenticated.
 pub async fn login(uri: &str, source: &str, user: &str, password: &str) -> bool {
     let mut options = mongodb::options::ClientOptions::parse(uri)
         .await

@@ -2,7 +2,7 @@
 
 mod source;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use source::sources;
 
@@ -39,6 +39,21 @@ fn every_room_stands_on_a_floor_and_no_floor_is_empty() {
     let found: BTreeSet<String> = sources().into_iter().map(|source| source.room).collect();
     let planned: BTreeSet<String> = FLOORS.concat().into_iter().map(str::to_owned).collect();
     assert_eq!(found, planned);
+}
+
+#[test]
+fn a_folder_of_code_has_a_mod() {
+    let sources = sources();
+    let files: BTreeSet<&str> = sources.iter().map(|source| &*source.path).collect();
+    let folders: BTreeSet<&str> = sources.iter().map(|source| source.folder()).collect();
+    let without = folders
+        .into_iter()
+        .filter(|folder| *folder != "src" && !files.contains(&*format!("{folder}/mod.rs")));
+    let without = without.map(str::to_owned).collect();
+    none_of(
+        "beside `x.rs` there is `x/tests.rs` and no other code; a folder has a `mod.rs`",
+        without,
+    );
 }
 
 #[test]
@@ -126,6 +141,45 @@ fn nothing_of_the_sink_knows_admin() {
         }
     }
     none_of("the sink runs without admin/", known);
+}
+
+#[test]
+fn a_type_name_means_one_thing() {
+    let mut places: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for source in sources().iter().filter(|source| source.room != "admin") {
+        for (line, text) in source.code() {
+            let mut words = text.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let is_public = text.trim_start().starts_with("pub");
+            let is_type = |word: &str| ["struct", "enum", "trait", "type"].contains(&word);
+            if is_public && words.any(is_type) {
+                let name = words.next().unwrap_or_default().to_owned();
+                let place = format!("{}:{line}", source.path);
+                places.entry(name).or_default().push(place);
+            }
+        }
+    }
+    assert!(places.len() > 60, "only {} types were found", places.len());
+    places.retain(|_, places| places.len() > 1);
+    let twice = places
+        .into_iter()
+        .map(|(name, places)| format!("{name}: {}", places.join(", ")));
+    none_of(
+        "outside admin/ no public type name stands twice",
+        twice.collect(),
+    );
+}
+
+#[test]
+fn no_comment_is_wider_than_100_columns() {
+    let mut wide = Vec::new();
+    for source in sources() {
+        for (line, text) in source.lines() {
+            if text.trim_start().starts_with("//") && text.chars().count() > 100 {
+                wide.push(format!("{}:{line}", source.path));
+            }
+        }
+    }
+    none_of("a comment is at most 100 columns wide", wide);
 }
 
 #[test]

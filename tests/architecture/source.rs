@@ -71,12 +71,16 @@ impl Source {
         }
     }
 
+    /// Number and text of each line.
+    pub fn lines(&self) -> impl Iterator<Item = (usize, &str)> {
+        (1..).zip(self.text.lines())
+    }
+
     /// Number and text of each line of code, up to the file's own tests; comments are left out.
     pub fn code(&self) -> impl Iterator<Item = (usize, &str)> {
-        let lines = self.text.lines().zip(1..);
-        lines
-            .take_while(|(text, _)| *text != "mod tests {")
-            .map(|(text, number)| (number, text.split("//").next().unwrap_or_default()))
+        self.lines()
+            .take_while(|(_, text)| *text != "mod tests {")
+            .map(|(number, text)| (number, text.split("//").next().unwrap_or_default()))
             .filter(|(_, text)| !text.trim().is_empty())
     }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bson::{Bson, Document, doc};
+use test_oracles::reference::{Expected, reference_document};
 use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
 use workflows_sink::record::mapping::Mapping;
 
-use crate::reference::{Expected, reference_document};
 use crate::{ID, accepted, entity, outcome};
 
 /// The fields of an entity with these members, in order, without id and kind.

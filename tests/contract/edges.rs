@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use test_oracles::reference::{Expected, reference_document};
 use workflows_sink::record::entity::{Decoded, Reason, Tombstones};
 
-use crate::reference::{Expected, reference_document};
 use crate::{ID, accepted, decode, decoder, entity, outcome};
 
 const DOCUMENT_BYTES_MAX: usize = 16_777_216;
@@ -58,7 +58,7 @@ fn a_hundred_levels_are_allowed() {
 }
 
 #[test]
-fn depth_is_said_of_json_only_and_costs_no_stack() {
+fn depth_is_reported_of_json_only_and_costs_no_stack() {
     for levels in [63, 64, 65, 127, 128, 129, 1_000, 200_000] {
         let reason = |outcome: Expected| match outcome {
             Expected::Rejected(reason) => Some(reason),

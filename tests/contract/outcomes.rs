@@ -1,8 +1,8 @@
 //! Every row of "Record → outcome", and their order.
 
+use test_oracles::reference::{Expected, reference_outcome};
 use workflows_sink::record::entity::{Reason, Skip, Tombstones};
 
-use crate::reference::{Expected, reference_outcome};
 use crate::{ID, decode, entity, outcome};
 
 const NULL_ID: &str = "00000000000000000000000000000000";

@@ -3,10 +3,11 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use test_oracles::decode::decoded;
+use test_oracles::reference::{Expected, Json, parse, reference_outcome};
 use workflows_sink::record::entity::{Decoded, Tombstones};
 
-use crate::reference::{Expected, Json, parse, reference_outcome};
-use crate::{ID, decode, decoder, in_the_references_words};
+use crate::{ID, decode, decoder};
 
 const NULL_ID: &str = "00000000000000000000000000000000";
 
@@ -331,9 +332,9 @@ proptest! {
         let (mut used, mut out) = (decoder(Tombstones::Ignore), Vec::new());
         for (entity, key) in entities {
             let text = Render::text(&entity, &[1]);
-            let decoded = used.decode(key.as_deref(), Some(text.as_bytes()), &mut out);
-            let expected = reference_outcome(key.as_deref(), Some(text.as_bytes()), Tombstones::Ignore);
-            prop_assert_eq!(in_the_references_words(decoded, key.as_deref(), &out), expected);
+            let (key, value) = (key.as_deref(), Some(text.as_bytes()));
+            let found = decoded(&mut used, key, value, &mut out);
+            prop_assert_eq!(found, reference_outcome(key, value, Tombstones::Ignore));
         }
     }
 

@@ -1,8 +1,10 @@
-//! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they are stale.
+//! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they
+//! are stale.
 
 use std::{env, fmt::Write as _, fs, path::Path};
 
-use workflows_sink::admin::config::{self as admin, Admin};
+use workflows_sink::admin::config::Admin;
+use workflows_sink::admin::settings as admin;
 use workflows_sink::config::reference::*;
 use workflows_sink::config::{Config, owned};
 
@@ -12,29 +14,32 @@ fn configuration_md() -> String {
     let mut out = format!(
         "<!-- Generated from src/config; renew with: {RENEW} -->\n\
         # Configuration\n\n\
-        Everything comes from the environment, and is checked before a socket opens. All faults are\n\
-        reported at once, each with the variable's name and an example, and the exit code is 78. A name\n\
-        that begins with `{PREFIX}` and is not listed here is a fault too.\n\
+        Everything comes from the environment, and is checked before a socket opens. All faults\n\
+        are reported at once, each with the variable's name and an example, and the exit code is\n\
+        78. A name that begins with `{PREFIX}` and is not listed here is a fault too.\n\
         `config/example.env` is a commented example.\n\n\
-        A variable marked *secret* can also be given as `<name>{FILE_SUFFIX}`: the path of a file with the\n\
-        value (line ends after it are cut). Setting both is a fault.\n\n\
+        A variable marked *secret* can also be given as `<name>{FILE_SUFFIX}`: the path of a file\n\
+        with the value (line ends after it are cut). Setting both is a fault.\n\n\
         | variable | default | meaning |\n|---|---|---|\n"
     );
     rows(&mut out, &SETTINGS);
     let _ = write!(
         out,
         "\n## librdkafka properties\n\n\
-        `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for `_`:\n\
-        `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any property may be set, except those\n\
-        that the service owns. Passwords, passphrases, client secrets and private keys (`…password`,\n\
-        `…passphrase`, `…secret`, `…key.pem`, `sasl.oauthbearer.config`) are secret:\n\
+        `{KAFKA_PREFIX}<NAME>` is the librdkafka property `<name>` in lower case with `.` for\n\
+        `_`: `{KAFKA_PREFIX}SASL_USERNAME` is `sasl.username`. Any property may be set, except\n\
+        those that the service owns. Passwords, passphrases, client secrets and private keys\n\
+        (`…password`, `…passphrase`, `…secret`, `…key.pem`, `sasl.oauthbearer.config`) are secret:\n\
         `{KAFKA_PREFIX}SASL_PASSWORD{FILE_SUFFIX}` works.\n\n\
         The service's own defaults:\n\n| property | value | why |\n|---|---|---|\n"
     );
     for (property, value, why) in owned::DEFAULTS {
         let _ = writeln!(out, "| `{property}` | `{value}` | {why} |");
     }
-    out.push_str("\nOwned by the service; setting one is a fault:\n\n| property | why | instead |\n|---|---|---|\n");
+    out.push_str(
+        "\nOwned by the service; setting one is a fault:\n\n\
+        | property | why | instead |\n|---|---|---|\n",
+    );
     for owned in owned::OWNED {
         let instead = match owned.instead {
             Some(name) => format!("`{name}`"),
@@ -45,9 +50,9 @@ fn configuration_md() -> String {
     let _ = write!(
         out,
         "\n## `admin`\n\n\
-        `workflows-sink admin` ([admin.md](admin.md)) has an environment of its own: what begins with\n\
-        `{}`, and from above `{}` and\n\
-        `{}`.\n\n\
+        `workflows-sink admin` ([admin.md](admin.md)) has an environment of its own: what begins\n\
+        with `{}`, and from above\n\
+        `{}` and `{}`.\n\n\
         | variable | default | meaning |\n|---|---|---|\n",
         admin::PREFIX,
         LOG_FORMAT.name,
@@ -74,7 +79,8 @@ fn rows(out: &mut String, settings: &[&Setting]) {
 
 fn example_env() -> String {
     let mut out = format!(
-        "# Every setting of workflows-sink; docs/configuration.md explains them. Required ones are not commented out.\n\
+        "# Every setting of workflows-sink; docs/configuration.md explains them.\n\
+        # Those that are required are not commented out.\n\
         # Generated from src/config; renew with: {RENEW}\n"
     );
     settings(&mut out, &SETTINGS);
@@ -134,7 +140,8 @@ fn the_reference_says_what_the_code_does() {
     is_fresh("config/example.env", &example_env());
 }
 
-/// Variables of the file; with `all`, those that are commented out too, but for the files that a test has not.
+/// The variables of the file; with `all`, also those that are commented out, except for files that
+/// the test does not have.
 fn vars(all: bool) -> Vec<(String, String)> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/example.env");
     let text = fs::read_to_string(path).unwrap();

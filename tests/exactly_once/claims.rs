@@ -105,7 +105,7 @@ async fn a_claim_with_a_write_concern_error_does_not_count() {
 }
 
 #[tokio::test]
-async fn a_claim_whose_answer_was_lost_is_made_again() {
+async fn a_claim_whose_answer_was_lost_is_retried() {
     let world = World::new("claim_answer_lost").await;
     let (sink, proxy) = world.sink_behind_proxy().await;
     sink.writer(5).await;
@@ -166,7 +166,8 @@ async fn an_orphaned_transaction_does_not_keep_its_successor_waiting() {
     assert!(documents.keys().all(|id| id.starts_with("alive")));
 }
 
-/// The driver pools a dropped writer's session with its transaction still open, and may give it to the next claim.
+/// The driver pools a dropped writer's session with its transaction still open, and may give it to
+/// the next claim.
 #[tokio::test]
 async fn a_claim_does_not_wait_for_its_own_session() {
     let world = World::new("own_session").await;
@@ -239,7 +240,7 @@ async fn a_zombie_that_opens_one_transaction_after_another_is_outrun() {
 }
 
 #[tokio::test]
-async fn checkpoints_tell_other_groups_and_known_topics() {
+async fn checkpoints_show_other_groups_and_known_topics() {
     let world = World::new("other_groups").await;
     let checkpoints = world.database.collection::<Document>(COLLECTION);
     for (group, topic) in [

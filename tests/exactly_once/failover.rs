@@ -1,4 +1,5 @@
-//! Elections, rollbacks and lost majorities: a batch is there once, and a claim only counts for good.
+//! Elections, rollbacks and lost majorities: a batch is there once, and a claim only counts for
+//! good.
 
 use bson::{Document, Uuid, doc};
 use local_stack::{Mongo, MongoOptions, Topology};

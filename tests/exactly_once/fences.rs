@@ -50,7 +50,7 @@ async fn a_claim_that_runs_late_on_the_server_fences_the_one_that_came_after_it(
     assert_eq!(fenced(&world, &mut writer, 1).await, Fence::NotMine);
 }
 
-/// After a rollback two claims can count the same epoch; only the owner tells them apart.
+/// After a rollback two claims can count the same epoch; only the owner distinguishes them.
 #[tokio::test]
 async fn an_owner_with_the_same_epoch_and_offset_is_another_owner() {
     let world = World::new("same_epoch").await;
@@ -86,7 +86,7 @@ async fn a_checkpoint_moved_by_hand_to_the_end_of_the_batch_does_not_settle_it()
     assert_eq!(fenced(&world, &mut writer, 5).await, Fence::Moved);
 }
 
-/// The claim that follows names the command that mends it; asking on would wait for ever.
+/// The claim that follows names the command that repairs it; asking on would wait forever.
 #[tokio::test]
 async fn a_checkpoint_that_becomes_unreadable_ends_the_claim() {
     let world = World::new("unreadable").await;
@@ -101,7 +101,7 @@ async fn a_checkpoint_that_becomes_unreadable_ends_the_claim() {
 }
 
 #[tokio::test]
-async fn a_checkpoint_that_someone_deleted_is_not_made_anew_by_a_write() {
+async fn a_checkpoint_that_someone_deleted_is_not_recreated_by_a_write() {
     let world = World::new("deleted").await;
     let sink = world.sink().await;
     let mut writer = sink.writer(3).await;

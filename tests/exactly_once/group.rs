@@ -1,5 +1,5 @@
-//! Several partitions' batches in one transaction: it is one where all goes well, and where anything does not, each batch is
-//! applied once all the same.
+//! Several partitions' batches in one transaction: it is one where all goes well, and where
+//! anything does not, each batch is applied once all the same.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -26,7 +26,8 @@ fn batch(partition: i32, start: i64) -> Batch {
         .batch()
 }
 
-/// Every lane writes its next batch, all at once: those that nothing is under way before go together.
+/// Every lane writes its next batch, all at once: those that nothing is under way before go
+/// together.
 async fn write_all(lanes: &mut [Writer], batches: &[Batch]) -> Vec<Result<Settled, Unwritten>> {
     let writes = lanes.iter_mut().zip(batches);
     let writes = writes.map(|(lane, batch)| lane.write(batch, |_| {}));
@@ -119,7 +120,7 @@ async fn every_batch_is_applied_once_wherever_the_connection_breaks() {
 }
 
 #[tokio::test]
-async fn a_commit_that_nobody_heard_of_is_found_out_by_each_lane() {
+async fn a_commit_whose_answer_nobody_got_is_found_by_each_lane() {
     let world = World::new("group_unheard").await;
     let (sink, proxy) = world.sink_behind_proxy().await;
     let mut lanes = sink.lanes(LANES).await;

@@ -80,9 +80,10 @@ async fn a_commit_that_landed_though_every_answer_was_lost_is_settled_once() {
     assert_eq!(world.commits().await, 1);
 }
 
-/// Commits again: a late answer to the first one must not count twice, and none must not lose it.
+/// Retries the commit: a late answer to the first one must not count twice, and none must not lose
+/// it.
 #[tokio::test]
-async fn a_commit_of_unknown_result_is_sent_again() {
+async fn a_commit_of_unknown_result_is_retried() {
     let world = World::new("commit_unknown").await;
     let sink = world.sink().await;
     let mut writer = sink.writer(0).await;
@@ -103,7 +104,8 @@ async fn a_commit_of_unknown_result_is_sent_again() {
     faults.off().await;
 }
 
-/// A write concern that no commit reaches: what stands is asked of the checkpoint, as a majority has it.
+/// A write concern that no commit reaches: what stands is asked of the checkpoint, as a majority
+/// has it.
 #[tokio::test]
 async fn a_commit_without_its_write_concern_is_settled_by_the_checkpoint() {
     let world = World::new("commit_write_concern").await;
@@ -122,7 +124,7 @@ async fn a_commit_without_its_write_concern_is_settled_by_the_checkpoint() {
     faults.off().await;
 }
 
-/// Sent again, it is answered with "no such transaction", although it was committed.
+/// Retried, it is answered with "no such transaction", although it was committed.
 #[tokio::test]
 async fn a_commit_that_landed_and_was_forgotten_by_the_server_is_settled_once() {
     let world = World::new("commit_forgotten").await;
@@ -146,7 +148,8 @@ async fn a_commit_that_landed_and_was_forgotten_by_the_server_is_settled_once() 
     assert_eq!(world.commits().await, 1);
 }
 
-/// The next try may be a smaller one: it must not take the larger one's checkpoint for a stranger's.
+/// The next try may be a smaller one: it must not take the larger one's checkpoint for a
+/// stranger's.
 #[tokio::test]
 async fn a_commit_that_landed_is_recognised_by_a_smaller_try() {
     let world = World::new("smaller_try").await;

@@ -108,7 +108,7 @@ async fn a_refused_record_is_kept_as_it_came_with_the_servers_words() {
 }
 
 /// A transaction that refused a write has gone, and its commit would be answered with 251 and a
-/// transient label: whoever goes by that tries for ever.
+/// transient label: whoever relies on it tries forever.
 #[tokio::test]
 async fn a_batch_of_nothing_but_poison_is_not_tried_for_ever() {
     let world = with_validator("nothing_but_poison").await;
@@ -231,7 +231,7 @@ async fn a_state_that_would_make_its_document_too_large_is_rejected_alone() {
 /// Two upserts of one entity raced; the next try finds the document. A server answers so only
 /// outside of transactions and when sharded, hence the made-up answer.
 #[tokio::test]
-async fn a_duplicate_of_id_is_tried_again_and_not_rejected() {
+async fn a_duplicate_of_id_is_retried_and_not_rejected() {
     let world = World::new("duplicate_id").await;
     let (sink, proxy) = world.sink_behind_proxy().await;
     let mut writer = sink.writer(0).await;
@@ -247,8 +247,8 @@ async fn a_duplicate_of_id_is_tried_again_and_not_rejected() {
     assert!(world.dead_letters().await.is_empty());
 }
 
-/// The index of an error may be nonsense, and a refusal may concern a write of ours: nobody's record
-/// is to pay for that.
+/// The index of an error may be nonsense, and a refusal may concern a write of ours: nobody's
+/// record is to pay for that.
 #[tokio::test]
 async fn a_refusal_that_speaks_of_no_record_rejects_none() {
     let world = World::new("nobodys_refusal").await;

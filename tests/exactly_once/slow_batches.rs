@@ -10,7 +10,7 @@ use workflows_sink::writer::{Settled, Writer};
 use crate::support::proxy::{Act, Proxy};
 use crate::support::{World, records, settle, write};
 
-/// Writes so many records from the log's start on, each of which takes `each` in an update.
+/// Writes `count` records from the log's start on, each of which takes `each` in an update.
 async fn write_slowly(
     writer: &mut Writer,
     proxy: &Proxy,
@@ -38,7 +38,7 @@ async fn a_batch_slower_than_a_transaction_may_live_is_halved_until_it_gets_thro
 
     // What a slow network does to a large command: 32 writes take more than twice the limit.
     let (settled, causes) = write_slowly(&mut writer, &proxy, RECORDS, WRITE).await;
-    // It does not find out the same limit again and again.
+    // It does not find out the same limit repeatedly.
     assert!((2..=6).contains(&causes.len()), "{causes:?}");
     assert!(
         causes.iter().all(|cause| cause.calls_for_less()),

@@ -1,4 +1,5 @@
-//! Another client in the midst of a batch, as after a change of password: whatever the old one left behind is settled once.
+//! Another client in the midst of a batch, as after a change of password: whatever the old one left
+//! behind is settled once.
 
 use bson::Uuid;
 use workflows_sink::checkpoint::Fence;
@@ -82,7 +83,7 @@ async fn another_client_takes_no_partition_that_somebody_else_has_claimed() {
     let theirs = Uuid::new();
     claim(&new.checkpoints, theirs, session_id(&session), 0).await;
     old.swap.to(new.database.clone());
-    assert_eq!(idle.moved(0).await, Some(Fence::NotMine));
+    assert_eq!(idle.check_or_switch_client(0).await, Some(Fence::NotMine));
     assert_eq!(world.checkpoint().await.unwrap().owner, Some(theirs));
 }
 

@@ -7,7 +7,8 @@ use workflows_sink::record::entity::Reason;
 use crate::support::proxy::Act;
 use crate::support::{World, records, settle, soon};
 
-/// The commands of a transaction that writes [`batch`]: guard, two collections, dead letter, commit.
+/// The commands of a transaction that writes [`batch`]: guard, two collections, dead letter,
+/// commit.
 const COMMANDS: usize = 5;
 
 fn batch(start: i64, id: &str) -> Batch {
@@ -118,7 +119,7 @@ async fn the_same_states_again_change_nothing_and_are_counted_as_unchanged() {
 
 /// As an administrator may, or the server by itself after half an hour without a batch.
 #[tokio::test]
-async fn a_session_that_was_killed_or_reaped_between_batches_goes_on() {
+async fn a_session_that_was_killed_or_reaped_between_batches_applies_the_log() {
     let world = World::new("session_killed").await;
     let mut writer = world.sink().await.writer(0).await;
     let session = world.checkpoint().await.unwrap().session.unwrap();

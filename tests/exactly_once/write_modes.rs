@@ -48,7 +48,7 @@ fn sorted(document: &bson::Document) -> std::collections::BTreeMap<&String, &bso
 }
 
 #[tokio::test]
-async fn a_tombstone_deletes_everywhere_and_the_next_state_begins_anew() {
+async fn a_tombstone_deletes_everywhere_and_the_next_state_starts_a_new_document() {
     let world = World::new("tombstone").await;
     let mut writer = world.sink().await.writer(0).await;
     let before = records(0)

@@ -39,7 +39,8 @@ pub enum Fault {
     WorkerRemoved,
     /// A worker whose clock is far off.
     ClockFarOff,
-    /// Somebody claims every partition and is not heard of again: who held them may not write any more.
+    /// Somebody claims every partition and never shows up again: who held them may not write any
+    /// more.
     ClaimsStolen,
     /// SIGKILL to a broker, and its restart.
     BrokerKilled,
@@ -55,7 +56,7 @@ pub enum Fault {
     PrimarySteppedDown,
     /// A primary without a majority accepts writes that are then rolled back.
     PrimaryRolledBack,
-    /// All of MongoDB is away for longer than `max.poll.interval.ms`.
+    /// All of MongoDB is unavailable for longer than `max.poll.interval.ms`.
     MongodbDown,
     /// Connections misbehave.
     Network(Side, Trouble),
@@ -73,7 +74,8 @@ pub enum Fault {
     NotWritablePrimary,
     /// The server refuses documents by a code of the whole command.
     DocumentRefused,
-    /// The user's password changes while the workers run: they can read it before, or after they were not let in.
+    /// The user's password changes while the workers run: they can read it before, or only after a
+    /// login was refused.
     PasswordRotated,
     /// Records of each kind that can never be applied.
     Poison,
@@ -85,7 +87,7 @@ pub enum Fault {
     Tombstones,
     /// The topic gets more partitions.
     PartitionsAdded,
-    /// The topic is deleted and made anew.
+    /// The topic is deleted and recreated.
     TopicRecreated,
 }
 
@@ -162,7 +164,8 @@ impl Fault {
         }
     }
 
-    /// Whether it may come together with another one. These restart workers, or remake what the other would strike.
+    /// Whether it may come together with another one. These restart workers, or remake what the
+    /// other would strike.
     pub fn stands_alone(self) -> bool {
         matches!(self, PasswordRotated | TopicRecreated)
     }

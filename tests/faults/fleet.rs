@@ -3,15 +3,16 @@
 use std::collections::BTreeMap;
 
 use local_stack::install;
+use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
-use crate::support::worker::Worker;
 
 const MIB: u64 = 1024 * 1024;
-/// What a process needs besides its budget (docs/operations.md).
+/// What a process needs beyond its budget (docs/operations.md).
 const BESIDES_BYTES: u64 = 64 * MIB;
-/// What a worker says that was asked to stop and could not write what it held by its drain deadline.
-const DRAIN_DEADLINE_PASSED: &str = "not everything under way was written before the end";
+/// What a worker says that was asked to stop and could not write what it held by its drain
+/// deadline.
+const DRAIN_DEADLINE_PASSED: &str = "not everything under way was written before the deadline";
 /// What the workers are given; the default is larger.
 pub const BUDGET_BYTES: u64 = 256 * MIB;
 
@@ -137,7 +138,8 @@ impl Fleet {
         self.ended.push(member.ended(exit));
     }
 
-    /// Looks at memory, and for workers that have ended by themselves, which are not replaced in silence.
+    /// Looks at memory, and for workers that have ended by themselves, which are not replaced in
+    /// silence.
     pub fn look(&mut self) {
         for index in (0..self.members.len()).rev() {
             self.members[index].look();

@@ -6,18 +6,20 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use local_stack::Message;
+use local_stack::random::Random;
 use rdkafka::ClientContext;
 use rdkafka::message::Message as _;
 use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer as _, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode;
+use test_support::entities::Entities;
 
 use crate::checker::{Acknowledged, digest};
-use crate::support::entities::{Entities, Random};
-use crate::support::worker::Produced;
 
 /// Records a second, usually.
 pub const RATE: usize = 200;
-/// How often it sends what is due: enough at once for several partitions of a worker to have something to write together.
+/// How often it sends what is due: enough at once for several partitions of a worker to have
+/// something to write together.
 const TICK: Duration = Duration::from_millis(100);
 const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 const ENTITIES: usize = 300;
@@ -34,7 +36,7 @@ struct Shared {
     /// Partitions now, of which the first [`Load::start`]'s belong to the first entities.
     partitions: AtomicUsize,
     /// Sent before anything else.
-    extra: Mutex<VecDeque<Produced>>,
+    extra: Mutex<VecDeque<Message>>,
     acknowledged: Mutex<Vec<Acknowledged>>,
     failed: Mutex<Option<String>>,
 }
@@ -45,7 +47,7 @@ pub struct Load {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Hears of deliveries.
+/// Collects the deliveries.
 struct Heard(Arc<Shared>);
 
 impl ClientContext for Heard {}
@@ -59,7 +61,8 @@ impl ProducerContext for Heard {
                 let acknowledged = Acknowledged {
                     lineage: self.0.lineage.load(SeqCst),
                     partition: message.partition(),
-                    // A duplicate that the broker refuses is in the log, at an offset that it no longer knows.
+                    // A duplicate that the broker refuses is in the log, at an offset that it no
+                    // longer knows.
                     offset: Some(message.offset()).filter(|offset| *offset >= 0),
                     digest: digest(message.key(), message.payload()),
                 };
@@ -78,7 +81,8 @@ impl ProducerContext for Heard {
 }
 
 impl Load {
-    /// Goes on producing states of seeded entities to `topic`, each key to one partition of `partitions`.
+    /// Goes on producing states of seeded entities to `topic`, each key to one partition of
+    /// `partitions`.
     pub fn start(seed: u64, bootstrap: &str, topic: &str, partitions: i32) -> Load {
         let shared = Arc::new(Shared {
             rate: AtomicUsize::new(RATE),
@@ -114,7 +118,7 @@ impl Load {
     }
 
     /// Sends these records before any other.
-    pub fn send(&self, records: impl IntoIterator<Item = Produced>) {
+    pub fn send(&self, records: impl IntoIterator<Item = Message>) {
         self.shared.extra.lock().expect("no panic").extend(records);
     }
 
@@ -126,13 +130,13 @@ impl Load {
     /// Stops for a while; returns when everything sent is acknowledged.
     pub async fn pause(&self) {
         let pause = self.shared.turn.fetch_add(1, SeqCst) + 1;
-        crate::support::worker::until("all records are acknowledged", || async {
+        test_support::wait::until("all records are acknowledged", || async {
             self.shared.quiet.load(SeqCst) == pause
         })
         .await;
     }
 
-    /// Goes on, with a topic made anew.
+    /// Goes on, with a recreated topic.
     pub fn resume(&self, lineage: usize, partitions: i32) {
         self.shared.lineage.store(lineage, SeqCst);
         self.partitions(partitions);
@@ -159,10 +163,12 @@ impl Drop for Load {
     }
 }
 
-/// A producer that has not asked for the topic yet: one that knew it before it was made anew may hold it for gone.
+/// A producer that has not asked for the topic yet: one that knew it before it was recreated may
+/// take it for deleted.
 ///
-/// One request at a time: a broker takes any sequence number as a producer's first in a log. Where it refuses a batch for
-/// not being ready yet and takes the one sent behind it, librdkafka counts the refused one as acknowledged, too.
+/// One request at a time: a broker takes any sequence number as a producer's first in a log. Where
+/// it refuses a batch for not being ready yet and takes the one sent behind it, librdkafka counts
+/// the refused one as acknowledged, too.
 fn new_producer(bootstrap: &str, shared: &Arc<Shared>) -> BaseProducer<Heard> {
     rdkafka::ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -181,7 +187,7 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
     let mut producer = new_producer(bootstrap, shared);
     let mut entities = Entities::new(seed, ENTITIES);
     let mut later = Entities::new(!seed, ENTITIES);
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let began = Instant::now();
     let (mut due, mut last) = (0.0, began);
     while !shared.stopped.load(SeqCst) {
@@ -223,7 +229,7 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
 }
 
 /// The same partition for the same key, however many there are later (FNV-1a).
-fn partition_of(record: &Produced, partitions: usize) -> i32 {
+fn partition_of(record: &Message, partitions: usize) -> i32 {
     let key = record.key.as_deref().unwrap_or_default();
     let hash = key.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
         (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
@@ -231,7 +237,7 @@ fn partition_of(record: &Produced, partitions: usize) -> i32 {
     (hash % partitions as u64) as i32
 }
 
-fn send(producer: &BaseProducer<Heard>, topic: &str, record: &Produced, partition: i32) {
+fn send(producer: &BaseProducer<Heard>, topic: &str, record: &Message, partition: i32) {
     let mut message: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition);
     message.key = record.key.as_deref();
     message.payload = record.value.as_deref();

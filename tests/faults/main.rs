@@ -1,25 +1,22 @@
 //! The promise on the worst day: nothing lost, nothing twice, nothing backwards, whatever fails.
 //!
-//! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether the promise held.
-//! `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make test`.
+//! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether
+//! the promise held. `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make
+//! test`.
 
 mod checker;
 mod fault;
 mod fleet;
 mod load;
 mod nemesis;
-#[allow(dead_code)]
 mod round;
 mod schedule;
-#[path = "soak/slope.rs"]
-#[allow(dead_code)]
-mod slope;
+mod soak;
 mod stage;
-#[path = "../support/mod.rs"]
-mod support;
 mod witness;
 
 use std::fmt::Write as _;
+use std::str::FromStr;
 
 use schedule::{HANDS, Schedule};
 use stage::Stage;
@@ -27,7 +24,8 @@ use stage::Stage;
 /// As far back as the change stream must reach; megabytes.
 const OPLOG_MB: u32 = 2_000;
 
-fn number(name: &str, default: u64) -> u64 {
+/// The number in a variable of the environment; the default where there is none.
+fn number<N: FromStr>(name: &str, default: N) -> N {
     let value = std::env::var(name).ok().filter(|value| !value.is_empty());
     value.map_or(default, |value| {
         value

@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bson::{Timestamp, Uuid};
+use local_stack::random::Random;
+use test_support::credentials::CREDENTIALS_DIR;
+use test_support::scene::Scene;
 use workflows_sink::checkpoint::Checkpoint;
 
 use crate::checker::{Evidence, Lineage, Log, Recovery, Settings, Violation, check, evidence};
@@ -14,16 +17,14 @@ use crate::load::Load;
 use crate::nemesis::Nemesis;
 use crate::schedule::Schedule;
 use crate::stage::{POLL_INTERVAL, SESSION, Stage};
-use crate::support::credentials::CREDENTIALS_DIR;
-use crate::support::entities::Random;
-use crate::support::worker::Scene;
 use crate::witness::{self, Sampler};
 
-/// How long after the end of a fault until all that was in the log by then is applied. Against hanging, not a figure.
+/// How long after the end of a fault until all that was in the log by then is applied. Against
+/// hanging, not a figure.
 const RECOVERY_BOUND: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 
-/// What a run came to.
+/// The result of a run.
 pub struct Verdict {
     /// What did not hold.
     pub violations: Vec<Violation>,
@@ -94,7 +95,7 @@ pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
     let mut run = Run::start(stage, schedule).await;
     eprintln!("  recovered within, of at most {RECOVERY_BOUND:?}:");
     for step in &schedule.steps {
-        let recovery = run.step(stage, &step.faults, Random(step.seed)).await;
+        let recovery = run.step(stage, &step.faults, Random::new(step.seed)).await;
         eprintln!("    {:44} {}", recovery.what, took(&recovery));
         let stuck = recovery.took.is_none();
         run.recoveries.push(recovery);
@@ -106,7 +107,8 @@ pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
 }
 
 impl Run {
-    /// A topic, a group and a database of its own, a producer, and workers that have caught up with it once.
+    /// A topic, a group and a database of its own, a producer, and workers that have caught up with
+    /// it once.
     pub async fn start(stage: &mut Stage, schedule: &Schedule) -> Run {
         let name = format!("faults_{}", schedule.seed);
         let scene = Scene {
@@ -167,7 +169,7 @@ impl Run {
         recovery
     }
 
-    /// How many records are in the log and not applied; `None` while servers are away.
+    /// How many records are in the log and not applied; `None` while servers are unavailable.
     pub async fn lag(&self) -> Option<i64> {
         let ends = witness::log_ends(&self.direct, &self.scene.topic)
             .await
@@ -223,7 +225,8 @@ impl Run {
         recovery
     }
 
-    /// The topic's id and the ends of its log, once it has a record: workers that have applied one are up.
+    /// The topic's id and the ends of its log, once it has a record: workers that have applied one
+    /// are up.
     async fn goal(&self) -> Option<(Uuid, BTreeMap<i32, i64>)> {
         let id = witness::id_of_topic(&self.direct, &self.scene.topic)
             .await
@@ -234,8 +237,8 @@ impl Run {
         ends.values().any(|end| *end > 0).then_some((id, ends))
     }
 
-    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint; `None` while MongoDB
-    /// does not answer.
+    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint;
+    /// `None` while MongoDB does not answer.
     async fn behind(
         &self,
         (id, ends): &(Uuid, BTreeMap<i32, i64>),

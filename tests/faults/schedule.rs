@@ -1,14 +1,15 @@
 //! What happens in a run, by its seed. Pure.
 //!
-//! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in a row deal a whole one.
+//! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in
+//! a row deal a whole one.
 
 use std::fmt;
 
+use local_stack::random::Random;
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
 use crate::fault::{FAULTS, Fault};
-use crate::support::entities::Random;
 
 /// How many seeds deal one deck.
 pub const HANDS: u64 = 4;
@@ -40,9 +41,10 @@ pub struct Step {
 }
 
 impl Schedule {
-    /// The run of a seed: of faults that it draws, or of these steps, each of them the names of its faults with `+` between.
+    /// The run of a seed: of faults that it draws, or of these steps, each of them the names of its
+    /// faults with `+` between.
     pub fn new(seed: u64, steps: &[String]) -> Schedule {
-        let mut random = Random(seed);
+        let mut random = Random::new(seed);
         let steps = match steps {
             [] => drawn(seed, &mut random),
             steps => steps.iter().map(|step| named(step, &mut random)).collect(),
@@ -73,7 +75,7 @@ fn drawn(seed: u64, random: &mut Random) -> Vec<Step> {
         {
             faults.push(second);
         }
-        let seed = random.next();
+        let seed = random.bits();
         steps.push(Step { faults, seed });
     }
     steps
@@ -87,13 +89,13 @@ fn named(step: &str, random: &mut Random) -> Step {
     };
     Step {
         faults: step.split('+').map(fault).collect(),
-        seed: random.next(),
+        seed: random.bits(),
     }
 }
 
 /// The part of its deck that a seed is dealt.
 fn dealt(seed: u64) -> Vec<Fault> {
-    let deck = shuffled(FAULTS.to_vec(), &mut Random(!(seed / HANDS)));
+    let deck = shuffled(FAULTS.to_vec(), &mut Random::new(!(seed / HANDS)));
     let hand = (seed % HANDS) as usize;
     deck.into_iter()
         .skip(hand)

@@ -6,10 +6,10 @@ use bson::doc;
 use local_stack::mongo::{USER, USER_DATABASE};
 use local_stack::{Cluster, Mongo, MongoOptions, Proxy, Topology, Toxiproxy};
 use mongodb::{Client, Database};
+use test_support::credentials::{Credentials, PASSWORD, PASSWORD_NEXT};
+use test_support::wait::until;
 
 use crate::fault::Side;
-use crate::support::credentials::{Credentials, PASSWORD, PASSWORD_NEXT};
-use crate::support::worker::until;
 
 /// How many of each.
 pub const SERVERS: usize = 3;
@@ -77,8 +77,8 @@ impl Stage {
         Client::with_uri_str(uri).await.expect("a client")
     }
 
-    /// Gives the service's user another password. `announced`: the workers can read it before; else they are not let in
-    /// for a while.
+    /// Gives the service's user another password. `announced`: the workers can read it before; else
+    /// their logins are refused for a while.
     pub async fn rotate(&mut self, password: String, announced: bool) {
         if announced {
             let both = [

@@ -10,11 +10,11 @@ use local_stack::Topics;
 use mongodb::Database;
 use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use test_support::scene::Scene;
 use workflows_sink::checkpoint::{COLLECTION, Checkpoint};
 use workflows_sink::kafka::topic_id::topic_id;
 
 use crate::checker::{Sample, evidence};
-use crate::support::worker::Scene;
 
 /// BSONObjectTooLarge: it speaks of a document, so the record becomes a dead letter.
 pub const REFUSED_BY_A_FAIL_POINT: i32 = 10334;
@@ -99,7 +99,7 @@ pub async fn checkpoints(database: &Database, group: &str) -> Result<BTreeMap<i3
     batch.iter().map(read).collect()
 }
 
-/// Looks again and again at what the group has committed, and then at the checkpoints.
+/// Looks repeatedly at what the group has committed, and then at the checkpoints.
 pub struct Sampler {
     samples: Arc<Mutex<Vec<Sample>>>,
     task: tokio::task::JoinHandle<()>,
@@ -115,7 +115,7 @@ impl Sampler {
         let task = tokio::spawn(async move {
             loop {
                 tokio::time::sleep(SAMPLE_EVERY).await;
-                // While servers are away there is nothing to see.
+                // While servers are unavailable there is nothing to see.
                 if let Ok(found) = sample(&database, &bootstrap, &group, &topic).await {
                     seen.lock().expect("no panic").extend(found);
                 }

@@ -1,24 +1,14 @@
-//! Input of any shape: what the fuzz targets in `tests/fuzz` look for, on stable Rust and within a few seconds.
+//! Input of any shape: what the fuzz targets in `tests/fuzz` look for, on stable Rust and within a
+//! few seconds.
 //!
 //! The corpora are replayed, and mutated a little; the properties are the targets' own.
-
-#[path = "../fuzz/properties/configuration.rs"]
-mod configuration;
-#[path = "../fuzz/properties/decode.rs"]
-mod decode;
-#[path = "../support/reference.rs"]
-#[allow(dead_code)]
-mod reference;
-#[path = "../fuzz/properties/reply.rs"]
-mod reply;
-#[path = "../fuzz/properties/routes.rs"]
-mod routes;
 
 use std::path::Path;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use test_oracles::{configuration, decode, reply, routes};
 
 /// The corpus and the dictionary of a target.
 fn inputs(target: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -50,7 +40,8 @@ fn replay(target: &str, holds: fn(&[u8])) {
     }
 }
 
-/// An input of the corpus with pieces changed, cut out, or put in from another one or the dictionary.
+/// An input of the corpus with pieces changed, cut out, or put in from another one or the
+/// dictionary.
 fn mutated(target: &str) -> impl Strategy<Value = Vec<u8>> {
     let (corpus, words) = inputs(target);
     let small: Vec<_> = corpus

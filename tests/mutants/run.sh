@@ -32,7 +32,7 @@ rounds() {
         cargo test --quiet --locked --workspace --test faults -- --nocapture the_promise" >"$work/logs/$3.log" 2>&1
 }
 
-# The rules that a log tells of, each once.
+# The rules that a log names, each once.
 rules() {
     grep -oE "^ *($RULES)( |:)" "$work/logs/$1.log" | tr -d ' :' | sort -u | paste -sd ' ' -
 }

@@ -1,4 +1,5 @@
-//! What the shipped ServiceAccounts may do, asked of a real API server: what is granted suffices, the rest is refused.
+//! What the shipped ServiceAccounts may do, asked of a real API server: what is granted suffices,
+//! the rest is refused.
 
 use std::path::PathBuf;
 

@@ -20,8 +20,8 @@ fn said(command: &mut Command) -> (bool, String) {
 fn the_dockerfile_keeps_the_rules_of_dockerfiles() {
     let hadolint = install::hadolint().expect("hadolint");
     let file = root().join("deploy/image/Dockerfile");
-    let (good, told) = said(Command::new(&hadolint).arg(&file));
-    assert!(good && told.is_empty(), "{told}");
+    let (good, output) = said(Command::new(&hadolint).arg(&file));
+    assert!(good && output.is_empty(), "{output}");
 
     let text = std::fs::read_to_string(file).expect("a Dockerfile");
     let directory = TempDir::new().expect("a directory");
@@ -46,8 +46,8 @@ fn the_build_context_holds_the_packages_that_are_built() {
     for path in listed.lines().filter_map(|line| line.strip_prefix('!')) {
         let to = context.path().join(path);
         std::fs::create_dir_all(to.parent().unwrap_or(Path::new("/"))).expect("a folder");
-        let (copied, told) = said(Command::new("cp").arg("-r").arg(root().join(path)).arg(to));
-        assert!(copied, "{told}");
+        let (copied, output) = said(Command::new("cp").arg("-r").arg(root().join(path)).arg(to));
+        assert!(copied, "{output}");
     }
     let mut tree = Command::new(env!("CARGO"));
     tree.current_dir(context.path()).args([
@@ -60,14 +60,40 @@ fn the_build_context_holds_the_packages_that_are_built() {
         "--edges",
         "normal",
     ]);
-    let (good, told) = said(&mut tree);
-    assert!(good && told.contains("workflows-sink v"), "{told}");
+    let (good, output) = said(&mut tree);
+    assert!(good && output.contains("workflows-sink v"), "{output}");
     for included in [
         "config/mapping.toml",
         "config/users.toml",
         "src/main.rs",
         "build.rs",
+        "deploy/image/split.sh",
     ] {
         assert!(context.path().join(included).exists(), "{included}");
     }
+}
+
+#[test]
+fn the_shipped_program_has_no_symbols_and_leads_to_those_beside_it() {
+    let folder = TempDir::new().expect("a directory");
+    let mut split = Command::new("sh");
+    split.arg(root().join("deploy/image/split.sh"));
+    split.arg(env!("CARGO_BIN_EXE_workflows-sink"));
+    let (good, told) = said(split.arg(folder.path()));
+    assert!(good, "{told}");
+
+    let shipped = folder.path().join("workflows-sink");
+    let (good, told) = said(Command::new(&shipped).arg("--version"));
+    assert!(good && told.starts_with("workflows-sink "), "{told}");
+    let (_, told) = said(Command::new("nm").arg(&shipped));
+    assert!(told.contains("no symbols"), "{told}");
+
+    let symbols = folder.path().join("workflows-sink.debug");
+    let (_, told) = said(Command::new("nm").arg(&symbols));
+    let main = told.lines().find_map(|line| line.strip_suffix(" T main"));
+    let address = main.expect("a symbol of main");
+    let mut look_up = Command::new("addr2line");
+    look_up.arg("-f").arg("-e").arg(&shipped).arg(address);
+    let (_, told) = said(&mut look_up);
+    assert!(told.starts_with("main\n"), "{told}");
 }

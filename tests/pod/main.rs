@@ -1,8 +1,6 @@
-//! The pod as it is shipped: what Kubernetes says to the manifests, what its ServiceAccounts may do, and its containers as
-//! processes with exactly the environment, arguments, volumes and probes that the manifests give them.
-
-#[path = "../support/mod.rs"]
-mod support;
+//! The pod as it is shipped: what Kubernetes says to the manifests, what its ServiceAccounts may
+//! do, and its containers as processes with exactly the environment, arguments, volumes and probes
+//! that the manifests give them.
 
 mod access;
 mod image;

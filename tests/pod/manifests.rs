@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use local_stack::Kubernetes;
 use serde_json::{Value, json};
+use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 use workflows_sink::admin::config::Admin;
 use workflows_sink::config::Config;
 
 use crate::shipped::{Shipped, cluster};
-use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 
 const MIB: u64 = 1024 * 1024;
-/// What a process needs besides its budget (docs/operations.md).
+/// What a process needs beyond its budget (docs/operations.md).
 const BESIDES_BYTES: u64 = 64 * MIB;
 
 const DRY_RUN: [&str; 6] = [

@@ -1,5 +1,6 @@
-//! Runs a pod's containers as processes: the environment, arguments, volumes and probes of the manifest, each container
-//! in a mount namespace of its own with a read-only root, as the user of the manifest where the test is run by root.
+//! Runs a pod's containers as processes: the environment, arguments, volumes and probes of the
+//! manifest, each container in a mount namespace of its own with a read-only root, as the user of
+//! the manifest where the test is run by root.
 
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
@@ -11,12 +12,14 @@ use std::time::{Duration, Instant};
 use local_stack::{Kubernetes, Server};
 use serde_json::Value;
 use tempfile::TempDir;
+use test_support::wait::DEADLINE;
+use test_support::worker::{Worker, binary};
 
 use crate::shipped::Shipped;
-use crate::support::worker::{DEADLINE, Worker, binary};
 
-/// Mounts the volumes, hides the rest of /run, makes the root read-only, and becomes the program. Arguments: the binary,
-/// a user's id or nothing, then `mode source target` of each volume, `--`, the program's arguments.
+/// Mounts the volumes, hides the rest of /run, makes the root read-only, and becomes the program.
+/// Arguments: the binary, a user's id or nothing, then `mode source target` of each volume, `--`,
+/// the program's arguments.
 const CONTAINER: &str = r#"
 set -eu
 mount -t tmpfs tmpfs /run
@@ -49,8 +52,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// Starts it as the kubelet does: the sidecar first, the sink when the sidecar's startup probe has succeeded.
-    /// `seen` is called in between.
+    /// Starts it as the kubelet does: the sidecar first, the sink when the sidecar's startup probe
+    /// has succeeded. `seen` is called in between.
     pub async fn start(
         shipped: &Shipped,
         kubernetes: &Kubernetes,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use bson::doc;
 use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
 use serde_json::json;
+use test_support::history::History;
+use test_support::load::Load;
+use test_support::scene::Scene;
+use test_support::wait::until;
 
 use crate::pod::{Pod, run_job};
 use crate::shipped::{Shipped, cluster};
-use crate::support::history::History;
-use crate::support::load::Load;
-use crate::support::worker::{Scene, until};
 
 const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
 
@@ -118,7 +119,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     }
     pod.sink.ready().await;
     assert!(pod.probes(shipped.container("sink"), "readinessProbe"));
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     let before = kubernetes.kubectl(&secret, None).await.expect("a Secret");
     let rebalances = pod.sink.metric("workflows_sink_rebalances_total", "");
@@ -134,7 +135,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         kubernetes.kubectl(&secret, None).await.expect("a Secret"),
         before
     );
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     let job = shipped.object("Job", "workflows-sink-users");
     let provisioned = run_job(job, &shipped, &kubernetes).await;

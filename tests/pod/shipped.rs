@@ -5,7 +5,8 @@ use std::path::Path;
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use serde_json::{Value, json};
 
-/// An API server whose namespaces are as the manifests expect them, with `default` under restricted Pod Security.
+/// An API server whose namespaces are as the manifests expect them, with `default` under restricted
+/// Pod Security.
 pub async fn cluster() -> Kubernetes {
     let kubernetes = Kubernetes::start(KubernetesOptions::default())
         .await

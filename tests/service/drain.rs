@@ -3,15 +3,17 @@
 use std::collections::BTreeMap;
 
 use bson::{Document, doc};
+use local_stack::Message;
+use test_oracles::reference::{Expected, reference_outcome};
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::Scene;
+use test_support::wait::until;
+use test_support::worker::Worker;
 use workflows_sink::record::entity::Tombstones;
 
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::reference::{Expected, reference_outcome};
-use crate::support::worker::{Produced, Scene, Worker, until};
-
 /// What `records` come to, one after the other, under `$set`.
-pub fn expected(records: &[Produced]) -> BTreeMap<(String, String), Document> {
+pub fn expected(records: &[Message]) -> BTreeMap<(String, String), Document> {
     let mut documents: BTreeMap<(String, String), Document> = BTreeMap::new();
     for record in records {
         let outcome = reference_outcome(
@@ -75,8 +77,8 @@ async fn a_topic_ends_as_exactly_its_entities_however_often_it_is_read() {
     caught_up(&worker, 12).await;
     assert_eq!(written(&worker), 3_000.0, "each record settled once");
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-    let told = history.prove(&scene).await;
-    assert!(told.transactions >= 12, "{told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(proof.transactions >= 12, "{proof:?}");
     let changes = entity_changes(&history).await;
 
     // A new process, and one whose checkpoints somebody deleted: the committed offsets remain.

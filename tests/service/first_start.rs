@@ -1,16 +1,17 @@
-//! Where a partition begins: as the service it takes over from left it, and never before it is claimed.
+//! Where a partition begins: as the service it takes over from left it, and never before it is
+//! claimed.
 
 use std::time::{Duration, Instant};
 
 use bson::{Uuid, doc};
 use local_stack::Topics;
 use mongodb::ClientSession;
-
-use crate::support::operator::{
-    checkpoint, checkpoint_id, checkpoints, commit, committed, lines, put_checkpoint, state,
-    states, topics, until_at, until_is, until_statuses,
+use test_support::look::number;
+use test_support::operator::{
+    commit, put_checkpoint, state, states, until_at, until_committed, until_statuses,
 };
-use crate::support::worker::{Scene, number};
+use test_support::scene::{Scene, topics};
+use test_support::wait::until_is;
 
 const START: &str = "DYFF_WORKFLOWS_SINK__START";
 
@@ -24,7 +25,7 @@ async fn a_takeover_goes_on_from_the_offsets_that_the_group_committed() {
         let n = 10 * partition as u32;
         scene.produce(&states(n..n + 10, "first", partition));
     }
-    // The former service applied seven, all, and never came to the third partition.
+    // The former service applied seven, all, and never reached the third partition.
     commit(&scene, &[(0, 7), (1, 10)]);
     let worker = scene.worker(&[]);
     scene.settled().await;
@@ -34,12 +35,9 @@ async fn a_takeover_goes_on_from_the_offsets_that_the_group_committed() {
         [(0, 10), (1, 10), (2, 10)].into()
     );
     for partition in 0..3 {
-        until_is("the committed offset", Some(10), || async {
-            committed(&scene, partition)
-        })
-        .await;
+        until_committed(&scene, partition, 10).await;
     }
-    assert_eq!(lines(&worker, "ahead of the checkpoint").len(), 0);
+    assert_eq!(worker.lines_with("ahead of the checkpoint").len(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -59,7 +57,7 @@ async fn a_new_group_that_starts_latest_decides_once_where_that_is() {
     // A number at once, though no record has come yet.
     until_at(&scene, 0, 10).await;
     worker.server().kill().expect("killed");
-    // If the next start resolved `latest` anew, these would be lost.
+    // If the next start resolved `latest` a second time, these would be lost.
     scene.produce(&states(10..15, "between", 0));
     let _worker = scene.worker(&[(START, "latest")]);
     until_at(&scene, 0, 15).await;
@@ -105,9 +103,10 @@ async fn hold(scene: &Scene, whose: Holder) -> ClientSession {
     }
     put_checkpoint(scene, 0, fields).await;
     session.start_transaction().await.expect("a transaction");
-    let held = checkpoints(scene)
+    let held = scene
+        .checkpoint_collection()
         .update_one(
-            doc! { "_id": checkpoint_id(scene, 0) },
+            doc! { "_id": scene.checkpoint_id(0) },
             doc! { "$set": { "next_offset": 9_i64 } },
         )
         .session(&mut session)
@@ -186,29 +185,32 @@ async fn checkpoints_of_another_group_are_warned_of() {
     let mut of_another = doc! { "next_offset": 0_i64, "epoch": 5_i64 };
     let id = doc! { "group": "another.group", "topic": &scene.topic, "partition": 0 };
     of_another.insert("_id", id.clone());
-    checkpoints(&scene)
+    scene
+        .checkpoint_collection()
         .insert_one(&of_another)
         .await
         .expect("inserted");
     // Neither of these is: another topic, and our own.
     let elsewhere = doc! { "group": "elsewhere.group", "topic": "another.topic", "partition": 0 };
     let elsewhere = doc! { "_id": elsewhere, "next_offset": 0_i64 };
-    checkpoints(&scene)
+    scene
+        .checkpoint_collection()
         .insert_one(elsewhere)
         .await
         .expect("inserted");
 
     let worker = scene.worker(&[]);
     until_at(&scene, 0, 1).await;
-    let warnings = lines(&worker, "other groups keep checkpoints");
+    let warnings = worker.lines_with("other groups keep checkpoints");
     assert_eq!(warnings.len(), 1, "{}", worker.log());
     assert_eq!(warnings[0]["level"], "WARN");
     let groups = warnings[0]["groups"].as_str().unwrap();
     assert_eq!(groups, r#"["another.group"]"#);
-    let found = checkpoints(&scene)
+    let found = scene
+        .checkpoint_collection()
         .find_one(doc! { "_id": id })
         .await
         .expect("an answer");
     assert_eq!(found.as_ref(), Some(&of_another), "it is not ours to touch");
-    assert_eq!(number(checkpoint(&scene, 0).await.unwrap().get("epoch")), 1);
+    assert_eq!(number(scene.checkpoint(0).await.unwrap().get("epoch")), 1);
 }

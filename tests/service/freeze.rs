@@ -1,20 +1,21 @@
 //! A worker that wakes up after its partitions have moved does no harm.
 
 use bson::{Document, Uuid, doc};
-use local_stack::MongoOptions;
+use local_stack::{Message, MongoOptions};
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, Scene};
+use test_support::wait::until;
+use test_support::worker::share;
 
 use crate::drain::{caught_up, expected};
-use crate::support::apart::{CONNECTION_STRING, SHORT_SESSION, apart, share};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_over() {
-    let (scene, mongo) = apart("freeze", 12, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("freeze", 12, MongoOptions::default()).await;
     let mut entities = Entities::new(5, 300);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let mut produce = |count| {
         let states = entities.states(count);
         scene.produce(&states);
@@ -46,9 +47,9 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     produce(500);
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
+    let proof = history.prove(&scene).await;
     assert!(history.events().len() > claims_of_the_awake);
-    assert!(told.moves_of.len() > 12, "both have written: {told:?}");
+    assert!(proof.moves_of.len() > 12, "both have written: {proof:?}");
     assert_eq!(
         sleeper.count("INFO", "partitions revoked"),
         1,
@@ -67,7 +68,8 @@ async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
     let mut entities = Entities::new(20, 100);
     let mut records = entities.states(300);
     scene.produce(&records);
-    // A second member of the same name takes over at once; the first one hears of it with its next heartbeat.
+    // A second member of the same name takes over at once; the first one learns of it with its next
+    // heartbeat.
     let twin = [
         ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "twin"),
         ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "20000"),
@@ -86,8 +88,8 @@ async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
     assert_eq!(replaced.exit().await, Some(1), "{}", replaced.log());
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert_eq!(told.moves_of.len(), 12, "each in its time: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert_eq!(proof.moves_of.len(), 12, "each in its time: {proof:?}");
     assert_eq!(second.stop().await, Some(0), "{}", second.log());
 }
 

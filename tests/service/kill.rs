@@ -2,22 +2,22 @@
 
 use std::time::{Duration, Instant};
 
-use local_stack::MongoOptions;
+use local_stack::{Message, MongoOptions};
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, SHORT_SESSION_TIMEOUT, Scene};
+use test_support::wait::until;
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, SHORT_SESSION, SHORT_SESSION_TIMEOUT, apart};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Produced, until};
 
-/// How long after its session timeout a dead worker's open transactions may hold up its successor. Without the
-/// service's doing they would do so for a minute.
+/// How long after its session timeout a dead worker's open transactions may hold up its successor.
+/// Without the service's doing they would do so for a minute.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_millis(1_500);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() {
-    let (scene, mongo) = apart("kill", 12, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("kill", 12, MongoOptions::default()).await;
     let records = Entities::new(3, 300).states(2_000);
     scene.produce(&records);
     let history = History::watch(&scene).await;
@@ -38,11 +38,11 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
     scene.settled().await;
     let took = killed.elapsed();
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
+    let proof = history.prove(&scene).await;
     assert_eq!(
-        told.moves_of.len(),
+        proof.moves_of.len(),
         12,
-        "only the successor's were committed: {told:?}"
+        "only the successor's were committed: {proof:?}"
     );
 
     let assigned = *successor
@@ -66,9 +66,9 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_killed_again_and_again_apply_each_record_once() {
-    let (scene, mongo) = apart("kill_again", 6, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("kill_again", 6, MongoOptions::default()).await;
     let mut entities = Entities::new(4, 200);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let history = History::watch(&scene).await;
     let mut slow = FailPoint::of(&mongo.admin().await.expect("a client"));
     slow.block(&["update", "commitTransaction"], "victim", 15)
@@ -104,7 +104,7 @@ async fn workers_killed_again_and_again_apply_each_record_once() {
     let mut last = scene.worker(&SHORT_SESSION);
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert!(told.moves_of.len() >= 4, "each has written: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(proof.moves_of.len() >= 4, "each has written: {proof:?}");
     assert_eq!(last.stop().await, Some(0), "{}", last.log());
 }

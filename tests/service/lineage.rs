@@ -1,16 +1,17 @@
-//! A topic that was deleted and made anew under its old name: none of the new one's records may be
+//! A topic that was deleted and recreated under its old name: none of the new one's records may be
 //! lost, and the old one's offsets mean nothing.
 
 use bson::{Bson, Uuid, doc};
 use serde_json::Value;
-
-use crate::support::operator::{
-    checkpoint, id_of_topic, lines, make_topic_anew, poison, put_checkpoint, state, states, topics,
-    until_at, until_is, until_statuses,
+use test_support::look::number;
+use test_support::operator::{
+    poison, put_checkpoint, recreate_topic, state, states, until_at, until_statuses,
 };
-use crate::support::worker::{Scene, Worker, number, run};
+use test_support::scene::{Scene, topics};
+use test_support::wait::until_is;
+use test_support::worker::{Worker, run};
 
-const ANEW: &str = "made anew";
+const RECREATED: &str = "recreated";
 
 /// Ten entities, and a poison record at offset 5; it ends at 11.
 fn old_topic(scene: &Scene) {
@@ -21,18 +22,18 @@ fn old_topic(scene: &Scene) {
 }
 
 async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i64) {
-    let new = id_of_topic(scene);
+    let new = scene.topic_id().await;
     assert_ne!(old, new);
     let at_the_end = (Some(Bson::from(new)), end);
     until_is("topic id and offset", at_the_end, || async {
-        let found = checkpoint(scene, 0).await.unwrap();
+        let found = scene.checkpoint(0).await.unwrap();
         (
             found.get("topic_id").cloned(),
             number(found.get("next_offset")),
         )
     })
     .await;
-    let warnings = lines(worker, ANEW);
+    let warnings = worker.lines_with(RECREATED);
     assert!(!warnings.is_empty(), "{}", worker.log());
     assert_eq!(warnings[0]["level"], "WARN");
     // The same group, topic, partition and offset, and still a letter for each.
@@ -53,16 +54,17 @@ async fn is_of_the_new_lineage(scene: &Scene, worker: &Worker, old: Uuid, end: i
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_has_more() {
+async fn a_topic_recreated_under_a_worker_loses_none_of_its_records_though_it_has_more() {
     let scene = Scene::new("anew_more", 1).await;
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
-    // It must not see the topic away or empty: then its offset still is one of the log, and nothing else warns it.
+    // It must not see the topic missing or empty: then its offset still is one of the log, and
+    // nothing else warns it.
     worker.server().freeze().expect("frozen");
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(100..105, "new", 0);
     records.push(poison(0));
     records.extend(states(0..30, "new", 0));
@@ -74,14 +76,14 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_has_fewer() {
+async fn a_topic_recreated_under_a_worker_loses_none_of_its_records_though_it_has_fewer() {
     let scene = Scene::new("anew_fewer", 1).await;
     old_topic(&scene);
     let worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     scene.produce(&records);
@@ -97,15 +99,15 @@ async fn a_topic_made_anew_under_a_worker_loses_none_of_its_records_though_it_ha
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_made_anew_while_no_worker_runs_is_applied_from_its_start() {
+async fn a_topic_recreated_while_no_worker_runs_is_applied_from_its_start() {
     let scene = Scene::new("anew_idle", 1).await;
     old_topic(&scene);
     let mut worker = scene.worker(&[]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
-    make_topic_anew(&scene, 1).await;
+    recreate_topic(&scene, 1).await;
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     records.extend(states(0..30, "newer", 0));
@@ -135,31 +137,31 @@ async fn an_absent_topic_id_is_adopted_and_repeats_nothing() {
     let worker = scene.worker(&[]);
     scene.settled().await;
     until_statuses(&scene, [(3, "applied before"), (4, "applied before")]).await;
-    let id = Bson::from(id_of_topic(&scene));
+    let id = Bson::from(scene.topic_id().await);
     for partition in 0..3 {
-        let found = checkpoint(&scene, partition).await.unwrap();
+        let found = scene.checkpoint(partition).await.unwrap();
         assert_eq!(found.get("topic_id"), Some(&id), "{found}");
     }
     assert_eq!(
         worker.metric("workflows_sink_records_consumed_total", ""),
         Some(3.0)
     );
-    assert_eq!(lines(&worker, ANEW), [] as [Value; 0]);
+    assert_eq!(worker.lines_with(RECREATED), [] as [Value; 0]);
 }
 
-/// Makes the topic anew once the worker has noticed that it is gone.
+/// Recreates the topic once the worker has noticed that it is gone.
 async fn is_found_again_after(name: &str, setting: &str, noticed: &str) {
     let scene = Scene::new(name, 1).await;
     old_topic(&scene);
     let worker = scene.worker(&[(setting, "1000")]);
     until_at(&scene, 0, 11).await;
-    let old = id_of_topic(&scene);
+    let old = scene.topic_id().await;
 
     let topics = topics().await;
     topics.delete(&scene.topic).await.expect("deleted");
     worker.logs(noticed).await;
     let created = topics.create(&scene.topic, 1, &[]).await;
-    created.expect("created anew");
+    created.expect("recreated");
     let mut records = states(0..5, "new", 0);
     records.push(poison(0));
     scene.produce(&records);
@@ -174,7 +176,7 @@ async fn a_topic_that_the_group_had_lost_is_found_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_was_away_while_its_partitions_stayed_assigned_is_found_again() {
+async fn a_topic_that_was_unavailable_while_its_partitions_stayed_assigned_is_found_again() {
     let setting = "DYFF_KAFKA__CONFIG__TOPIC_METADATA_PROPAGATION_MAX_MS";
     is_found_again_after("anew_away", setting, "could not be read").await;
 }

@@ -1,8 +1,5 @@
 //! The service as its users meet it: a process, a real broker, a real replica set.
 
-#[path = "../support/mod.rs"]
-mod support;
-
 mod checkpoints;
 mod commands;
 mod drain;
@@ -23,4 +20,5 @@ mod shutdown;
 mod startup;
 mod together;
 mod transactions;
+mod wire;
 mod workers;

@@ -3,47 +3,50 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
-use local_stack::MongoOptions;
+use local_stack::random::Random;
+use local_stack::{Message, MongoOptions};
+use rdkafka::producer::Producer as _;
+use test_support::entities::Entities;
+use test_support::look::number;
+use test_support::scene::{Scene, world};
+use test_support::wait::{DEADLINE, until};
+use test_support::worker::Worker;
 
 use crate::drain::caught_up;
-use crate::support::apart::apart_with;
-use crate::support::entities::{Entities, Random};
-use crate::support::worker::{DEADLINE, Produced, Scene, Worker, number, send, until, world};
-use rdkafka::producer::Producer as _;
 
 const MIB: u64 = 1024 * 1024;
 
 /// Random letters: nothing for a compression to gain.
 fn letters(bytes: usize) -> String {
-    let mut random = Random(16);
+    let mut random = Random::new(16);
     let mut letters = Vec::with_capacity(bytes + 8);
     while letters.len() < bytes {
-        letters.extend(random.next().to_le_bytes().map(|byte| b'a' + byte % 26));
+        letters.extend(random.bits().to_le_bytes().map(|byte| b'a' + byte % 26));
     }
     letters.truncate(bytes);
     String::from_utf8(letters).expect("ASCII")
 }
 
 /// A record of nearly 16 MiB, in JSON and in BSON.
-fn large(n: u32, text: &str) -> Produced {
+fn large(n: u32, text: &str) -> Message {
     let id = format!("{n:032x}");
-    Produced::new(
+    Message::new(
         id.clone(),
         format!(r#"{{"id":"{id}","kind":"Report","text":"{text}"}}"#),
     )
 }
 
 /// A record of 2.5 MB in JSON and nearly 16 MiB in BSON.
-fn inflating(n: u32) -> Produced {
+fn inflating(n: u32) -> Message {
     let (id, list) = (format!("{n:032x}"), "7,".repeat(1_200_000));
-    Produced::new(
+    Message::new(
         id.clone(),
         format!(r#"{{"id":"{id}","kind":"Report","list":[{list}7]}}"#),
     )
 }
 
-fn in_turn(record: Produced, n: u32, partitions: i32) -> Produced {
-    Produced {
+fn in_turn(record: Message, n: u32, partitions: i32) -> Message {
+    Message {
         partition: Some(n as i32 % partitions),
         ..record
     }
@@ -65,7 +68,8 @@ fn status(worker: &mut Worker, name: &str) -> u64 {
     kib * 1024
 }
 
-/// The case that is measured: each partition's next record is a large one, which no fetch leaves out.
+/// The case that is measured: each partition's next record is a large one, which no fetch leaves
+/// out.
 struct Case {
     name: &'static str,
     settings: &'static [(&'static str, &'static str)],
@@ -106,7 +110,7 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
             ("compression.type", "zstd"),
         ];
         let (scene, mongo) =
-            apart_with(name, case.partitions, MongoOptions::default(), &config).await;
+            Scene::apart_with(name, case.partitions, MongoOptions::default(), &config).await;
         let mut worker = scene.worker(case.settings);
         caught_up(&worker, case.partitions as usize).await;
         let baseline = status(&mut worker, "VmHWM");
@@ -120,17 +124,13 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
             let states = entities.states(300);
             small += states.len();
             for state in &states {
-                send(&producer, &scene.topic, state);
+                scene.send(&producer, state);
             }
             let record = match n % 3 {
                 0 => inflating(n),
                 _ => large(n, &text),
             };
-            send(
-                &producer,
-                &scene.topic,
-                &in_turn(record, n, case.partitions),
-            );
+            scene.send(&producer, &in_turn(record, n, case.partitions));
         }
         producer.flush(DEADLINE).expect("all acknowledged");
         mongo.thaw(0).expect("thawed");
@@ -183,7 +183,7 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
             "each large one has arrived whole"
         );
         assert!(
-            !worker.log().contains("pass the memory budget"),
+            !worker.log().contains("exceed the memory budget"),
             "no warning where the budget holds: {}",
             worker.log()
         );
@@ -192,7 +192,7 @@ async fn memory_stays_under_the_budget_with_16_mb_records_among_small_ones() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_are_added() {
+async fn a_budget_too_small_for_the_partitions_is_logged_at_start_and_when_some_are_added() {
     let scene = Scene::new("short_budget", 4).await;
     let mut worker = scene.worker(&[
         ("DYFF_WORKFLOWS_SINK__BUDGET_BYTES_MAX", "96MiB"),
@@ -214,11 +214,12 @@ async fn a_budget_too_small_for_the_partitions_is_told_at_start_and_when_some_ar
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
-/// What the batches of a load held: a copy of the records and one of the documents, of 2 MiB each, for each of `LANES_MAX`.
+/// What the batches of a load held: a copy of the records and one of the documents, of 2 MiB each,
+/// for each of `LANES_MAX`.
 const OF_BATCHES_BYTES: u64 = 4 * 2 * 2 * MIB;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_load_that_is_over_leaves_no_memory_behind() {
+async fn a_load_that_has_ended_leaves_no_memory_behind() {
     let scene = Scene::new("memory_after", 12).await;
     let mut worker = scene.worker(&[]);
     caught_up(&worker, 12).await;
@@ -228,8 +229,8 @@ async fn a_load_that_is_over_leaves_no_memory_behind() {
     for n in 0..24_000 {
         let id = format!("{n:032x}");
         let json = format!(r#"{{"id":"{id}","kind":"Report","text":"{text}"}}"#);
-        let record = in_turn(Produced::new(id, json), n, 12);
-        send(&producer, &scene.topic, &record);
+        let record = in_turn(Message::new(id, json), n, 12);
+        scene.send(&producer, &record);
     }
     producer.flush(DEADLINE).expect("produced");
     scene.settled().await;
@@ -248,12 +249,12 @@ async fn a_batch_is_decompressed_once() {
     let producer = scene.producer(&[("linger.ms", "1000")]);
     let states = Entities::new(7, 100).states(300);
     for state in &states {
-        send(&producer, &scene.topic, state);
+        scene.send(&producer, state);
     }
     producer.flush(DEADLINE).expect("produced");
     let mut worker = scene.worker(&[]);
     scene.settled().await;
-    until("the statistics have told of it", || async {
+    until("the statistics show it", || async {
         worker.metric("workflows_sink_consumer_lag_records", "") == Some(0.0)
     })
     .await;

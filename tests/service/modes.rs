@@ -3,26 +3,26 @@
 use std::collections::BTreeMap;
 
 use bson::Document;
-
-use crate::support::apart::uncompacted;
-use crate::support::entities::Entities;
-use crate::support::reference::reference_document;
-use crate::support::worker::{Produced, Scene, until};
+use local_stack::Message;
+use test_oracles::reference::reference_document;
+use test_support::entities::Entities;
+use test_support::scene::Scene;
+use test_support::wait::until;
 
 const TOMBSTONES: &str = "DYFF_WORKFLOWS_SINK__TOMBSTONES";
 
-fn state(n: u32, kind: &str, fields: &str) -> Produced {
+fn state(n: u32, kind: &str, fields: &str) -> Message {
     let id = format!("{n:032x}");
-    Produced::new(
+    Message::new(
         id.clone(),
         format!(r#"{{"id":"{id}","kind":"{kind}",{fields}}}"#),
     )
 }
 
-fn tombstone(n: u32) -> Produced {
-    Produced {
+fn tombstone(n: u32) -> Message {
+    Message {
         key: Some(format!("{n:032x}").into_bytes()),
-        ..Produced::default()
+        ..Message::default()
     }
 }
 
@@ -35,7 +35,7 @@ fn ids(entities: &BTreeMap<(String, String), Document>) -> Vec<(&str, u32)> {
 }
 
 /// Lives, dies and lives again; dies; changes its kind and dies; dies unknown; lives.
-fn lives_and_deaths() -> Vec<Produced> {
+fn lives_and_deaths() -> Vec<Message> {
     vec![
         state(1, "Dataset", r#""old":true,"n":1"#),
         state(2, "Dataset", r#""n":1"#),
@@ -54,9 +54,9 @@ fn lives_and_deaths() -> Vec<Produced> {
 async fn a_tombstone_deletes_its_entity_wherever_it_is_and_keyless_ones_are_kept() {
     // In one batch, and each by itself.
     for (name, records_max) in [("tombstones", "1000"), ("tombstones_singly", "1")] {
-        let scene = uncompacted(name, 1).await;
+        let scene = Scene::uncompacted(name, 1).await;
         let mut records = lives_and_deaths();
-        records.push(Produced::default());
+        records.push(Message::default());
         scene.produce(&records);
         let settings = [
             (TOMBSTONES, "delete"),

@@ -1,14 +1,14 @@
-//! What the service says of itself is complete, readable, and gives nothing away.
+//! What the service reports of itself is complete, readable, and leaks nothing.
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bson::doc;
-use local_stack::{MongoOptions, install, mongo};
-
-use crate::support::apart::{CONNECTION_STRING, apart};
-use crate::support::worker::{Produced, Scene, Worker, until};
+use local_stack::{Message, MongoOptions, install, mongo};
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::Worker;
 
 /// The design's table of metrics.
 const METRICS: [&str; 20] = [
@@ -36,12 +36,12 @@ const METRICS: [&str; 20] = [
 
 const SECRET_FIELD: &str = "the-payload-of-a-record";
 
-fn record(n: u32, kind: &str) -> Produced {
+fn record(n: u32, kind: &str) -> Message {
     let id = format!("{n:032x}");
     let json = format!(r#"{{"id":"{id}","kind":"{kind}","size":-1,"note":"{SECRET_FIELD}"}}"#);
-    Produced {
+    Message {
         headers: vec![("note".to_owned(), Some(SECRET_FIELD.into()))],
-        ..Produced::new(id, json)
+        ..Message::new(id, json)
     }
 }
 
@@ -115,7 +115,7 @@ async fn every_metric_of_the_design_is_there_and_promtool_finds_no_fault() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_waits_for_mongodb_is_alive_and_not_ready() {
-    let (scene, mongo) = apart("probes", 1, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("probes", 1, MongoOptions::default()).await;
     mongo.freeze(0).expect("frozen");
     let mut worker = scene.worker(&[]);
     until("the worker listens", || async {
@@ -151,7 +151,7 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
         auth: true,
         ..MongoOptions::default()
     };
-    let (mut scene, mongo) = apart("secrets", 1, options).await;
+    let (mut scene, mongo) = Scene::apart("secrets", 1, options).await;
     let admin = mongo.admin().await.expect("a client");
     scene.database = admin.database(mongo::DATABASE);
     // The server's refusal quotes the document.
@@ -160,7 +160,7 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
         .validator(doc! { "size": { "$gte": 0 } })
         .await
         .expect("a collection");
-    let malformed = Produced::new("a key", SECRET_FIELD);
+    let malformed = Message::new("a key", SECRET_FIELD);
     let (accepted, unknown) = (record(1, "Dataset"), record(2, "Nonsense"));
     scene.produce(&[accepted, unknown, record(3, "Report"), malformed]);
 
@@ -173,9 +173,9 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
     scene.settled().await;
     assert_eq!(scene.dead_letters().await.len(), 3);
     mongo.freeze(0).expect("frozen");
-    worker.logs("MongoDB does not take writes").await;
+    worker.logs("MongoDB does not accept writes").await;
     mongo.thaw(0).expect("thawed");
-    worker.logs("MongoDB takes writes again").await;
+    worker.logs("MongoDB accepts writes again").await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
     let wrong = scene.uri.replace(&password, "a-wrong-password");

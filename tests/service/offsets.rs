@@ -1,18 +1,18 @@
-//! Offsets that do not fit: nothing is skipped in silence, and what is wrong with one partition does
+//! Offsets that do not fit: nothing is skipped in silence, and a fault of one partition does
 //! not stop the others.
 
 use bson::doc;
-
-use crate::support::operator::{
-    checkpoint, commit, committed, id_of_topic, lines, put_checkpoint, state, states, topics,
-    trimmable, until_at, until_is, until_statuses,
+use test_support::operator::{
+    commit, put_checkpoint, state, states, until_at, until_committed, until_statuses,
 };
-use crate::support::worker::{Scene, Worker, run};
+use test_support::scene::{Scene, topics};
+use test_support::wait::until_is;
+use test_support::worker::{Worker, run};
 
 /// Waits until `partition` has stopped, for a reason that says `why` and what to type.
 async fn has_stopped(scene: &Scene, worker: &Worker, partition: i32, why: &str) {
     worker.logs("this partition has stopped").await;
-    let errors = lines(worker, "this partition has stopped");
+    let errors = worker.lines_with("this partition has stopped");
     let command = format!(
         "`workflows-sink offsets resolve --topic {} --partition {partition}`",
         scene.topic
@@ -28,7 +28,7 @@ async fn has_stopped(scene: &Scene, worker: &Worker, partition: i32, why: &str) 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_deleted_before_they_were_applied_stop_their_partition_and_no_other() {
-    let scene = trimmable("expired", 2).await;
+    let scene = Scene::uncompacted("expired", 2).await;
     scene.produce(&[states(0..10, "first", 0), states(20..30, "first", 1)].concat());
     let mut worker = scene.worker(&[]);
     scene.settled().await;
@@ -56,7 +56,7 @@ async fn records_deleted_before_they_were_applied_stop_their_partition_and_no_ot
 
 #[tokio::test(flavor = "multi_thread")]
 async fn records_deleted_under_a_worker_stop_their_partition_and_no_other() {
-    let scene = trimmable("expired_live", 2).await;
+    let scene = Scene::uncompacted("expired_live", 2).await;
     scene.produce(&[states(0..10, "first", 0), states(20..30, "first", 1)].concat());
     let mut worker = scene.worker(&[]);
     scene.settled().await;
@@ -78,7 +78,7 @@ async fn records_deleted_under_a_worker_stop_their_partition_and_no_other() {
 async fn a_checkpoint_behind_the_end_of_the_log_stops_its_partition_and_no_other() {
     let scene = Scene::new("truncated", 2).await;
     scene.produce(&[states(0..10, "first", 0), states(20..30, "first", 1)].concat());
-    let id = id_of_topic(&scene);
+    let id = scene.topic_id().await;
     put_checkpoint(&scene, 0, doc! { "next_offset": 11_i64, "topic_id": id }).await;
 
     let mut worker = scene.worker(&[]);
@@ -117,7 +117,7 @@ async fn a_checkpoint_behind_the_end_of_the_log_stops_its_partition_and_no_other
 
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_offsets_outside_the_log_stop_their_partitions_when_there_is_no_checkpoint() {
-    let scene = trimmable("committed_outside", 3).await;
+    let scene = Scene::uncompacted("committed_outside", 3).await;
     for partition in 0..3 {
         scene.produce(&states(0..10, "first", partition));
     }
@@ -127,7 +127,7 @@ async fn committed_offsets_outside_the_log_stop_their_partitions_when_there_is_n
 
     let worker = scene.worker(&[]);
     until_is("stopped partitions", 2, || async {
-        lines(&worker, "this partition has stopped").len()
+        worker.lines_with("this partition has stopped").len()
     })
     .await;
     worker
@@ -137,7 +137,8 @@ async fn committed_offsets_outside_the_log_stop_their_partitions_when_there_is_n
         .logs("its checkpoint 11 is past the log's end 10")
         .await;
     until_at(&scene, 2, 10).await;
-    let marked = checkpoint(&scene, 1)
+    let marked = scene
+        .checkpoint(1)
         .await
         .expect("made, not to be forgotten");
     assert!(marked.get_bool("truncated").unwrap(), "{marked}");
@@ -157,7 +158,7 @@ async fn offsets_committed_ahead_of_the_checkpoint_skip_nothing() {
     scene.settled().await;
     until_statuses(&scene, (0..10).map(|n| (n, "second"))).await;
 
-    let warnings = lines(&worker, "committed offset is ahead of the checkpoint");
+    let warnings = worker.lines_with("committed offset is ahead of the checkpoint");
     assert_eq!(warnings.len(), 1, "{}", worker.log());
     assert_eq!(
         (&warnings[0]["level"], &warnings[0]["committed"]),
@@ -173,10 +174,7 @@ async fn offsets_committed_ahead_of_the_checkpoint_skip_nothing() {
     ] {
         assert!(message.contains(cause), "{message}");
     }
-    until_is("the committed offset", Some(20), || async {
-        committed(&scene, 0)
-    })
-    .await;
+    until_committed(&scene, 0, 20).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -190,16 +188,14 @@ async fn offsets_committed_behind_the_checkpoint_repeat_nothing() {
     commit(&scene, &[(0, 2)]);
     let worker = scene.worker(&[]);
     worker.logs("claimed").await;
-    // The topic is idle, and still a person who looks at the group must see that nothing is left to do.
-    until_is("the committed offset", Some(10), || async {
-        committed(&scene, 0)
-    })
-    .await;
+    // The topic is idle, and still a person who looks at the group must see that nothing is left to
+    // do.
+    until_committed(&scene, 0, 10).await;
     scene.produce(&[state(11, "last", 0)]);
     scene.settled().await;
     assert_eq!(
         worker.metric("workflows_sink_records_consumed_total", ""),
         Some(1.0)
     );
-    assert_eq!(lines(&worker, "ahead of the checkpoint").len(), 0);
+    assert_eq!(worker.lines_with("ahead of the checkpoint").len(), 0);
 }

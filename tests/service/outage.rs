@@ -3,15 +3,16 @@
 use std::time::{Duration, Instant};
 
 use local_stack::observe::usage;
-use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, Topology};
+use local_stack::{Kafka, KafkaOptions, Message, Mongo, MongoOptions, Topology};
 use mongodb::bson::doc;
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::{Worker, share};
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart, share};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, Worker, until};
 
 const SETTINGS: [(&str, &str); 5] = [
     ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "3000"),
@@ -27,8 +28,8 @@ const OUTAGE: Duration = Duration::from_secs(7);
 /// Twice the five seconds between pings, and as much again for slow machines.
 const UNREADY_WITHIN: Duration = Duration::from_secs(20);
 
-const TOLD_AWAY: &str = "MongoDB does not take writes";
-const TOLD_BACK: &str = "MongoDB takes writes again";
+const OUTAGE_LOGGED: &str = "MongoDB does not accept writes";
+const TOLD_BACK: &str = "MongoDB accepts writes again";
 
 /// A scene with a broker of its own, too.
 async fn with_own_servers(name: &str, partitions: i32) -> (Scene, Kafka, Mongo) {
@@ -51,8 +52,9 @@ fn rebalances(worker: &Worker) -> Option<f64> {
     worker.metric("workflows_sink_rebalances_total", "")
 }
 
-/// Waits for the end of [`OUTAGE`], in which `worker` must keep what it has, say that it is not ready, and log once why.
-async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
+/// Waits for the end of [`OUTAGE`], in which `worker` must keep what it has, say that it is not
+/// ready, and log once why.
+async fn endure(worker: &Worker, began: Instant, partitions: i64, logged: usize) {
     let before = rebalances(worker);
     until("the worker says that it is not ready", || async {
         assert!(began.elapsed() < UNREADY_WITHIN, "{}", worker.log());
@@ -62,7 +64,7 @@ async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
     until("the outage has lasted", || async {
         assert_eq!(worker.assigned(), partitions, "{}", worker.log());
         assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
-        began.elapsed() > OUTAGE && worker.count("WARN", TOLD_AWAY) == told
+        began.elapsed() > OUTAGE && worker.count("WARN", OUTAGE_LOGGED) == logged
     })
     .await;
     assert!(!worker.is_ready(), "not ready until the end");
@@ -71,7 +73,7 @@ async fn endure(worker: &Worker, began: Instant, partitions: i64, told: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
-    let (scene, mut mongo) = apart("mongodb_outage", 6, MongoOptions::default()).await;
+    let (scene, mut mongo) = Scene::apart("mongodb_outage", 6, MongoOptions::default()).await;
     let mut entities = Entities::new(11, 200);
     let mut records = entities.states(600);
     scene.produce(&records);
@@ -97,7 +99,12 @@ async fn an_outage_of_mongodb_costs_neither_records_nor_the_membership() {
         scene.settled().await;
         worker.ready().await;
         assert_eq!(scene.entities().await, expected(&records));
-        assert_eq!(worker.count("WARN", TOLD_AWAY), outages, "{}", worker.log());
+        assert_eq!(
+            worker.count("WARN", OUTAGE_LOGGED),
+            outages,
+            "{}",
+            worker.log()
+        );
         assert_eq!(worker.count("INFO", TOLD_BACK), outages, "{}", worker.log());
     }
     assert_eq!(rebalances(&worker), joined, "{}", worker.log());
@@ -128,7 +135,8 @@ async fn an_outage_of_kafka_costs_no_record() {
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
-/// Longer than what librdkafka may still be asking for when the brokers go, and longer than two lookups are apart.
+/// Longer than what librdkafka may still be asking for when the brokers go, and longer than two
+/// lookups are apart.
 const AT_REST: Duration = Duration::from_secs(6);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -185,12 +193,12 @@ async fn a_worker_that_kafka_does_not_answer_ends_all_the_same() {
             true => kafka.kill().expect("killed"),
             false => kafka.freeze().expect("frozen"),
         }
-        let told = Instant::now();
+        let asked = Instant::now();
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
         assert!(
-            told.elapsed() < STOPPED_WITHIN,
+            asked.elapsed() < STOPPED_WITHIN,
             "{:?} {}",
-            told.elapsed(),
+            asked.elapsed(),
             worker.log()
         );
         match killed {
@@ -206,9 +214,9 @@ async fn elections_cost_no_record_and_repeat_none() {
         topology: Topology::ReplicaSet(3),
         ..MongoOptions::default()
     };
-    let (scene, mut mongo) = apart("elections", 6, options).await;
+    let (scene, mut mongo) = Scene::apart("elections", 6, options).await;
     let mut entities = Entities::new(13, 200);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let history = History::watch(&scene).await;
     let uri = scene.uri_of("elections");
     let mut worker = scene.worker(&[&SETTINGS[..], &[(CONNECTION_STRING, &uri)]].concat());

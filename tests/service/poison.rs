@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, doc};
+use local_stack::Message;
+use test_support::history::read_log;
+use test_support::look::number;
+use test_support::scene::Scene;
+use test_support::wait::until;
 
 use crate::drain::{expected, written};
-use crate::support::apart::uncompacted;
-use crate::support::history::read_log;
-use crate::support::worker::{Produced, Scene, number, until};
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 
@@ -17,29 +19,29 @@ const VALIDATION: i64 = 121;
 /// The server's code for a value that a unique index has already.
 const DUPLICATE: i64 = 11_000;
 
-fn keyed(value: impl Into<Vec<u8>>) -> Produced {
-    Produced::new(ID, value)
+fn keyed(value: impl Into<Vec<u8>>) -> Message {
+    Message::new(ID, value)
 }
 
-fn with(fields: &str) -> Produced {
+fn with(fields: &str) -> Message {
     keyed(format!(r#"{{"id":"{ID}","kind":"Dataset",{fields}}}"#))
 }
 
-fn entity(id: u32, kind: &str, fields: &str) -> Produced {
+fn entity(id: u32, kind: &str, fields: &str) -> Message {
     let id = format!("{id:032x}");
-    Produced::new(
+    Message::new(
         id.clone(),
         format!(r#"{{"id":"{id}","kind":"{kind}",{fields}}}"#),
     )
 }
 
 /// What the contract rejects by itself, with the reason.
-fn rejected_by_contract() -> Vec<(&'static str, Produced)> {
+fn rejected_by_contract() -> Vec<(&'static str, Message)> {
     let deep = format!(r#""deep":{}1{}"#, "[".repeat(100), "]".repeat(100));
     // As BSON an array of small integers is six times its JSON.
     let large = format!(r#""large":[{}0]"#, "0,".repeat(1_400_000));
     let whole = format!(r#"{{"id":"{ID}","kind":"Dataset"}}"#);
-    let without_key = Produced {
+    let without_key = Message {
         key: None,
         ..keyed(whole.clone())
     };
@@ -51,11 +53,11 @@ fn rejected_by_contract() -> Vec<(&'static str, Produced)> {
         ("malformed_value", with(r#""x":NaN"#)),
         ("malformed_value", keyed("x".repeat(16_000_000))),
         ("malformed_key", without_key),
-        ("malformed_key", Produced::new(*b"\xff", whole.clone())),
+        ("malformed_key", Message::new(*b"\xff", whole.clone())),
         ("missing_id", keyed(r#"{"kind":"Dataset"}"#)),
         ("missing_id", keyed(r#"{"id":null,"kind":"Dataset"}"#)),
         ("missing_id", keyed(r#"{"id":7,"kind":"Dataset"}"#)),
-        ("key_mismatch", Produced::new("another", whole)),
+        ("key_mismatch", Message::new("another", whole)),
         ("missing_kind", keyed(format!(r#"{{"id":"{ID}"}}"#))),
         (
             "missing_kind",
@@ -80,7 +82,7 @@ fn rejected_by_contract() -> Vec<(&'static str, Produced)> {
 }
 
 /// A state that a unique index lets pass, and one that it does not; likewise for a validator.
-fn judged_by_the_server() -> [(Option<i64>, Produced); 6] {
+fn judged_by_the_server() -> [(Option<i64>, Message); 6] {
     [
         (None, entity(1, "Method", r#""name":"taken""#)),
         (Some(DUPLICATE), entity(2, "Method", r#""name":"taken""#)),
@@ -94,15 +96,15 @@ fn judged_by_the_server() -> [(Option<i64>, Produced); 6] {
     ]
 }
 
-fn skipped() -> [Produced; 3] {
+fn skipped() -> [Message; 3] {
     let null = "0".repeat(32);
     let owned = format!(r#"{{"id":"{null}","kind":"Dataset"}}"#);
-    let tombstone = |key: Option<&str>| Produced {
+    let tombstone = |key: Option<&str>| Message {
         key: key.map(|key| key.as_bytes().to_vec()),
-        ..Produced::default()
+        ..Message::default()
     };
     [
-        Produced::new(null, owned),
+        Message::new(null, owned),
         tombstone(Some(ID)),
         tombstone(None),
     ]
@@ -121,22 +123,22 @@ struct Poison {
     offset: i64,
     reason: &'static str,
     code: Option<i64>,
-    record: Produced,
+    record: Message,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exactly_the_poison_becomes_dead_letters_with_all_that_it_carried() {
-    let scene = uncompacted("poison", 1).await;
+    let scene = Scene::uncompacted("poison", 1).await;
     server_that_judges(&scene).await;
-    let (mut topic, mut poison, mut good): (Vec<Produced>, Vec<Poison>, Vec<Produced>) =
+    let (mut topic, mut poison, mut good): (Vec<Message>, Vec<Poison>, Vec<Message>) =
         Default::default();
-    let mut add = |record: Produced, rejected: Option<(&'static str, Option<i64>)>| {
+    let mut add = |record: Message, rejected: Option<(&'static str, Option<i64>)>| {
         let headers = [
             ("trace", Some(b"a\xffb".to_vec())),
             ("empty", Some(vec![])),
             ("null", None),
         ];
-        let record = Produced {
+        let record = Message {
             headers: headers.map(|(name, value)| (name.to_owned(), value)).into(),
             ..record
         };
@@ -287,12 +289,12 @@ async fn server_that_judges(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_topic_of_nothing_but_rejections_stops_its_partition_and_no_other() {
     let scene = Scene::new("breaker", 2).await;
-    let numbered = |n: u32, partition: i32, kind: &str| Produced {
+    let numbered = |n: u32, partition: i32, kind: &str| Message {
         partition: Some(partition),
         ..entity(n, kind, r#""a":1"#)
     };
-    let unknown: Vec<Produced> = (1..101).map(|n| numbered(n, 0, "Nonsense")).collect();
-    let good: Vec<Produced> = (200..300).map(|n| numbered(n, 1, "Dataset")).collect();
+    let unknown: Vec<Message> = (1..101).map(|n| numbered(n, 0, "Nonsense")).collect();
+    let good: Vec<Message> = (200..300).map(|n| numbered(n, 1, "Dataset")).collect();
     scene.produce(&unknown);
     let limits = [
         ("DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX", "20"),

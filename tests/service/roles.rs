@@ -1,13 +1,14 @@
-//! A role that is taken away and given back is waited for, as an outage is.
+//! A role that is revoked and granted again is waited for, as an outage is.
 
 use bson::doc;
 use local_stack::{Mongo, MongoOptions, mongo};
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::Worker;
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart};
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::worker::{Worker, until};
 
 const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 
@@ -27,7 +28,7 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
         auth: true,
         ..MongoOptions::default()
     };
-    let (mut scene, mongo) = apart("roles", 4, options).await;
+    let (mut scene, mongo) = Scene::apart("roles", 4, options).await;
     // Seen with an administrator's eyes, whatever the service's user may do.
     let admin = mongo.admin().await.expect("an admin");
     scene.database = admin.database(mongo::DATABASE);
@@ -47,7 +48,7 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
     let states = entities.states(300);
     scene.produce(&states);
     records.extend(states);
-    worker.logs("MongoDB does not take writes").await;
+    worker.logs("MongoDB does not accept writes").await;
     until("the worker says that it is not ready", || async {
         !worker.is_ready()
     })
@@ -55,11 +56,11 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
     // A ping needs no role: those that are answered meanwhile do not make it ready.
     let tries =
         |worker: &Worker| worker.metric("workflows_sink_retries_total", "\"authentication\"");
-    let told = tries(&worker);
+    let earlier = tries(&worker);
     until("it has tried a few times more", || async {
         assert!(!worker.is_ready(), "{}", worker.log());
         assert_eq!(worker.get("/livez").map(|(status, _)| status), Some(200));
-        tries(&worker) > told.map(|told| told + 8.0)
+        tries(&worker) > earlier.map(|earlier| earlier + 8.0)
     })
     .await;
     assert_eq!(worker.assigned(), 4, "its partitions are kept");

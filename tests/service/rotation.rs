@@ -1,4 +1,5 @@
-//! A password that changes while the service runs: no record is lost or applied twice, no partition moves, nothing restarts.
+//! A password that changes while the service runs: no record is lost or applied twice, no partition
+//! moves, nothing restarts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,14 +10,15 @@ use futures_util::TryStreamExt as _;
 use local_stack::{Mongo, MongoOptions, Toxiproxy, mongo};
 use mongodb::Client;
 use tempfile::TempDir;
+use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD, PASSWORD_NEXT};
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::load::Load;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::Worker;
 
 use crate::drain::expected;
-use crate::support::apart::{CONNECTION_STRING, apart};
-use crate::support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD, PASSWORD_NEXT};
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::load::Load;
-use crate::support::worker::{Scene, Worker, until};
 
 const DATABASE: &str = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
 const SWAPS: &str = "workflows_sink_credential_swaps_total";
@@ -29,7 +31,7 @@ async fn scene(name: &str) -> (Scene, Mongo) {
         proxies: Some(toxiproxy.expect("no panic").expect("toxiproxy")),
         ..MongoOptions::default()
     };
-    let (mut scene, mongo) = apart(name, 4, options).await;
+    let (mut scene, mongo) = Scene::apart(name, 4, options).await;
     let admin = mongo.direct(0).await.expect("an admin");
     scene.database = admin.database(mongo::DATABASE);
     (scene, mongo)
@@ -104,25 +106,26 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let mut worker = scene.worker(&changes);
     let load = Load::start(&scene, 23);
     worker.ready().await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     let rebalances = worker.metric("workflows_sink_rebalances_total", "");
     let pid = worker.server().pid();
 
-    // As `admin rotate` does: both are published, the user is changed, the next one becomes the one in force.
+    // As `admin rotate` does: both are published, the user is changed, the next one becomes the one
+    // in force.
     files.publish(&[(PASSWORD, old), (PASSWORD_NEXT, "hunter-1")]);
     change_password(&mongo, "hunter-1").await;
     break_connections(&mongo);
     swapped(&worker, 1.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     files.publish(&[(PASSWORD, "hunter-1")]);
 
-    // Only promoted: no connection had to be made anew meanwhile.
+    // Only promoted: no connection had to be opened again meanwhile.
     files.publish(&[(PASSWORD, "hunter-1"), (PASSWORD_NEXT, "hunter-2")]);
     change_password(&mongo, "hunter-2").await;
     let past = connections(&mongo).await;
     files.publish(&[(PASSWORD, "hunter-2")]);
     swapped(&worker, 2.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     until("the old client's connections are closed", || async {
         connections(&mongo).await.is_disjoint(&past)
     })
@@ -130,24 +133,24 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
 
     // The files first, and the old connections stay up until the user is changed.
     files.publish(&[(PASSWORD, "hunter-3")]);
-    worker.logs("going on with the connection in use").await;
-    scene.goes_on().await;
+    worker.logs("continuing with the connection in use").await;
+    scene.applies_the_log().await;
     assert_eq!(worker.metric(SWAPS, ""), Some(2.0), "{}", worker.log());
     change_password(&mongo, "hunter-3").await;
     swapped(&worker, 3.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
-    // The user first: nobody is let in until the files follow.
+    // The user first: nobody is authenticated until the files follow.
     change_password(&mongo, "hunter-4").await;
     break_connections(&mongo);
-    until("it is not let in", || async {
+    until("its login is refused", || async {
         let refused = "reason=\"authentication\"";
         worker.metric("workflows_sink_retries_total", refused) > Some(0.0)
     })
     .await;
     files.publish(&[(PASSWORD, "hunter-4")]);
     swapped(&worker, 4.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     // Nonsense, and a file that cannot be read; then all is well again.
     files.publish(&[(PASSWORD, "hunter-nonsense")]);
@@ -157,13 +160,13 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     .await;
     files.spoil(PASSWORD);
     worker.logs("cannot be read").await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
     change_password(&mongo, "hunter-5").await;
     break_connections(&mongo);
     files.publish(&[(PASSWORD, "hunter-5")]);
     worker.logs("can be read again").await;
     swapped(&worker, 5.0).await;
-    scene.goes_on().await;
+    scene.applies_the_log().await;
 
     let records = load.finish().await;
     scene.settled().await;
@@ -187,7 +190,7 @@ async fn a_password_that_rotates_under_load_costs_no_record_and_no_restart_in_wh
     let gone = Client::with_uri_str(mongo.uri()).await.expect("a client");
     assert!(
         gone.list_database_names().await.is_err(),
-        "the first password is no longer let in"
+        "the first password is no longer accepted"
     );
 }
 
@@ -234,7 +237,7 @@ async fn a_lane_with_nothing_to_write_leaves_the_old_client_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_start_in_the_midst_of_a_rotation_finds_the_password_that_is_let_in() {
+async fn a_start_in_the_midst_of_a_rotation_finds_the_password_in_force() {
     let (scene, mongo) = scene("start_in_rotation").await;
     let right = mongo.password().expect("a password").to_owned();
     let uri = mongo.uri_without_password();

@@ -1,19 +1,19 @@
-//! Encrypted and authenticated on both sides, with a private authority; and every way to get that wrong.
+//! Encrypted and authenticated on both sides, with a private authority; and every way to
+//! misconfigure that.
 
 use std::collections::BTreeMap;
 use std::fs;
 
 use futures_util::future::join_all;
 use local_stack::{Authority, Kafka, KafkaOptions, Mongo, MongoOptions, mongo};
-use serde_json::Value;
 use tempfile::TempDir;
+use test_support::credentials::PASSWORD;
+use test_support::operator::{states, until_statuses};
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
+use test_support::worker::Worker;
 
-use crate::support::operator::{states, until_statuses};
-use crate::support::worker::{Scene, Worker};
+use crate::startup;
 
-const URI: &str = "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING";
-const PASSWORD: &str = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD";
-const SERVERS: &str = "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS";
 const PROTOCOL: &str = "DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL";
 const KAFKA_CA: &str = "DYFF_KAFKA__CONFIG__SSL_CA_LOCATION";
 const KAFKA_USER: &str = "DYFF_KAFKA__CONFIG__SASL_USERNAME";
@@ -22,7 +22,7 @@ const KAFKA_PASSWORD: &str = "DYFF_KAFKA__CONFIG__SASL_PASSWORD";
 const SCRAM_PASSWORD: &str = "kafka-hunter2";
 const WRONG_PASSWORD: &str = "wrong-hunter3";
 
-/// Both servers with certificates for 127.0.0.1 alone, so that `localhost` is a wrong name.
+/// Both servers with certificates for 127.0.0.1 alone, so that `localhost` is an invalid name.
 struct Secured {
     kafka: Kafka,
     mongo: Mongo,
@@ -80,12 +80,12 @@ impl Secured {
         let secured = self.kafka.secured().expect("a second listener");
         environment.extend(
             [
-                (SERVERS, secured.as_str()),
+                (BOOTSTRAP_SERVERS, secured.as_str()),
                 (PROTOCOL, "SASL_SSL"),
                 (KAFKA_CA, &ca),
                 ("DYFF_KAFKA__CONFIG__SASL_MECHANISM", "SCRAM-SHA-512"),
                 (KAFKA_USER, "workflows-sink"),
-                (URI, &self.mongo.uri_without_password()),
+                (CONNECTION_STRING, &self.mongo.uri_without_password()),
                 (
                     &format!("{KAFKA_PASSWORD}_FILE"),
                     &self.secret("kafka", SCRAM_PASSWORD),
@@ -104,7 +104,7 @@ impl Secured {
         self.mongo_option("tlsCAFile")
     }
 
-    /// The value of an option of the URI.
+    /// The value of an option of the CONNECTION_STRING.
     fn mongo_option(&self, name: &str) -> String {
         let uri = self.mongo.uri();
         let options = uri.split_once('?').expect("options").1.split('&');
@@ -114,25 +114,15 @@ impl Secured {
     }
 }
 
-/// The one line with which the start ends when one thing is changed, with exit code 78 and no secret.
+/// The message with which a start ends when one thing is changed; what is logged holds no secret.
 async fn refused(good: &BTreeMap<String, String>, changes: &[(&str, &str)]) -> String {
     let mut environment = good.clone();
     for (name, value) in changes {
         environment.remove(&format!("{name}_FILE"));
         environment.insert((*name).to_owned(), (*value).to_owned());
     }
-    let mut worker = Worker::start(environment);
-    let code = worker.exit().await;
-    let log = worker.log();
-    assert_eq!(code, Some(78), "{changes:?}: {log}");
-    assert!(!log.contains("hunter"), "{log}");
-    let lines = log
-        .lines()
-        .map(|line| serde_json::from_str::<Value>(line).expect("a JSON line"));
-    let errors: Vec<Value> = lines.filter(|line| line["level"] == "ERROR").collect();
-    assert_eq!(errors.len(), 1, "{log}");
-    let message = errors[0]["message"].as_str().expect("a message").to_owned();
-    assert!(!message.contains('\n'), "{message}");
+    let (message, log) = startup::refused(&environment).await;
+    assert!(!log.contains("hunter"), "{changes:?}: {log}");
     message
 }
 
@@ -154,10 +144,13 @@ async fn encrypted_and_authenticated_servers_work_and_every_mistake_is_one_clear
 
     let stranger = secured.stranger.ca();
     let stranger = stranger.to_str().expect("UTF-8");
-    let misnamed = good[SERVERS].replace("127.0.0.1", "localhost");
+    let misnamed = good[BOOTSTRAP_SERVERS].replace("127.0.0.1", "localhost");
     let of_kafka = [
         (&[(KAFKA_CA, stranger)][..], "certificate verify failed"),
-        (&[(SERVERS, &misnamed)], "certificate verify failed"),
+        (
+            &[(BOOTSTRAP_SERVERS, &misnamed)],
+            "certificate verify failed",
+        ),
         (&[(KAFKA_PASSWORD, WRONG_PASSWORD)], "Authentication failed"),
         (&[(KAFKA_USER, "nobody")], "Authentication failed"),
     ];
@@ -168,19 +161,25 @@ async fn encrypted_and_authenticated_servers_work_and_every_mistake_is_one_clear
         assert!(line.contains("DYFF_KAFKA__CONFIG__"), "{line}");
     }
 
-    let untrusted = good[URI].replace(&secured.ca(), stranger);
-    let misnamed = good[URI].replace("127.0.0.1", "localhost");
+    let untrusted = good[CONNECTION_STRING].replace(&secured.ca(), stranger);
+    let misnamed = good[CONNECTION_STRING].replace("127.0.0.1", "localhost");
     let of_mongodb = [
-        (&[(URI, untrusted.as_str())][..], "invalid peer certificate"),
-        (&[(URI, &misnamed)], "not valid for name \"localhost\""),
+        (
+            &[(CONNECTION_STRING, untrusted.as_str())][..],
+            "invalid peer certificate",
+        ),
+        (
+            &[(CONNECTION_STRING, &misnamed)],
+            "not valid for name \"localhost\"",
+        ),
         (
             &[(PASSWORD, WRONG_PASSWORD)],
-            "does not let the user workflows-sink in",
+            "does not authenticate the user workflows-sink",
         ),
     ];
     let lines = join_all(of_mongodb.map(|(changes, _)| refused(&good, changes))).await;
     for (line, (changes, says)) in lines.iter().zip(of_mongodb) {
         assert!(line.contains(says), "{changes:?}: {line}");
-        assert!(line.contains(URI), "{line}");
+        assert!(line.contains(CONNECTION_STRING), "{line}");
     }
 }

@@ -1,16 +1,17 @@
-//! A worker that is told to stop finishes what is under way, and nobody has to wait for it.
+//! A worker that is asked to stop finishes what is under way, and nobody has to wait for it.
 
 use std::time::{Duration, Instant};
 
 use local_stack::MongoOptions;
 use rustix::process::Signal;
+use test_support::entities::Entities;
+use test_support::fail_point::FailPoint;
+use test_support::history::History;
+use test_support::scene::{CONNECTION_STRING, Scene};
+use test_support::wait::until;
+use test_support::worker::share;
 
 use crate::drain::{caught_up, expected};
-use crate::support::apart::{CONNECTION_STRING, apart, share};
-use crate::support::entities::Entities;
-use crate::support::fail_point::FailPoint;
-use crate::support::history::History;
-use crate::support::worker::{Scene, until};
 
 const DRAIN_DEADLINE: &str = "DYFF_WORKFLOWS_SINK__DRAIN_DEADLINE_MS";
 const FLUSH_RECORDS_MAX: &str = "DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX";
@@ -24,7 +25,7 @@ const HANDED_OVER_WITHIN: Duration = Duration::from_secs(5);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopped_worker_finishes_its_batch_commits_and_hands_over_at_once() {
     for (name, signal) in [("terminate", Signal::TERM), ("interrupt", Signal::INT)] {
-        let (scene, mongo) = apart(name, 4, MongoOptions::default()).await;
+        let (scene, mongo) = Scene::apart(name, 4, MongoOptions::default()).await;
         let mut entities = Entities::new(7, 100);
         let mut records = entities.states(1_000);
         scene.produce(&records);
@@ -93,7 +94,7 @@ async fn a_worker_beside_the_stopped_one_gets_its_partitions_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_that_cannot_finish_ends_at_its_deadline_and_nothing_is_lost() {
-    let (scene, mongo) = apart("deadline", 4, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("deadline", 4, MongoOptions::default()).await;
     let mut entities = Entities::new(9, 100);
     let mut records = entities.states(500);
     scene.produce(&records);
@@ -109,9 +110,9 @@ async fn a_worker_that_cannot_finish_ends_at_its_deadline_and_nothing_is_lost() 
     })
     .await;
 
-    let told = Instant::now();
+    let asked = Instant::now();
     assert_eq!(stuck.stop().await, Some(1), "{}", stuck.log());
-    let took = told.elapsed();
+    let took = asked.elapsed();
     assert!(
         took >= Duration::from_millis(1_500),
         "it waited for the deadline: {took:?}"
@@ -131,7 +132,7 @@ async fn a_worker_that_cannot_finish_ends_at_its_deadline_and_nothing_is_lost() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_a_worker_at_once_and_nothing_is_lost() {
-    let (scene, mongo) = apart("second_signal", 4, MongoOptions::default()).await;
+    let (scene, mongo) = Scene::apart("second_signal", 4, MongoOptions::default()).await;
     let records = Entities::new(10, 100).states(500);
     let session = ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "2000");
     let mut stuck = scene.worker(&[session, (DRAIN_DEADLINE, "60000")]);
@@ -148,16 +149,16 @@ async fn a_second_signal_ends_a_worker_at_once_and_nothing_is_lost() {
         .signal(Signal::TERM)
         .expect("a running worker");
     stuck.logs("stopping").await;
-    let told = Instant::now();
+    let asked = Instant::now();
     stuck
         .server()
         .signal(Signal::INT)
         .expect("a running worker");
     assert_eq!(stuck.exit().await, Some(130), "{}", stuck.log());
     assert!(
-        told.elapsed() < Duration::from_secs(2),
+        asked.elapsed() < Duration::from_secs(2),
         "{:?}",
-        told.elapsed()
+        asked.elapsed()
     );
 
     mongo.thaw(0).expect("thawed");

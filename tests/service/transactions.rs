@@ -1,10 +1,13 @@
 //! What a transactional producer commits is applied, what it aborts is not, and the lag reaches 0.
 
-use crate::drain::{caught_up, expected};
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::worker::{DEADLINE, Produced, Scene, send, until};
+use local_stack::Message;
 use rdkafka::producer::Producer as _;
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::Scene;
+use test_support::wait::{DEADLINE, until};
+
+use crate::drain::{caught_up, expected};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn aborted_records_are_not_applied_and_control_records_leave_no_lag() {
@@ -15,13 +18,13 @@ async fn aborted_records_are_not_applied_and_control_records_leave_no_lag() {
         .expect("a transactional producer");
     let history = History::watch(&scene).await;
     let mut entities = Entities::new(15, 50);
-    let mut committed: Vec<Produced> = Vec::new();
+    let mut committed: Vec<Message> = Vec::new();
     let mut worker = scene.worker(&[]);
     for round in 0..6 {
         let states = entities.states(40);
         producer.begin_transaction().expect("begun");
         for state in &states {
-            send(&producer, &scene.topic, state);
+            scene.send(&producer, state);
         }
         if round % 2 == 0 {
             producer.commit_transaction(DEADLINE).expect("committed");

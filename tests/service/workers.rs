@@ -2,18 +2,21 @@
 
 use std::collections::BTreeSet;
 
+use local_stack::Message;
+use test_support::entities::Entities;
+use test_support::history::History;
+use test_support::scene::Scene;
+use test_support::wait::until;
+use test_support::worker::{Worker, share};
+
 use crate::drain::expected;
-use crate::support::apart::share;
-use crate::support::entities::Entities;
-use crate::support::history::History;
-use crate::support::worker::{Produced, Scene, Worker, until};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn workers_that_come_and_go_leave_the_same_documents() {
     let scene = Scene::new("workers", 12).await;
     let history = History::watch(&scene).await;
     let mut entities = Entities::new(2, 300);
-    let mut records: Vec<Produced> = Vec::new();
+    let mut records: Vec<Message> = Vec::new();
     let mut produce = |count| {
         let states = entities.states(count);
         scene.produce(&states);
@@ -38,8 +41,11 @@ async fn workers_that_come_and_go_leave_the_same_documents() {
     scene.settled().await;
 
     assert_eq!(scene.entities().await, expected(&records));
-    let told = history.prove(&scene).await;
-    assert!(told.moves_of.len() >= 3, "all three have worked: {told:?}");
+    let proof = history.prove(&scene).await;
+    assert!(
+        proof.moves_of.len() >= 3,
+        "all three have worked: {proof:?}"
+    );
     for worker in [&mut second, &mut third] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     }

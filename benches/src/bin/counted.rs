@@ -1,4 +1,5 @@
-//! The service, with every allocation of its Rust part counted. In the end it says how many there were.
+//! The service, with every allocation of its Rust part counted. In the end it says how many there
+//! were.
 
 use anyhow::Result;
 use workflows_sink::config::Config;

@@ -1,4 +1,4 @@
-//! `instructions PART ROUNDS`: does a pure part so many times, for callgrind to count.
+//! `instructions PART ROUNDS`: runs a pure part ROUNDS times, for callgrind to count.
 
 use std::hint::black_box;
 

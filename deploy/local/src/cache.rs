@@ -1,6 +1,8 @@
-//! What was downloaded, shared by every clone of this user: `${XDG_CACHE_HOME:-~/.cache}/workflows-sink/NAME`.
+//! What was downloaded, shared by every clone of this user:
+//! `${XDG_CACHE_HOME:-~/.cache}/workflows-sink/NAME`.
 //!
-//! A name carries version and checksum, and an entry appears by a rename, so one that exists is whole and verified.
+//! A name carries version and checksum, and an entry appears by a rename, so one that exists is
+//! whole and verified.
 
 use std::fs::{self, File};
 use std::io;
@@ -66,7 +68,8 @@ pub fn verify(file: &Path, sha256: &str) -> Result<()> {
     Ok(())
 }
 
-/// Fails unless the files of `directory` (names and contents) have this SHA-256: that of `sha256sum *`'s output.
+/// Fails unless the files of `directory` (names and contents) have this SHA-256: that of `sha256sum
+/// *`'s output.
 pub fn verify_all(directory: &Path, sha256: &str) -> Result<()> {
     let mut names = fs::read_dir(directory)?
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))

@@ -18,7 +18,8 @@ pub struct Authority {
     directory: Arc<TempDir>,
 }
 
-/// A server's certificate and key, in the shapes that Kafka and MongoDB read. The files live as long as a clone of this.
+/// A server's certificate and key, in the shapes that Kafka and MongoDB read. The files live as
+/// long as a clone of this.
 #[derive(Clone)]
 pub struct ServerCertificate {
     /// The authority's certificate: what a client must trust.

@@ -1,4 +1,5 @@
-//! Several Kafka brokers on loopback, each broker and controller: what is needed to lose one of them.
+//! Several Kafka brokers on loopback, each broker and controller: what is needed to lose one of
+//! them.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -37,7 +38,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts so many brokers, each behind a proxy, and returns when topics can be created on all of them.
+    /// Starts `count` brokers, each behind a proxy, and returns when topics can be created on all.
     pub async fn start(count: usize, toxiproxy: &Toxiproxy) -> Result<Cluster> {
         let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
         let id = cluster_id();
@@ -161,13 +162,15 @@ replica.fetch.max.bytes=20000000
         &mut self.brokers[broker].server
     }
 
-    /// Starts a broker that was killed or stopped, on its ports and with its data, and waits for all of them.
+    /// Starts a broker that was killed or stopped, on its ports and with its data, and waits for
+    /// all of them.
     pub async fn restart(&mut self, broker: usize) -> Result<()> {
         self.brokers[broker].server.start()?;
         self.ready().await
     }
 
-    /// Waits until every broker answers, is known to the others, and leads or follows what it should.
+    /// Waits until every broker answers, is known to the others, and leads or follows what it
+    /// should.
     pub async fn ready(&mut self) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
         loop {
@@ -229,7 +232,8 @@ replica.fetch.max.bytes=20000000
             .context("no leader")
     }
 
-    /// The broker that coordinates a group: the leader of the partition that its name's Java hash gives.
+    /// The broker that coordinates a group: the leader of the partition that its name's Java hash
+    /// gives.
     pub async fn coordinator(&self, group: &str) -> Result<usize> {
         let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
             hash.wrapping_mul(31).wrapping_add(i32::from(unit))
@@ -238,8 +242,8 @@ replica.fetch.max.bytes=20000000
             .await
     }
 
-    /// Makes another replica the preferred leader of each partition of a topic; the controller moves the leadership
-    /// within a second.
+    /// Makes another replica the preferred leader of each partition of a topic; the controller
+    /// moves the leadership within a second.
     pub async fn move_leadership(&self, topic: &str) -> Result<()> {
         let metadata = self.metadata(Some(topic)).await?;
         let found = metadata
@@ -286,8 +290,8 @@ replica.fetch.max.bytes=20000000
         Ok(())
     }
 
-    /// Returns when each broker by itself knows a topic with so many partitions that have a leader; with none, when each
-    /// has heard that it is gone.
+    /// Returns when each broker by itself knows a topic with this number of partitions that have a
+    /// leader; with none, when each has learned that it is gone.
     pub async fn everywhere(&self, topic: &str, partitions: usize) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
         for broker in &self.brokers {

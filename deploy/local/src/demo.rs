@@ -57,7 +57,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Ends the service the way production does, then the servers. Fails if the service did not end well.
+    /// Ends the service the way production does, then the servers. Fails if the service did not end
+    /// well.
     pub async fn stop(mut self) -> Result<()> {
         let Some(mut sink) = self.sink.take() else {
             return Ok(());
@@ -79,7 +80,8 @@ impl Running {
 
 /// Runs the demo. Fails if a document is missing or too many.
 ///
-/// What it starts is kept in `running`, so that the caller can drop this at any time and then stop in order.
+/// What it starts is kept in `running`, so that the caller can drop this at any time and then stop
+/// in order.
 pub async fn run(options: &DemoOptions, running: &mut Running) -> Result<()> {
     println!(
         "Starting a Kafka broker and a MongoDB replica set (the first time they are downloaded) …"

@@ -1,4 +1,5 @@
-//! Entities like those of Dyff: seeded, of realistic kinds and sizes, each with the states of its life.
+//! Entities like those of Dyff: seeded, of realistic kinds and sizes, each with the states of its
+//! life.
 
 use crate::json::Object;
 use crate::kinds;
@@ -7,7 +8,7 @@ use crate::random::Random;
 /// Entities whose lives overlap at any time.
 const ALIVE_MAX: usize = 1_000;
 const LABELS: [&str; 5] = ["project", "team", "phase", "owner", "dyff.io/priority"];
-/// Creation times spread over so many seconds from the beginning of the year.
+/// Creation times spread over this many seconds from the beginning of the year.
 const CREATED_SECONDS_MAX: usize = 300 * 86_400;
 
 /// One state of one entity: a record of the topic.
@@ -35,7 +36,8 @@ struct Life {
     id: String,
     kind: &'static str,
     account: String,
-    /// The fields that differ from kind to kind and stay the same for life, as JSON text without braces.
+    /// The fields that differ from kind to kind and stay the same for life, as JSON text without
+    /// braces.
     body: String,
     metadata: String,
     labels: Vec<(&'static str, Option<String>)>,
@@ -45,7 +47,8 @@ struct Life {
 }
 
 impl Generator {
-    /// `states` in all of `entities`, each of which has at least one; the same seed gives the same states.
+    /// `states` in all of `entities`, each of which has at least one; the same seed gives the same
+    /// states.
     pub fn new(seed: u64, entities: usize, states: usize) -> Generator {
         let entities = entities.clamp(states.min(1), states);
         Generator {
@@ -287,7 +290,7 @@ mod tests {
         );
     }
 
-    /// What a decoder could get wrong must be there in every thousand states.
+    /// What a decoder could misread must be there in every thousand states.
     #[test]
     fn the_hard_values_are_there() {
         let states: Vec<State> = Generator::new(5, 300, 1_000).collect();

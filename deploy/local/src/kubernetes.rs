@@ -1,6 +1,8 @@
-//! A real Kubernetes API server on loopback, with RBAC: etcd and kube-apiserver, and kubectl to speak to it.
+//! A real Kubernetes API server on loopback, with RBAC: etcd and kube-apiserver, and kubectl to
+//! speak to it.
 //!
-//! There is no controller manager: namespaces have no `default` ServiceAccount, and nothing runs what is applied.
+//! There is no controller manager: namespaces have no `default` ServiceAccount, and nothing runs
+//! what is applied.
 
 mod build;
 mod go;
@@ -32,7 +34,8 @@ const ISSUER: &str = "https://kubernetes.default.svc";
 /// What to start.
 #[derive(Default)]
 pub struct KubernetesOptions {
-    /// Puts a proxy before the API server; kubeconfigs then lead through it, kubectl's own calls do not.
+    /// Puts a proxy before the API server; kubeconfigs then lead through it, kubectl's own calls do
+    /// not.
     pub proxy: Option<Toxiproxy>,
 }
 
@@ -119,7 +122,8 @@ impl Kubernetes {
         &self.admin
     }
 
-    /// A kubeconfig, as text, for whoever holds `token`; `namespace` is the one that clients use unless told otherwise.
+    /// A kubeconfig, as text, for whoever holds `token`; `namespace` is the one that clients use by
+    /// default.
     pub fn kubeconfig(&self, token: &str, namespace: &str) -> String {
         let (host, port) = self.address();
         let url = format!("https://{host}:{port}");
@@ -139,7 +143,8 @@ impl Kubernetes {
         self.kubectl(&arguments, Some(manifests)).await
     }
 
-    /// Runs kubectl as the admin, with `input` on its standard input, and returns its standard output.
+    /// Runs kubectl as the admin, with `input` on its standard input, and returns its standard
+    /// output.
     pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
         let output = self.kubectl_as(&self.admin, arguments, input).await?;
         ensure!(

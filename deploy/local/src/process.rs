@@ -17,8 +17,8 @@ const LOG_TAIL_BYTES_MAX: usize = 4_000;
 
 /// A command that can be started, signalled and started again.
 ///
-/// Dropped, it is killed and its directory removed. If this process dies without dropping it (SIGKILL, `exit`,
-/// a server kept in a `static`), a watchdog in `supervise.sh` does the same.
+/// Dropped, it is killed and its directory removed. If this process dies without dropping it
+/// (SIGKILL, `exit`, a server kept in a `static`), a watchdog in `supervise.sh` does the same.
 pub struct Server {
     name: String,
     directory: TempDir,
@@ -76,7 +76,8 @@ impl Server {
             .stdin(Stdio::piped())
             .stdout(log.try_clone()?)
             .stderr(log)
-            // Ctrl-C in a terminal goes to the whole group; the order of stopping is ours to choose.
+            // Ctrl-C in a terminal goes to the whole group; the order of stopping is ours to
+            // choose.
             .process_group(0)
             .spawn()
             .with_context(|| format!("cannot start {}", self.name))?;

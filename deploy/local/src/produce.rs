@@ -55,10 +55,11 @@ impl From<State> for Message {
     }
 }
 
-/// Produces messages to a topic and returns how many, when the broker has acknowledged all of them. Blocks.
+/// Produces messages to a topic and returns how many, when the broker has acknowledged all of them.
+/// Blocks.
 ///
-/// Partitions are those of the Java client for the same keys; order within a partition is the order given.
-/// Properties in `config` win over the usual ones.
+/// Partitions are those of the Java client for the same keys; order within a partition is the order
+/// given. Properties in `config` win over the usual ones.
 pub fn produce<M: Into<Message>>(
     config: &ClientConfig,
     topic: &str,
@@ -92,7 +93,12 @@ pub fn produce<M: Into<Message>>(
     }
 }
 
-fn send(producer: &BaseProducer<Failure>, topic: &str, message: &Message) -> Result<()> {
+/// Enqueues one message, waiting while the producer's queue is full. Blocks.
+pub fn send(
+    producer: &BaseProducer<impl ProducerContext<DeliveryOpaque = ()>>,
+    topic: &str,
+    message: &Message,
+) -> Result<()> {
     let mut record = BaseRecord::<[u8], [u8]>::to(topic);
     record.key = message.key.as_deref();
     record.payload = message.value.as_deref();

@@ -17,7 +17,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// Of so many things.
+    /// A bar that is full at `total`.
     pub fn new(what: &'static str, total: usize) -> Result<Progress> {
         let bar = std::io::stdout().is_terminal().then(|| {
             let bar =

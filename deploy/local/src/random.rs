@@ -1,4 +1,5 @@
-//! A small seeded generator of numbers: the same seed gives the same sequence, on every machine and for ever.
+//! A small seeded generator of numbers: the same seed gives the same sequence, on every machine and
+//! forever.
 
 /// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", 2014).
 #[derive(Clone, Debug)]

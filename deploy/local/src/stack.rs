@@ -61,7 +61,8 @@ impl Stack {
         Topics::new(&self.bootstrap())
     }
 
-    /// A client of MongoDB who may do everything (as the user named in the URI, if the server was named).
+    /// A client of MongoDB who may do everything (as the user named in the URI, if the server was
+    /// named).
     pub async fn admin(&self) -> Result<Client> {
         match &self.mongo {
             Some(mongo) => mongo.admin().await,

@@ -60,7 +60,7 @@ impl Topics {
         self.wait_for_partitions(name, 0).await
     }
 
-    /// Grows a topic to so many partitions.
+    /// Grows a topic to `total` partitions.
     pub async fn add_partitions(&self, name: &str, total: i32) -> Result<()> {
         let partitions = NewPartitions::new(name, total as usize);
         one(self

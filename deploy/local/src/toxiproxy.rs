@@ -24,7 +24,8 @@ pub enum Direction {
     Downstream,
 }
 
-/// The program, of which each proxy runs one of its own: one that hangs must not hold up the others.
+/// The program, of which each proxy runs one of its own: one that hangs must not hold up the
+/// others.
 #[derive(Clone)]
 pub struct Toxiproxy {
     program: PathBuf,
@@ -38,7 +39,8 @@ impl Toxiproxy {
         })
     }
 
-    /// A proxy on a free port before `upstream`, as `host:port`. Dropped with all its clones, it is killed.
+    /// A proxy on a free port before `upstream`, as `host:port`. Dropped with all its clones, it is
+    /// killed.
     pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
         let (port, api_port) = (port::free()?, port::free()?.to_string());
         let mut server = Server::new("toxiproxy")?;
@@ -100,7 +102,7 @@ impl Proxy {
         self.toxic("reset_peer", Direction::Downstream, attributes)
     }
 
-    /// Cuts each connection when so many bytes have come back on it.
+    /// Cuts each connection when `bytes` have come back on it.
     pub fn cut_after(&self, bytes: u64) -> Result<()> {
         self.toxic(
             "limit_data",
@@ -122,7 +124,8 @@ impl Proxy {
 
     /// Lets everything pass again, on new connections: what was swallowed on the old ones is lost.
     ///
-    /// The process is started anew: toxiproxy waits for ever on a connection whose client does not read.
+    /// The process is restarted: toxiproxy waits forever on a connection whose client does not
+    /// read.
     pub fn heal(&self) -> Result<()> {
         self.start()?;
         self.create(true)

@@ -67,12 +67,8 @@ async fn the_second_listener_asks_for_tls_and_a_user() {
     })
     .await
     .unwrap();
-    kafka
-        .topics()
-        .unwrap()
-        .create("numbers", 1, &[])
-        .await
-        .unwrap();
+    let topics = kafka.topics().unwrap();
+    topics.create("numbers", 1, &[]).await.unwrap();
     let config = |password: &str, ca: &Authority| {
         let mut config = ClientConfig::new();
         config
@@ -116,12 +112,8 @@ async fn two_stacks_run_side_by_side_and_leave_nothing() {
     drop(first);
     assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists() && !directory.exists());
     std::net::TcpListener::bind(address).unwrap();
-    second
-        .topics()
-        .unwrap()
-        .create("numbers", 1, &[])
-        .await
-        .unwrap();
+    let topics = second.topics().unwrap();
+    topics.create("numbers", 1, &[]).await.unwrap();
 }
 
 #[tokio::test]

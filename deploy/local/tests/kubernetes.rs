@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use local_stack::{Kubernetes, KubernetesOptions, Toxiproxy};
+use tempfile::NamedTempFile;
 
 const READER: &str = "
 apiVersion: v1
@@ -32,22 +33,27 @@ metadata: {name: hours, namespace: shop}
 data: {open: '8'}
 ";
 
-#[tokio::test]
-async fn a_service_account_may_do_what_its_role_grants_and_nothing_else() {
-    let kubernetes = Kubernetes::start(KubernetesOptions::default())
-        .await
-        .unwrap();
+/// A kubeconfig of [`READER`]'s account, which is made.
+async fn reader(kubernetes: &Kubernetes) -> NamedTempFile {
     kubernetes.apply(READER).await.unwrap();
     let token = kubernetes
         .service_account_token("shop", "reader")
         .await
         .unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let reader = directory.path().join("kubeconfig");
-    fs::write(&reader, kubernetes.kubeconfig(&token, "shop")).unwrap();
+    let file = NamedTempFile::new().unwrap();
+    fs::write(&file, kubernetes.kubeconfig(&token, "shop")).unwrap();
+    file
+}
+
+#[tokio::test]
+async fn a_service_account_may_do_what_its_role_grants_and_nothing_else() {
+    let kubernetes = Kubernetes::start(KubernetesOptions::default())
+        .await
+        .unwrap();
+    let reader = reader(&kubernetes).await;
     let run = async |arguments: &[&str]| {
         kubernetes
-            .kubectl_as(&reader, arguments, None)
+            .kubectl_as(reader.path(), arguments, None)
             .await
             .unwrap()
     };
@@ -77,17 +83,13 @@ async fn an_api_server_that_was_frozen_cut_off_or_killed_comes_back_with_its_dat
     let mut kubernetes = Kubernetes::start(KubernetesOptions { proxy: Some(proxy) })
         .await
         .unwrap();
-    kubernetes.apply(READER).await.unwrap();
-    let token = kubernetes
-        .service_account_token("shop", "reader")
-        .await
-        .unwrap();
-    let directory = tempfile::tempdir().unwrap();
-    let reader = directory.path().join("kubeconfig");
-    fs::write(&reader, kubernetes.kubeconfig(&token, "shop")).unwrap();
+    let reader = reader(&kubernetes).await;
     let get = ["get", "configmap", "hours", "--request-timeout", "2s"];
     let through_proxy = async |kubernetes: &Kubernetes| {
-        let ended = kubernetes.kubectl_as(&reader, &get, None).await.unwrap();
+        let ended = kubernetes
+            .kubectl_as(reader.path(), &get, None)
+            .await
+            .unwrap();
         ended.status.success()
     };
     assert!(through_proxy(&kubernetes).await);

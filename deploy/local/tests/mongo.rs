@@ -15,6 +15,15 @@ async fn insert(client: &Client, database: &str) -> mongodb::error::Result<()> {
         .map(drop)
 }
 
+async fn insert_in_transaction(client: &Client) -> mongodb::error::Result<()> {
+    let mut session = client.start_session().await?;
+    session.start_transaction().await?;
+    let collection = client.database(DATABASE).collection::<Document>("datasets");
+    let insert = collection.insert_one(doc! {}).session(&mut session);
+    insert.await?;
+    session.commit_transaction().await
+}
+
 #[tokio::test]
 async fn the_user_of_the_service_may_write_its_database_and_nothing_else() {
     let mongo = Mongo::start(MongoOptions {
@@ -25,15 +34,7 @@ async fn the_user_of_the_service_may_write_its_database_and_nothing_else() {
     .unwrap();
     let client = mongo.client().await.unwrap();
     insert(&client, DATABASE).await.unwrap();
-    let mut session = client.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    let collection = client.database(DATABASE).collection::<Document>("datasets");
-    collection
-        .insert_one(doc! {})
-        .session(&mut session)
-        .await
-        .unwrap();
-    session.commit_transaction().await.unwrap();
+    insert_in_transaction(&client).await.unwrap();
 
     let refused = insert(&client, "other").await.unwrap_err();
     assert!(refused.to_string().contains("not authorized"), "{refused}");
@@ -69,14 +70,7 @@ async fn a_standalone_has_no_transactions() {
     let mongo = Mongo::start(options).await.unwrap();
     let client = mongo.client().await.unwrap();
     insert(&client, DATABASE).await.unwrap();
-    let mut session = client.start_session().await.unwrap();
-    session.start_transaction().await.unwrap();
-    let collection = client.database(DATABASE).collection::<Document>("datasets");
-    collection
-        .insert_one(doc! {})
-        .session(&mut session)
-        .await
-        .unwrap_err();
+    insert_in_transaction(&client).await.unwrap_err();
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ fn a_rotation_that_was_left_is_finished_from_what_is_true() {
         (Login::Refused, Login::Accepted, &["PasswordPromoted"]),
         // both the same
         (Login::Accepted, Login::Accepted, &["PasswordPromoted"]),
-        // changed behind our back meanwhile
+        // changed by somebody else meanwhile
         (
             Login::Refused,
             Login::Refused,
@@ -196,8 +196,8 @@ fn facts() -> impl Strategy<Value = Facts> {
 }
 
 proptest! {
-    /// From whatever is found the goal is reached; so it is after a kill between any two steps, since nothing but what is
-    /// found counts.
+    /// From whatever is found the goal is reached; also after a kill between any two steps, since
+    /// nothing counts but what is found.
     #[test]
     fn every_state_leads_to_the_goal(facts in facts(), rotate: bool, prune_roles: bool) {
         let user = user();

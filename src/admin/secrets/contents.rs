@@ -1,4 +1,4 @@
-//! What a user's Secret should hold, what of that it lacks, and what each step writes into it.
+//! What a user's Secret should hold, what it lacks of that, and what each step writes into it.
 
 use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -10,7 +10,7 @@ use crate::admin::plan::{KeyFault, SecretFacts, Step};
 use crate::admin::table::User;
 use crate::config::mongodb as mongodb_uri;
 
-/// What the Secret lacks of what the table and the configuration say.
+/// Where the Secret differs from the table and the configuration.
 pub fn facts(config: &Admin, user: &User, held: &Held) -> SecretFacts {
     let mut faults = Vec::new();
     if held.text(&user.keys.password).is_none() {
@@ -31,7 +31,10 @@ pub fn facts(config: &Admin, user: &User, held: &Held) -> SecretFacts {
     SecretFacts { faults, has_next }
 }
 
-/// What a step writes into the Secret.
+/// What a step of the Secret writes into it.
+///
+/// # Errors
+/// [`Failure::Transient`] where the system has no randomness to give.
 pub fn change(
     config: &Admin,
     user: &User,
@@ -51,22 +54,7 @@ pub fn change(
         }
         Step::MendSecret(faults) => {
             for fault in faults {
-                match fault {
-                    KeyFault::Missing(key) if *key == keys.password => {
-                        let known = held.and_then(|held| known_password(user, held));
-                        if known.is_none() {
-                            change.changed_at = Some(Timestamp::now());
-                        }
-                        let password = known.map_or_else(|| random(PASSWORD_BYTES), Ok)?;
-                        change.set(key, password.expose_secret());
-                    }
-                    KeyFault::Missing(key) | KeyFault::Differs(key) => {
-                        let configured = configured(config, user);
-                        let value = configured.iter().find(|(name, _)| name == key);
-                        change.set(key, value.map_or("", |(_, value)| value));
-                    }
-                    KeyFault::Leftover(key) => change.remove.push(key.clone()),
-                }
+                mend(config, user, held, fault, &mut change)?;
             }
         }
         Step::StagePassword => {
@@ -74,22 +62,53 @@ pub fn change(
             change.set(&keys.next(), password.expose_secret());
         }
         Step::PromotePassword => {
-            let next = value(held, &keys.next())?;
+            let next = value(held, &keys.next());
             change.set(&keys.password, next.expose_secret());
             change.remove.push(keys.next());
             change.changed_at = Some(Timestamp::now());
         }
-        _ => {}
+        Step::CreateUser
+        | Step::GrantRoles(_)
+        | Step::RevokeRoles(_)
+        | Step::SetMechanism
+        | Step::RestorePassword
+        | Step::ChangePassword => unreachable!("{} writes to MongoDB", step.name()),
     }
     Ok(change)
 }
 
-/// A value that has to be there for the step to make sense.
-///
-/// # Errors
-/// [`Failure::Moved`]: somebody else took it away since.
-pub fn value(held: Option<&Held>, key: &str) -> Result<SecretString, Failure> {
-    held.and_then(|held| held.text(key)).ok_or(Failure::Moved)
+/// Writes what one key should hold. A password that is known from elsewhere is kept.
+fn mend(
+    config: &Admin,
+    user: &User,
+    held: Option<&Held>,
+    fault: &KeyFault,
+    change: &mut Change,
+) -> Result<(), Failure> {
+    match fault {
+        KeyFault::Missing(key) if *key == user.keys.password => {
+            let known = held.and_then(|held| known_password(user, held));
+            if known.is_none() {
+                change.changed_at = Some(Timestamp::now());
+            }
+            let password = known.map_or_else(|| random(PASSWORD_BYTES), Ok)?;
+            change.set(key, password.expose_secret());
+        }
+        KeyFault::Missing(key) | KeyFault::Differs(key) => {
+            let mut configured = configured(config, user).into_iter();
+            let value = configured.find(|(name, _)| name == key);
+            let (_, value) = value.expect("only the password and configured keys have faults");
+            change.set(key, &value);
+        }
+        KeyFault::Leftover(key) => change.remove.push(key.clone()),
+    }
+    Ok(())
+}
+
+/// The password that a step is about. The step follows from a Secret that holds it.
+pub fn value(held: Option<&Held>, key: &str) -> SecretString {
+    held.and_then(|held| held.text(key))
+        .expect("a step about a password follows from a Secret that holds it")
 }
 
 /// The keys besides the password, with their values.
@@ -107,7 +126,8 @@ fn configured(config: &Admin, user: &User) -> Vec<(String, String)> {
     uri.chain(database).collect()
 }
 
-/// A password that the Secret holds elsewhere than under its key: the next one, or that of a URI that somebody wrote.
+/// A password that the Secret holds under another key: the next one, or one in a URI that somebody
+/// wrote.
 fn known_password(user: &User, held: &Held) -> Option<SecretString> {
     let in_uri = || {
         let uri = held.text(user.keys.connection_string.as_ref()?)?;

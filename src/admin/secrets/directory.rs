@@ -1,5 +1,5 @@
-//! Secrets in files: `DIR/[NAMESPACE/]SECRET/KEY`, each Secret a directory that changes all at once ([`volume`]), so that
-//! the service can read its own as it reads a mounted one.
+//! Secrets in files: `DIR/[NAMESPACE/]SECRET/KEY`. Each Secret is a directory that changes all at
+//! once ([`volume`]), so that the service can read its own as it reads a mounted one.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,21 +15,20 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretSlice};
 
 use super::volume::{self, Readers};
-use super::{Change, Held, Version};
+use super::{Change, Data, Held, Version};
 use crate::admin::Failure;
 use crate::admin::table::SecretName;
+use crate::config::volume::{Files, read_one_state};
 
-/// The file of a state that says when the password changed; no key can have this name.
+/// The file that says when the password changed; no key can have this name.
 const CHANGED_AT: &str = "..changed-at";
 
-/// Reads that may lose a race against writers, before that is an error.
-const READS_MAX: usize = 10;
-
-/// How long another writer is waited for; and how often.
+/// How long to wait for another writer.
 const LOCK_DEADLINE: Duration = Duration::from_secs(5);
+/// How often to try for its lock.
 const LOCK_POLL: Duration = Duration::from_millis(5);
 
-/// How often a Secret is looked at for a change.
+/// How often to look at a Secret for a change.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// A directory of Secrets.
@@ -39,12 +38,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Made when the first Secret is.
+    /// The directory is created with the first Secret.
     pub fn new(root: PathBuf) -> Directory {
         Directory { root }
     }
 
-    /// Where a Secret is.
+    /// The directory of a Secret.
     pub fn path(&self, name: &SecretName) -> PathBuf {
         let folder = match &name.namespace {
             Some(namespace) => self.root.join(namespace),
@@ -69,12 +68,12 @@ impl Directory {
             let _lock = lock(&path)?;
             let now = get(&path)?;
             if now.as_ref().map(|now| &now.version) != seen.as_ref() {
-                return Ok(false);
+                return Ok(Applied::Conflict);
             }
             let at = change
                 .changed_at
                 .or(now.as_ref().and_then(|now| now.changed_at));
-            let mut data = now.map(|now| now.data).unwrap_or_default();
+            let mut data = now.map_or_else(Data::new, |now| now.data);
             data.retain(|key, _| !change.remove.contains(key));
             data.extend(change.set);
             let at = at.map(|at| at.to_string());
@@ -85,21 +84,31 @@ impl Directory {
                 files.insert(CHANGED_AT.to_owned(), at.as_bytes());
             }
             volume::publish(&path, &files, Readers::Owner)?;
-            Ok(true)
+            Ok(Applied::Written)
         })
         .await
-        .and_then(|written| if written { Ok(()) } else { Err(Failure::Moved) })
+        .and_then(|applied| match applied {
+            Applied::Written => Ok(()),
+            Applied::Conflict => Err(Failure::Conflict),
+        })
     }
 
     pub(super) async fn changed(&self, name: &SecretName, held: Option<&Version>) {
         loop {
             tokio::time::sleep(LOOK_EVERY).await;
-            let state = volume::state(&self.path(name)).ok().flatten();
+            // the next look says what is wrong with a directory that cannot be read
+            let state = Files::of(&self.path(name)).map_or(None, |files| files.state());
             if state.as_ref() != held.map(|version| &version.resource) {
                 return;
             }
         }
     }
+}
+
+enum Applied {
+    Written,
+    /// It was not what the writer had seen; nothing was written.
+    Conflict,
 }
 
 async fn blocking<T: Send + 'static>(
@@ -108,11 +117,13 @@ async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(job).await {
         Ok(done) => done.map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => {
-                Failure::Away(error.to_string())
+                Failure::Transient(error.to_string())
             }
-            _ => Failure::Wrong(error.to_string()),
+            _ => Failure::Permanent(error.to_string()),
         }),
-        Err(error) => Err(Failure::Away(format!("a file operation ended: {error}"))),
+        Err(error) => Err(Failure::Transient(format!(
+            "a file operation ended: {error}"
+        ))),
     }
 }
 
@@ -122,28 +133,20 @@ fn at(path: &Path) -> impl Fn(io::Error) -> io::Error {
 }
 
 fn get(path: &Path) -> io::Result<Option<Held>> {
-    for _ in 0..READS_MAX {
-        let Some(state) = volume::state(path).map_err(at(path))? else {
-            return made_by_hand(path);
-        };
-        let files = match volume::read(path, &state) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(at(path)(error)),
-        };
-        // files of a state that is being removed may be missing
-        if volume::state(path).map_err(at(path))?.as_ref() == Some(&state) {
-            return Ok(Some(held(state, files)));
+    let held = read_one_state(path, |files| match (files, files.state()) {
+        (Files::Linked(folder), Some(state)) => {
+            let files = volume::read(folder).map_err(at(path))?;
+            Ok(Some(held(state, files)))
         }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::Interrupted,
-        format!("{} changes all the time", path.display()),
-    ))
+        _ => created_by_hand(path),
+    });
+    let unsteady = format!("{} changes all the time", path.display());
+    held.map_err(at(path))?
+        .unwrap_or_else(|| Err(io::Error::new(io::ErrorKind::Interrupted, unsteady)))
 }
 
 /// Plain files that somebody put there, with the values of a Secret.
-fn made_by_hand(path: &Path) -> io::Result<Option<Held>> {
+fn created_by_hand(path: &Path) -> io::Result<Option<Held>> {
     let entries = match fs::read_dir(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         entries => entries.map_err(at(path))?,
@@ -162,13 +165,14 @@ fn made_by_hand(path: &Path) -> io::Result<Option<Held>> {
 fn held(state: String, mut files: BTreeMap<String, Vec<u8>>) -> Held {
     let changed_at = files.remove(CHANGED_AT);
     let changed_at = changed_at.and_then(|at| String::from_utf8(at).ok()?.parse().ok());
-    let made = state.trim_start_matches('.').parse::<i128>().ok();
+    // a state that somebody else published has no time for a name
+    let created = state.trim_start_matches('.').parse::<i128>().ok();
     Held {
         data: (files.into_iter())
             .map(|(key, value)| (key, SecretSlice::from(value)))
             .collect(),
         changed_at,
-        created_at: made.and_then(|at| Timestamp::from_nanosecond(at).ok()),
+        created_at: created.and_then(|at| Timestamp::from_nanosecond(at).ok()),
         immutable: false,
         owned: BTreeSet::new(),
         version: Version {
@@ -178,11 +182,12 @@ fn held(state: String, mut files: BTreeMap<String, Vec<u8>>) -> Held {
     }
 }
 
-/// Held until it is dropped: one writer at a time.
+/// Keeps other writers away until it is dropped.
 fn lock(path: &Path) -> io::Result<File> {
-    let folder = path.parent().unwrap_or(path);
-    volume::make(folder, Readers::Owner).map_err(at(folder))?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let (folder, name) =
+        (path.parent().zip(path.file_name())).expect("the path of a Secret ends with its name");
+    volume::create(folder, Readers::Owner).map_err(at(folder))?;
+    let name = name.to_string_lossy();
     let lock = folder.join(format!(".{name}.lock"));
     let file = (OpenOptions::new().write(true).create(true).truncate(false))
         .mode(0o600)
@@ -223,12 +228,12 @@ mod tests {
         store.apply(&name(), None, change("A", "1")).await.unwrap();
         assert_eq!(
             store.apply(&name(), None, change("A", "2")).await,
-            Err(Failure::Moved)
+            Err(Failure::Conflict)
         );
         let seen = store.get(&name()).await.unwrap().unwrap();
         let apply = async |change| store.apply(&name(), Some(&seen), change).await;
         apply(change("B", "2")).await.unwrap();
-        assert_eq!(apply(change("B", "3")).await, Err(Failure::Moved));
+        assert_eq!(apply(change("B", "3")).await, Err(Failure::Conflict));
         let now = store.get(&name()).await.unwrap().unwrap();
         let text = |key| now.text(key).map(|text| text.expose_secret().to_owned());
         assert_eq!((text("A"), text("B")), (Some("1".into()), Some("2".into())));

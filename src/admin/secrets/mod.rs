@@ -30,18 +30,18 @@ pub struct Held {
     pub data: Data,
     /// Which state of it that is.
     pub version: Version,
-    /// When this program last gave it a new password.
+    /// When this program last wrote a new password into it.
     pub changed_at: Option<Timestamp>,
-    /// When it was made, as far as that is known.
+    /// When it was created, as far as that is known.
     pub created_at: Option<Timestamp>,
-    /// Whether nobody can change it.
+    /// Whether Kubernetes refuses to change it.
     pub immutable: bool,
-    /// The keys that this program wrote and nobody else did since: what an apply leaves out of these is removed.
+    /// The keys that only this program has written: an apply removes those that it leaves out.
     pub(super) owned: BTreeSet<String>,
 }
 
 impl Held {
-    /// The value of a key as text; none where it is absent, empty or no text.
+    /// The value of a key as text; none where it is absent, empty or not text.
     pub fn text(&self, key: &str) -> Option<SecretString> {
         let bytes = self.data.get(key)?.expose_secret();
         let text = std::str::from_utf8(bytes).ok()?;
@@ -80,19 +80,19 @@ pub struct Version {
     pub resource: String,
 }
 
-/// What to change of a Secret. Other keys stay as they are.
+/// A change of a Secret. Other keys stay as they are.
 #[derive(Debug, Default)]
 pub struct Change {
     /// Keys to write.
     pub set: Data,
     /// Keys to remove.
     pub remove: Vec<String>,
-    /// The new time of the password, where it gets a new one.
+    /// When the password changed, where this changes it.
     pub changed_at: Option<Timestamp>,
 }
 
 impl Change {
-    /// Writes one key.
+    /// Adds a key to write.
     pub fn set(&mut self, key: &str, value: &str) {
         self.set.insert(key.to_owned(), bytes(value));
     }
@@ -106,11 +106,12 @@ pub fn bytes(text: &str) -> SecretSlice<u8> {
 /// Random bytes in URL-safe base64 with padding.
 ///
 /// # Errors
-/// [`Failure::Away`] where the system has no randomness to give.
+/// [`Failure::Transient`] where the system has no randomness to give.
 pub fn random(bytes: usize) -> Result<SecretString, Failure> {
     let mut random = Zeroizing::new(vec![0; bytes]);
-    getrandom::fill(&mut random)
-        .map_err(|error| Failure::Away(format!("the system gives no random bytes: {error}")))?;
+    getrandom::fill(&mut random).map_err(|error| {
+        Failure::Transient(format!("the system gives no random bytes: {error}"))
+    })?;
     Ok(SecretString::from(URL_SAFE.encode(&*random)))
 }
 

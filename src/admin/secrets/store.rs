@@ -24,10 +24,10 @@ impl Store {
         }
     }
 
-    /// Makes the Secret, or changes it, provided that it still is what `held` says.
+    /// Creates the Secret, or changes it, provided that it still is what `held` says.
     ///
     /// # Errors
-    /// [`Failure::Moved`] where it is not; nothing was written then.
+    /// [`Failure::Conflict`] where it is not; then nothing was written.
     pub async fn apply(
         &self,
         name: &SecretName,
@@ -35,8 +35,9 @@ impl Store {
         change: Change,
     ) -> Result<(), Failure> {
         if held.is_some_and(|held| held.immutable) {
-            return Err(Failure::Wrong(format!(
-                "the Secret {name} is immutable, so nobody can change it: delete it, and it is made anew with another password"
+            return Err(Failure::Permanent(format!(
+                "the Secret {name} is immutable, so nobody can change it: \
+                 delete it, and it is recreated with another password"
             )));
         }
         match self {
@@ -45,7 +46,7 @@ impl Store {
         }
     }
 
-    /// Comes back when the Secret may no longer be what `held` says; perhaps too early, perhaps never.
+    /// Returns when the Secret may no longer be what `held` says; perhaps too early, perhaps never.
     pub async fn changed(&self, name: &SecretName, held: Option<&Version>) {
         match self {
             Store::Kubernetes(store) => store.changed(name, held).await,
@@ -53,7 +54,7 @@ impl Store {
         }
     }
 
-    /// The Secret's name as messages show it, with the namespace that the command runs in.
+    /// The Secret's name as messages show it, with its namespace or directory.
     pub fn shown(&self, name: &SecretName) -> String {
         match self {
             Store::Kubernetes(store) => format!("{}/{}", store.namespace(name), name.name),

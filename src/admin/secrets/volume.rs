@@ -1,5 +1,6 @@
-//! A directory whose files change all at once, in the way of the kubelet: the files lie in a hidden directory with a time
-//! for a name, `..data` is a link to it that is swapped by a rename, and each key is a link through `..data`.
+//! Writes a directory whose files change all at once, in the way of the kubelet: the files are in a
+//! hidden folder with a time for a name, `..data` is a link to it that is swapped by a rename, and
+//! each key is a link through `..data`. [`crate::config::volume`] reads it.
 
 use std::{
     collections::BTreeMap,
@@ -11,17 +12,17 @@ use std::{
 
 use jiff::Timestamp;
 
-/// The link that is swapped.
-pub const DATA: &str = "..data";
+use crate::config::volume::DATA;
+
 const DATA_NEW: &str = "..data_new";
 
-/// What a file with values is called must not begin like this.
+/// The names of what is not a value begin like this.
 const HIDDEN: &str = "..";
 
 /// Who may read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Readers {
-    /// The owner, who may write too.
+    /// The owner, who may also write.
     Owner,
     /// Owner and group, for a volume that containers share.
     Group,
@@ -43,19 +44,10 @@ impl Readers {
     }
 }
 
-/// The name of the state that the directory shows; none where it shows nothing.
-pub fn state(directory: &Path) -> io::Result<Option<String>> {
-    match fs::read_link(directory.join(DATA)) {
-        Ok(target) => Ok(Some(target.to_string_lossy().into_owned())),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// The files of a state, by name.
-pub fn read(directory: &Path, state: &str) -> io::Result<BTreeMap<String, Vec<u8>>> {
+/// The files of a folder, by name.
+pub fn read(folder: &Path) -> io::Result<BTreeMap<String, Vec<u8>>> {
     let mut files = BTreeMap::new();
-    for entry in fs::read_dir(directory.join(state))? {
+    for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         files.insert(name, fs::read(entry.path())?);
@@ -63,15 +55,15 @@ pub fn read(directory: &Path, state: &str) -> io::Result<BTreeMap<String, Vec<u8
     Ok(files)
 }
 
-/// Makes the directory show exactly `files`, all at once and durably; at any moment a reader sees the files of one state.
-/// What an earlier call left behind that was killed is cleared. One writer at a time.
+/// Makes the directory show exactly `files`, all at once and durably: at any moment a reader sees
+/// the files of one state. Removes what a killed call left behind. One writer at a time.
 pub fn publish(
     directory: &Path,
     files: &BTreeMap<String, &[u8]>,
     readers: Readers,
 ) -> io::Result<()> {
-    make(directory, readers)?;
-    let state = fresh(directory, readers)?;
+    create(directory, readers)?;
+    let state = create_state(directory, readers)?;
     for (name, value) in files {
         let path = directory.join(&state).join(name);
         let mut file = (OpenOptions::new().write(true).create_new(true))
@@ -87,14 +79,28 @@ pub fn publish(
     symlink(&state, directory.join(DATA_NEW))?;
     fs::rename(directory.join(DATA_NEW), directory.join(DATA))?;
 
-    let shown = |name: &str| files.contains_key(name) && !name.starts_with(HIDDEN);
-    for name in files.keys().filter(|name| shown(name)) {
+    link_values(directory, files)?;
+    clean_up(directory, files, &state)?;
+    File::open(directory)?.sync_all()
+}
+
+fn is_shown(name: &str, files: &BTreeMap<String, &[u8]>) -> bool {
+    files.contains_key(name) && !name.starts_with(HIDDEN)
+}
+
+fn link_values(directory: &Path, files: &BTreeMap<String, &[u8]>) -> io::Result<()> {
+    for name in files.keys().filter(|name| is_shown(name, files)) {
         let (link, target) = (directory.join(name), Path::new(DATA).join(name));
         if fs::read_link(&link).ok().as_ref() != Some(&target) {
             remove_if_there(&link)?;
             symlink(target, link)?;
         }
     }
+    Ok(())
+}
+
+/// Removes other states, and links to values that are gone.
+fn clean_up(directory: &Path, files: &BTreeMap<String, &[u8]>, state: &str) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
@@ -103,21 +109,22 @@ pub fn publish(
             if !is_link && name != state {
                 fs::remove_dir_all(entry.path())?;
             }
-        } else if is_link && !shown(&name) {
+        } else if is_link && !is_shown(&name, files) {
             fs::remove_file(entry.path())?;
         }
     }
-    File::open(directory)?.sync_all()
+    Ok(())
 }
 
-/// Makes a directory and those above it; one that exists keeps its mode.
-pub fn make(directory: &Path, readers: Readers) -> io::Result<()> {
+/// Creates a directory and those above it; one that exists keeps its mode.
+pub fn create(directory: &Path, readers: Readers) -> io::Result<()> {
     let mut builder = fs::DirBuilder::new();
     builder.recursive(true).mode(readers.directory_mode());
     builder.create(directory)
 }
 
-fn fresh(directory: &Path, readers: Readers) -> io::Result<String> {
+/// Creates the folder of a new state, and returns its name.
+fn create_state(directory: &Path, readers: Readers) -> io::Result<String> {
     loop {
         let now = Timestamp::now().as_nanosecond();
         let state = format!("{HIDDEN}{now}");
@@ -146,6 +153,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::volume::{Files, read_one_state};
 
     fn files<'a>(pairs: &[(&str, &'a str)]) -> BTreeMap<String, &'a [u8]> {
         (pairs.iter())
@@ -175,7 +183,7 @@ mod tests {
     fn keys_come_change_and_go_and_nothing_is_left_behind() {
         let root = tempfile::tempdir().unwrap();
         let directory = root.path().join("volume");
-        assert_eq!(state(&directory).unwrap(), None);
+        assert_eq!(Files::of(&directory).unwrap(), Files::Plain);
         publish(
             &directory,
             &files(&[("A", "1"), ("..at", "x")]),
@@ -183,8 +191,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(shown(&directory), [pair("A", "1")]);
-        let first = state(&directory).unwrap().unwrap();
-        assert_eq!(read(&directory, &first).unwrap().len(), 2);
+        let Files::Linked(first) = Files::of(&directory).unwrap() else {
+            panic!("published files are linked")
+        };
+        assert_eq!(read(&first).unwrap().len(), 2);
 
         publish(
             &directory,
@@ -195,7 +205,7 @@ mod tests {
         assert_eq!(shown(&directory), [pair("A", "2"), pair("B", "3")]);
         publish(&directory, &files(&[("B", "4")]), Readers::Group).unwrap();
         assert_eq!(shown(&directory), [pair("B", "4")]);
-        assert!(!directory.join(first).exists());
+        assert!(!first.exists());
         assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
     }
 
@@ -215,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_writer_that_was_killed_is_mended_by_the_next() {
+    fn what_a_killed_writer_left_is_repaired_by_the_next() {
         let root = tempfile::tempdir().unwrap();
         let volume = root.path();
         publish(volume, &files(&[("A", "1")]), Readers::Owner).unwrap();
@@ -248,12 +258,12 @@ mod tests {
                 done.store(true, std::sync::atomic::Ordering::Relaxed);
             });
             while !done.load(std::sync::atomic::Ordering::Relaxed) {
-                let now = state(volume).unwrap().unwrap();
-                // a state that was replaced meanwhile may be gone, in part
-                let Ok(seen) = read(volume, &now) else {
-                    continue;
-                };
-                if seen.len() == 2 {
+                let seen = read_one_state(volume, |files| match files {
+                    Files::Linked(folder) => read(folder),
+                    other => panic!("{other:?}: published files are linked"),
+                });
+                if let Some(seen) = seen.unwrap() {
+                    let seen = seen.unwrap();
                     assert_eq!(seen["A"], seen["B"]);
                 }
             }

@@ -1,151 +1,139 @@
-//! The sidecar's `/livez`, `/readyz`, `/startupz` and `/metrics`.
+//! The health of the sidecar's users, as `/livez`, `/startupz` and `/readyz` answer it.
 
 use std::{
     collections::BTreeMap,
     future::Future,
     io,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
 
-use axum::{Router, routing::get};
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
 use crate::admin::Failure;
 use crate::admin::table::User;
-use crate::telemetry::health::{answer, exposition};
+use crate::telemetry::probes::{self, Probe};
 
-/// A user is not looked after any more when this many intervals passed without a success.
+/// After so many intervals without a success a user is not ready.
 const INTERVALS_MISSED_MAX: u32 = 5;
 
 /// The longest that one look may take: its patience, and the deadline of each answer behind that.
 const LOOK_MAX: Duration = Duration::from_secs(300);
 
-/// How each user stands.
+/// The health of each user.
 #[derive(Debug)]
 pub struct Health {
     interval: Duration,
-    users: Mutex<BTreeMap<String, Standing>>,
+    users: Mutex<BTreeMap<String, UserHealth>>,
 }
 
 #[derive(Debug)]
-struct Standing {
+struct UserHealth {
     turned: Instant,
     succeeded: Option<Instant>,
     failure: Option<String>,
 }
 
-impl Health {
-    /// Of these users, none of which has been looked at; `interval`: the longest between two looks.
-    pub fn new(users: &[User], interval: Duration) -> Health {
-        let standing = |user: &User| {
-            let standing = Standing {
-                turned: Instant::now(),
-                succeeded: None,
-                failure: None,
-            };
-            (user.name.clone(), standing)
-        };
-        Health {
-            interval,
-            users: Mutex::new(users.iter().map(standing).collect()),
+impl UserHealth {
+    fn begun() -> UserHealth {
+        UserHealth {
+            turned: Instant::now(),
+            succeeded: None,
+            failure: None,
         }
     }
 
-    /// A look at a user begins.
-    pub fn turned(&self, user: &User) {
-        self.change(user, |standing| standing.turned = Instant::now());
+    /// Why it has not succeeded.
+    fn fault(&self) -> String {
+        let failure = self.failure.clone();
+        failure.unwrap_or_else(|| "not looked at yet".to_owned())
+    }
+}
+
+impl Health {
+    /// Of these users, before the first look at any; `interval`: the longest between two looks.
+    pub fn new(users: &[User], interval: Duration) -> Health {
+        let users = users.iter().map(|user| &user.name);
+        let users = users.map(|name| (name.clone(), UserHealth::begun()));
+        Health {
+            interval,
+            users: Mutex::new(users.collect()),
+        }
     }
 
-    /// A look has ended.
+    /// Reports the begin of a look at a user.
+    pub fn turned(&self, user: &User) {
+        self.change(user, |health| health.turned = Instant::now());
+    }
+
+    /// Reports the end of a look.
     pub fn looked(&self, user: &User, ended: Result<(), &Failure>) {
-        self.change(user, |standing| match ended {
-            Ok(()) => (standing.succeeded, standing.failure) = (Some(Instant::now()), None),
-            Err(failure) => standing.failure = Some(failure.to_string()),
+        self.change(user, |health| match ended {
+            Ok(()) => (health.succeeded, health.failure) = (Some(Instant::now()), None),
+            Err(failure) => health.failure = Some(failure.to_string()),
         });
     }
 
-    fn change(&self, user: &User, change: impl FnOnce(&mut Standing)) {
-        if let Some(standing) = self.lock().get_mut(&user.name) {
-            change(standing);
-        }
+    fn change(&self, user: &User, change: impl FnOnce(&mut UserHealth)) {
+        let mut users = self.lock();
+        let health = users.get_mut(&user.name);
+        change(health.expect("only the users it was made of are looked at"));
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Standing>> {
-        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, UserHealth>> {
+        let users = self.users.lock();
+        users.expect("nobody panics while changing a user's health")
     }
 
-    /// The users whose loop stands still: only a restart helps.
+    /// The users whose loop is stuck: only a restart helps.
     fn stuck(&self, now: Instant) -> Vec<String> {
-        let stands = |standing: &Standing| {
-            now.saturating_duration_since(standing.turned) > self.interval + LOOK_MAX
-        };
-        self.told(|standing| stands(standing).then(|| "its loop is stuck".to_owned()))
-    }
-
-    /// The users that were never seen as they should be.
-    fn not_started(&self) -> Vec<String> {
-        self.told(|standing| match standing.succeeded {
-            Some(_) => None,
-            None => Some(
-                standing
-                    .failure
-                    .clone()
-                    .unwrap_or_else(|| "not looked at yet".to_owned()),
-            ),
+        let turn_max = self.interval + LOOK_MAX;
+        self.faults(|health| {
+            let is_stuck = now.saturating_duration_since(health.turned) > turn_max;
+            is_stuck.then(|| "its loop is stuck".to_owned())
         })
     }
 
-    /// The users that lately were not.
+    /// The users that never matched the table.
+    fn not_started(&self) -> Vec<String> {
+        self.faults(|health| health.succeeded.is_none().then(|| health.fault()))
+    }
+
+    /// The users that did not match it lately.
     fn not_ready(&self, now: Instant) -> Vec<String> {
         let late = self.interval * INTERVALS_MISSED_MAX;
-        self.told(|standing| match standing.succeeded {
+        self.faults(|health| match health.succeeded {
             Some(at) if now.saturating_duration_since(at) <= late => None,
-            _ => Some(
-                standing
-                    .failure
-                    .clone()
-                    .unwrap_or_else(|| "not looked at yet".to_owned()),
-            ),
+            _ => Some(health.fault()),
         })
     }
 
-    fn told(&self, fault: impl Fn(&Standing) -> Option<String>) -> Vec<String> {
+    fn faults(&self, fault: impl Fn(&UserHealth) -> Option<String>) -> Vec<String> {
         (self.lock().iter())
-            .filter_map(|(name, standing)| Some(format!("{name}: {}", fault(standing)?)))
+            .filter_map(|(name, health)| Some(format!("{name}: {}", fault(health)?)))
             .collect()
     }
 }
 
-/// Serves until `shutdown` is done and the requests in flight are answered.
+/// Serves the metrics and the probes until `shutdown` is done and the requests in flight are
+/// answered.
+///
+/// # Errors
+/// The listener's.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let (live, started) = (health.clone(), health.clone());
-    let router = Router::new()
-        .route(
-            "/metrics",
-            get(|| async move { exposition(metrics.render()) }),
-        )
-        .route(
-            "/livez",
-            get(|| async move { answer("alive", live.stuck(Instant::now())) }),
-        )
-        .route(
-            "/startupz",
-            get(|| async move { answer("started", started.not_started()) }),
-        )
-        .route(
-            "/readyz",
-            get(|| async move { answer("ready", health.not_ready(Instant::now())) }),
-        );
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown)
-        .await
+    let (live, started) = (Arc::clone(&health), Arc::clone(&health));
+    let probes = vec![
+        Probe::live(move || live.stuck(Instant::now())),
+        Probe::started(move || started.not_started()),
+        Probe::ready(move || health.not_ready(Instant::now())),
+    ];
+    probes::serve(listener, move || metrics.render(), probes, shutdown).await
 }
 
 #[cfg(test)]
@@ -154,18 +142,18 @@ mod tests {
     use crate::admin::table::Table;
 
     #[test]
-    fn a_dependency_that_is_away_delays_a_start_and_ends_no_process() {
+    fn an_unavailable_dependency_delays_a_start_and_ends_no_process() {
         let users = Table::builtin().users;
         let (interval, now) = (Duration::from_secs(60), Instant::now());
         let health = Health::new(&users[..1], interval);
         assert_eq!(health.not_started(), ["auth-backend: not looked at yet"]);
-        let away = Failure::Away("MongoDB: no primary".to_owned());
-        health.looked(&users[0], Err(&away));
+        let unavailable = Failure::Transient("MongoDB: no primary".to_owned());
+        health.looked(&users[0], Err(&unavailable));
         assert_eq!(health.not_started(), ["auth-backend: MongoDB: no primary"]);
         assert_eq!(health.not_ready(now), health.not_started());
 
         health.looked(&users[0], Ok(()));
-        health.looked(&users[0], Err(&away));
+        health.looked(&users[0], Err(&unavailable));
         assert!(health.not_started().is_empty() && health.not_ready(now).is_empty());
         let later = now + interval * (INTERVALS_MISSED_MAX + 1);
         assert_eq!(

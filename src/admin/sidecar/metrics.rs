@@ -1,19 +1,17 @@
 //! The sidecar's metrics, with a registry of their own.
 
-use prometheus::{
-    IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder, core::Collector,
-    process_collector::ProcessCollector,
-};
+use prometheus::{IntCounterVec, IntGaugeVec};
 
+use crate::admin::Failure;
 use crate::admin::plan::Step;
 use crate::admin::reconcile::Outcome;
 use crate::admin::table::User;
-use crate::telemetry::version;
+use crate::telemetry::metrics::Namespace;
 
 /// What the sidecar counts, by user.
 #[derive(Debug)]
 pub struct Metrics {
-    registry: Registry,
+    namespace: Namespace,
     steps: IntCounterVec,
     rotations: IntCounterVec,
     errors: IntCounterVec,
@@ -25,67 +23,46 @@ pub struct Metrics {
 
 impl Default for Metrics {
     fn default() -> Self {
-        let registry = Registry::new();
-        let counter = |name: &str, help: &str, labels: &[&str]| {
-            let opts = Opts::new(format!("workflows_sink_admin_{name}"), help);
-            let metric = IntCounterVec::new(opts, labels).expect("a valid name");
-            register(&registry, metric.clone());
-            metric
-        };
-        let gauge = |name: &str, help: &str| {
-            let opts = Opts::new(format!("workflows_sink_admin_{name}"), help);
-            let metric = IntGaugeVec::new(opts, &["user"]).expect("a valid name");
-            register(&registry, metric.clone());
-            metric
-        };
-        let metrics = Metrics {
-            steps: counter(
+        let namespace = Namespace::new("workflows_sink_admin");
+        Metrics {
+            steps: namespace.counters(
                 "steps_total",
-                "Changes of users and Secrets, by what was done.",
+                "Changes of users and Secrets, by step.",
                 &["user", "step"],
             ),
-            rotations: counter(
+            rotations: namespace.counters(
                 "rotations_total",
                 "Passwords replaced by new ones.",
                 &["user"],
             ),
-            errors: counter(
+            errors: namespace.counters(
                 "errors_total",
-                "Looks that failed: away passes by itself, wrong needs a person.",
+                "Failed looks: away passes by itself, wrong needs a person.",
                 &["user", "kind"],
             ),
-            publications: counter(
+            publications: namespace.counters(
                 "publications_total",
-                "Times that the published directory changed.",
+                "Changes of the published directory.",
                 &["user"],
             ),
-            drift: gauge(
+            drift: namespace.gauges(
                 "drift",
-                "1 while something is not as the table says and cannot be mended.",
+                "1 while something differs from the table and cannot be repaired.",
+                &["user"],
             ),
-            last_success: gauge(
+            last_success: namespace.gauges(
                 "last_success_timestamp_seconds",
-                "When user and Secret were last seen to be as the table says, and the login proven.",
+                "When user and Secret last matched the table, and a login proved it.",
+                &["user"],
             ),
-            password_changed: gauge(
+            password_changed: namespace.gauges(
                 "password_changed_timestamp_seconds",
                 "When the password was last changed, as far as that is known.",
+                &["user"],
             ),
-            registry,
-        };
-        let info = Opts::new("workflows_sink_admin_build_info", "The build.")
-            .const_label("version", version::VERSION)
-            .const_label("revision", version::REVISION);
-        let info = prometheus::IntGauge::with_opts(info).expect("a valid name");
-        info.set(1);
-        register(&metrics.registry, info);
-        register(&metrics.registry, ProcessCollector::for_self());
-        metrics
+            namespace,
+        }
     }
-}
-
-fn register(registry: &Registry, metric: impl Collector + 'static) {
-    registry.register(Box::new(metric)).expect("each name once");
 }
 
 impl Metrics {
@@ -101,7 +78,7 @@ impl Metrics {
         }
     }
 
-    /// Counts what a look did and how it ended.
+    /// Counts the steps of a look, and how it ended.
     pub fn looked(&self, user: &User, outcome: &Outcome, now_seconds: i64) {
         let name = [user.name.as_str()];
         for step in &outcome.steps {
@@ -116,32 +93,27 @@ impl Metrics {
                 drift.set(i64::from(!proven.extra_roles.is_empty()));
                 self.last_success.with_label_values(&name).set(now_seconds);
                 if let Some(since) = proven.held.password_since() {
-                    self.password_changed
-                        .with_label_values(&name)
-                        .set(since.as_second());
+                    let changed = self.password_changed.with_label_values(&name);
+                    changed.set(since.as_second());
                 }
             }
             Err(failure) => {
-                let kind = failure.kind();
-                self.errors.with_label_values(&[name[0], kind]).inc();
-                if kind == "wrong" {
+                let labels = [name[0], failure.kind()];
+                self.errors.with_label_values(&labels).inc();
+                if matches!(failure, Failure::Permanent(_)) {
                     drift.set(1);
                 }
             }
         }
     }
 
-    /// The published directory changed.
+    /// Counts a change of the published directory.
     pub fn published(&self, user: &User) {
         self.publications.with_label_values(&[&user.name]).inc();
     }
 
-    /// Everything, in the text format 0.0.4.
+    /// Every metric, in the text format 0.0.4.
     pub fn render(&self) -> String {
-        let encoded = TextEncoder::new().encode_to_string(&self.registry.gather());
-        encoded.unwrap_or_else(|error| {
-            tracing::error!(%error, "metrics cannot be encoded");
-            String::new()
-        })
+        self.namespace.render()
     }
 }

@@ -8,11 +8,13 @@ use crate::admin::Failure;
 use crate::admin::secrets::Held;
 use crate::admin::secrets::volume::{self, Readers};
 use crate::admin::table::User;
+use crate::config::volume::Files;
 
-/// Makes `directory` show the keys of the table that the Secret holds, the next password's too. `true`: it did not before.
+/// Makes `directory` show the keys of the table that the Secret holds, also the next password's.
+/// `true`: it did not before.
 ///
 /// # Errors
-/// [`Failure::Away`] where it cannot be written: a full volume may have room again.
+/// [`Failure::Transient`] where it cannot be written: a full volume may have room again.
 pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failure> {
     let values: BTreeMap<String, SecretString> = (user.keys.all().into_iter())
         .filter_map(|key| Some((key.clone(), held.text(&key)?)))
@@ -20,7 +22,7 @@ pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failu
     let files: BTreeMap<String, &[u8]> = (values.iter())
         .map(|(key, value)| (key.clone(), value.expose_secret().as_bytes()))
         .collect();
-    // half a Secret is worse for the service than the last whole one
+    // for the service, half a Secret is worse than the last whole one
     if !files.contains_key(&user.keys.password) {
         return Ok(false);
     }
@@ -29,7 +31,7 @@ pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failu
         false => volume::publish(directory, &files, Readers::Group).map(|()| true),
     });
     published.map_err(|error| {
-        Failure::Away(format!(
+        Failure::Transient(format!(
             "{} cannot be written: {error}",
             directory.display()
         ))
@@ -37,10 +39,10 @@ pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failu
 }
 
 fn shows(directory: &Path, files: &BTreeMap<String, &[u8]>) -> io::Result<bool> {
-    let Some(state) = volume::state(directory)? else {
+    let Files::Linked(folder) = Files::of(directory)? else {
         return Ok(false);
     };
-    let shown = match volume::read(directory, &state) {
+    let shown = match volume::read(&folder) {
         Ok(shown) => shown,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         Err(error) => return Err(error),

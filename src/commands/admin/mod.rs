@@ -5,9 +5,7 @@ mod quick_check;
 mod rotate;
 mod secret;
 
-use std::{io::Write, time::Duration};
-
-use anyhow::anyhow;
+use std::{io::Write, path::PathBuf, time::Duration};
 
 use crate::admin::config;
 use crate::admin::look::Scene;
@@ -16,33 +14,31 @@ use crate::admin::secrets::kubernetes::Kubernetes;
 use crate::admin::secrets::store::Store;
 use crate::admin::sidecar::{self, Duty};
 use crate::admin::table::User;
-use crate::cli::{Admin, Secrets};
+use crate::cli::{AdminCommand, Secrets};
 use crate::config::startup::StartupError;
 
-/// How long a command tries again what may pass by itself: an election, a restart of the API server.
+/// How long a command retries transient failures: an election, a restart of the API server.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Does what the command line says.
+/// Executes a command, and prints its result.
 ///
 /// # Errors
-/// What could not be done, with what to change.
+/// What failed, and what to change.
 pub async fn execute(
     config: config::Admin,
-    command: Admin,
+    command: AdminCommand,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     match command {
-        Admin::Provision {
+        AdminCommand::Provision {
             users,
             prune_roles,
             dry_run,
             secrets,
             json,
         } => {
-            let (users, store) = (
-                select(&config, &users.names)?,
-                store(&config, secrets).await?,
-            );
+            let users = select(&config, &users.names)?;
+            let store = store(&config, secrets).await?;
             let options = provision::Options {
                 prune_roles,
                 dry_run,
@@ -50,46 +46,49 @@ pub async fn execute(
             };
             provision::execute(scene(&config, &store), &users, options, out).await
         }
-        Admin::Rotate {
+        AdminCommand::Rotate {
             user,
             status,
             secrets,
             json,
         } => {
-            let (users, store) = (select(&config, &[user])?, store(&config, secrets).await?);
+            let users = select(&config, &[user])?;
+            let store = store(&config, secrets).await?;
             let scene = scene(&config, &store);
             match status {
                 true => rotate::status(scene, &users[0], json, out).await,
                 false => rotate::execute(scene, &users[0], json, out).await,
             }
         }
-        Admin::Serve {
+        AdminCommand::Serve {
             users,
             publish,
             prune_roles,
             secrets,
         } => {
-            let (users, store) = (
-                select(&config, &users.names)?,
-                store(&config, secrets).await?,
-            );
-            if publish.is_some() && users.len() != 1 {
-                let why = "--publish shows the Secret of one user: name it with --user".to_owned();
-                return Err(StartupError::configuration(why).into());
-            }
-            let duty = Duty {
-                users,
-                publish,
-                prune_roles,
-            };
+            let users = select(&config, &users.names)?;
+            let store = store(&config, secrets).await?;
+            let duty = duty(users, publish, prune_roles)?;
             sidecar::serve(config, store, duty).await
         }
-        Admin::Secret(command) => secret::execute(&config, command, out).await,
-        Admin::QuickCheck { secrets, json } => {
+        AdminCommand::Secret(command) => secret::execute(&config, command, out).await,
+        AdminCommand::QuickCheck { secrets, json } => {
             let store = store(&config, secrets).await?;
             quick_check::execute(scene(&config, &store), json, out).await
         }
     }
+}
+
+fn duty(users: Vec<User>, publish: Option<PathBuf>, prune_roles: bool) -> anyhow::Result<Duty> {
+    if publish.is_some() && users.len() != 1 {
+        let why = "--publish shows the Secret of one user: name it with --user".to_owned();
+        return Err(StartupError::configuration(why).into());
+    }
+    Ok(Duty {
+        users,
+        publish,
+        prune_roles,
+    })
 }
 
 fn scene<'a>(config: &'a config::Admin, store: &'a Store) -> Scene<'a> {
@@ -105,8 +104,8 @@ async fn store(config: &config::Admin, secrets: Secrets) -> anyhow::Result<Store
     Ok(match secrets.secrets_dir {
         Some(directory) => Store::Directory(Directory::new(directory)),
         None => {
-            let store = Kubernetes::new(config.namespace.as_deref()).await;
-            Store::Kubernetes(store.map_err(|failure| anyhow!(failure))?)
+            let store = Kubernetes::new(config.namespace.as_deref()).await?;
+            Store::Kubernetes(store)
         }
     })
 }

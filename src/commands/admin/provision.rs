@@ -1,4 +1,4 @@
-//! `admin provision`.
+//! `admin provision`: makes users and Secrets match the table.
 
 use std::{io::Write, time::Duration};
 
@@ -6,11 +6,11 @@ use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
-use crate::admin::Failure;
 use crate::admin::look::{Scene, look};
 use crate::admin::plan::{self, Rotate, Step, Wish};
 use crate::admin::reconcile::{Outcome, reconcile};
 use crate::admin::table::{Role, User};
+use crate::admin::{Failure, list};
 use crate::commands::{print_json, print_table};
 
 /// How to provision.
@@ -21,8 +21,8 @@ pub(super) struct Options {
     pub(super) json: bool,
 }
 
-/// What is told of one user.
-struct Line {
+/// The report on one user.
+struct Report {
     user: String,
     secret: String,
     steps: Vec<Step>,
@@ -42,31 +42,33 @@ pub(super) async fn execute(
         prune_roles: options.prune_roles,
         patience: PATIENCE,
     };
-    let mut lines = Vec::new();
+    let mut reports = Vec::new();
     for user in users {
-        let line = match options.dry_run {
+        let report = match options.dry_run {
             true => planned(scene, user, wish).await,
             false => {
                 let outcome = reconcile(scene, user, wish, |_| Ok(())).await;
                 provisioned(scene, user, outcome)
             }
         };
-        if matches!(line.failure, Some(Failure::Away(_))) {
-            // waited for once is enough
+        if matches!(report.failure, Some(Failure::Transient(_))) {
+            // one wait is enough for all users
             wish.patience = Duration::ZERO;
         }
-        lines.push(line);
+        reports.push(report);
     }
     match options.json {
-        true => print_json(out, &lines.iter().map(as_json).collect())?,
+        true => print_json(out, &reports.iter().map(as_json).collect())?,
         false => {
-            let rows = lines.iter().flat_map(|line| rows(line, options.dry_run));
+            let rows = reports
+                .iter()
+                .flat_map(|report| rows(report, options.dry_run));
             print_table(out, &["user", "object", "result"], &[], rows)?;
         }
     }
     out.flush()?;
-    let failed: Vec<String> = (lines.iter())
-        .filter_map(|line| Some(format!("{}: {}", line.user, line.failure.as_ref()?)))
+    let failed: Vec<String> = (reports.iter())
+        .filter_map(|report| Some(format!("{}: {}", report.user, report.failure.as_ref()?)))
         .collect();
     if !failed.is_empty() {
         bail!("not provisioned: {}", failed.join("; "));
@@ -74,35 +76,33 @@ pub(super) async fn execute(
     Ok(())
 }
 
-async fn planned(scene: Scene<'_>, user: &User, wish: Wish) -> Line {
-    let mut line = line(scene, user);
+async fn planned(scene: Scene<'_>, user: &User, wish: Wish) -> Report {
+    let mut report = empty(scene, user);
     match look(scene, user).await {
         Ok(found) => {
             let goal = found.goal(user, wish, None);
-            line.steps = plan::plan(user, &found.facts, goal);
+            report.steps = plan::plan(user, &found.facts, goal);
             let account = found.facts.account.as_ref();
-            line.extra_roles = account
-                .map(|account| account.extra(user))
-                .unwrap_or_default();
+            report.extra_roles = account.map_or_else(Vec::new, |account| account.extra(user));
             found.close().await;
         }
-        Err(failure) => line.failure = Some(failure),
+        Err(failure) => report.failure = Some(failure),
     }
-    line
+    report
 }
 
-fn provisioned(scene: Scene<'_>, user: &User, outcome: Outcome) -> Line {
-    let mut line = line(scene, user);
-    line.steps = outcome.steps;
+fn provisioned(scene: Scene<'_>, user: &User, outcome: Outcome) -> Report {
+    let mut report = empty(scene, user);
+    report.steps = outcome.steps;
     match outcome.ended {
-        Ok(proven) => (line.extra_roles, line.shown) = (proven.extra_roles, proven.shown),
-        Err(failure) => line.failure = Some(failure),
+        Ok(proven) => (report.extra_roles, report.shown) = (proven.extra_roles, proven.shown),
+        Err(failure) => report.failure = Some(failure),
     }
-    line
+    report
 }
 
-fn line(scene: Scene<'_>, user: &User) -> Line {
-    Line {
+fn empty(scene: Scene<'_>, user: &User) -> Report {
+    Report {
         user: user.name.clone(),
         secret: scene.store.shown(&user.secret),
         steps: Vec::new(),
@@ -112,76 +112,66 @@ fn line(scene: Scene<'_>, user: &User) -> Line {
     }
 }
 
-fn rows(line: &Line, dry_run: bool) -> Vec<Vec<String>> {
-    let result = |of_secret: bool| {
-        let steps = line
-            .steps
-            .iter()
-            .filter(|step| step.is_of_secret() == of_secret);
-        let (made, changed): (Vec<&Step>, Vec<&Step>) =
-            steps.partition(|step| matches!(step, Step::CreateSecret | Step::CreateUser));
-        let changed: Vec<String> = changed.into_iter().map(ToString::to_string).collect();
-        let told = match (made.is_empty(), changed.is_empty()) {
-            (true, true) if line.failure.is_some() => return "not known".to_owned(),
-            (true, true) => return "unchanged".to_owned(),
-            (false, true) => "created".to_owned(),
-            (true, false) => format!("changed: {}", changed.join("; ")),
-            (false, false) => format!("created; {}", changed.join("; ")),
-        };
-        if dry_run {
-            format!("would be {told}")
-        } else {
-            told
-        }
-    };
+fn rows(report: &Report, dry_run: bool) -> Vec<Vec<String>> {
+    let row = |object: String, result: String| vec![report.user.clone(), object, result];
     let mut rows = vec![
-        vec![
-            line.user.clone(),
-            format!("Secret {}", line.secret),
-            result(true),
-        ],
-        vec![line.user.clone(), "user".to_owned(), result(false)],
+        row(
+            format!("Secret {}", report.secret),
+            result(report, true, dry_run),
+        ),
+        row("user".to_owned(), result(report, false, dry_run)),
     ];
-    if !line.extra_roles.is_empty() {
-        let roles: Vec<String> = line.extra_roles.iter().map(ToString::to_string).collect();
-        let text = format!("beyond the table: {}", roles.join(", "));
-        let pruned = line
-            .steps
-            .iter()
-            .any(|step| matches!(step, Step::RevokeRoles(_)));
-        if !pruned {
-            let text = format!("{text} (--prune-roles removes them)");
-            rows.push(vec![line.user.clone(), "roles".to_owned(), text]);
-        }
+    let revoked = (report.steps.iter()).any(|step| matches!(step, Step::RevokeRoles(_)));
+    if !report.extra_roles.is_empty() && !revoked {
+        let roles = list(&report.extra_roles);
+        let text = format!("beyond the table: {roles} (--prune-roles revokes them)");
+        rows.push(row("roles".to_owned(), text));
     }
-    match &line.failure {
-        Some(failure) => {
-            let text = format!("failed: {failure}");
-            rows.push(vec![line.user.clone(), "login".to_owned(), text]);
-        }
+    match &report.failure {
+        Some(failure) => rows.push(row("login".to_owned(), format!("failed: {failure}"))),
         None if !dry_run => {
-            let text = format!("proven: {}", line.shown.join(", "));
-            rows.push(vec![line.user.clone(), "login".to_owned(), text]);
+            let text = format!("proven: {}", list(&report.shown));
+            rows.push(row("login".to_owned(), text));
         }
         None => {}
     }
     rows
 }
 
-fn as_json(line: &Line) -> Value {
+/// What happened to the Secret or to the user.
+fn result(report: &Report, of_secret: bool, dry_run: bool) -> String {
+    let steps = report.steps.iter();
+    let steps = steps.filter(|step| step.is_of_secret() == of_secret);
+    let (created, changed): (Vec<&Step>, Vec<&Step>) =
+        steps.partition(|step| matches!(step, Step::CreateSecret | Step::CreateUser));
+    let changes: Vec<String> = changed.into_iter().map(ToString::to_string).collect();
+    let done = match (created.is_empty(), changes.is_empty()) {
+        (true, true) if report.failure.is_some() => return "not known".to_owned(),
+        (true, true) => return "unchanged".to_owned(),
+        (false, true) => "created".to_owned(),
+        (true, false) => format!("changed: {}", changes.join("; ")),
+        (false, false) => format!("created; {}", changes.join("; ")),
+    };
+    match dry_run {
+        true => format!("would be {done}"),
+        false => done,
+    }
+}
+
+fn as_json(report: &Report) -> Value {
     let texts = |roles: &[Role]| roles.iter().map(ToString::to_string).collect::<Vec<_>>();
     let step = |step: &Step| json!({ "step": step.name(), "what": step.to_string() });
     json!({
-        "user": line.user,
-        "secret": line.secret,
-        "steps": line.steps.iter().map(step).collect::<Vec<_>>(),
-        "extra_roles": texts(&line.extra_roles),
-        "proven": line.shown,
-        "failure": line.failure.as_ref().map(ToString::to_string),
+        "user": report.user,
+        "secret": report.secret,
+        "steps": report.steps.iter().map(step).collect::<Vec<_>>(),
+        "extra_roles": texts(&report.extra_roles),
+        "proven": report.shown,
+        "failure": report.failure.as_ref().map(ToString::to_string),
     })
 }
 
-/// One outcome as an error, for commands about one user.
+/// A failure as an error, for commands about one user.
 pub(super) fn failed(user: &User, failure: &Failure) -> anyhow::Error {
     anyhow!("{}: {failure}", user.name)
 }

@@ -1,20 +1,20 @@
-//! `admin quick-check`: who is let in.
+//! `admin quick-check`: whom MongoDB authenticates.
 
 use std::io::Write;
 
 use anyhow::bail;
 use mongodb::bson::{Document, doc};
 use secrecy::ExposeSecret as _;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::admin::Failure;
 use crate::admin::config::Credentials;
-use crate::admin::look::Scene;
+use crate::admin::look::{Scene, operator_keys};
 use crate::admin::table::SecretName;
-use crate::admin::users::{ADMIN_DATABASE, Cluster};
+use crate::admin::users::{ADMIN_DATABASE, Cluster, failure, roles_in};
+use crate::admin::{Failure, list};
 use crate::commands::{print_json, print_table};
 
-/// The users that the MongoDB operator makes, as its Secret spells them.
+/// The users that the MongoDB operator creates, as its Secret spells them.
 const CLUSTER_USERS: [&str; 5] = [
     "DATABASE_ADMIN",
     "CLUSTER_ADMIN",
@@ -23,7 +23,7 @@ const CLUSTER_USERS: [&str; 5] = [
     "BACKUP",
 ];
 
-/// Somebody to log in as, and what came of it.
+/// A user, and the result of its login.
 struct Checked {
     user: String,
     database: String,
@@ -42,7 +42,7 @@ pub(super) async fn execute(
     let operator = &scene.config.operator_secret;
     for name in CLUSTER_USERS {
         let found = cluster_user(scene, operator, name).await;
-        let fallback = format!("MONGODB_{name}_USER");
+        let [fallback, _] = operator_keys(name);
         checked.push(check(scene, &cluster, operator, &fallback, ADMIN_DATABASE, found).await);
     }
     let database = &scene.config.table.auth_database;
@@ -57,38 +57,32 @@ pub(super) async fn execute(
         checked.push(check(scene, &cluster, &user.secret, &user.name, database, found).await);
     }
     match json {
-        true => {
-            let rows = checked.iter().map(|row| {
-                json!({
-                    "user": row.user, "database": row.database, "secret": row.secret,
-                    "login": row.result, "detail": row.detail,
-                })
-            });
-            print_json(out, &rows.collect())?;
-        }
+        true => print_json(out, &checked.iter().map(as_json).collect())?,
         false => {
-            let rows = checked.iter().map(|row| {
-                let Checked {
-                    user,
-                    database,
-                    secret,
-                    result,
-                    detail,
-                } = row;
-                [user, database, secret, &(*result).to_owned(), detail]
-                    .map(String::clone)
-                    .to_vec()
-            });
             let header = ["user", "authSource", "Secret", "login", "roles"];
-            print_table(out, &header, &[], rows)?;
+            print_table(out, &header, &[], checked.iter().map(as_row))?;
         }
     }
     out.flush()?;
     let bad = checked.iter().filter(|row| row.result != "ok").count();
     if bad > 0 {
-        bail!("{bad} of {} users are not let in", checked.len());
+        bail!("{bad} of {} users are not authenticated", checked.len());
     }
     Ok(())
+}
+
+fn as_json(row: &Checked) -> Value {
+    json!({
+        "user": row.user, "database": row.database, "secret": row.secret,
+        "login": row.result, "detail": row.detail,
+    })
+}
+
+fn as_row(row: &Checked) -> Vec<String> {
+    let result = row.result.to_owned();
+    [&row.user, &row.database, &row.secret, &result, &row.detail]
+        .map(String::clone)
+        .to_vec()
 }
 
 async fn cluster_user(
@@ -97,13 +91,11 @@ async fn cluster_user(
     name: &str,
 ) -> Result<Option<Credentials>, Failure> {
     let held = scene.store.get(secret).await?;
+    let [user, password] = operator_keys(name);
     Ok(held.and_then(|held| {
         Some(Credentials {
-            user: held
-                .text(&format!("MONGODB_{name}_USER"))?
-                .expose_secret()
-                .to_owned(),
-            password: held.text(&format!("MONGODB_{name}_PASSWORD"))?,
+            user: held.text(&user)?.expose_secret().to_owned(),
+            password: held.text(&password)?,
         })
     }))
 }
@@ -144,33 +136,23 @@ async fn login(
 ) -> (&'static str, String) {
     let session = match cluster.login(credentials, database).await {
         Ok(Some(session)) => session,
-        Ok(None) => return ("refused", "name or password are not right".to_owned()),
+        Ok(None) => return ("refused", "name or password is invalid".to_owned()),
         Err(failure) => return ("unknown", failure.to_string()),
     };
     let status = session
         .ask(ADMIN_DATABASE, doc! { "connectionStatus": 1 })
         .await;
     session.close().await;
-    (
-        "ok",
-        status.map(|status| roles(&status)).unwrap_or_default(),
-    )
+    match status {
+        Ok(status) => ("ok", roles(&status)),
+        Err(error) => ("ok", format!("not known: {}", failure(error))),
+    }
 }
 
+/// The roles of who is logged in, from the answer to `connectionStatus`.
 fn roles(status: &Document) -> String {
-    let roles = status
-        .get_document("authInfo")
-        .and_then(|info| info.get_array("authenticatedUserRoles"));
-    let role = |role: &Document| {
-        Some(format!(
-            "{} on {}",
-            role.get_str("role").ok()?,
-            role.get_str("db").ok()?
-        ))
-    };
-    let roles = roles.map(Vec::as_slice).unwrap_or_default();
-    let roles: Vec<String> = (roles.iter())
-        .filter_map(|found| role(found.as_document()?))
-        .collect();
-    roles.join(", ")
+    match status.get_document("authInfo") {
+        Ok(info) => list(roles_in(info, "authenticatedUserRoles")),
+        Err(_) => "not known".to_owned(),
+    }
 }

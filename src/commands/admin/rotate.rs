@@ -1,4 +1,4 @@
-//! `admin rotate`.
+//! `admin rotate`: replaces a user's password, or shows the stage of a rotation.
 
 use std::io::Write;
 
@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::PATIENCE;
 use super::provision::failed;
+use crate::admin::list;
 use crate::admin::look::{Scene, look};
 use crate::admin::plan::{Facts, Login, Rotate, Step, Wish};
 use crate::admin::reconcile::reconcile;
@@ -28,8 +29,8 @@ pub(super) async fn execute(
     let names: Vec<&str> = outcome.steps.iter().map(Step::name).collect();
     if json {
         let failure = outcome.ended.as_ref().err().map(ToString::to_string);
-        let told = json!({ "user": user.name, "steps": names, "failure": failure });
-        print_json(out, &told)?;
+        let report = json!({ "user": user.name, "steps": names, "failure": failure });
+        print_json(out, &report)?;
     } else {
         for step in &outcome.steps {
             writeln!(out, "{}: {step}", user.name)?;
@@ -39,17 +40,11 @@ pub(super) async fn execute(
     let proven = outcome.ended.map_err(|failure| failed(user, &failure))?;
     if !json {
         let by_us = outcome.steps.contains(&Step::PromotePassword);
-        let how = if by_us {
-            "rotated"
-        } else {
-            "rotated from elsewhere meanwhile, or new"
+        let how = match by_us {
+            true => "rotated",
+            false => "rotated from elsewhere meanwhile, or new",
         };
-        writeln!(
-            out,
-            "{}: {how}; proven: {}",
-            user.name,
-            proven.shown.join(", ")
-        )?;
+        writeln!(out, "{}: {how}; proven: {}", user.name, list(&proven.shown))?;
     }
     Ok(())
 }
@@ -67,8 +62,8 @@ pub(super) async fn status(
     let since = found.held.as_ref().and_then(Held::password_since);
     if json {
         let since = since.map(|since| since.to_string());
-        let told = json!({ "user": user.name, "stage": stage, "password_since": since });
-        print_json(out, &told)?;
+        let report = json!({ "user": user.name, "stage": stage, "password_since": since });
+        print_json(out, &report)?;
     } else {
         let since = or_dash(since.map(|since| format!("{since:.0}")));
         writeln!(out, "{}: {text}; password since {since}", user.name)?;
@@ -77,7 +72,7 @@ pub(super) async fn status(
     Ok(())
 }
 
-/// Where a rotation stands: a word for programs, and a line for people.
+/// The stage of a rotation: a word for programs, and a line for people.
 fn stage(facts: &Facts) -> (&'static str, &'static str) {
     let Some(secret) = &facts.secret else {
         return ("absent", "there is no Secret: provision first");
@@ -85,16 +80,17 @@ fn stage(facts: &Facts) -> (&'static str, &'static str) {
     match (secret.has_next, facts.next, facts.current) {
         (true, Login::Accepted, _) => (
             "changed",
-            "the next password is in force and not promoted yet: rotate goes on",
+            "the next password is in force and not promoted yet: rotate continues",
         ),
         (true, _, _) => (
             "staged",
-            "the next password is staged and not in force yet: rotate goes on",
+            "the next password is staged and not in force yet: rotate continues",
         ),
         (false, _, Login::Accepted) => ("none", "no rotation is under way"),
         (false, _, Login::Refused) => (
             "refused",
-            "no rotation is under way, and MongoDB does not take the Secret's password: provision mends it",
+            "no rotation is under way, and MongoDB refuses the Secret's password: \
+             provision repairs it",
         ),
         (false, _, Login::Untried) => {
             ("absent", "there is no user or no password: provision first")

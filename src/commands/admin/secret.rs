@@ -1,7 +1,9 @@
-//! `admin secret get|set`.
+//! `admin secret get` and `set`: one value of one Secret.
 
-use std::io::{self, Read as _, Write};
-use std::path::Path;
+use std::{
+    io::{self, Read as _, Write},
+    path::Path,
+};
 
 use anyhow::{Context as _, bail};
 use secrecy::{ExposeSecret as _, SecretSlice};
@@ -11,12 +13,12 @@ use crate::admin::Failure;
 use crate::admin::config;
 use crate::admin::secrets::{self, Change, bytes};
 use crate::admin::table::SecretName;
-use crate::cli::{Key, Secret};
+use crate::cli::{Secret, SecretKey};
 
 /// Kubernetes takes no larger Secret.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
 
-/// How often somebody else may change the Secret between look and write.
+/// How often to try, while somebody else changes the Secret between look and write.
 const TRIES_MAX: usize = 10;
 
 pub(super) async fn execute(
@@ -45,7 +47,7 @@ pub(super) async fn execute(
     }
 }
 
-async fn get(config: &config::Admin, key: Key, out: &mut impl Write) -> anyhow::Result<()> {
+async fn get(config: &config::Admin, key: SecretKey, out: &mut impl Write) -> anyhow::Result<()> {
     let name = name(&key);
     let store = store(config, key.secrets).await?;
     let shown = store.shown(&name);
@@ -59,7 +61,7 @@ async fn get(config: &config::Admin, key: Key, out: &mut impl Write) -> anyhow::
 
 async fn set(
     config: &config::Admin,
-    key: Key,
+    key: SecretKey,
     value: SecretSlice<u8>,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
@@ -68,16 +70,16 @@ async fn set(
     for _ in 0..TRIES_MAX {
         let held = store.get(&name).await?;
         let found = held.as_ref().and_then(|held| held.data.get(&key.key));
-        let result = match found {
-            Some(found) if found.expose_secret() == value.expose_secret() => "unchanged",
-            Some(_) => "changed",
-            None => "added",
+        let (is_new, result) = match found {
+            Some(found) if found.expose_secret() == value.expose_secret() => (false, "unchanged"),
+            Some(_) => (true, "changed"),
+            None => (true, "added"),
         };
-        if result != "unchanged" {
+        if is_new {
             let mut change = Change::default();
             change.set.insert(key.key.clone(), value.clone());
             match store.apply(&name, held.as_ref(), change).await {
-                Err(Failure::Moved) => continue,
+                Err(Failure::Conflict) => continue,
                 other => other?,
             }
         }
@@ -90,7 +92,7 @@ async fn set(
     )
 }
 
-fn name(key: &Key) -> SecretName {
+fn name(key: &SecretKey) -> SecretName {
     SecretName {
         namespace: key.namespace.clone(),
         name: key.secret.clone(),

@@ -1,4 +1,4 @@
-//! `offsets show`, `reset` and `resolve`: the checkpoints beside the log that they stand for.
+//! `offsets show`, `reset` and `resolve`: the checkpoints beside their logs.
 
 mod place;
 
@@ -9,7 +9,7 @@ use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
-use self::place::{Move, Place, resolve, show, target, tell};
+use self::place::{Move, Place, Stored, print_moves, print_places, resolve, target};
 use crate::backoff::Backoff;
 use crate::checkpoint::{COLLECTION, Checkpoint, Checkpoints, Key};
 use crate::cli::{Offsets, Partitions, To};
@@ -22,31 +22,28 @@ use crate::record::Partition;
 /// How long Kafka may take to name the partitions.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the write of a checkpoint is tried again before the command gives up.
+/// How often the write of a checkpoint is retried before the command gives up.
 const TRIES_MAX: u32 = 5;
 
-/// Runs one of the commands and prints what came of it.
+/// Executes a command, and prints its result.
 pub async fn execute(
     config: &Config,
     command: Offsets,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let (partitions, json) = match &command {
-        Offsets::Show { partitions, json }
-        | Offsets::Reset {
-            partitions, json, ..
+        Offsets::Show { partitions, json } => (partitions, *json),
+        Offsets::Reset { moving, .. } | Offsets::Resolve(moving) => {
+            (&moving.partitions, moving.json)
         }
-        | Offsets::Resolve {
-            partitions, json, ..
-        } => (partitions, *json),
     };
     let database = database::open(&config.mongodb).await?;
     let kafka = selected(&config.kafka, partitions);
     let broker = Broker::new(&kafka)?;
     let places = places(&database, &kafka, &broker, partitions.partition).await?;
     let (moves, yes) = match command {
-        Offsets::Show { .. } => return show(&places, json, out),
-        Offsets::Reset { to, yes, .. } => {
+        Offsets::Show { .. } => return print_places(&places, json, out),
+        Offsets::Reset { to, moving } => {
             let members = broker.members()?;
             ensure!(
                 members == 0,
@@ -54,25 +51,27 @@ pub async fn execute(
                 kafka.group
             );
             let moves = reset(places, to, &broker)?;
-            if yes {
-                // also tells of members that the broker does not list, those of group.protocol=consumer
+            if moving.yes {
+                // also fails for members that the broker does not list, those of
+                // group.protocol=consumer
                 broker.commit(&offsets(&moves)).with_context(|| {
                     format!(
-                        "the committed offsets of the group {} could not be moved; if it has members, stop the service first",
+                        "the committed offsets of the group {} could not be moved; \
+                         if it has members, stop the service first",
                         kafka.group
                     )
                 })?;
             }
-            (moves, yes)
+            (moves, moving.yes)
         }
-        Offsets::Resolve { yes, .. } => (resolve(places, config.kafka.start), yes),
+        Offsets::Resolve(moving) => (resolve(places, config.kafka.start), moving.yes),
     };
     if yes {
         for planned in &moves {
             write(&database, &kafka.group, planned).await?;
         }
     }
-    tell(&moves, yes, json, out)
+    print_moves(&moves, yes, json, out)
 }
 
 fn offsets(moves: &[Move]) -> Vec<(Partition, i64)> {
@@ -115,7 +114,11 @@ async fn places(
             updated_at: found
                 .as_ref()
                 .and_then(|found| found.get_datetime("updated_at").ok().copied()),
-            checkpoint: found.map(|found| Checkpoint::read(&found)),
+            checkpoint: match found.as_ref().map(Checkpoint::read) {
+                None => Stored::Absent,
+                Some(Err(_)) => Stored::Unreadable,
+                Some(Ok(checkpoint)) => Stored::Checkpoint(checkpoint),
+            },
             partition,
             log,
         }
@@ -163,7 +166,7 @@ fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move
     moves.collect()
 }
 
-/// Writes a checkpoint under a new owner, so that nobody who held it can write any more.
+/// Writes a checkpoint under a new owner, so that its former owner can no longer write.
 async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Result<()> {
     let Move { place, to } = planned;
     let checkpoints = Checkpoints::new(
@@ -180,7 +183,10 @@ async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Resu
             Ok(()) => return Ok(()),
             Err(error) if tries >= TRIES_MAX => {
                 return Err(error).with_context(|| {
-                    format!("the checkpoint of {} is not surely moved", place.partition)
+                    format!(
+                        "the checkpoint of {} may not have been moved",
+                        place.partition
+                    )
                 });
             }
             Err(_) => backoff.wait().await,

@@ -1,4 +1,5 @@
-//! A partition's checkpoint beside its log, where a command would move it, and how both look. Pure.
+//! A partition's checkpoint beside its log, where a command would move it, and how both are shown.
+//! Pure.
 
 use std::io::Write;
 
@@ -6,26 +7,43 @@ use anyhow::bail;
 use bson::DateTime;
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, Log, Standing, first_offset, standing};
+use crate::checkpoint::{Checkpoint, PartitionLog, Standing, first_offset, standing};
 use crate::cli::To;
-use crate::commands::{or_dash, print_json, print_table};
+use crate::commands::{or_dash, print_json, print_table, shown};
 use crate::config::Start;
 use crate::record::Partition;
 
 /// A partition, its log, and its checkpoint.
 pub(super) struct Place {
     pub(super) partition: Partition,
-    pub(super) log: Log,
-    pub(super) checkpoint: Option<Result<Checkpoint, String>>,
+    pub(super) log: PartitionLog,
+    pub(super) checkpoint: Stored,
     pub(super) updated_at: Option<DateTime>,
+}
+
+/// What is stored of a checkpoint.
+pub(super) enum Stored {
+    Absent,
+    /// Something that is not a checkpoint.
+    Unreadable,
+    Checkpoint(Checkpoint),
+}
+
+impl Stored {
+    fn checkpoint(&self) -> Option<&Checkpoint> {
+        match self {
+            Stored::Checkpoint(checkpoint) => Some(checkpoint),
+            Stored::Absent | Stored::Unreadable => None,
+        }
+    }
 }
 
 impl Place {
     fn next_offset(&self) -> Option<i64> {
-        Some(self.checkpoint.as_ref()?.as_ref().ok()?.next_offset)
+        Some(self.checkpoint.checkpoint()?.next_offset)
     }
 
-    /// Records that the service has still to apply, where that is known.
+    /// How many records the service still has to apply, where that is known.
     fn lag(&self) -> Option<i64> {
         let next = self.next_offset().or(self.log.committed)?;
         Some((self.log.offsets.end - next).max(0))
@@ -33,9 +51,9 @@ impl Place {
 
     fn state(&self) -> &'static str {
         match &self.checkpoint {
-            None => "no checkpoint",
-            Some(Err(_)) => "unreadable",
-            Some(Ok(checkpoint)) => match standing(checkpoint, &self.log) {
+            Stored::Absent => "no checkpoint",
+            Stored::Unreadable => "unreadable",
+            Stored::Checkpoint(checkpoint) => match standing(checkpoint, &self.log) {
                 Standing::Resume | Standing::Adopt(_) => "ok",
                 Standing::Recreated(_) => "topic recreated",
                 Standing::Expired => "before the log",
@@ -44,12 +62,12 @@ impl Place {
         }
     }
 
-    /// Whether the service stops here, or would start anew.
+    /// Whether the service stops here, or would start over.
     fn is_stuck(&self, start: Start) -> bool {
         match &self.checkpoint {
-            None => first_offset(&self.log, start).is_err(),
-            Some(Err(_)) => true,
-            Some(Ok(checkpoint)) => !matches!(
+            Stored::Absent => first_offset(&self.log, start).is_err(),
+            Stored::Unreadable => true,
+            Stored::Checkpoint(checkpoint) => !matches!(
                 standing(checkpoint, &self.log),
                 Standing::Resume | Standing::Adopt(_)
             ),
@@ -91,7 +109,8 @@ pub(super) fn target(to: To, place: &Place, at: Option<i64>) -> anyhow::Result<i
     })
 }
 
-/// Only what stands still, and always to the log's start: after a truncation nobody knows what came since.
+/// Moves only what is stuck, and always to the log's start: after a truncation nobody knows which
+/// records are new.
 pub(super) fn resolve(places: Vec<Place>, start: Start) -> Vec<Move> {
     let stuck = places.into_iter().filter(|place| place.is_stuck(start));
     stuck
@@ -102,66 +121,51 @@ pub(super) fn resolve(places: Vec<Place>, start: Start) -> Vec<Move> {
         .collect()
 }
 
-pub(super) fn show(places: &[Place], json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+/// The columns that every table of places begins with; all but the topic are numbers.
+const COMMON: [&str; 5] = ["topic", "partition", "log start", "log end", "checkpoint"];
+
+fn common(place: &Place) -> [String; COMMON.len()] {
+    [
+        place.partition.topic.to_string(),
+        place.partition.number.to_string(),
+        place.log.offsets.start.to_string(),
+        place.log.offsets.end.to_string(),
+        or_dash(place.next_offset()),
+    ]
+}
+
+pub(super) fn print_places(
+    places: &[Place],
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     if json {
         return Ok(print_json(out, &places.iter().map(place_json).collect())?);
     }
-    let header = [
-        "topic",
-        "partition",
-        "log start",
-        "log end",
-        "checkpoint",
-        "lag",
-        "committed",
-        "epoch",
-        "owner",
-        "updated",
-        "state",
-    ];
-    let numbers = [
-        "partition",
-        "log start",
-        "log end",
-        "checkpoint",
-        "lag",
-        "committed",
-        "epoch",
-    ];
+    const NUMBERS: [&str; 3] = ["lag", "committed", "epoch"];
+    let header = [&COMMON[..], &NUMBERS, &["owner", "updated", "state"]].concat();
+    let numbers = [&COMMON[..], &NUMBERS].concat();
     let rows = places.iter().map(|place| {
-        let checkpoint = place
-            .checkpoint
-            .as_ref()
-            .and_then(|found| found.as_ref().ok());
+        let checkpoint = place.checkpoint.checkpoint();
         let owner = checkpoint
             .and_then(|found| found.owner)
             .map(|owner| owner.to_string());
-        vec![
-            place.partition.topic.to_string(),
-            place.partition.number.to_string(),
-            place.log.offsets.start.to_string(),
-            place.log.offsets.end.to_string(),
-            or_dash(place.next_offset()),
+        let updated_at = place.updated_at.map(shown);
+        let more = [
             or_dash(place.lag()),
             or_dash(place.log.committed),
             or_dash(checkpoint.map(|found| found.epoch)),
             or_dash(owner.map(|owner| owner.chars().take(8).collect::<String>())),
-            or_dash(
-                place
-                    .updated_at
-                    .and_then(|at| at.try_to_rfc3339_string().ok()),
-            ),
+            or_dash(updated_at),
             place.state().to_owned(),
-        ]
+        ];
+        common(place).into_iter().chain(more).collect()
     });
     Ok(print_table(out, &header, &numbers, rows)?)
 }
 
 fn place_json(place: &Place) -> Value {
-    let checkpoint = place
-        .checkpoint
-        .as_ref()
-        .and_then(|found| found.as_ref().ok());
+    let checkpoint = place.checkpoint.checkpoint();
     json!({
         "topic": *place.partition.topic,
         "partition": place.partition.number,
@@ -177,12 +181,12 @@ fn place_json(place: &Place) -> Value {
             "owner": found.owner.map(|id| id.to_string()),
             "session": found.session.map(|id| id.to_string()),
             "epoch": found.epoch,
-            "updated_at": place.updated_at.and_then(|at| at.try_to_rfc3339_string().ok()),
+            "updated_at": place.updated_at.map(shown),
         })),
     })
 }
 
-pub(super) fn tell(
+pub(super) fn print_moves(
     moves: &[Move],
     done: bool,
     json: bool,
@@ -203,29 +207,14 @@ pub(super) fn tell(
     if moves.is_empty() {
         return Ok(writeln!(
             out,
-            "nothing to do: every partition can go on from where it stands"
+            "nothing to do: every partition can continue from its checkpoint"
         )?);
     }
-    let header = [
-        "topic",
-        "partition",
-        "log start",
-        "log end",
-        "checkpoint",
-        "to",
-        "effect",
-    ];
-    let numbers = ["partition", "log start", "log end", "checkpoint", "to"];
+    let header = [&COMMON[..], &["to", "effect"]].concat();
+    let numbers = [&COMMON[..], &["to"]].concat();
     let rows = moves.iter().map(|planned| {
-        vec![
-            planned.place.partition.topic.to_string(),
-            planned.place.partition.number.to_string(),
-            planned.place.log.offsets.start.to_string(),
-            planned.place.log.offsets.end.to_string(),
-            or_dash(planned.place.next_offset()),
-            planned.to.to_string(),
-            planned.effect(),
-        ]
+        let more = [planned.to.to_string(), planned.effect()];
+        common(&planned.place).into_iter().chain(more).collect()
     });
     print_table(out, &header, &numbers, rows)?;
     match done {
@@ -244,14 +233,14 @@ mod tests {
     fn place(next_offset: Option<i64>, committed: Option<i64>) -> Place {
         Place {
             partition: Partition::new("t", 0),
-            log: Log {
+            log: PartitionLog {
                 topic_id: Some(Uuid::from_bytes([1; 16])),
                 offsets: 10..20,
                 committed,
                 known: true,
             },
-            checkpoint: next_offset.map(|next_offset| {
-                Ok(Checkpoint {
+            checkpoint: next_offset.map_or(Stored::Absent, |next_offset| {
+                Stored::Checkpoint(Checkpoint {
                     next_offset,
                     topic_id: Some(Uuid::from_bytes([1; 16])),
                     epoch: 3,
@@ -286,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_move_does_is_said() {
+    fn the_effect_of_a_move_is_shown() {
         for (from, to, effect) in [
             (Some(15), 10, "replays 5"),
             (Some(15), 20, "SKIPS 5"),
@@ -305,11 +294,11 @@ mod tests {
     }
 
     #[test]
-    fn only_what_stands_still_is_resolved_and_from_the_start_of_the_log() {
+    fn only_what_is_stuck_is_resolved_and_from_the_start_of_the_log() {
         let mut recreated = place(Some(15), None);
         recreated.log.topic_id = Some(Uuid::from_bytes([2; 16]));
         let mut unreadable = place(None, None);
-        unreadable.checkpoint = Some(Err("no valid next_offset".to_owned()));
+        unreadable.checkpoint = Stored::Unreadable;
         let stuck = [
             place(Some(9), None),
             place(Some(21), None),
@@ -329,14 +318,14 @@ mod tests {
     }
 
     #[test]
-    fn show_tells_lag_and_state() {
+    fn places_are_shown_with_lag_and_state() {
         let places = [
             place(Some(15), Some(14)),
             place(None, Some(12)),
             place(None, None),
             place(Some(9), None),
         ];
-        let table = text(|out| show(&places, false, out));
+        let table = text(|out| print_places(&places, false, out));
         let lines: Vec<Vec<&str>> = table
             .lines()
             .map(|line| line.split_whitespace().collect())
@@ -367,7 +356,8 @@ mod tests {
             "what has no offset at all has no known lag"
         );
         assert_eq!(lines[4][10..], ["before", "the", "log"]);
-        let json: Value = serde_json::from_str(&text(|out| show(&places, true, out))).unwrap();
+        let json: Value =
+            serde_json::from_str(&text(|out| print_places(&places, true, out))).unwrap();
         assert_eq!(json[0]["checkpoint"]["next_offset"], 15);
         assert_eq!(json[0]["lag"], 5);
         assert_eq!(
@@ -378,17 +368,21 @@ mod tests {
     }
 
     #[test]
-    fn a_plan_is_told_from_a_deed() {
+    fn a_plan_looks_different_from_its_execution() {
         let moves = [Move {
             place: place(Some(15), None),
             to: 10,
         }];
         assert!(
-            text(|out| tell(&moves, false, false, out)).contains("nothing was changed; add --yes")
+            text(|out| print_moves(&moves, false, false, out))
+                .contains("nothing was changed; add --yes")
         );
-        assert!(text(|out| tell(&moves, true, false, out)).contains("moved 1 checkpoint(s)"));
-        assert!(text(|out| tell(&[], false, false, out)).starts_with("nothing to do"));
-        let json: Value = serde_json::from_str(&text(|out| tell(&moves, true, true, out))).unwrap();
+        assert!(
+            text(|out| print_moves(&moves, true, false, out)).contains("moved 1 checkpoint(s)")
+        );
+        assert!(text(|out| print_moves(&[], false, false, out)).starts_with("nothing to do"));
+        let json: Value =
+            serde_json::from_str(&text(|out| print_moves(&moves, true, true, out))).unwrap();
         assert_eq!(
             (&json[0]["from"], &json[0]["to"], &json[0]["done"]),
             (&json!(15), &json!(10), &json!(true))

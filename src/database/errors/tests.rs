@@ -25,47 +25,48 @@ fn write_concern(code: i32, labels: &[&str]) -> Error {
 }
 
 #[test]
-fn every_code_that_passes_has_one_cause_and_costs_no_document_its_place() {
+fn every_transient_code_has_one_cause_and_rejects_no_document() {
     let mut seen = HashSet::new();
-    for (cause, codes) in PASSING {
+    for (cause, codes) in TRANSIENT {
         for code in *codes {
             assert!(seen.insert(code), "{code} is listed twice");
-            let again = Verdict::Retry(*cause);
-            assert_eq!(of_error(&command(*code)), again, "command {code}");
+            let transient = Verdict::Transient(*cause);
+            assert_eq!(of_error(&command(*code)), transient, "command {code}");
             assert_eq!(
                 of_error(&write_concern(*code, &[])),
-                again,
+                transient,
                 "write concern {code}"
             );
-            assert_eq!(of_write(*code, false), again, "write {code}");
-            assert_eq!(of_command(*code, true), again, "labelled {code}");
+            assert_eq!(of_write(*code, false), transient, "write {code}");
+            assert_eq!(of_command(*code, true), transient, "labelled {code}");
         }
     }
     assert!(DOCUMENT.iter().all(|code| !seen.contains(code)));
     assert!(!seen.contains(&DUPLICATE_KEY));
 }
 
-/// What the server's `error_codes.yml` puts into the categories NetworkError, NetworkTimeoutError, Interruption,
-/// NotPrimaryError, StaleShardVersionError, NeedRetargettingError, WriteConcernError, ShutdownError,
-/// ExceededTimeLimitError, SnapshotError, RetriableError and SystemOverloadedError. Not listed: what only one shard
-/// tells another, or what is told by commands that this service never sends.
-const PASSING_BY_CATEGORY: &[i32] = &[
+/// What the server's `error_codes.yml` puts into the categories NetworkError, NetworkTimeoutError,
+/// Interruption, NotPrimaryError, StaleShardVersionError, NeedRetargettingError, WriteConcernError,
+/// ShutdownError, ExceededTimeLimitError, SnapshotError, RetriableError and SystemOverloadedError.
+/// Not listed: what only one shard answers another, and what only commands answer that this service
+/// never sends.
+const TRANSIENT_BY_CATEGORY: &[i32] = &[
     6, 7, 24, 50, 64, 75, 79, 89, 91, 100, 134, 150, 189, 202, 237, 239, 246, 250, 262, 272, 279,
     281, 282, 290, 317, 333, 355, 358, 384, 402, 406, 407, 412, 433, 449, 450, 453, 462, 9001,
     10107, 11600, 11601, 11602, 13388, 13435, 13436, 46841, 50915, 91331, 10045600,
 ];
 
 #[test]
-fn what_the_server_calls_passing_passes() {
-    for code in PASSING_BY_CATEGORY {
+fn what_the_server_calls_transient_is_transient() {
+    for code in TRANSIENT_BY_CATEGORY {
         assert!(
-            matches!(of_write(*code, false), Verdict::Retry(_)),
+            matches!(of_write(*code, false), Verdict::Transient(_)),
             "{code}"
         );
         let known = cause_of_code(*code).is_some();
         assert!(
             known,
-            "{code} passes as a command only because it is unknown"
+            "{code} is transient as a command only because it is unknown"
         );
     }
 }
@@ -104,7 +105,11 @@ fn each_code_has_the_cause_that_an_operator_would_look_for() {
         (1, Cause::Other),            // InternalError
         (371, Cause::Other),          // UserWritesBlocked
     ] {
-        assert_eq!(of_error(&command(code)), Verdict::Retry(cause), "{code}");
+        assert_eq!(
+            of_error(&command(code)),
+            Verdict::Transient(cause),
+            "{code}"
+        );
     }
 }
 
@@ -122,42 +127,55 @@ fn a_refused_document_is_rejected() {
         17280, // KeyTooLong
         99_999,
     ] {
-        assert_eq!(of_write(code, false), Verdict::Reject, "{code}");
+        assert_eq!(
+            of_write(code, false),
+            Verdict::Permanent(Subject::Record),
+            "{code}"
+        );
     }
     let refused = doc! { "code": 121, "errmsg": "Document failed validation" };
     assert_eq!(
         of_error(&write_failure("WriteError", refused)),
-        Verdict::Reject
+        Verdict::Permanent(Subject::Record)
     );
 }
 
 #[test]
 fn a_duplicate_key_is_the_documents_fault_unless_it_is_the_id() {
-    assert_eq!(of_write(11000, false), Verdict::Reject);
-    assert_eq!(of_write(11000, true), Verdict::Retry(Cause::Conflict));
+    assert_eq!(of_write(11000, false), Verdict::Permanent(Subject::Record));
+    assert_eq!(of_write(11000, true), Verdict::Transient(Cause::Conflict));
 }
 
 #[test]
 fn an_answer_without_a_code_rejects_nothing() {
-    assert_eq!(of_write(0, false), Verdict::Retry(Cause::Other));
+    assert_eq!(of_write(0, false), Verdict::Transient(Cause::Other));
 }
 
 #[test]
 fn a_whole_command_is_refused_for_a_document_only_by_the_codes_that_say_so() {
     for code in DOCUMENT {
-        assert_eq!(of_error(&command(*code)), Verdict::Reject, "{code}");
-        assert_eq!(of_write(*code, false), Verdict::Reject, "{code}");
+        assert_eq!(
+            of_error(&command(*code)),
+            Verdict::Permanent(Subject::Record),
+            "{code}"
+        );
+        assert_eq!(
+            of_write(*code, false),
+            Verdict::Permanent(Subject::Record),
+            "{code}"
+        );
     }
-    // CommandNotFound, an assertion of the server, and what nobody knows: no document is named by them.
+    // CommandNotFound, an assertion of the server, and unknown codes: none of them names a
+    // document.
     for code in [59, 20, 5_107_200, 999_999_999] {
         assert_eq!(
             of_error(&command(code)),
-            Verdict::Retry(Cause::Other),
+            Verdict::Transient(Cause::Other),
             "{code}"
         );
         assert_eq!(
             of_command(code, true),
-            Verdict::Retry(Cause::Conflict),
+            Verdict::Transient(Cause::Conflict),
             "{code}"
         );
     }
@@ -167,12 +185,12 @@ fn a_whole_command_is_refused_for_a_document_only_by_the_codes_that_say_so() {
 fn an_unknown_write_concern_error_is_one_all_the_same() {
     assert_eq!(
         of_error(&write_concern(99_999, &[])),
-        Verdict::Retry(Cause::WriteConcern)
+        Verdict::Transient(Cause::WriteConcern)
     );
 }
 
 #[tokio::test]
-async fn errors_of_the_driver_itself_pass_or_end_the_process() {
+async fn errors_of_the_driver_itself_are_transient_or_end_the_process() {
     let io = |kind: io::ErrorKind| -> Error { io::Error::from(kind).into() };
     let bson = Document::from_reader(&[5_u8, 0, 0, 0][..]).unwrap_err();
     let argument = mongodb::Client::with_uri_str("not a URI")
@@ -180,31 +198,37 @@ async fn errors_of_the_driver_itself_pass_or_end_the_process() {
         .unwrap_err();
     assert!(matches!(*argument.kind, ErrorKind::InvalidArgument { .. }));
     for (error, verdict) in [
-        (io(io::ErrorKind::TimedOut), Verdict::Retry(Cause::Timeout)),
+        (
+            io(io::ErrorKind::TimedOut),
+            Verdict::Transient(Cause::Timeout),
+        ),
         (
             io(io::ErrorKind::ConnectionReset),
-            Verdict::Retry(Cause::Network),
+            Verdict::Transient(Cause::Network),
         ),
         (
             io(io::ErrorKind::ConnectionRefused),
-            Verdict::Retry(Cause::Network),
+            Verdict::Transient(Cause::Network),
         ),
         (
             io(io::ErrorKind::UnexpectedEof),
-            Verdict::Retry(Cause::Network),
+            Verdict::Transient(Cause::Network),
         ),
         (
             ErrorKind::Shutdown.into(),
-            Verdict::Retry(Cause::Authentication),
+            Verdict::Transient(Cause::Authentication),
         ),
-        (ErrorKind::SessionsNotSupported.into(), Verdict::Fatal),
+        (
+            ErrorKind::SessionsNotSupported.into(),
+            Verdict::Permanent(Subject::Deployment),
+        ),
         (
             ErrorKind::MissingResumeToken.into(),
-            Verdict::Retry(Cause::Other),
+            Verdict::Transient(Cause::Other),
         ),
-        (bson.into(), Verdict::Retry(Cause::Other)),
-        (argument, Verdict::Retry(Cause::Other)),
-        (Error::custom("mine"), Verdict::Retry(Cause::Other)),
+        (bson.into(), Verdict::Transient(Cause::Other)),
+        (argument, Verdict::Transient(Cause::Other)),
+        (Error::custom("mine"), Verdict::Transient(Cause::Other)),
     ] {
         assert_eq!(of_error(&error), verdict, "{error}");
     }
@@ -227,22 +251,26 @@ async fn a_server_that_cannot_be_reached_is_waited_for() {
         matches!(*error.kind, ErrorKind::ServerSelection { .. }),
         "{error}"
     );
-    assert_eq!(of_error(&error), Verdict::Retry(Cause::Election));
+    assert_eq!(of_error(&error), Verdict::Transient(Cause::Election));
 }
 
 #[tokio::test]
-async fn a_connection_that_breaks_is_tried_again() {
+async fn a_connection_that_breaks_is_transient() {
     let client = server::client("", |_| None).await;
     let error = client
         .database("db")
         .run_command(doc! { "ping": 1 })
         .await
         .unwrap_err();
-    assert_eq!(of_error(&error), Verdict::Retry(Cause::Network), "{error}");
+    assert_eq!(
+        of_error(&error),
+        Verdict::Transient(Cause::Network),
+        "{error}"
+    );
 }
 
 #[tokio::test]
-async fn a_password_that_is_refused_is_tried_again() {
+async fn a_password_that_is_refused_is_transient() {
     let refuse = |_: &str| {
         Some(doc! { "ok": 0, "code": 18, "codeName": "AuthenticationFailed", "errmsg": "no" })
     };
@@ -256,7 +284,12 @@ async fn a_password_that_is_refused_is_tried_again() {
         matches!(*error.kind, ErrorKind::Authentication { .. }),
         "{error}"
     );
-    assert_eq!(of_error(&error), Verdict::Retry(Cause::Authentication));
+    assert_eq!(of_error(&error), Verdict::Transient(Cause::Authentication));
+}
+
+fn labelled(mut error: Document, labels: &[&str]) -> Document {
+    error.insert("errorLabels", labels);
+    error
 }
 
 /// A session in whose transaction one update was sent, and the reply to that.
@@ -275,51 +308,60 @@ async fn transaction(
     (session, reply)
 }
 
-/// Where labels were believed, the batch would be sent for ever: the write is refused in a reply that
-/// says `ok: 1`, and what the commit then answers says of itself that it passes.
+/// If labels were trusted, the batch would be sent forever: the write is refused in a reply with
+/// `ok: 1`, and the answer to the commit then carries the label of a transient error.
 #[tokio::test]
 async fn a_refused_write_is_found_before_the_commit_whose_answer_hides_it() {
     let (mut session, reply) = transaction(|name| {
         Some(match name {
             "commitTransaction" => doc! {
-                "ok": 0, "code": 251, "codeName": "NoSuchTransaction", "errmsg": "Transaction 1 has been aborted.",
+                "ok": 0, "code": 251, "codeName": "NoSuchTransaction",
+                "errmsg": "Transaction 1 has been aborted.",
                 "errorLabels": [TRANSIENT_TRANSACTION_ERROR],
             },
-            _ => doc! { "ok": 1, "n": 0, "nModified": 0, "writeErrors": [{ "index": 0, "code": 121, "errmsg": "no" }] },
+            _ => {
+                let refused = doc! { "index": 0, "code": 121, "errmsg": "no" };
+                doc! { "ok": 1, "n": 0, "nModified": 0, "writeErrors": [refused] }
+            }
         })
     })
     .await;
     let error = crate::writer::reply::Reply::read(&reply.unwrap())
         .write_error
         .unwrap();
-    assert_eq!(of_write(error.code, error.on_id), Verdict::Reject);
+    assert_eq!(
+        of_write(error.code, error.on_id),
+        Verdict::Permanent(Subject::Record)
+    );
     let commit = session.commit_transaction().await.unwrap_err();
     assert!(commit.contains_label(TRANSIENT_TRANSACTION_ERROR));
-    assert_eq!(of_error(&commit), Verdict::Retry(Cause::Conflict));
+    assert_eq!(of_error(&commit), Verdict::Transient(Cause::Conflict));
     assert!(
         !commit_is_unknown(&commit),
-        "sent again, this commit would be refused for ever"
+        "sent again, this commit would be refused forever"
     );
 }
 
 #[tokio::test]
-async fn a_conflict_in_a_transaction_passes_with_its_label_and_without() {
+async fn a_conflict_in_a_transaction_is_transient_with_its_label_and_without() {
     let (_, reply) = transaction(|_| {
         let labels = [TRANSIENT_TRANSACTION_ERROR];
-        Some(doc! { "ok": 0, "code": 112, "codeName": "WriteConflict", "errmsg": "", "errorLabels": labels })
+        let error = doc! { "ok": 0, "code": 112, "codeName": "WriteConflict", "errmsg": "" };
+        Some(labelled(error, &labels))
     })
     .await;
     let error = reply.unwrap_err();
     assert!(error.contains_label(TRANSIENT_TRANSACTION_ERROR));
-    assert_eq!(of_error(&error), Verdict::Retry(Cause::Conflict));
+    assert_eq!(of_error(&error), Verdict::Transient(Cause::Conflict));
     let (_, reply) = transaction(|_| {
         let labels = [TRANSIENT_TRANSACTION_ERROR];
-        Some(doc! { "ok": 0, "code": 987_654, "errmsg": "new in some later version", "errorLabels": labels })
+        let error = doc! { "ok": 0, "code": 987_654, "errmsg": "new in some later version" };
+        Some(labelled(error, &labels))
     })
     .await;
     assert_eq!(
         of_error(&reply.unwrap_err()),
-        Verdict::Retry(Cause::Conflict)
+        Verdict::Transient(Cause::Conflict)
     );
 }
 
@@ -327,7 +369,8 @@ async fn a_conflict_in_a_transaction_passes_with_its_label_and_without() {
 async fn a_commit_that_may_have_landed_is_unknown() {
     let stepped_down = |name: &str| {
         let labels = ["RetryableWriteError"];
-        let error = doc! { "ok": 0, "code": 189, "codeName": "PrimarySteppedDown", "errmsg": "", "errorLabels": labels };
+        let error = doc! { "ok": 0, "code": 189, "codeName": "PrimarySteppedDown", "errmsg": "" };
+        let error = labelled(error, &labels);
         Some(if name == "update" {
             doc! { "ok": 1 }
         } else {
@@ -362,7 +405,7 @@ async fn a_commit_that_may_have_landed_is_unknown() {
         reply.unwrap();
         let error = session.commit_transaction().await.unwrap_err();
         assert!(commit_is_unknown(&error), "{error}");
-        assert_eq!(of_error(&error), Verdict::Retry(cause), "{error}");
+        assert_eq!(of_error(&error), Verdict::Transient(cause), "{error}");
     }
 }
 
@@ -386,7 +429,7 @@ fn only_the_label_makes_a_commit_unknown() {
 fn labels_of_causes_are_distinct() {
     let labels: HashSet<_> = Cause::ALL.iter().map(|cause| cause.as_str()).collect();
     assert_eq!(labels.len(), Cause::ALL.len());
-    for (cause, _) in PASSING {
+    for (cause, _) in TRANSIENT {
         assert!(Cause::ALL.contains(cause));
     }
 }

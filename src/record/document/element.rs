@@ -9,9 +9,9 @@ pub(crate) fn name(elements: &[u8]) -> Option<&[u8]> {
     Some(&from_name[..memchr::memchr(0, from_name)?])
 }
 
-/// What stands behind the first element, whose name is given.
+/// What follows the first element, whose name is given.
 #[inline]
-pub(crate) fn behind<'a>(elements: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+pub(crate) fn after<'a>(elements: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = elements.get(name.len() + 2..)?;
     let length = || Some(u32::from_le_bytes(*value.first_chunk()?) as usize);
     let value_len = match ElementType::from(*elements.first()?) {

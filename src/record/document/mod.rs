@@ -21,7 +21,8 @@ const REMOVABLE_BYTES_MAX: usize = 64 * 1024;
 pub(crate) enum Shape {
     Object,
     Array,
-    /// An object `{k: v}` as the array `[{"key": k, "value": v}]`, without entries whose value is null.
+    /// An object `{k: v}` as the array `[{"key": k, "value": v}]`, without entries whose value is
+    /// null.
     Map,
 }
 
@@ -227,7 +228,7 @@ impl<'a> Encoder<'a> {
         self.element_done();
     }
 
-    /// What stands before a value.
+    /// Writes what precedes a value.
     #[inline]
     fn element(&mut self, element_type: ElementType) {
         if self.frame.shape == Shape::Array {
@@ -239,7 +240,7 @@ impl<'a> Encoder<'a> {
         }
     }
 
-    /// What stands behind a value.
+    /// Writes what follows a value.
     #[inline]
     fn element_done(&mut self) {
         if self.frame.shape == Shape::Map {

@@ -1,4 +1,5 @@
-//! The names of the containers that are being written: finds those given twice and settles what they stand for.
+//! The names of the containers that are being written: finds those given twice and settles what
+//! they stand for.
 
 use std::cmp::Ordering;
 
@@ -78,7 +79,7 @@ impl Names {
         names.windows(2).any(|pair| pair[0].hash == pair[1].hash)
     }
 
-    /// The elements that the names from index `from` on, of one container of `document`, come to:
+    /// The elements that the names from index `from` on, of one container of `document`, result in:
     /// each name once, with its last value in the place of its first; no nulls in a map.
     pub(super) fn resolve(&mut self, from: usize, shape: Shape, document: &[u8]) -> &[u8] {
         let names = &mut self.names[from..];
@@ -147,7 +148,7 @@ fn entry_is_null(element: &[u8]) -> bool {
     element[value] == ElementType::Null as u8
 }
 
-/// Where the value of an element begins: behind its type and its name.
+/// Where the value of an element begins: after its type and its name.
 fn value_start(bytes: &[u8]) -> usize {
     let name = element::name(bytes).expect("an element that was written has a name");
     name.len() + 2
@@ -155,7 +156,7 @@ fn value_start(bytes: &[u8]) -> usize {
 
 /// The length of the element that `bytes` begin with.
 fn element_len(bytes: &[u8]) -> usize {
-    let behind = element::name(bytes).and_then(|name| element::behind(bytes, name));
+    let behind = element::name(bytes).and_then(|name| element::after(bytes, name));
     bytes.len() - behind.expect("an element that was written ends").len()
 }
 

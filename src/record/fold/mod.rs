@@ -1,8 +1,8 @@
 //! From records to writes: several states of one entity become one, grouped by collection. Pure.
 //!
-//! Folding is allowed where the result is the same as writing state after state (contract, "Entity →
-//! document"): under `$set` it is a top-level union in which the later field wins, under replace the
-//! later document wins.
+//! Folding is allowed where the result is the same as writing state after state (contract, "Entity
+//! → document"): under `$set` it is a top-level union in which the later field wins, under replace
+//! the later document wins.
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,8 @@ pub enum WriteMode {
 pub struct Folding<'a> {
     /// Whether a later state adds to the document or replaces it.
     pub mode: WriteMode,
-    /// Collections whose states are written one by one: a validator or a unique index may refuse one of them.
+    /// Collections whose states are written one by one: a validator or a unique index may refuse
+    /// one of them.
     pub unfoldable: &'a HashSet<CollectionId>,
     /// `false` writes every state by itself, to find the one that the server refused.
     pub enabled: bool,
@@ -68,13 +69,15 @@ pub struct Rejected<'a> {
 pub struct Plan<'a> {
     /// The records covered, as a range of indexes into the batch.
     pub records: Range<usize>,
+    /// The offsets covered: from where the checkpoint stands before it to where it stands after it.
+    pub offsets: Range<i64>,
     /// Ids to delete from every routed collection, before the writes; one for each tombstone.
     pub deletes: Vec<&'a str>,
     /// The writes of each collection, in the order of each one's first record.
     pub writes: Vec<(CollectionId, Vec<Write<'a>>)>,
     /// What goes to the dead letters.
     pub rejected: Vec<Rejected<'a>>,
-    /// States that a later state of the same transaction made needless.
+    /// States that a later state of the same transaction made unnecessary.
     pub folded: usize,
     /// Records that the contract skips.
     pub skipped: usize,
@@ -137,6 +140,8 @@ impl<'a> Plan<'a> {
                 }
             }
         }
+        let (start, end) = batch.offsets(plan.records.clone());
+        plan.offsets = start..end;
         plan.writes = pending.into_writes();
         plan
     }
@@ -166,8 +171,8 @@ struct State<'a> {
 struct Pending<'a> {
     groups: Vec<(CollectionId, Vec<Folded<'a>>)>,
     latest: ahash::HashMap<(CollectionId, &'a str), usize>,
-    /// Whether there is a state that no tombstone may overtake: the server must see it first, since it
-    /// may refuse it, or accept it only because of what the tombstone deletes.
+    /// Whether there is a state that no tombstone may overtake: the server must see it first, since
+    /// it may refuse it, or accept it only because of what the tombstone deletes.
     apart: bool,
 }
 
@@ -180,7 +185,7 @@ impl<'a> Pending<'a> {
         }
     }
 
-    /// Takes a state in. `true` if it made an earlier one needless.
+    /// Takes a state in. `true` if it made an earlier one unnecessary.
     fn add(&mut self, collection: CollectionId, state: State<'a>, folding: &Folding<'_>) -> bool {
         let group = match self.groups.iter().position(|(id, _)| *id == collection) {
             Some(group) => group,
@@ -210,8 +215,9 @@ impl<'a> Pending<'a> {
         false
     }
 
-    /// Drops what is pending for `id`, since a tombstone deletes it anyway, and says how many writes
-    /// that were. `None` where that would hide a refusal: the states must reach the server first.
+    /// Drops what is pending for `id`, since a tombstone deletes it anyway, and says how many
+    /// writes that were. `None` where that would hide a refusal: the states must reach the server
+    /// first.
     fn forget(&mut self, id: &'a str) -> Option<usize> {
         if self.apart {
             return None;

@@ -187,7 +187,8 @@ fn told() -> impl Strategy<Value = Told> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// However a batch is planned, cut and repeated, the documents are those of one record after the other.
+    /// However a batch is planned, cut and repeated, the documents are those of one record after
+    /// the other.
     #[test]
     fn folding_changes_nothing_that_a_reader_can_see(
         records in prop::collection::vec(told(), 1..40),
@@ -332,8 +333,8 @@ fn whole_states_are_folded_without_a_copy() {
     assert_eq!(plan.folded, 2);
 }
 
-/// Partial states of one entity, each with a field of its own: what is written grows, what is done for
-/// each state does not.
+/// Partial states of one entity, each with a field of its own: what is written grows, what is done
+/// for each state does not.
 #[test]
 fn states_that_add_up_are_put_together_once() {
     let records: Vec<Told> = (0..20)

@@ -6,8 +6,9 @@ use ahash::HashSet;
 
 use crate::record::document::element;
 
-/// The top-level union of documents, of each name the latest field; the latest document itself where
-/// it has every field of the earlier ones. `names` is memory that each union leaves to the next.
+/// The top-level union of documents, of each name the latest field; the latest document itself
+/// where it has every field of the earlier ones. `names` is memory that each union leaves to the
+/// next.
 pub(super) fn union<'a>(
     earlier: &[&'a [u8]],
     latest: &'a [u8],
@@ -44,7 +45,7 @@ pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
         if b.get(with_nul.clone()) != a.get(with_nul) {
             return false;
         }
-        match (element::behind(a, name), element::behind(b, name)) {
+        match (element::after(a, name), element::after(b, name)) {
             (Some(rest_of_a), Some(rest_of_b)) => (a, b) = (rest_of_a, rest_of_b),
             _ => return false,
         }
@@ -52,12 +53,13 @@ pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
     b.is_empty()
 }
 
-/// The elements of a document that [`Decoder`](crate::record::entity::Decoder) made: name and whole element.
+/// The elements of a document that [`Decoder`](crate::record::entity::Decoder) made: name and whole
+/// element.
 pub(super) fn elements(document: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     let mut rest = inside(document);
     std::iter::from_fn(move || {
         let name = element::name(rest)?;
-        let tail = element::behind(rest, name)?;
+        let tail = element::after(rest, name)?;
         let element = &rest[..rest.len() - tail.len()];
         rest = tail;
         Some((name, element))

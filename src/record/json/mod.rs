@@ -1,5 +1,5 @@
-//! JSON (RFC 8259) as a stream of values and what stands between them: validated in one pass, without a tree,
-//! recursion or allocation.
+//! JSON (RFC 8259) as a stream of values and what separates them: validated in one pass,
+//! without a tree, recursion or allocation.
 
 mod string;
 
@@ -26,7 +26,7 @@ pub(crate) enum Value<'a> {
     Null,
 }
 
-/// What stands behind a value, or behind the beginning of an object or array.
+/// What follows a value, or the beginning of an object or array.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Next<'a> {
     /// The name of a member, whose value follows.
@@ -39,8 +39,8 @@ pub(crate) enum Next<'a> {
     End,
 }
 
-/// Reads one text: a [value](Reader::value) at its beginning and behind each [`Next::Name`] and [`Next::Element`],
-/// [what is next](Reader::next) otherwise, up to [`Next::End`] or [`Malformed`].
+/// Reads one text: a [value](Reader::value) at its beginning and after each [`Next::Name`] and
+/// [`Next::Element`], [what is next](Reader::next) otherwise, up to [`Next::End`] or [`Malformed`].
 pub(crate) struct Reader<'a> {
     text: &'a str,
     rest: &'a [u8],
@@ -245,7 +245,8 @@ enum Container {
     Array,
 }
 
-/// Which containers are open: one bit per level, the innermost lowest; 64 levels before anything is allocated.
+/// Which containers are open: one bit per level, the innermost lowest; 64 levels before anything is
+/// allocated.
 #[derive(Default)]
 struct Nesting {
     depth: usize,

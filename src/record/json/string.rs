@@ -5,13 +5,13 @@ use wide::u8x16;
 /// A string of the text. Valid, if the text is UTF-8.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Str<'a> {
-    /// As it stands in the text, with the quote that ends it.
+    /// As it is in the text, with the quote that ends it.
     closed: &'a [u8],
     len: usize,
 }
 
 impl<'a> Str<'a> {
-    /// The string whose opening quote stands before `text`, and what follows its closing one.
+    /// The string whose opening quote comes before `text`, and what follows its closing one.
     #[inline(always)]
     pub(super) fn read(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
         let mut at = plain_len(text);
@@ -90,7 +90,7 @@ impl<'a> Str<'a> {
 }
 
 /// The character that the escape at the start of `bytes` stands for, and the length of that escape.
-/// An escape is always longer than its character. Lone surrogates stand for nothing.
+/// An escape is always longer than its character. A lone surrogate has no character.
 fn unescape(bytes: &[u8]) -> Option<(char, usize)> {
     let character = match *bytes.get(1)? {
         byte @ (b'"' | b'\\' | b'/') => byte,
@@ -124,7 +124,8 @@ fn utf16_unit(bytes: &[u8]) -> Option<u32> {
     })
 }
 
-/// How many bytes at the start of `bytes` are neither a quote, nor a backslash, nor a control character.
+/// How many bytes at the start of `bytes` are neither a quote, nor a backslash, nor a control
+/// character.
 #[inline(always)]
 fn plain_len(bytes: &[u8]) -> usize {
     let (chunks, rest) = bytes.as_chunks();
@@ -160,7 +161,7 @@ mod tests {
             let special = byte < 0x20 || byte == b'"' || byte == b'\\';
             for len in 0..20 {
                 for place in 0..=len {
-                    // Around it what a wrong borrow between bytes would take for special.
+                    // Surrounded by what an incorrect borrow between bytes would take for special.
                     let mut text = [0x21, 0x5d, 0x23, 0x80, 0xff, 0x20, 0x7f, 0xa2, 0xdc].repeat(3);
                     text.truncate(len);
                     text.insert(place, byte);

@@ -1,4 +1,5 @@
 use super::*;
+use crate::telemetry::version;
 
 fn has(metrics: &Metrics, line: &str) -> bool {
     metrics.render().lines().any(|found| found == line)

@@ -84,7 +84,8 @@ fn a_dead_letter_keeps_everything_of_its_record() {
     };
     let expected = doc! {
         "_id": {
-            "group": "a.group", "topic": "a.topic", "topic_id": topic_id(), "partition": 11, "offset": 1_i64 << 40,
+            "group": "a.group", "topic": "a.topic", "topic_id": topic_id(),
+            "partition": 11, "offset": 1_i64 << 40,
         },
         "reason": "malformed_value",
         "key": binary(b"\xffkey"),
@@ -159,10 +160,7 @@ fn a_record_of_15_mib_is_kept_whole_and_one_byte_more_is_cut() {
 #[test]
 fn a_cut_dead_letter_says_how_long_the_whole_was_and_what_its_hash_is() {
     let value = vec![0; 16 << 20];
-    let headers = vec![
-        ("a".into(), Some(b"b".to_vec())),
-        ("c".into(), None),
-    ];
+    let headers = vec![("a".into(), Some(b"b".to_vec())), ("c".into(), None)];
     let letter = letter(&batch(Some(b"abc"), &value, headers), None);
     let cut = letter.get_document("cut").unwrap();
     // By sha256sum, of "abc", of 16 MiB of zeros, and again of "abc".
@@ -235,11 +233,13 @@ fn many_headers_fit_whole_or_are_cut() {
     }
 }
 
-/// Wherever a record's bytes are, its dead letter can be stored: these are the largest there can be.
+/// Wherever a record's bytes are, its dead letter can be stored: these are the largest there can
+/// be.
 #[test]
 fn every_dead_letter_fits_a_document() {
     let message = "m".repeat(CUT_BYTES + 1);
-    let longest = |count: usize, len: usize| vec![("x".repeat(len).into(), Some(vec![0; len])); count];
+    let longest =
+        |count: usize, len: usize| vec![("x".repeat(len).into(), Some(vec![0; len])); count];
     for (key_len, value_len, headers) in [
         (0, WHOLE_BYTES_MAX, Vec::new()),
         (WHOLE_BYTES_MAX, 0, Vec::new()),

@@ -34,8 +34,8 @@ impl Faults {
         }
     }
 
-    /// Fails `commands` by `mode`, which says which of them: `{times: n}`, `{skip: n}`, `"alwaysOn"`.
-    /// Says how often any has failed so far.
+    /// Fails `commands` by `mode`, which says which of them: `{times: n}`, `{skip: n}`,
+    /// `"alwaysOn"`. Says how often any has failed so far.
     pub async fn on(&self, mode: impl Into<bson::Bson>, commands: &[&str], what: Document) -> i64 {
         let mut data = doc! { "failCommands": commands, "appName": &self.app };
         data.extend(what);

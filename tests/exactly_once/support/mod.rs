@@ -61,7 +61,7 @@ pub async fn shared() -> &'static Mongo {
         .await
 }
 
-/// Waits for `condition`, not for ever.
+/// Waits for `condition`, no longer than [`DEADLINE`].
 pub async fn soon<T>(what: &str, condition: impl Future<Output = T>) -> T {
     match tokio::time::timeout(DEADLINE, condition).await {
         Ok(value) => value,
@@ -69,7 +69,7 @@ pub async fn soon<T>(what: &str, condition: impl Future<Output = T>) -> T {
     }
 }
 
-/// Asks again and again until the answer is yes.
+/// Asks repeatedly until the answer is yes.
 pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let asking = async {
         while !condition().await {
@@ -196,7 +196,8 @@ impl World {
         letters
     }
 
-    /// How far each partition's checkpoint is, and how often a transaction has moved it there, as the replica set's log has it.
+    /// How far each partition's checkpoint is, and how often a transaction has moved it there, as
+    /// the replica set's log has it.
     pub async fn moves(&self) -> BTreeMap<i32, (i64, usize)> {
         let namespace = format!("{}.{}", self.database.name(), checkpoint::COLLECTION);
         let oplog = self.operator.database("local").collection("oplog.rs");
@@ -347,7 +348,8 @@ impl Sink {
         )
     }
 
-    /// Writers of as many partitions, which go together; each claims its checkpoint as the service does.
+    /// Writers of `partitions`, which share transactions; each claims its checkpoint as the service
+    /// does.
     pub async fn lanes(&self, partitions: i32) -> Vec<Writer> {
         let groups = Groups::new(Arc::new(Mapping::builtin()), 2);
         let target = Arc::new(self.target(Some(groups)));

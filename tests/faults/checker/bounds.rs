@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use super::violation::{Rule, Violation};
 use super::{Evidence, Exit};
 
-/// No committed offset passed its checkpoint. What the group had committed in a topic that was deleted may stand for a
-/// while beside the fresh lineage's checkpoint.
+/// No committed offset passed its checkpoint. What the group had committed in a topic that was
+/// deleted may stand for a while beside the fresh lineage's checkpoint.
 pub fn committed(evidence: &Evidence) -> Vec<Violation> {
     let mut violations = Vec::new();
     // By partition: the topic id seen last, and whether the committed offset may be a leftover.

@@ -1,4 +1,4 @@
-//! The change stream, read: each event with what its document came to.
+//! The change stream, read: each event with what became of its document.
 
 use std::collections::HashMap;
 use std::fmt;

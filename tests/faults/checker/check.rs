@@ -10,7 +10,7 @@ use super::violation::{Rule, Violation};
 use super::walk::{Applied, Segment, walk};
 use super::{Evidence, bounds, finals, judge};
 
-/// So many violations of one rule are told; the others are counted.
+/// How many violations of one rule are shown; the others are counted.
 const TOLD_MAX: usize = 5;
 
 /// What of the promise did not hold, nothing if all did.
@@ -47,11 +47,12 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     violations.extend(bounds::committed(evidence));
     violations.extend(bounds::workers(evidence));
     violations.extend(bounds::recoveries(evidence));
-    told(violations)
+    shown(violations)
 }
 
-/// A partition's timeline and what does not hold of its transactions. Where the topic was made anew, a worker may have
-/// read on in the new log before it noticed: from the offset on that explains the history best.
+/// A partition's timeline and what does not hold of its transactions. Where the topic was
+/// recreated, a worker may have read on in the new log before it noticed: from the offset on that
+/// explains the history best.
 fn explain<'e>(
     evidence: &'e Evidence,
     partition: i32,
@@ -112,7 +113,7 @@ fn strays(timelines: &BTreeMap<i32, Timeline<'_>>) -> Vec<Violation> {
 }
 
 /// The first violations of each rule, and how many more there are.
-fn told(violations: Vec<Violation>) -> Vec<Violation> {
+fn shown(violations: Vec<Violation>) -> Vec<Violation> {
     let mut by_rule: BTreeMap<Rule, Vec<Violation>> = BTreeMap::new();
     for violation in violations {
         by_rule.entry(violation.rule).or_default().push(violation);

@@ -1,4 +1,4 @@
-//! Gathers the evidence from the servers, once the run is over and all is well again.
+//! Gathers the evidence from the servers, once the run has ended and all is well.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -33,7 +33,7 @@ pub async fn operation_time(database: &Database) -> anyhow::Result<Timestamp> {
     let reply = database.run_command(doc! { "ping": 1 }).await?;
     reply
         .get_timestamp("operationTime")
-        .context("a replica set that tells its time")
+        .context("a replica set that answers with its time")
 }
 
 /// Every event of the database from `since` until now, each as a majority has it.
@@ -117,8 +117,8 @@ async fn all(database: &Database, collection: &str) -> anyhow::Result<Vec<Docume
     Ok(found)
 }
 
-/// The topic's log from its start to its end, as a consumer sees it that reads committed records alone. Blocks; call it
-/// before the topic is deleted too, once nobody produces.
+/// The topic's log from its start to its end, as a consumer sees it that reads committed records
+/// alone. Blocks; call it before the topic is deleted too, once nobody produces.
 pub fn read_log(bootstrap: &str, topic: &str) -> anyhow::Result<Lineage> {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", bootstrap)
@@ -188,7 +188,8 @@ fn record(message: &BorrowedMessage<'_>) -> Record {
     }
 }
 
-/// What the group has committed in each of the topic's partitions; blocks. Take it before [`sample`].
+/// What the group has committed in each of the topic's partitions; blocks. Take it before
+/// [`sample`].
 pub fn committed(
     bootstrap: &str,
     group: &str,
@@ -218,8 +219,8 @@ pub fn committed(
         .collect())
 }
 
-/// What was committed, each beside the checkpoint now. Linearizable: a new primary may show for a moment what a majority
-/// had earlier than what the old one acknowledged.
+/// What was committed, each beside the checkpoint now. Linearizable: a new primary may show for a
+/// moment what a majority had earlier than what the old one acknowledged.
 pub async fn sample(
     database: &Database,
     group: &str,

@@ -11,7 +11,7 @@ use super::violation::{Rule, Violation};
 use super::walk::{key, lineage_of};
 use super::{CHECKPOINTS, DEAD_LETTERS, Evidence, Record, letters};
 
-/// Every record that the producer was told of is in the log.
+/// Every record that the broker acknowledged is in the log.
 pub fn acknowledged(evidence: &Evidence) -> Vec<Violation> {
     let log = |lineage: usize, partition| {
         evidence

@@ -50,7 +50,8 @@ struct Judge<'e> {
 }
 
 impl<'e> Judge<'e> {
-    /// Each entity ends where the covered records lead, and on the way goes through their states in order.
+    /// Each entity ends where the covered records lead, and on the way goes through their states in
+    /// order.
     fn writes(&mut self, applied: &'e Applied, steps: &Range<usize>) {
         let mut written: BTreeMap<&Entity, Vec<&'e Change>> = BTreeMap::new();
         for change in &applied.writes {

@@ -1,7 +1,8 @@
-//! Decides from what a run left behind whether the promise held: nothing lost, nothing twice, nothing backwards.
+//! Decides from what a run left behind whether the promise held: nothing lost, nothing twice,
+//! nothing backwards.
 //!
-//! Pure. [`evidence`] gathers what it judges, from the log in Kafka and the change stream of the database.
-#![allow(dead_code)]
+//! Pure. [`evidence`] gathers what it judges, from the log in Kafka and the change stream of the
+//! database.
 
 mod bounds;
 pub mod change;
@@ -25,12 +26,8 @@ use sha2::{Digest as _, Sha256};
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
-// Not every binary that shares this module needs all.
-#[allow(unused_imports)]
-pub use self::{
-    check::check,
-    violation::{Rule, Violation},
-};
+pub use self::check::check;
+pub use self::violation::{Rule, Violation};
 
 const CHECKPOINTS: &str = workflows_sink::checkpoint::COLLECTION;
 const DEAD_LETTERS: &str = workflows_sink::writer::dead_letter::COLLECTION;
@@ -42,7 +39,7 @@ pub struct Evidence {
     pub settings: Settings,
     /// The log as a consumer reads it in the end.
     pub log: Log,
-    /// What the producer was told is in the log.
+    /// What the broker acknowledged as being in the log.
     pub acknowledged: Vec<Acknowledged>,
     /// Every event of the database's change stream, from before the first worker.
     pub events: Vec<Document>,
@@ -52,7 +49,8 @@ pub struct Evidence {
     pub dead_letters: Vec<Document>,
     /// The checkpoints in the end.
     pub checkpoints: Vec<Document>,
-    /// What the group had committed, each beside the checkpoint read after it; in the order of time.
+    /// What the group had committed, each beside the checkpoint read after it; in the order of
+    /// time.
     pub samples: Vec<Sample>,
     /// The workers.
     pub workers: Vec<WorkerRun>,
@@ -71,7 +69,8 @@ pub struct Settings {
     pub mode: WriteMode,
     /// What a tombstone does.
     pub tombstones: Tombstones,
-    /// The codes with which the server may have refused a write: a fail point's, or that of a document too large.
+    /// The codes with which the server may have refused a write: a fail point's, or that of a
+    /// document too large.
     pub refusal_codes: BTreeSet<i32>,
     /// Whether an operator moved checkpoints.
     pub resets: bool,
@@ -121,7 +120,7 @@ pub struct Record {
     pub headers: Vec<(String, Option<Vec<u8>>)>,
 }
 
-/// A record that the producer was told is in the log.
+/// A record that the broker acknowledged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Which making of the topic, as an index into [`Log::lineages`].
@@ -134,7 +133,7 @@ pub struct Acknowledged {
     pub digest: [u8; 32],
 }
 
-/// What tells one record from another: a hash of key and value.
+/// What distinguishes one record from another: a hash of key and value.
 pub fn digest(key: Option<&[u8]>, value: Option<&[u8]>) -> [u8; 32] {
     let mut hash = Sha256::new();
     for part in [key, value] {
@@ -149,7 +148,8 @@ pub fn digest(key: Option<&[u8]>, value: Option<&[u8]>) -> [u8; 32] {
     hash.finalize().into()
 }
 
-/// What the group had committed for a partition, and the checkpoint as a majority had it afterwards.
+/// What the group had committed for a partition, and the checkpoint as a majority had it
+/// afterwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sample {
     /// When, in milliseconds since 1970.
@@ -182,7 +182,8 @@ pub enum Exit {
     Running,
     /// It was killed by the run, or asked to end and did with 0.
     Asked,
-    /// It ended by itself, or asked to and not with 0; as a person reads it: `exit code 70`, `signal 6`.
+    /// It ended by itself, or asked to and not with 0; as a person reads it: `exit code 70`,
+    /// `signal 6`.
     Unexpected(String),
 }
 

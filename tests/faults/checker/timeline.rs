@@ -4,20 +4,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use bson::{Bson, Document, Uuid};
+use test_oracles::reference::{Expected, reference_outcome};
 use workflows_sink::record::entity::{Reason, Tombstones};
 use workflows_sink::record::fold::WriteMode;
 
 use super::change::{Entity, State, state};
 use super::walk::Segment;
 use super::{Evidence, Log, Record};
-use crate::support::reference::{Expected, reference_outcome};
 
 /// Records of one segment that are to be applied.
 #[derive(Clone, Debug)]
 pub struct Stretch {
     /// The segment, as an index.
     pub segment: usize,
-    /// The lineage that the records are of: the segment's own, but for what was read after the topic was made anew.
+    /// The lineage that the records are of: the segment's own, but for what was read after the
+    /// topic was recreated.
     pub lineage: usize,
     /// The topic's id as the checkpoint has it.
     pub topic_id: Option<Uuid>,
@@ -47,7 +48,7 @@ pub struct Stand {
     pub step: usize,
     /// The entity's state after it.
     pub state: State,
-    /// What tells the state from others, for a person.
+    /// What distinguishes the state from others, for a person.
     pub shown: String,
 }
 
@@ -60,8 +61,9 @@ pub struct Timeline<'l> {
     pub entities: BTreeMap<Entity, Vec<Stand>>,
 }
 
-/// The stretches of a partition's segments; the last one goes on to the end of the log. `cuts` says for a segment that
-/// another lineage ended from which offset on its records were read from that one already.
+/// The stretches of a partition's segments; the last one goes on to the end of the log. `cuts` says
+/// for a segment that another lineage ended from which offset on its records were read from that
+/// one already.
 pub fn stretches(
     log: &Log,
     partition: i32,
@@ -167,7 +169,8 @@ pub fn refusal(letter: &Document) -> Option<i32> {
     code.ok().filter(|_| is_refused)
 }
 
-/// Topic id, partition and offset of the records that the server has refused, with a code that it may.
+/// Topic id, partition and offset of the records that the server has refused, with a code that it
+/// may.
 pub fn refused(evidence: &Evidence) -> BTreeSet<(Option<Uuid>, i32, i64)> {
     let letters = evidence.dead_letters.iter().filter(|letter| {
         refusal(letter).is_some_and(|code| evidence.settings.refusal_codes.contains(&code))
@@ -264,7 +267,7 @@ impl<'l> Timeline<'l> {
     }
 }
 
-/// What a person tells the states of an entity by.
+/// What distinguishes the states of an entity, for a person.
 fn shown(document: &Document) -> String {
     let field = |name: &str| match document.get(name) {
         Some(value) => format!("{name} {value} "),

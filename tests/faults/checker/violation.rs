@@ -7,7 +7,7 @@ use std::fmt;
 pub enum Rule {
     /// The evidence is whole and fits together; nothing can be judged without.
     Evidence,
-    /// A record that the producer was told of is in the log.
+    /// A record that the broker acknowledged is in the log.
     Acknowledged,
     /// The documents in the end are exactly those of the log.
     Documents,
@@ -17,7 +17,8 @@ pub enum Rule {
     Checkpoints,
     /// An entity goes through its states in the order of the log, and through no other.
     Order,
-    /// A committed transaction moves one checkpoint on, and writes what the records that it covers come to.
+    /// A committed transaction moves one checkpoint on, and writes what the records that it covers
+    /// come to.
     Transaction,
     /// The one who writes is the one who claimed the partition.
     Owner,
@@ -44,7 +45,7 @@ pub struct Violation {
     pub offset: Option<i64>,
     /// The entity, as `collection/id`, where it is about one.
     pub entity: Option<String>,
-    /// What is wrong, in a line.
+    /// What does not hold, in a line.
     pub message: String,
     /// The history around it, a line each.
     pub history: Vec<String>,

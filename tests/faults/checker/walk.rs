@@ -1,4 +1,5 @@
-//! The history of each partition: who claimed it, and which transactions moved it from where to where.
+//! The history of each partition: who claimed it, and which transactions moved it from where to
+//! where.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -168,7 +169,8 @@ impl Walk {
         }
     }
 
-    /// A committed transaction: it moves one checkpoint on, or one of each of several partitions, under a session of each claim.
+    /// A committed transaction: it moves one checkpoint on, or one of each of several partitions,
+    /// under a session of each claim.
     fn transaction(
         &mut self,
         evidence: &Evidence,
@@ -351,7 +353,7 @@ pub fn lineage_of(evidence: &Evidence, topic_id: Option<Uuid>) -> Option<usize> 
     topic_id.and_then(|id| lineages.position(|lineage| lineage.topic_id == Some(id)))
 }
 
-/// The first characters of an id, enough to tell it from others.
+/// The first characters of an id, enough to distinguish it from others.
 pub fn short(id: Option<Uuid>) -> String {
     id.map_or("none".to_owned(), |id| id.to_string()[..8].to_owned())
 }

@@ -6,8 +6,8 @@ use bson::doc;
 
 use super::{BRIEFLY, Nemesis};
 
-/// Of `error_codes.yml`: what the server calls retriable, what it does not, interruptions, and what speaks of its own
-/// state. None of them speaks of a document.
+/// Of `error_codes.yml`: what the server calls retriable, what it does not, interruptions, and what
+/// speaks of its own state. None of them speaks of a document.
 const CODES: [i32; 44] = [
     1, 6, 7, 8, 11, 13, 18, 20, 24, 26, 46, 50, 59, 63, 64, 89, 91, 96, 112, 117, 133, 134, 189,
     202, 225, 239, 244, 246, 251, 256, 262, 263, 290, 358, 365, 384, 9001, 10058, 10107, 11600,
@@ -46,8 +46,8 @@ impl Nemesis<'_> {
         self.stage.fail_point("off", doc! {}).await;
     }
 
-    /// Connections end before a commit is done, and in the middle of answers after it was; and for a while no commit
-    /// that is done is ever heard of.
+    /// Connections end before a commit is done, and in the middle of answers after it was; and for
+    /// a while no commit that is done ever arrives.
     pub(super) async fn lose_commit_answers(&mut self) {
         for _ in 0..4 {
             let data = doc! { "failCommands": ["commitTransaction"], "closeConnection": true };

@@ -1,4 +1,5 @@
-//! Strikes and heals. Each fault is one line of [`Nemesis::strike`], and where it lasts, one of [`Nemesis::heal`].
+//! Strikes and heals. Each fault is one line of [`Nemesis::strike`], and where it lasts, one of
+//! [`Nemesis::heal`].
 
 mod answers;
 mod records;
@@ -7,14 +8,14 @@ mod servers;
 use std::time::Duration;
 
 use local_stack::Direction;
+use local_stack::random::Random;
+use test_support::scene::Scene;
 
 use crate::checker::Lineage;
 use crate::fault::{Fault, Side, Trouble};
 use crate::fleet::Fleet;
 use crate::load::{Load, RATE};
 use crate::stage::{POLL_INTERVAL, SERVERS, SESSION, Stage};
-use crate::support::entities::Random;
-use crate::support::worker::Scene;
 use crate::witness;
 
 /// Whom it can hurt.
@@ -27,7 +28,7 @@ pub struct Nemesis<'a> {
     pub load: &'a Load,
     /// Names.
     pub scene: &'a Scene,
-    /// The logs of the topic before it was made anew.
+    /// The logs of the topic before it was recreated.
     pub lineages: &'a mut Vec<Lineage>,
     /// How many partitions the topic is made with.
     pub partitions: i32,
@@ -166,7 +167,7 @@ impl Nemesis<'_> {
             }
             PartitionsAdded => self.add_partitions().await,
             TopicRecreated => {
-                self.make_topic_anew().await;
+                self.recreate_topic().await;
                 struck.lasts = BRIEFLY;
             }
         }

@@ -1,19 +1,19 @@
 //! Records that are trouble by themselves.
 
-use crate::support::entities::Random;
-use crate::support::worker::Produced;
+use local_stack::Message;
+use local_stack::random::Random;
 
 /// Nearly as much as a document holds, with room for what a change stream puts around it.
 const LARGE_BYTES: usize = 16_000_000;
 
 fn id(random: &mut Random) -> String {
-    format!("{:016x}{:016x}", random.next(), random.next())
+    format!("{:016x}{:016x}", random.bits(), random.bits())
 }
 
 /// One of each kind that the contract rejects or skips.
-pub fn poison(random: &mut Random) -> Vec<Produced> {
+pub fn poison(random: &mut Random) -> Vec<Message> {
     let id = id(random);
-    let keyed = |value: &[u8]| Produced::new(id.clone(), value);
+    let keyed = |value: &[u8]| Message::new(id.clone(), value);
     let with =
         |fields: &str| keyed(format!(r#"{{"id":"{id}","kind":"Dataset",{fields}}}"#).as_bytes());
     let whole = format!(r#"{{"id":"{id}","kind":"Dataset"}}"#);
@@ -31,13 +31,13 @@ pub fn poison(random: &mut Random) -> Vec<Produced> {
         keyed(b""),
         keyed(format!("{whole} {whole}").as_bytes()),
         with(r#""x":NaN"#),
-        Produced {
+        Message {
             key: None,
             ..keyed(whole.as_bytes())
         },
-        Produced::new(*b"\xff", whole.clone()),
+        Message::new(*b"\xff", whole.clone()),
         keyed(br#"{"kind":"Dataset"}"#),
-        Produced::new("another", whole.clone()),
+        Message::new("another", whole.clone()),
         keyed(format!(r#"{{"id":"{id}","kind":7}}"#).as_bytes()),
         keyed(format!(r#"{{"id":"{id}","kind":"Nonsense"}}"#).as_bytes()),
         with(r#""labels":[]"#),
@@ -47,7 +47,7 @@ pub fn poison(random: &mut Random) -> Vec<Produced> {
         with(&deep),
         with(&large),
         headers,
-        Produced::new(
+        Message::new(
             null.clone(),
             format!(r#"{{"id":"{null}","kind":"Dataset"}}"#),
         ),
@@ -56,33 +56,33 @@ pub fn poison(random: &mut Random) -> Vec<Produced> {
 }
 
 /// Three of 16 MB, two of them states of one entity.
-pub fn large(random: &mut Random) -> Vec<Produced> {
+pub fn large(random: &mut Random) -> Vec<Message> {
     let (one, other) = (id(random), id(random));
     let mut state = |id: &str, revision: u32| {
         let mut text = String::with_capacity(LARGE_BYTES);
         while text.len() < LARGE_BYTES {
-            text.push_str(&format!("{:016x}", random.next()));
+            text.push_str(&format!("{:016x}", random.bits()));
         }
         let json =
             format!(r#"{{"id":"{id}","kind":"Report","revision":{revision},"text":"{text}"}}"#);
-        Produced::new(id, json)
+        Message::new(id, json)
     };
     vec![state(&one, 1), state(&other, 1), state(&one, 2)]
 }
 
-/// An entity that comes, goes, comes again and goes; and tombstones of nothing.
-pub fn tombstones(random: &mut Random) -> Vec<Produced> {
+/// An entity that is created, deleted, created again and deleted; and tombstones of nothing.
+pub fn tombstones(random: &mut Random) -> Vec<Message> {
     let (one, nothing) = (id(random), id(random));
     let state = |revision: u32| {
         let kind = ["Report", "Dataset"][revision as usize % 2];
-        Produced::new(
+        Message::new(
             one.clone(),
             format!(r#"{{"id":"{one}","kind":"{kind}","revision":{revision}}}"#),
         )
     };
-    let tombstone = |key: Option<&str>| Produced {
+    let tombstone = |key: Option<&str>| Message {
         key: key.map(|key| key.as_bytes().to_vec()),
-        ..Produced::default()
+        ..Message::default()
     };
     vec![
         state(1),

@@ -3,14 +3,13 @@
 use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
-
+use test_support::wait::until;
 use workflows_sink::checkpoint;
 
 use super::{BRIEFLY, Nemesis};
 use crate::fault::Side;
 use crate::round::read_log;
 use crate::stage::SERVERS;
-use crate::support::worker::until;
 use crate::witness;
 
 impl Nemesis<'_> {
@@ -36,7 +35,7 @@ impl Nemesis<'_> {
             .expect("a coordinator")
     }
 
-    /// What a worker does that then hangs. It tries again while there is no primary.
+    /// What a worker does that then hangs. It retries while there is no primary.
     pub(super) async fn steal_claims(&mut self) {
         let checkpoints = self
             .scene
@@ -47,7 +46,8 @@ impl Nemesis<'_> {
             "$inc": { "epoch": 1_i64 },
             "$currentDate": { "updated_at": true },
         };
-        // A transaction of several partitions then has some that are stolen in it, and some that are not.
+        // A transaction of several partitions then has some that are stolen in it, and some that
+        // are not.
         let every_second = doc! { "_id.partition": { "$mod": [2, 0] } };
         until("the claims are stolen", || async {
             checkpoints
@@ -67,8 +67,9 @@ impl Nemesis<'_> {
         let _ = client.database("admin").run_command(step_down).await;
     }
 
-    /// The primary goes on alone for a moment, and what it takes then is rolled back. Its secondaries are killed rather
-    /// than frozen: frozen ones would find the writes in their sockets.
+    /// The primary goes on alone for a moment, and what it takes then is rolled back. Its
+    /// secondaries are killed rather than frozen: frozen ones would find the writes in their
+    /// sockets.
     pub(super) async fn roll_back(&mut self) {
         let old = self.stage.primary().await;
         let others: Vec<usize> = (0..SERVERS).filter(|member| *member != old).collect();
@@ -85,11 +86,11 @@ impl Nemesis<'_> {
         self.stage.mongo.restart(old).await.expect("restarted");
     }
 
-    /// The password changes, and connections break so that the workers meet the change. They can read the new one before,
-    /// or only after they were not let in.
+    /// The password changes, and connections break so that the workers meet the change. They can
+    /// read the new one before, or only after a login was refused.
     pub(super) async fn rotate_password(&mut self) {
-        let password = format!("{:016x}{:016x}", self.random.next(), self.random.next());
-        let announced = self.random.next().is_multiple_of(2);
+        let password = format!("{:016x}{:016x}", self.random.bits(), self.random.bits());
+        let announced = self.random.bits().is_multiple_of(2);
         self.stage.rotate(password, announced).await;
         for proxy in self.stage.proxies(Side::Mongodb) {
             proxy.reset(Duration::ZERO).expect("reset");
@@ -111,7 +112,7 @@ impl Nemesis<'_> {
         self.load.partitions(total);
     }
 
-    pub(super) async fn make_topic_anew(&mut self) {
+    pub(super) async fn recreate_topic(&mut self) {
         self.load.pause().await;
         let topics = self.stage.cluster.topics().expect("topics");
         let bootstrap = self.stage.cluster.direct_bootstrap();
@@ -119,7 +120,8 @@ impl Nemesis<'_> {
         self.lineages.push(lineage);
         let cluster = &self.stage.cluster;
         topics.delete(&self.scene.topic).await.expect("deleted");
-        // A broker that has not heard yet acknowledges records into the log that is deleted.
+        // A broker that has not learned of it yet acknowledges records into the log that is
+        // deleted.
         cluster
             .everywhere(&self.scene.topic, 0)
             .await

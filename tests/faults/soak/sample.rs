@@ -4,8 +4,7 @@ use std::fs;
 
 use bson::{Document, doc};
 use mongodb::Database;
-
-use crate::support::worker::Worker;
+use test_support::worker::Worker;
 
 /// The series that are watched, with the rise that counts as none, in the unit of each.
 pub const SERIES: [(&str, f64); 8] = [

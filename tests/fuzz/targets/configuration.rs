@@ -1,7 +1,4 @@
-//! `cargo fuzz run --fuzz-dir tests/fuzz configuration`: see `properties/configuration.rs`.
+//! `cargo fuzz run --fuzz-dir tests/fuzz configuration`: see `test_oracles::configuration`.
 #![no_main]
 
-#[path = "../properties/configuration.rs"]
-mod property;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| property::holds(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| test_oracles::configuration::holds(data));

@@ -1,10 +1,4 @@
-//! `cargo fuzz run --fuzz-dir tests/fuzz decode`: see `properties/decode.rs`.
+//! `cargo fuzz run --fuzz-dir tests/fuzz decode`: see `test_oracles::decode`.
 #![no_main]
 
-#[path = "../properties/decode.rs"]
-mod property;
-#[path = "../../support/reference.rs"]
-#[allow(dead_code)]
-mod reference;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| property::holds(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| test_oracles::decode::holds(data));

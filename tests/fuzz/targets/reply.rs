@@ -1,7 +1,4 @@
-//! `cargo fuzz run --fuzz-dir tests/fuzz reply`: see `properties/reply.rs`.
+//! `cargo fuzz run --fuzz-dir tests/fuzz reply`: see `test_oracles::reply`.
 #![no_main]
 
-#[path = "../properties/reply.rs"]
-mod property;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| property::holds(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| test_oracles::reply::holds(data));

@@ -1,7 +1,4 @@
-//! `cargo fuzz run --fuzz-dir tests/fuzz routes`: see `properties/routes.rs`.
+//! `cargo fuzz run --fuzz-dir tests/fuzz routes`: see `test_oracles::routes`.
 #![no_main]
 
-#[path = "../properties/routes.rs"]
-mod property;
-
-libfuzzer_sys::fuzz_target!(|data: &[u8]| property::holds(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| test_oracles::routes::holds(data));

@@ -19,7 +19,7 @@ const VERSION: &str = "1.26.8";
 /// Toolchains are modules too, so any Go, such as Debian's, can fetch a later one and checks it against Go's checksum
 /// database.
 pub fn program() -> Result<PathBuf> {
-    install::require(&["go:golang-go"])?;
+    install::require(&["golang-go"])?;
     if minor(Path::new("go")).is_ok_and(|minor| minor >= MINOR_MIN) {
         return Ok("go".into());
     }

@@ -1,9 +1,10 @@
-//! Secrets in a cluster: read by name, written by server-side apply, watched by name. Nothing else is asked for, so that a
-//! Role with `resourceNames` is enough.
+//! Secrets in a cluster: read by name, written by server-side apply, watched by name. A Role with
+//! `resourceNames` allows all of that.
 //!
-//! Facts that this rests on, each seen on an API server: an apply with a stale `resourceVersion` is refused with 409 even
-//! when forced; with a `resourceVersion` alone an absent object is made, with `uid` too it is not; an apply removes the
-//! keys that its manager wrote before and now leaves out, unless another manager wrote them too.
+//! Facts that this rests on, each seen on an API server: an apply with a stale `resourceVersion` is
+//! refused with 409 even when forced; with a `resourceVersion` alone an absent object is created,
+//! with `uid` too it is not; an apply removes the keys that its manager wrote before and now leaves
+//! out, unless another manager wrote them too.
 
 mod object;
 
@@ -23,8 +24,8 @@ use serde_json::{Value, json};
 
 use self::object::held;
 use super::{Change, Data, Held, Version};
-use crate::admin::Failure;
 use crate::admin::table::SecretName;
+use crate::admin::{ANSWER_DEADLINE, CONNECT_DEADLINE, Failure};
 
 /// The field manager, and who Events are from.
 pub const MANAGER: &str = "workflows-sink-admin";
@@ -32,23 +33,19 @@ pub const MANAGER: &str = "workflows-sink-admin";
 /// When this program last changed the password.
 const CHANGED_AT: &str = "workflows-sink-admin/password-changed-at";
 
-/// No object ever has it: with it an apply makes an object, or is refused.
+/// No object ever has it: with it an apply creates an object, or is refused.
 const VERSION_OF_NOTHING: &str = "1";
 
-/// Values that are no text.
+/// Values that are not text.
 const NO_TEXT: &[u8] = &[0xff];
 const NO_TEXT_EITHER: &[u8] = &[0xfe];
 
 /// The API server takes notes of 1024 bytes; what is noted is ASCII but for a name here and there.
 const NOTE_CHARS_MAX: usize = 900;
 
-/// How long one answer may take.
-const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
-const CONNECT_DEADLINE: Duration = Duration::from_secs(5);
-
-/// How long a watch lasts before it is begun anew, in seconds.
+/// How long a watch lasts before the next begins, in seconds.
 const WATCH_SECONDS: u32 = 240;
-/// What the server says when it no longer knows the version that a watch is to begin at.
+/// The status for a watch from a version that the server no longer knows.
 const GONE: u16 = 410;
 /// Between a watch that failed and the next.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
@@ -67,27 +64,28 @@ impl fmt::Debug for Kubernetes {
 }
 
 impl Kubernetes {
-    /// By `KUBECONFIG`, else as the pod's ServiceAccount, else by the kubeconfig of the home directory. Opens no connection.
+    /// By `KUBECONFIG`, else as the pod's ServiceAccount, else by the kubeconfig of the home
+    /// directory. Opens no connection.
     ///
     /// # Errors
-    /// [`Failure::Wrong`] where none of them can be read.
+    /// [`Failure::Permanent`] where none of them can be read.
     pub async fn new(namespace: Option<&str>) -> Result<Kubernetes, Failure> {
         let in_pod =
             env::var_os("KUBECONFIG").is_none() && env::var_os("KUBERNETES_SERVICE_HOST").is_some();
-        let wrong = |why: String| Failure::Wrong(format!("Kubernetes cannot be reached: {why}"));
+        let permanent = |why: String| Failure::Permanent(format!("no access to Kubernetes: {why}"));
         let mut config = match in_pod {
-            true => Config::incluster().map_err(|error| wrong(error.to_string()))?,
+            true => Config::incluster().map_err(|error| permanent(error.to_string()))?,
             false => Config::from_kubeconfig(&KubeConfigOptions::default())
                 .await
                 .map_err(|error| {
-                    wrong(format!(
+                    permanent(format!(
                         "{error}; set KUBECONFIG, or work on files with --secrets-dir"
                     ))
                 })?,
         };
         config.connect_timeout = Some(CONNECT_DEADLINE);
         let namespace = namespace.unwrap_or(&config.default_namespace).to_owned();
-        let client = Client::try_from(config).map_err(|error| wrong(error.to_string()))?;
+        let client = Client::try_from(config).map_err(|error| permanent(error.to_string()))?;
         Ok(Kubernetes { client, namespace })
     }
 
@@ -125,12 +123,11 @@ impl Kubernetes {
         let version = held.map(|held| &held.version);
         let after = self.send(name, &data, at, version).await?;
 
-        // A key that another manager wrote too outlives the apply that leaves it out: it becomes ours alone, then goes.
-        let left = change
-            .remove
-            .iter()
-            .filter(|key| after.data.contains_key(*key));
-        let left: Vec<&String> = left.collect();
+        // a key that another manager wrote too outlives this apply: another value makes it ours
+        // alone
+        let left: Vec<&String> = (change.remove.iter())
+            .filter(|key| after.data.contains_key(*key))
+            .collect();
         if !left.is_empty() {
             let mut emptied = data.clone();
             for key in left {
@@ -172,7 +169,7 @@ impl Kubernetes {
         }
         let object =
             json!({ "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": values });
-        // Forced: the version says that what is overwritten was seen.
+        // forced: by the version, what is overwritten was seen
         let params = PatchParams::apply(MANAGER).force();
         let request = (self.secrets(name)).patch(&name.name, &params, &Patch::Apply(object));
         let body = self.ask(request).await.map_err(|error| failure(&error))?;
@@ -205,17 +202,17 @@ impl Kubernetes {
                 Err(Error::Api(status)) if status.code == GONE => return,
                 Err(error) => {
                     let why = failure(&error).to_string();
-                    tracing::debug!(secret = %name, why, "not watched; looking at intervals");
+                    tracing::debug!(secret = %name, why, "no watch; looking at intervals");
                 }
             }
             tokio::time::sleep(WATCH_AGAIN_AFTER).await;
         }
     }
 
-    /// Leaves an Event beside the Secret, for `kubectl describe` and `kubectl get events`.
+    /// Creates an Event about the Secret, for `kubectl describe` and `kubectl get events`.
     ///
     /// # Errors
-    /// Whatever the API server said; whoever calls can do without.
+    /// The API server's; nothing else depends on the Event.
     pub async fn event(
         &self,
         name: &SecretName,
@@ -236,10 +233,12 @@ impl Kubernetes {
             "reason": reason,
             "action": action,
             "note": note.chars().take(NOTE_CHARS_MAX).collect::<String>(),
-            "regarding": { "apiVersion": "v1", "kind": "Secret", "name": name.name, "namespace": namespace },
+            "regarding": {
+                "apiVersion": "v1", "kind": "Secret", "name": name.name, "namespace": namespace,
+            },
         });
         let path = format!("/apis/events.k8s.io/v1/namespaces/{namespace}/events");
-        let body = serde_json::to_vec(&event).map_err(|error| Failure::Wrong(error.to_string()))?;
+        let body = serde_json::to_vec(&event).expect("it is a JSON value");
         let request = Request::new(path).create(&Default::default(), body);
         (self.ask(request).await).map_or_else(|error| Err(failure(&error)), |_| Ok(()))
     }
@@ -249,7 +248,7 @@ impl Kubernetes {
         Request::new(format!("/api/v1/namespaces/{namespace}/secrets"))
     }
 
-    /// The answer's body. Taken as text: what cannot be parsed the client would log.
+    /// The body of the answer, as text: the client would log one that it cannot parse.
     async fn ask(
         &self,
         request: Result<axum::http::Request<Vec<u8>>, kube::core::request::Error>,
@@ -265,23 +264,23 @@ impl Kubernetes {
     }
 }
 
-/// What an error of the API means. Its message is the server's, which quotes no value.
+/// What an error of the API means. The server's message quotes no value.
 fn failure(error: &Error) -> Failure {
     let Error::Api(status) = error else {
         let why = match error {
-            Error::SerdeError(_) => "an answer that is none".to_owned(),
+            Error::SerdeError(_) => "its answer is invalid".to_owned(),
             other => chain(other),
         };
-        return Failure::Away(format!("the API server does not answer: {why}"));
+        return Failure::Transient(format!("the API server does not answer: {why}"));
     };
     let text = format!("the API server says: {}", status.message);
     match status.code {
-        409 => Failure::Moved,
-        403 => Failure::Wrong(format!(
+        409 => Failure::Conflict,
+        403 => Failure::Permanent(format!(
             "{text} (docs/admin.md has the Role that is needed)"
         )),
-        400 | 404 | 405 | 413 | 415 | 422 => Failure::Wrong(text),
-        _ => Failure::Away(text),
+        400 | 404 | 405 | 413 | 415 | 422 => Failure::Permanent(text),
+        _ => Failure::Transient(text),
     }
 }
 

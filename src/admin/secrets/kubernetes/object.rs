@@ -1,4 +1,4 @@
-//! A Secret as the API server writes it down.
+//! A Secret as the API server describes it.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,18 +44,18 @@ struct ManagedFields {
     fields_v1: Value,
 }
 
-/// The Secret of an answer's body.
+/// The Secret in the body of an answer.
 ///
 /// # Errors
-/// [`Failure::Away`] where it is none; nothing of it is repeated.
+/// [`Failure::Transient`] where there is none; the message repeats nothing of the body.
 pub(super) fn held(body: &str) -> Result<Held, Failure> {
-    let strange = || Failure::Away("the API server does not answer with a Secret".to_owned());
-    let object: Object = serde_json::from_str(body).map_err(|_| strange())?;
+    let invalid = || Failure::Transient("the API server does not answer with a Secret".to_owned());
+    let object: Object = serde_json::from_str(body).map_err(|_| invalid())?;
     let mut data = Data::new();
     for (key, value) in object.data {
         let value = STANDARD
             .decode(&*Zeroizing::new(value))
-            .map_err(|_| strange())?;
+            .map_err(|_| invalid())?;
         data.insert(key, SecretSlice::from(value));
     }
     let metadata = object.metadata;
@@ -73,7 +73,7 @@ pub(super) fn held(body: &str) -> Result<Held, Failure> {
     })
 }
 
-/// The keys of `data` that this program applied.
+/// The keys of `data` that this program has applied.
 fn owned(fields: &[ManagedFields]) -> BTreeSet<String> {
     (fields.iter())
         .filter(|entry| entry.manager == MANAGER && entry.operation == "Apply")
@@ -92,6 +92,10 @@ mod tests {
 
     #[test]
     fn a_secret_is_read_with_who_wrote_which_key() {
+        let wrote = |manager: &str, operation: &str, keys: Value| {
+            let fields = json!({ "f:data": keys });
+            json!({ "manager": manager, "operation": operation, "fieldsV1": fields })
+        };
         let body = json!({
             "kind": "Secret", "apiVersion": "v1", "immutable": true,
             "metadata": {
@@ -99,9 +103,9 @@ mod tests {
                 "creationTimestamp": "2026-01-31T12:00:00Z",
                 "annotations": { CHANGED_AT: "2026-02-01T00:00:00Z" },
                 "managedFields": [
-                    { "manager": MANAGER, "operation": "Apply", "fieldsV1": { "f:data": { ".": {}, "f:A": {} } } },
-                    { "manager": "kubectl-edit", "operation": "Update", "fieldsV1": { "f:data": { "f:B": {} } } },
-                    { "manager": MANAGER, "operation": "Update", "fieldsV1": { "f:data": { "f:C": {} } } },
+                    wrote(MANAGER, "Apply", json!({ ".": {}, "f:A": {} })),
+                    wrote("kubectl-edit", "Update", json!({ "f:B": {} })),
+                    wrote(MANAGER, "Update", json!({ "f:C": {} })),
                 ],
             },
             "data": { "A": "aHVudGVyMg==", "B": "" },

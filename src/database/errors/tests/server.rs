@@ -1,5 +1,5 @@
-//! A server of a few lines, so that the driver's own errors can be had without a mongod: it answers
-//! every command as a function says, and breaks the connection where that says nothing.
+//! A server of a few lines, so that the driver's own errors can be tested without a mongod: it
+//! answers every command as a function says, and closes the connection where that gives nothing.
 
 use std::net::SocketAddr;
 
@@ -62,9 +62,11 @@ async fn serve(
 
 fn greeting(address: SocketAddr) -> Document {
     doc! {
-        "helloOk": true, "ismaster": true, "isWritablePrimary": true, "setName": "rs0", "setVersion": 1,
+        "helloOk": true, "ismaster": true, "isWritablePrimary": true, "setName": "rs0",
+        "setVersion": 1,
         "hosts": [address.to_string()], "me": address.to_string(), "maxBsonObjectSize": 16 << 20,
-        "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000, "logicalSessionTimeoutMinutes": 30,
+        "maxMessageSizeBytes": 48_000_000, "maxWriteBatchSize": 100_000,
+        "logicalSessionTimeoutMinutes": 30,
         "minWireVersion": 0, "maxWireVersion": 21, "ok": 1.0,
     }
 }

@@ -1,4 +1,4 @@
-//! Topics that were made anew, checkpoints that an operator moved, partitions that were added.
+//! Topics that were recreated, checkpoints that an operator moved, partitions that were added.
 
 use bson::{Uuid, doc};
 

@@ -1,4 +1,4 @@
-//! Any run in which all went well is accepted; any single thing gone wrong that can be observed is found.
+//! Any run in which all went well is accepted; any single violation that can be observed is found.
 
 use std::collections::BTreeMap;
 
@@ -97,7 +97,7 @@ fn run(plan: &Plan) -> Evidence {
     sink.end()
 }
 
-/// One thing gone wrong in the change stream.
+/// One violation in the change stream.
 #[derive(Clone, Debug)]
 enum Corruption {
     Drop(Index),
@@ -137,11 +137,12 @@ struct Seen {
     what: String,
 }
 
-/// All that a reader between transactions can see: of each partition the claims and moves in their order, with what
-/// the documents are after each. `None` where the events contradict each other.
+/// All that a reader between transactions can see: of each partition the claims and moves in their
+/// order, with what the documents are after each. `None` where the events contradict each other.
 ///
-/// Not to be seen: the order of events within a transaction and of transactions of different partitions, an update
-/// that sets what was set, a state that the same transaction writes over, and a last claim that nobody wrote under.
+/// Not to be seen: the order of events within a transaction and of transactions of different
+/// partitions, an update that sets what was set, a state that the same transaction overwrites, and
+/// a last claim that nobody wrote under.
 fn observed(events: &[Document]) -> Option<BTreeMap<String, Vec<Seen>>> {
     let mut replay = Replay::default();
     let (changes, faults) = replay.changes(events);
@@ -199,8 +200,8 @@ fn observed(events: &[Document]) -> Option<BTreeMap<String, Vec<Seen>>> {
     Some(observed)
 }
 
-/// The same without the moves over records that have no effect, but for the last: the next move might as well have
-/// gone over them itself.
+/// The same without the moves over records that have no effect, but for the last: the next move
+/// might as well have gone over them itself.
 fn merged(observed: Option<BTreeMap<String, Vec<Seen>>>) -> Option<BTreeMap<String, Vec<Seen>>> {
     let mut observed = observed?;
     for seen in observed.values_mut() {
@@ -222,7 +223,7 @@ proptest! {
     }
 
     #[test]
-    fn what_went_wrong_is_found(plan in plan(), corruption in corruption()) {
+    fn every_violation_is_found(plan in plan(), corruption in corruption()) {
         let evidence = run(&plan);
         let mut corrupted = evidence.clone();
         corruption.strike(&mut corrupted.events);

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
+use test_oracles::reference::{Expected, reference_outcome};
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
@@ -13,7 +14,6 @@ use crate::checker::{
     Acknowledged, CHECKPOINTS, DEAD_LETTERS, Evidence, Lineage, Log, PartitionLog, Record, Sample,
     Settings, digest,
 };
-use crate::support::reference::{Expected, reference_outcome};
 
 /// Key and value.
 pub type Pair = (Option<Vec<u8>>, Option<Vec<u8>>);
@@ -75,7 +75,7 @@ impl Sink {
         sink
     }
 
-    /// The topic is made, or made anew.
+    /// The topic is made, or recreated.
     pub fn topic(&mut self, partitions: &[Vec<Pair>]) {
         let mut lineage = Lineage {
             topic_id: Some(Uuid::new()),
@@ -104,7 +104,8 @@ impl Sink {
         self.evidence.log.lineages.push(lineage);
     }
 
-    /// A claim by a new owner in a new session; from the log's start if it is the first, or the topic is a new one.
+    /// A claim by a new owner in a new session; from the log's start if it is the first, or the
+    /// topic is a new one.
     pub fn claim(&mut self, partition: i32) {
         let topic_id = Bson::from(self.lineage().topic_id);
         let (owner, session) = (Uuid::new(), Uuid::new());

@@ -1,0 +1,98 @@
+//! What a look came to: in the metrics and the probes, in the log, and as Events of the Secret.
+
+use jiff::Timestamp;
+
+use super::Shared;
+use crate::admin::plan::Step;
+use crate::admin::reconcile::{Outcome, Proven};
+use crate::admin::secrets::store::Store;
+use crate::admin::table::User;
+use crate::admin::{Failure, list};
+
+/// What was last reported of a user, so that each thing is reported once.
+#[derive(Default)]
+pub(super) struct Reported {
+    failure: Option<Failure>,
+    extra_roles: usize,
+    /// Whether it ever matched the table: what is repaired after that is drift.
+    succeeded: bool,
+}
+
+pub(super) async fn report(
+    shared: &Shared,
+    user: &User,
+    outcome: &Outcome,
+    reported: &mut Reported,
+) {
+    let now_seconds = Timestamp::now().as_second();
+    shared.metrics.looked(user, outcome, now_seconds);
+    let ended = outcome.ended.as_ref().map(drop);
+    shared.health.looked(user, ended);
+    for step in &outcome.steps {
+        report_step(shared, user, step, reported).await;
+    }
+    match &outcome.ended {
+        Ok(proven) => {
+            if !reported.succeeded || reported.failure.is_some() || !outcome.steps.is_empty() {
+                let shown = proven.shown.join(", ");
+                tracing::info!(user = user.name, proven = shown, "as the table says");
+            }
+            (reported.succeeded, reported.failure) = (true, None);
+            report_extra_roles(shared, user, proven, reported).await;
+        }
+        Err(failure) if reported.failure.as_ref() == Some(failure) => {
+            tracing::debug!(user = user.name, %failure, "still not as the table says");
+        }
+        Err(failure) => {
+            tracing::warn!(user = user.name, %failure, "not as the table says; retrying");
+            reported.failure = Some(failure.clone());
+            if matches!(failure, Failure::Permanent(_)) {
+                event(shared, user, true, "NotAsTable", &failure.to_string()).await;
+            }
+        }
+    }
+}
+
+async fn report_step(shared: &Shared, user: &User, step: &Step, reported: &Reported) {
+    let (name, what) = (&user.name, step.to_string());
+    match reported.succeeded && !step.is_of_rotation() {
+        true => tracing::warn!(user = name, step = step.name(), what, "drift repaired"),
+        false => tracing::info!(user = name, step = step.name(), what, "changed"),
+    }
+    let note = match step.is_of_secret() {
+        true => format!("the Secret of the MongoDB user {name}: {what}"),
+        false => format!("the MongoDB user {name}: {what}"),
+    };
+    event(shared, user, false, step.name(), &note).await;
+}
+
+async fn report_extra_roles(
+    shared: &Shared,
+    user: &User,
+    proven: &Proven,
+    reported: &mut Reported,
+) {
+    let (name, extra) = (&user.name, &proven.extra_roles);
+    let before = std::mem::replace(&mut reported.extra_roles, extra.len());
+    if extra.is_empty() || extra.len() == before {
+        return;
+    }
+    let roles = list(extra);
+    let note = format!("the MongoDB user {name} has roles beyond the table: {roles}");
+    tracing::warn!(
+        user = name,
+        roles,
+        "roles beyond the table; --prune-roles revokes them"
+    );
+    event(shared, user, true, "RolesBeyondTable", &note).await;
+}
+
+async fn event(shared: &Shared, user: &User, warning: bool, reason: &str, note: &str) {
+    let Store::Kubernetes(store) = &shared.store else {
+        return;
+    };
+    let event = store.event(&user.secret, warning, reason, "Reconcile", note);
+    if let Err(failure) = event.await {
+        tracing::info!(user = user.name, reason, %failure, "no Event created");
+    }
+}

@@ -1,0 +1,244 @@
+//! What the environment passes through to librdkafka: any property, but for those that the service
+//! owns.
+
+use std::{collections::BTreeMap, fs, time::Duration};
+
+use rdkafka::{ClientConfig, error::KafkaError};
+
+use super::kafka::is_secret;
+use super::owned::{COOPERATIVE, OF_THE_BROKER, OWNED, default_of};
+use super::reference::{FILE_SUFFIX, KAFKA_PREFIX};
+use super::{Environment, Faults, value};
+
+/// Other names of properties: with both set, it would be a matter of luck which wins.
+const ALIASES: [(&str, &str); 2] = [
+    ("metadata.broker.list", "bootstrap.servers"),
+    ("sasl.mechanism", "sasl.mechanisms"),
+];
+
+/// Properties that name a file, which is read when a client is created.
+const FILES: [&str; 5] = [
+    "ssl.ca.location",
+    "ssl.certificate.location",
+    "ssl.key.location",
+    "ssl.keystore.location",
+    "ssl.crl.location",
+];
+
+/// What the environment passes: property → variable and value.
+#[derive(Default)]
+pub(super) struct Passed(BTreeMap<String, (String, String)>);
+
+impl Passed {
+    /// The valid properties that `env` passes.
+    pub(super) fn checked(env: &mut Environment) -> Passed {
+        let Environment { vars, faults } = env;
+        let mut passed = Passed::default();
+        for (variable, value) in vars
+            .iter()
+            .filter(|(name, _)| name.starts_with(KAFKA_PREFIX))
+        {
+            passed.take(faults, variable, value);
+        }
+        passed.read_files(faults);
+
+        let faults_before = faults.count();
+        passed.0.retain(|property, (variable, value)| {
+            let checked = check(property, value);
+            checked.map_err(|fault| faults.add(variable, fault)).is_ok()
+        });
+        if faults.count() == faults_before {
+            passed.check_together(faults);
+        }
+        passed
+    }
+
+    pub(super) fn into_properties(self) -> BTreeMap<String, String> {
+        let properties = self.0.into_iter();
+        properties
+            .map(|(property, (_, value))| (property, value))
+            .collect()
+    }
+
+    /// Whether a property is set to a value, in whatever case.
+    pub(super) fn is(&self, property: &str, value: &str) -> bool {
+        self.get(property)
+            .is_some_and(|set| set.eq_ignore_ascii_case(value))
+    }
+
+    fn take(&mut self, faults: &mut Faults, variable: &str, value: &str) {
+        let property = property_of(variable);
+        if let Some(owned) = OWNED.iter().find(|owned| owned.property == property) {
+            let why = format!("{property} belongs to the service: {}", owned.why);
+            let fault = match owned.instead {
+                Some(name) => format!("{why}; set {name} instead"),
+                None => why,
+            };
+            return faults.add(variable, fault);
+        }
+        let entry = (variable.to_owned(), value.to_owned());
+        if let Some((other, _)) = self.0.insert(property.clone(), entry) {
+            faults.add(
+                variable,
+                format!("{other} sets {property} too: leave one of them out"),
+            );
+        }
+    }
+
+    /// Replaces each `<secret>_FILE` by the text of the file.
+    fn read_files(&mut self, faults: &mut Faults) {
+        let files: Vec<(String, String)> = (self.0.values())
+            .filter_map(|(variable, _)| variable.strip_suffix(FILE_SUFFIX))
+            .map(|variable| (variable.to_owned(), property_of(variable)))
+            .filter(|(_, property)| is_secret(property))
+            .collect();
+        for (variable, property) in files {
+            let file = self
+                .0
+                .remove(&property_of(&format!("{variable}{FILE_SUFFIX}")));
+            let value = self.0.remove(&property);
+            let secret =
+                faults.secret_named(&variable, value.map(|(_, v)| v), file.map(|(_, v)| v));
+            self.0
+                .extend(secret.map(|secret| (property, (variable, secret))));
+        }
+    }
+
+    fn get(&self, property: &str) -> Option<&str> {
+        self.0.get(property).map(|(_, value)| value.as_str())
+    }
+
+    fn fault(&self, faults: &mut Faults, property: &str, fault: impl Into<String>) {
+        let variable = match self.0.get(property) {
+            Some((variable, _)) => variable.clone(),
+            None => variable_of(property),
+        };
+        faults.add(&variable, fault);
+    }
+
+    /// What librdkafka would say only when a client is created, or never.
+    fn check_together(&self, faults: &mut Faults) {
+        self.check_assignment(faults);
+        self.check_is_less(faults, "session.timeout.ms", "max.poll.interval.ms");
+        self.check_is_less(faults, "heartbeat.interval.ms", "session.timeout.ms");
+        if self.is("security.protocol", "sasl_plaintext")
+            || self.is("security.protocol", "sasl_ssl")
+        {
+            self.check_sasl(faults);
+        }
+    }
+
+    fn check_assignment(&self, faults: &mut Faults) {
+        if self.is("group.protocol", "consumer") {
+            let fault = "the broker decides this under group.protocol=consumer: leave it out";
+            for property in OF_THE_BROKER {
+                if self.get(property).is_some() {
+                    self.fault(faults, property, fault);
+                }
+            }
+            return;
+        }
+        let property = "partition.assignment.strategy";
+        if self.get(property).is_some_and(|set| set != COOPERATIVE) {
+            let fault =
+                format!("must be {COOPERATIVE}: the service takes and gives partitions one by one");
+            self.fault(faults, property, fault);
+        }
+    }
+
+    /// Adds a fault of the property that is set, of both the first, unless `less` is less.
+    fn check_is_less(&self, faults: &mut Faults, less: &str, than: &str) {
+        let time = |property| millis(property, self.get(property).or(default_of(property)));
+        let (less_ms, than_ms) = (time(less).as_millis(), time(than).as_millis());
+        if less_ms >= than_ms {
+            let set = if self.get(less).is_some() { less } else { than };
+            let fault = format!("{less}, {less_ms}, must be less than {than}, {than_ms}");
+            self.fault(faults, set, fault);
+        }
+    }
+
+    fn check_sasl(&self, faults: &mut Faults) {
+        const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
+        // librdkafka's default, GSSAPI, is not part of this build
+        if !MECHANISMS
+            .iter()
+            .any(|known| self.is("sasl.mechanisms", known))
+        {
+            self.fault(
+                faults,
+                "sasl.mechanisms",
+                format!("must be one of {}", MECHANISMS.join(", ")),
+            );
+        } else if !self.is("sasl.mechanisms", "OAUTHBEARER") {
+            for property in ["sasl.username", "sasl.password"] {
+                if self.get(property).is_none() {
+                    self.fault(
+                        faults,
+                        property,
+                        "is missing: security.protocol asks for SASL",
+                    );
+                }
+            }
+        }
+    }
+}
+
+/// What librdkafka says about one property, also what it would say only when a client is created.
+fn check(property: &str, value: &str) -> Result<(), String> {
+    if value.is_empty() {
+        return Err("is empty: give it a value or leave it out".to_owned());
+    }
+    if let Err(why) = native(property, value) {
+        return match is_secret(property) {
+            // its message may quote the value: that of another value serves as well
+            true => native(property, "x")
+                .and_then(|()| Err(format!("librdkafka refuses this value of {property}"))),
+            false => Err(why),
+        };
+    }
+    // `probe` looks for the certificates of the system
+    if FILES.contains(&property) && value != "probe" {
+        fs::File::open(value)
+            .map_err(|error| format!("{} cannot be read: {error}", value::shown(value)))?;
+    }
+    Ok(())
+}
+
+fn native(property: &str, value: &str) -> Result<(), String> {
+    let mut config = ClientConfig::new();
+    match config.set(property, value).create_native_config() {
+        Ok(_) => Ok(()),
+        Err(KafkaError::ClientConfig(_, why, _, _)) => {
+            Err(format!("librdkafka: {}", why.trim_end()))
+        }
+        Err(error) => Err(format!("librdkafka: {error}")),
+    }
+}
+
+/// The time that a property is set to, as librdkafka reads it, which also takes hexadecimal and
+/// octal numbers; without `set`, its default.
+pub(super) fn millis(property: &str, set: Option<&str>) -> Duration {
+    let mut config = ClientConfig::new();
+    if let Some(value) = set {
+        config.set(property, value);
+    }
+    let native = config
+        .create_native_config()
+        .expect("what is set is checked");
+    let shown = native.get(property).expect("librdkafka knows its times");
+    Duration::from_millis(shown.parse().expect("librdkafka shows a time as a number"))
+}
+
+fn property_of(variable: &str) -> String {
+    let name = variable.strip_prefix(KAFKA_PREFIX).unwrap_or(variable);
+    let name = name.to_lowercase().replace('_', ".");
+    let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
+    alias.map_or(name, |(_, property)| (*property).to_owned())
+}
+
+fn variable_of(property: &str) -> String {
+    format!(
+        "{KAFKA_PREFIX}{}",
+        property.to_uppercase().replace('.', "_")
+    )
+}

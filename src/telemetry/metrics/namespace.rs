@@ -1,0 +1,83 @@
+//! A registry of its own for one process, and how metrics are added to it.
+
+use prometheus::{
+    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder, core::Collector, process_collector::ProcessCollector,
+};
+
+use crate::telemetry::version;
+
+/// Metrics whose names begin alike. Each is registered as it is made, so a name can be used once.
+#[derive(Debug)]
+pub(crate) struct Namespace {
+    prefix: &'static str,
+    registry: Registry,
+}
+
+impl Namespace {
+    /// With the metrics of the process and `build_info`. `prefix` is what every name begins with,
+    /// its last `_` left out.
+    pub(crate) fn new(prefix: &'static str) -> Namespace {
+        let registry = Registry::new();
+        let namespace = Namespace { prefix, registry };
+        namespace.register(ProcessCollector::for_self());
+        namespace
+            .gauges(
+                "build_info",
+                "1, with version and source revision.",
+                &["version", "revision"],
+            )
+            .with_label_values(&[version::VERSION, version::REVISION])
+            .set(1);
+        namespace
+    }
+
+    pub(crate) fn counter(&self, name: &str, help: &str) -> IntCounter {
+        self.made(IntCounter::with_opts(self.opts(name, help)))
+    }
+
+    pub(crate) fn counters(&self, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+        self.made(IntCounterVec::new(self.opts(name, help), labels))
+    }
+
+    pub(crate) fn gauge(&self, name: &str, help: &str) -> IntGauge {
+        self.made(IntGauge::with_opts(self.opts(name, help)))
+    }
+
+    pub(crate) fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> IntGaugeVec {
+        self.made(IntGaugeVec::new(self.opts(name, help), labels))
+    }
+
+    /// A gauge that is not whole.
+    pub(crate) fn fraction(&self, name: &str, help: &str) -> Gauge {
+        self.made(Gauge::with_opts(self.opts(name, help)))
+    }
+
+    /// `buckets` are the upper ends.
+    pub(crate) fn histogram(&self, name: &str, help: &str, buckets: &[f64]) -> Histogram {
+        let opts = HistogramOpts::from(self.opts(name, help)).buckets(buckets.to_vec());
+        self.made(Histogram::with_opts(opts))
+    }
+
+    /// Every metric, in the text format 0.0.4.
+    pub(crate) fn render(&self) -> String {
+        TextEncoder::new()
+            .encode_to_string(&self.registry.gather())
+            .expect("what was registered can be encoded")
+    }
+
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(format!("{}_{name}", self.prefix), help)
+    }
+
+    fn made<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> C {
+        let metric = metric.expect("names and labels are valid constants");
+        self.register(metric.clone());
+        metric
+    }
+
+    fn register(&self, metric: impl Collector + 'static) {
+        let registered = self.registry.register(Box::new(metric));
+        registered.expect("each name is registered once");
+    }
+}

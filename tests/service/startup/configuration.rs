@@ -1,0 +1,80 @@
+//! Faults of the configuration, before a socket opens.
+
+use std::collections::BTreeMap;
+
+use test_support::scene::CONNECTION_STRING;
+use test_support::worker::run;
+
+async fn refused(vars: &[(&str, &str)]) -> String {
+    let vars: BTreeMap<String, String> = (vars.iter())
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+        .collect();
+    let (code, out, err) = run(&vars, &["run"]).await;
+    assert_eq!(code, Some(78), "{err}");
+    assert_eq!(out, "");
+    err
+}
+
+#[tokio::test]
+async fn every_fault_is_reported_at_once_with_its_variable_and_an_example() {
+    let err = refused(&[
+        ("DYFF_WORKFLOWS_SINK__START", "now"),
+        ("DYFF_WORKFLOWS_SINK__LANES_MAX", "0"),
+        ("DYFF_WORKFLOWS_SINK__TOPICZ", "a"),
+        ("DYFF_KAFKA__CONFIG__ENABLE_AUTO_COMMIT", "true"),
+        ("DYFF_KAFKA__CONFIG__NO_SUCH", "1"),
+    ])
+    .await;
+    for line in [
+        "error: the configuration has 6 fault(s):",
+        "  DYFF_WORKFLOWS_SINK__START: \"now\" is not one of earliest, latest (example: DYFF_WORKFLOWS_SINK__START=earliest)",
+        "  DYFF_WORKFLOWS_SINK__LANES_MAX: \"0\" is not a whole number from 1 to 128 (example: DYFF_WORKFLOWS_SINK__LANES_MAX=4)",
+        "  DYFF_WORKFLOWS_SINK__TOPICZ: there is no such setting; did you mean DYFF_WORKFLOWS_SINK__TOPICS?",
+    ] {
+        assert!(err.lines().any(|found| found == line), "{line}\n{err}");
+    }
+    for name in [
+        "MONGODB__CONNECTION_STRING: is missing",
+        "ENABLE_AUTO_COMMIT",
+        "NO_SUCH",
+    ] {
+        assert!(err.contains(name), "{name}\n{err}");
+    }
+}
+
+#[tokio::test]
+async fn no_fault_shows_a_secret() {
+    let err = refused(&[
+        (
+            CONNECTION_STRING,
+            "mongodb://workflows-sink:pa/hunter2@localhost/",
+        ),
+        ("DYFF_KAFKA__CONFIG__SASL_PASSWORD", "hunter2"),
+        (
+            "DYFF_KAFKA__CONFIG__SASL_PASSWORD_FILE",
+            "/run/secrets/sasl",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE",
+            "mongodb://workflows-sink:hunter2@localhost/",
+        ),
+    ])
+    .await;
+    assert!(err.contains("percent-encoded"), "{err}");
+    assert!(!err.contains("hunter2"), "{err}");
+}
+
+#[tokio::test]
+async fn an_address_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let err = refused(&[
+        (CONNECTION_STRING, "mongodb://127.0.0.1:9/?replicaSet=rs0"),
+        ("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS", &address),
+    ])
+    .await;
+    assert!(
+        err.contains("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS") && err.contains(&address),
+        "{err}"
+    );
+}

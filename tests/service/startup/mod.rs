@@ -1,0 +1,113 @@
+//! The start waits for a server that is unavailable; what needs a person ends it with one clear
+//! line and an exit code.
+
+mod configuration;
+mod mongodb;
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use local_stack::port;
+use serde_json::Value;
+use test_support::operator::{states, until_statuses};
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene, world};
+use test_support::worker::run;
+use tokio::net::{TcpListener, TcpStream};
+
+/// The message of the one error with which a start ends with exit code 78, and all that was logged.
+pub async fn refused(environment: &BTreeMap<String, String>) -> (String, String) {
+    let (code, out, log) = run(environment, &["run"]).await;
+    assert_eq!((code, out.as_str()), (Some(78), ""), "{log}");
+    let lines: Vec<Value> = (log.lines())
+        .map(|line| serde_json::from_str(line).expect("a JSON line"))
+        .collect();
+    let errors: Vec<&Value> = (lines.iter())
+        .filter(|line| line["level"] == "ERROR")
+        .collect();
+    assert_eq!(errors, [lines.last().expect("a line")], "{log}");
+    let message = errors[0]["message"].as_str().expect("a message").to_owned();
+    assert!(!message.contains('\n'), "{message}");
+    (message, log)
+}
+
+/// Passes on what arrives at `port` to `server`. Both servers name themselves to their clients, so
+/// this is only for the first contact.
+async fn forward(port: u16, server: String) {
+    let address = SocketAddr::from(([127, 0, 0, 1], port));
+    let listener = TcpListener::bind(address).await.expect("a free port");
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                if let Ok(mut server) = TcpStream::connect(server).await {
+                    let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+                }
+            });
+        }
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unavailable_servers_are_waited_for_at_the_start() {
+    let scene = Scene::new("away", 2).await;
+    scene.produce(&[states(0..10, "first", 0), states(10..20, "first", 1)].concat());
+    let (kafka, mongo) = (port::free().expect("a port"), port::free().expect("a port"));
+    let mut worker = scene.worker(&[
+        (BOOTSTRAP_SERVERS, &format!("127.0.0.1:{kafka}")),
+        (
+            CONNECTION_STRING,
+            &format!("mongodb://127.0.0.1:{mongo}/?replicaSet=rs0"),
+        ),
+    ]);
+
+    worker.logs("MongoDB does not answer yet").await;
+    let (live, ready) = (
+        worker.get("/livez").unwrap(),
+        worker.get("/readyz").unwrap(),
+    );
+    assert_eq!((live.0, ready.0), (200, 503));
+    forward(mongo, world().await.mongo.host(0)).await;
+
+    worker.logs("Kafka does not answer yet").await;
+    let waiting = worker.lines_with("Kafka does not answer yet");
+    let message = waiting[0]["message"].as_str().unwrap();
+    assert!(message.contains("Connection refused"), "{message}");
+    assert_eq!(worker.get("/readyz").unwrap().0, 503);
+    forward(kafka, scene.bootstrap.clone()).await;
+
+    worker.ready().await;
+    scene.settled().await;
+    until_statuses(&scene, (0..20).map(|n| (n, "first"))).await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_whose_name_is_not_found_is_named_and_a_signal_ends_the_wait() {
+    let scene = Scene::new("nameless", 1).await;
+    let mut worker = scene.worker(&[(BOOTSTRAP_SERVERS, "no-such-broker.invalid:9092")]);
+    worker.logs("Kafka does not answer yet").await;
+    let waiting = worker.lines_with("Kafka does not answer yet");
+    let message = waiting[0]["message"].as_str().unwrap();
+    assert!(message.contains("no-such-broker.invalid:9092"), "{message}");
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_that_does_not_exist_is_named_and_nothing_is_begun() {
+    let scene = Scene::new("absent", 1).await;
+    scene.produce(&states(0..10, "first", 0));
+    let topics = format!("{},absent.misspelt", scene.topic);
+    let mut environment = scene.environment();
+    environment.insert("DYFF_WORKFLOWS_SINK__TOPICS".to_owned(), topics);
+    let (message, _) = refused(&environment).await;
+    assert!(
+        message.contains("the topic absent.misspelt does not exist"),
+        "{message}"
+    );
+    assert!(
+        message.contains("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"),
+        "{message}"
+    );
+    assert_eq!(scene.checkpoints().await, [].into());
+    assert_eq!(scene.entities().await, [].into());
+}
