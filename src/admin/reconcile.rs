@@ -62,7 +62,7 @@ pub async fn reconcile(
             Ok(None) if run.steps.len() < TAKEN_MAX => {}
             Ok(None) => {
                 break Err(Failure::Permanent(format!(
-                    "still not as the table says after {TAKEN_MAX} steps: \
+                    "the user or its Secret still does not match the table after {TAKEN_MAX} steps: \
                      does another program manage this user or Secret?"
                 )));
             }

@@ -16,7 +16,7 @@ const PING_EVERY: Duration = Duration::from_secs(5);
 /// Pings forever, on the client in use, and reports to `health` and `outage`.
 ///
 /// # Errors
-/// None: it never ends.
+/// It returns none: the type is that of every supervised part.
 pub async fn ping(
     connection: Connection,
     health: Arc<Health>,

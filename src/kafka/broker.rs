@@ -39,21 +39,36 @@ impl ClientContext for Bystander {
 
 impl ConsumerContext for Bystander {}
 
-/// The log of each of `partitions`, which are in the order of their topics, in that order: the
-/// topic's id, first and last offset, committed offset. `known` says of a topic whether the group
-/// has a checkpoint in it.
+/// The group's committed offsets of `partitions`. To be asked before [`partition_logs`]: what is
+/// committed after the end of a log was read may be past that end, as if the log were truncated.
 ///
 /// # Errors
-/// Which question was not answered, over the [`KafkaError`].
+/// [`KafkaError`], also where the group's coordinator is not found yet.
+pub(crate) fn committed_offsets<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    partitions: &[Partition],
+) -> anyhow::Result<TopicPartitionList> {
+    let asked = list(partitions, Offset::Invalid)?;
+    let committed = consumer.committed_offsets(asked, TIMEOUT);
+    committed.context("the committed offsets were not answered")
+}
+
+/// The log of each of `partitions`, which are in the order of their topics, in that order: the
+/// topic's id, first and last offset, and what is `committed`. `known` says of a topic whether the
+/// group has a checkpoint in it.
+///
+/// # Errors
+/// [`KafkaError`], with the partition that it is about.
 pub(crate) fn partition_logs<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     partitions: &[Partition],
+    committed: &TopicPartitionList,
     known: impl Fn(&str) -> bool,
 ) -> anyhow::Result<Vec<PartitionLog>> {
     let mut logs = Vec::with_capacity(partitions.len());
     for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
         let topic = &*of_topic[0].topic;
-        // First: a topic recreated after this is found by the watch over ids, but a new id beside
+        // Before the ends: a topic recreated after this is found by the watch over ids, but a new id beside
         // the old log's start would begin in the middle of the new log.
         let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
         for partition in of_topic {
@@ -63,16 +78,10 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
             logs.push(PartitionLog {
                 topic_id,
                 offsets: start..end,
-                committed: None,
+                committed: offset_in(committed, partition),
                 known: known(topic),
             });
         }
-    }
-    let asked = list(partitions, Offset::Invalid)?;
-    let committed = consumer.committed_offsets(asked, TIMEOUT);
-    let committed = committed.context("the committed offsets")?;
-    for (log, partition) in logs.iter_mut().zip(partitions) {
-        log.committed = offset_in(&committed, partition);
     }
     Ok(logs)
 }
@@ -94,8 +103,9 @@ impl Broker {
         partitions: &[Partition],
         known: impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<PartitionLog>> {
-        let logs = retry_coordinator(|| partition_logs(&self.consumer, partitions, &known));
-        logs.context("the log could not be looked up")
+        let committed = retry_coordinator(|| committed_offsets(&self.consumer, partitions))?;
+        partition_logs(&self.consumer, partitions, &committed, known)
+            .context("the log could not be looked up")
     }
 
     /// The offset of each partition's first record that is not older than `time_ms` (since 1970);

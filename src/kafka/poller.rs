@@ -166,9 +166,9 @@ impl Poller {
                  rejoining the group"
             ),
             code if is_permanent(code) => {
-                tracing::warn!(code = code_name(code), %error, "Kafka refuses");
+                tracing::warn!(code = code_name(code), %error, "Kafka refuses this client");
             }
-            _ => tracing::debug!(%error, "Kafka"),
+            _ => tracing::debug!(%error, "an error of the Kafka client"),
         }
         Ok(())
     }
@@ -196,7 +196,7 @@ impl Poller {
                     let mut list = TopicPartitionList::new();
                     list.add_partition(&partition.topic, partition.number);
                     if let Err(error) = self.consumer.incremental_unassign(&list) {
-                        tracing::debug!(%partition, %error, "was not being fetched");
+                        tracing::debug!(%partition, %error, "the partition was not assigned");
                     }
                 }
                 let _ = done.send(());
@@ -258,7 +258,7 @@ impl Poller {
             ..
         } = self;
         if let Err(error) = consumer.close_queue() {
-            tracing::debug!(%error, "leaving the group");
+            tracing::debug!(%error, "the group could not be left");
             return;
         }
         while !consumer.closed() && Instant::now() < until {

@@ -16,7 +16,7 @@ use crate::database::errors::Cause;
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
-use crate::kafka::broker::partition_logs;
+use crate::kafka::broker::{committed_offsets, partition_logs};
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
 use crate::telemetry::metrics::Metrics;
@@ -226,16 +226,17 @@ impl Claimant {
         let mut backoff = Backoff::new();
         loop {
             if let Some(consumer) = self.handle.answering() {
-                let asked = partition.clone();
+                let asked = [partition.clone()];
                 let answer = tokio::task::spawn_blocking(move || {
-                    partition_logs(&consumer, std::slice::from_ref(&asked), |_| known)
+                    let committed = committed_offsets(&consumer, &asked)?;
+                    partition_logs(&consumer, &asked, &committed, |_| known)
                 })
                 .await;
                 match answer {
                     Ok(Ok(mut logs)) => return logs.pop().expect("a log for each partition"),
                     Ok(Err(error)) if backoff.tries() == LOGGED_AT_TRY => tracing::warn!(
                         %partition, error = format!("{error:#}"),
-                        "Kafka does not say where the log begins and ends; retrying until it does"
+                        "Kafka does not answer where the log begins and ends; retrying until it does"
                     ),
                     Ok(Err(error)) => tracing::debug!(
                         %partition, error = format!("{error:#}"),

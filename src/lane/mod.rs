@@ -160,7 +160,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             lanes.metrics.fenced();
             tracing::warn!(
                 %partition,
-                "another claim holds the checkpoint; what is in hand is dropped"
+                "another claim holds the checkpoint; the batch under way is dropped"
             );
             lanes.handle.stop(partition).await;
             lanes.handle.await_polls(lanes.heartbeat).await;

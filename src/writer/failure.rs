@@ -115,7 +115,7 @@ impl Writer {
                 tracing::info!(
                     partition = %self.checkpoints.key().partition,
                     records = self.pace.records_max(),
-                    "an update took MongoDB seconds: continuing with fewer records at a time"
+                    "an update took several seconds; continuing with fewer records at a time"
                 );
                 Next::AtOnce
             }

@@ -75,6 +75,6 @@ pub enum Unwritten {
     #[error("the checkpoint is no longer where this lane left it ({0:?})")]
     Fenced(Fence),
     /// MongoDB accepts no write at all, and a retry cannot help.
-    #[error("MongoDB permanently refuses to be written: {0}")]
+    #[error("MongoDB refuses all writes: {0}")]
     Permanent(String),
 }

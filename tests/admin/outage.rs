@@ -66,7 +66,7 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     sidecar.started().await;
     let shown = published(&volume);
     kubernetes.kill().unwrap();
-    sidecar.logs("not as the table says; retrying", 1).await;
+    sidecar.logs("does not match the table; retrying", 1).await;
     assert_eq!(
         published(&volume),
         shown,
@@ -102,7 +102,7 @@ async fn a_mongodb_that_is_down_is_waited_for() {
     mongo.kill(0).unwrap();
     let volume = scene.directory.path().join("volume");
     let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
-    sidecar.logs("not as the table says", 1).await;
+    sidecar.logs("not match the table", 1).await;
     let (status, why) = sidecar.get("/startupz").unwrap();
     assert!(status == 503 && why.contains("MongoDB"), "{why}");
     assert_eq!(sidecar.get("/livez").unwrap().0, 200);

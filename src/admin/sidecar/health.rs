@@ -47,7 +47,7 @@ impl UserHealth {
     /// Why it has not succeeded.
     fn fault(&self) -> String {
         let failure = self.failure.clone();
-        failure.unwrap_or_else(|| "not looked at yet".to_owned())
+        failure.unwrap_or_else(|| "not checked yet".to_owned())
     }
 }
 
@@ -146,7 +146,7 @@ mod tests {
         let users = Table::builtin().users;
         let (interval, now) = (Duration::from_secs(60), Instant::now());
         let health = Health::new(&users[..1], interval);
-        assert_eq!(health.not_started(), ["auth-backend: not looked at yet"]);
+        assert_eq!(health.not_started(), ["auth-backend: not checked yet"]);
         let unavailable = Failure::Transient("MongoDB: no primary".to_owned());
         health.looked(&users[0], Err(&unavailable));
         assert_eq!(health.not_started(), ["auth-backend: MongoDB: no primary"]);

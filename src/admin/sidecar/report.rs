@@ -35,16 +35,20 @@ pub(super) async fn report(
         Ok(proven) => {
             if !reported.succeeded || reported.failure.is_some() || !outcome.steps.is_empty() {
                 let shown = proven.shown.join(", ");
-                tracing::info!(user = user.name, proven = shown, "as the table says");
+                tracing::info!(
+                    user = user.name,
+                    proven = shown,
+                    "the user and its Secret match the table"
+                );
             }
             (reported.succeeded, reported.failure) = (true, None);
             report_extra_roles(shared, user, proven, reported).await;
         }
         Err(failure) if reported.failure.as_ref() == Some(failure) => {
-            tracing::debug!(user = user.name, %failure, "still not as the table says");
+            tracing::debug!(user = user.name, %failure, "the user and its Secret still do not match the table");
         }
         Err(failure) => {
-            tracing::warn!(user = user.name, %failure, "not as the table says; retrying");
+            tracing::warn!(user = user.name, %failure, "the user or its Secret does not match the table; retrying");
             reported.failure = Some(failure.clone());
             if matches!(failure, Failure::Permanent(_)) {
                 event(shared, user, true, "NotAsTable", &failure.to_string()).await;

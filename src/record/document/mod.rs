@@ -26,7 +26,7 @@ pub(crate) enum Shape {
     Map,
 }
 
-/// Memory that a [`Encoder`] leaves to the next one.
+/// Memory that an [`Encoder`] leaves to the next one.
 #[derive(Default)]
 pub(crate) struct Scratch {
     frames: Vec<Frame>,

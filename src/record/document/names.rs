@@ -156,8 +156,8 @@ fn value_start(bytes: &[u8]) -> usize {
 
 /// The length of the element that `bytes` begin with.
 fn element_len(bytes: &[u8]) -> usize {
-    let behind = element::name(bytes).and_then(|name| element::after(bytes, name));
-    bytes.len() - behind.expect("an element that was written ends").len()
+    let rest = element::name(bytes).and_then(|name| element::after(bytes, name));
+    bytes.len() - rest.expect("an element that was written ends").len()
 }
 
 fn int32(bytes: &[u8]) -> usize {

@@ -32,7 +32,7 @@ const NO_PANIC: &str = "nobody panics while counting lanes";
 /// Topic and number.
 type Partition = (String, i32);
 
-/// LaneCounts by partition: one that ends after its successor began leaves the lag alone.
+/// How many lanes each partition has: one that ends after its successor began leaves the lag alone.
 type LaneCounts = Arc<Mutex<HashMap<Partition, usize>>>;
 
 /// The metrics of all lanes, from which each takes its partition's.

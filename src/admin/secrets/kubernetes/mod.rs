@@ -202,7 +202,7 @@ impl Kubernetes {
                 Err(Error::Api(status)) if status.code == GONE => return,
                 Err(error) => {
                     let why = failure(&error).to_string();
-                    tracing::debug!(secret = %name, why, "no watch; looking at intervals");
+                    tracing::debug!(secret = %name, why, "the Secret cannot be watched; polling it instead");
                 }
             }
             tokio::time::sleep(WATCH_AGAIN_AFTER).await;
