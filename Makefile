@@ -1,14 +1,18 @@
 # make demo     watch entities go from a real broker into a real replica set
 # make test     everything that must hold before a change is merged
-# make test-fresh  the demo and all installs on a bare Debian 12, in a folder of its own; as root, half an hour
+# make test-fresh  the demo and the installs on a bare Debian 12: root only, half an hour
 # make release  the service without its symbols, those beside it: target/split/
 # make stack    both servers by hand, until Ctrl-C
-# make test-faults  runs of the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
-# make test-mutants  break the service on purpose, and see that the fault harness finds each break: MUTANTS="guard_ignored …" if only some
+# make test-faults  the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
+# make test-mutants  break the service on purpose; the fault harness must find each break:
+#                MUTANTS="guard_ignored …" for some of them
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
-# make fuzz     look for inputs that break a promise: FUZZ=decode|routes|configuration|reply SECONDS=60
-# make bench    the service beside its ceiling and its peers: ROUNDS=5 ONLY=drain,cost,… AGAINST=bench.json of another commit
-# make instructions  how many instructions the pure parts take, against benches/instructions.txt: RENEW=1 writes it anew
+# make fuzz     look for inputs that break a promise: SECONDS=60
+#                FUZZ=decode|routes|configuration|reply
+# make bench    the service beside its ceiling and its peers: ROUNDS=5 ONLY=drain,cost,…
+#                AGAINST=bench.json of another commit
+# make instructions  count the instructions of the pure parts, against benches/instructions.txt:
+#                RENEW=1 rewrites it
 # make docs     the documentation of the code
 # make deny     licences, bans and sources of the dependencies
 .DEFAULT_GOAL := help
@@ -27,7 +31,8 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo release test test-fresh test-faults test-mutants soak fuzz bench instructions stack docs deny fmt clippy build-tools
+.PHONY: help demo release stack test test-fresh test-faults test-mutants soak fuzz bench
+.PHONY: instructions docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Copies a program into a folder without its symbols, and those beside it. Arguments: PROGRAM FOLDER
 #
-# FOLDER/NAME names NAME.debug by its checksum: gdb and perf find the symbols where both lie together.
+# FOLDER/NAME names NAME.debug and its checksum: gdb and perf find the symbols beside it.
 set -eu
 program=$2/${1##*/}
 mkdir -p "$2"

@@ -2,8 +2,8 @@
 # Installs those that do not work when it may, otherwise prints the one line to type.
 set -eu
 
-# Tries what is used of a package. That its command exists does not show it: Debian's perl-base brings a perl without
-# the modules that OpenSSL's Configure needs, its gcc comes without a C library's headers.
+# Tries what is used of a package. That its command exists is not enough: Debian's perl-base brings
+# a perl without the modules that OpenSSL's Configure needs, and its gcc comes without C headers.
 works() {
     case $1 in
     g++) compiles cc c stdlib.h && compiles c++ c++ string ;;
@@ -36,14 +36,15 @@ failing() {
 packages=$(failing "$@")
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "missing or incomplete:$packages (please install them with this system's package manager)" >&2
+    echo "missing or incomplete: please install$packages with this system's package manager" >&2
     exit 69
 fi
 if [ "$(id -u)" != 0 ]; then
-    echo "missing or incomplete; please type: sudo apt-get update && sudo apt-get install -y$packages" >&2
+    install="sudo apt-get update && sudo apt-get install -y$packages"
+    echo "missing or incomplete; please type: $install" >&2
     exit 69
 fi
-# Several builds may get here at once, and apt-get update does not wait for its lock.
+# Several builds may install at the same time, and apt-get update does not wait for its lock.
 exec 9>/run/lock/workflows-sink-apt
 flock 9
 echo "installing$packages" >&2
@@ -52,4 +53,7 @@ apt-get -qq update >&2
 apt-get -qq -o DPkg::Lock::Timeout=300 -o DPkg::Options::=--force-confold \
     install -y --no-install-recommends $packages >/dev/null
 packages=$(failing $packages)
-[ -z "$packages" ] || { echo "installed, and still does not do what is used of it:$packages" >&2; exit 69; }
+if [ -n "$packages" ]; then
+    echo "installed, but still incomplete:$packages" >&2
+    exit 69
+fi

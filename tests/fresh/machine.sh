@@ -1,15 +1,21 @@
 # Sets up the machine in the folder TREE and runs a command there. Arguments: TREE COMMAND…
-# Run by run.sh, in namespaces of its own. How this system reaches the package registries comes along: from apt's
-# configuration, the environment and the clients' files.
+# Run by run.sh, in namespaces of its own. How this system reaches the package registries comes
+# along: from apt's configuration, the environment and the clients' files.
 set -eu
 tree=$1
 shift
 SUITE=bookworm
 HOME_FILES=".m2/settings.xml .config/pip/pip.conf .pip/pip.conf .config/go/env"
 # Variables that say how to reach a registry, and not where something of this system is.
-CLIENTS='_(proxy|PROXY)$|CERT|CA_BUNDLE|CAINFO|^PIP_|^GO(PROXY|SUMDB|NOSUMDB|PRIVATE|NOPROXY|INSECURE|FLAGS|TOOLCHAIN)$|^CARGO_(HTTP|NET|SOURCE)_|^MAVEN_(OPTS|ARGS)$|^JAVA_TOOL_OPTIONS$'
+CLIENTS='_(proxy|PROXY)$|CERT|CA_BUNDLE|CAINFO|^PIP_|^CARGO_(HTTP|NET|SOURCE)_'
+CLIENTS="$CLIENTS|^GO(PROXY|SUMDB|NOSUMDB|PRIVATE|NOPROXY|INSECURE|FLAGS|TOOLCHAIN)$"
+CLIENTS="$CLIENTS|^MAVEN_(OPTS|ARGS)$|^JAVA_TOOL_OPTIONS$"
 
 rust=$(rustc --print sysroot)
+if [ "$rust" = /usr ]; then
+    echo "needs a Rust in a folder of its own, as rustup installs it" >&2
+    exit 69
+fi
 eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
 mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' |
     awk '$2 !~ /-/ && $3 == "main" { print $1; exit }')
@@ -18,17 +24,19 @@ mkdir -p "$tree"
 # A mount of its own, since tests remount the root.
 mount --bind "$tree" "$tree"
 http_proxy=${http_proxy-} https_proxy=${https_proxy-} \
-    debootstrap --variant=minbase --include=make,ca-certificates "$SUITE" "$tree" "$mirror" >"$tree.log" ||
-    { tail -n 20 "$tree.log" "$tree/debootstrap/debootstrap.log" >&2; exit 1; }
+    debootstrap --variant=minbase --include=make,ca-certificates "$SUITE" "$tree" "$mirror" \
+    >"$tree.log" || { tail -n 20 "$tree.log" "$tree/debootstrap/debootstrap.log" >&2; exit 1; }
 
-brought() { # from this system, at the same place unless something is there
+# Copies a file or folder of this system to the same place, unless something is there.
+bring() {
     [ ! -e "$1" ] || [ -e "$tree$1" ] || { mkdir -p "$tree${1%/*}" && cp -rL "$1" "$tree$1"; }
 }
 apt-config dump | grep '^Acquire::' >"$tree/etc/apt/apt.conf.d/99acquire"
 cp /etc/hosts "$tree/etc/hosts"
-cp -r /usr/local/share/ca-certificates/. "$tree/usr/local/share/ca-certificates" 2>/dev/null || true
+certificates=/usr/local/share/ca-certificates
+[ ! -d "$certificates" ] || cp -r "$certificates/." "$tree$certificates"
 chroot "$tree" update-ca-certificates >/dev/null 2>&1
-brought /etc/pip.conf
+bring /etc/pip.conf
 for file in $HOME_FILES; do
     [ ! -e "$HOME/$file" ] || install -D -m 600 "$HOME/$file" "$tree/root/$file"
 done
@@ -41,7 +49,7 @@ for variable in $(awk -v keep="$CLIENTS|^(HOME|LANG|PATH)\$" 'BEGIN {
     unset "$variable"
 done
 for path in $(env | sed -n 's|^[A-Za-z_]*=\(/[^ :]*\)$|\1|p'); do
-    brought "$path"
+    bring "$path"
 done
 
 git clone --quiet --no-hardlinks . "$tree/root/workflows-sink"

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Runs a command in the sources' last commit on a machine that has nothing: a bare Debian 12 with make and this Rust.
+# Runs a command in the sources' last commit on a machine that has nothing: a bare Debian 12 with
+# make and this Rust.
 #
 #   tests/fresh/run.sh COMMAND [ARGUMENT...]
 #
-# The machine is a folder, with namespaces of its own for what is mounted in it and what runs in it. Both end with this
-# script, however it ends.
+# The machine is a folder, with namespaces of its own for what is mounted in it and what runs in it.
+# Both end with this script, however it ends.
 set -eu
 cd "$(dirname "$0")/../.."
 if [ "$(id -u)" != 0 ]; then

@@ -42,8 +42,8 @@ impl Machine {
     fn installs(&self, name: &str, body: &str) {
         let command = self.directory.path().join(name);
         let body = format!(
-            "echo \"$@\" >>{}\ncase $* in *install*) printf '#!/bin/sh\\n%s\\n' '{body}' >{command};\n\
-             /bin/chmod +x {command} ;; esac",
+            "echo \"$@\" >>{}\ncase $* in *install*)\n\
+             printf '#!/bin/sh\\n%s\\n' '{body}' >{command}; /bin/chmod +x {command} ;; esac",
             self.calls().display(),
             command = command.display(),
         );
@@ -118,7 +118,7 @@ fn a_package_that_does_not_bring_what_is_used_of_it_is_an_error() {
     let error = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(69), "{error}");
     assert!(
-        error.contains("does not do what is used of it: default-jre-headless"),
+        error.contains("still incomplete: default-jre-headless"),
         "{error}"
     );
     assert_eq!(calls.len(), 2, "{calls:?}");
