@@ -42,6 +42,21 @@ fn every_room_stands_on_a_floor_and_no_floor_is_empty() {
 }
 
 #[test]
+fn a_folder_of_code_has_a_mod() {
+    let sources = sources();
+    let files: BTreeSet<&str> = sources.iter().map(|source| &*source.path).collect();
+    let folders: BTreeSet<&str> = sources.iter().map(|source| source.folder()).collect();
+    let without = folders
+        .into_iter()
+        .filter(|folder| *folder != "src" && !files.contains(&*format!("{folder}/mod.rs")));
+    let without = without.map(str::to_owned).collect();
+    none_of(
+        "beside `x.rs` there is `x/tests.rs` and no other code; a folder has a `mod.rs`",
+        without,
+    );
+}
+
+#[test]
 fn nothing_imports_upwards() {
     let mut seen = 0;
     let mut upwards = Vec::new();

@@ -51,6 +51,7 @@ mount -o remount,bind,ro "$tree/opt/rust"
 mount -t proc proc "$tree/proc"
 mount -t sysfs -o ro sysfs "$tree/sys"
 mount -t tmpfs tmpfs "$tree/dev/shm"
+mount -t devpts -o newinstance,mode=620,ptmxmode=666 devpts "$tree/dev/pts"
 echo "== $*"
 export PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 chroot "$tree" sh -c 'cd /root/workflows-sink && exec "$@"' command "$@"
