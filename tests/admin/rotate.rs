@@ -63,7 +63,7 @@ async fn the_status_says_where_a_rotation_was_left() {
         assert_eq!(stage().await, left);
         assert_eq!(scene.version().await, version, "looking changes nothing");
         let text = scene.done(&["rotate", "--user", SINK, "--status"]).await;
-        assert!(text.contains("rotate goes on"), "{text}");
+        assert!(text.contains("rotate continues"), "{text}");
         scene.done(&ROTATE).await;
         assert_eq!(stage().await, "none");
         scene.is_right().await;
