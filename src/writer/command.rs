@@ -279,16 +279,17 @@ impl Builder {
         self.bool("upsert", true);
     }
 
-    /// The finished document. Only its frame is checked: its contents were made here.
+    /// The finished document. Only its frame is checked, with the length of the whole: its contents
+    /// were made here.
     fn finish(mut self) -> RawDocumentBuf {
         self.end();
-        RawDocumentBuf::from_bytes(self.bytes).expect("the frame was filled in above")
+        RawDocumentBuf::from_bytes(self.bytes)
+            .expect("a command is far below 2 GiB, and framed here")
     }
 }
 
-/// A length as BSON has it.
+/// A length as BSON has it. It fits if that of the whole command does, which [`Builder::finish`]
+/// checks.
 fn length(bytes: usize) -> [u8; 4] {
-    let bytes = i32::try_from(bytes);
-    let bytes = bytes.expect("no command holds 2 GiB: they are cut at COMMAND_BYTES_MAX");
-    bytes.to_le_bytes()
+    (bytes as i32).to_le_bytes()
 }

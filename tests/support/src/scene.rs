@@ -94,10 +94,14 @@ impl Scene {
     }
 
     /// [`Scene::uncompacted`], with a topic that keeps batches as they were produced: a broker that
-    /// compresses anew also decodes and encodes every record.
+    /// compresses anew also decodes and encodes every record. Nothing expires, whatever its time.
     pub async fn as_produced(name: &str, partitions: i32) -> Scene {
         let scene = Scene::shared(name).await;
-        let config = [("compression.type", "producer"), COMPACTED[2]];
+        let config = [
+            ("compression.type", "producer"),
+            ("retention.ms", "-1"),
+            COMPACTED[2],
+        ];
         scene.create_topic(partitions, &config).await;
         scene
     }
