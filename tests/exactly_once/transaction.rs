@@ -119,7 +119,7 @@ async fn the_same_states_again_change_nothing_and_are_counted_as_unchanged() {
 
 /// As an administrator may, or the server by itself after half an hour without a batch.
 #[tokio::test]
-async fn a_session_that_was_killed_or_reaped_between_batches_applies_the_log() {
+async fn a_session_that_was_killed_or_reaped_between_batches_stays_usable() {
     let world = World::new("session_killed").await;
     let mut writer = world.sink().await.writer(0).await;
     let session = world.checkpoint().await.unwrap().session.unwrap();
