@@ -35,7 +35,7 @@ impl Told {
             timestamp_ms: Some(offset * 10),
             key: Some(key),
             value,
-            headers: vec![("name".to_owned(), Some(vec![7; 5])); self.headers],
+            headers: vec![(b"name".to_vec(), Some(vec![7; 5])); self.headers],
         }
     }
 
@@ -220,8 +220,8 @@ fn a_batch_keeps_what_a_dead_letter_needs_and_of_skipped_records_nothing() {
 fn held_bytes_count_everything_that_grows() {
     let (mut batch, mut decoder) = (Batch::new(0), decoder());
     let headers = vec![
-        ("n".repeat(1_000), Some(vec![0; 10_000])),
-        (String::new(), None),
+        ("n".repeat(1_000).into(), Some(vec![0; 10_000])),
+        (Vec::new(), None),
     ];
     let key = vec![0xff; 100];
     let record = Record {
@@ -294,7 +294,7 @@ fn a_batch_is_as_large_as_the_larger_of_what_came_and_what_is_written() {
         (escaped.clone(), 0, false),
         (escaped, 100, false),
     ] {
-        let headers = vec![("name".to_owned(), Some(vec![7; 5])); headers];
+        let headers = vec![(b"name".to_vec(), Some(vec![7; 5])); headers];
         let mut batch = Batch::new(0);
         let record = Record {
             key: Some(b"1"),
