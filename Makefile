@@ -85,7 +85,7 @@ test-mutants: build-tools
 	sh tests/mutants/run.sh $(MUTANTS)
 
 soak: build-tools
-	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --ignored --nocapture nothing_grows
+	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --nocapture the_promise
 
 bench: build-tools
 	cargo build --release --locked --workspace --bins

@@ -2,7 +2,7 @@
 //!
 //! A run is a seed: its schedule of faults, its records, its workers. [`checker`] decides whether
 //! the promise held. `make test-faults SEED=… ROUNDS=…` runs others than the few seeds of `make
-//! test`.
+//! test`; with MINUTES it is one long run under mild faults, the soak.
 
 mod checker;
 mod fault;
@@ -24,19 +24,29 @@ use stage::Stage;
 /// As far back as the change stream must reach; megabytes.
 const OPLOG_MB: u32 = 2_000;
 
-/// The number in a variable of the environment; the default where there is none.
-fn number<N: FromStr>(name: &str, default: N) -> N {
-    let value = std::env::var(name).ok().filter(|value| !value.is_empty());
-    value.map_or(default, |value| {
-        value
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} is not a number: {value}"))
-    })
+/// The number in a variable of the environment, if there is one.
+fn number<N: FromStr>(name: &str) -> Option<N> {
+    let value = std::env::var(name).ok().filter(|value| !value.is_empty())?;
+    let number = value.parse();
+    Some(number.unwrap_or_else(|_| panic!("{name} is not a number: {value}")))
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_promise_holds_whatever_fails() {
-    let (first, rounds) = (number("SEED", 0), number("ROUNDS", HANDS));
+    match number("MINUTES") {
+        Some(minutes) => soak::run(minutes).await,
+        None => {
+            rounds(
+                number("SEED").unwrap_or(0),
+                number("ROUNDS").unwrap_or(HANDS),
+            )
+            .await
+        }
+    }
+}
+
+/// Runs the schedules of `rounds` seeds, and panics at the first that breaks the promise.
+async fn rounds(first: u64, rounds: u64) {
     let steps = std::env::var("FAULTS").unwrap_or_default();
     let steps: Vec<String> = steps.split_whitespace().map(str::to_owned).collect();
     let mut stage = Stage::start(OPLOG_MB).await;

@@ -18,7 +18,6 @@ use workflows_sink::record::fold::WriteMode;
 
 use crate::checker::Recovery;
 use crate::fault::{Fault, Side, Trouble};
-use crate::number;
 use crate::round::{Run, took};
 use crate::schedule::Schedule;
 use crate::stage::Stage;
@@ -49,10 +48,8 @@ struct Watched {
     faults: Vec<f64>,
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes MINUTES: `make soak`"]
-async fn nothing_grows_under_steady_load_and_mild_faults() {
-    let minutes = number("MINUTES", 10.0);
+/// Panics where something grows, or the promise did not hold, within so many minutes.
+pub async fn run(minutes: f64) {
     let lasts = Duration::from_secs_f64(60.0 * minutes);
     let mut stage = Stage::start(OPLOG_MB).await;
     let schedule = Schedule {
