@@ -159,13 +159,12 @@ struct Entity<'a> {
 }
 
 /// A top-level field.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Field {
     Id,
     Kind,
     /// The bit of a map.
     Map(u32),
-    #[default]
     Other,
 }
 
@@ -263,16 +262,15 @@ impl Decoder {
             resolved: &mut self.name,
             encoder: Encoder::new(out, &mut self.scratch),
             entity: Entity::default(),
+            field: Field::Other,
+            in_map: false,
         };
-        // Apart from the walk, so that it stays in registers.
-        let mut place = Place::default();
         loop {
             match reader.next()? {
-                Next::Name(name) => walk.name(name, reader.depth(), &mut place),
+                Next::Name(name) => walk.name(name, reader.depth()),
                 Next::Element => {}
                 Next::EndObject | Next::EndArray => {
-                    walk.encoder.end();
-                    walk.drop_id(reader.depth(), place);
+                    walk.end(reader.depth());
                     continue;
                 }
                 Next::End => {
@@ -282,8 +280,8 @@ impl Decoder {
             }
             let depth = reader.depth();
             let value = reader.value()?;
-            walk.value(value, depth, &mut place);
-            walk.drop_id(reader.depth(), place);
+            walk.value(value, depth);
+            walk.drop_id(reader.depth());
         }
     }
 }
@@ -295,11 +293,6 @@ struct Walk<'w, 'a> {
     resolved: &'w mut Vec<u8>,
     encoder: Encoder<'w>,
     entity: Entity<'a>,
-}
-
-/// Where in the entity the walk is.
-#[derive(Clone, Copy, Default)]
-struct Place {
     /// The top-level field whose value is read.
     field: Field,
     /// Whether that value is a map.
@@ -310,16 +303,16 @@ struct Place {
 impl<'a> Walk<'_, 'a> {
     /// A member's name, in an object at this depth.
     #[inline(always)]
-    fn name(&mut self, name: Str<'a>, depth: usize, place: &mut Place) {
+    fn name(&mut self, name: Str<'a>, depth: usize) {
         let resolved = name.resolve(self.resolved);
         let is_unsafe = if depth == 1 {
-            place.in_map = false;
-            place.field = top_level_field(self.mapping, resolved);
-            self.entity.forget(place.field);
+            self.in_map = false;
+            self.field = top_level_field(self.mapping, resolved);
+            self.entity.forget(self.field);
             is_unsafe_top_level(resolved)
         } else {
             // What a map calls its entries are values of the document. Only an escape can be NUL.
-            let is_entry = place.in_map && depth == 2;
+            let is_entry = self.in_map && depth == 2;
             name.plain().is_none() && !is_entry && resolved.contains(&0)
         };
         if is_unsafe {
@@ -331,17 +324,17 @@ impl<'a> Walk<'_, 'a> {
 
     /// A value at this depth, or how it begins.
     #[inline(always)]
-    fn value(&mut self, value: Value<'a>, depth: usize, place: &mut Place) {
-        if depth == 1 && place.field != Field::Other {
-            self.entity.note(place.field, &value);
+    fn value(&mut self, value: Value<'a>, depth: usize) {
+        if depth == 1 && self.field != Field::Other {
+            self.entity.note(self.field, &value);
         }
         match value {
             Value::Object | Value::Array if depth >= DEPTH_MAX => {
                 self.entity.too_deep = true;
                 self.encoder.stop();
             }
-            Value::Object if depth == 1 && matches!(place.field, Field::Map(_)) => {
-                place.in_map = true;
+            Value::Object if depth == 1 && matches!(self.field, Field::Map(_)) => {
+                self.in_map = true;
                 self.encoder.begin(Shape::Map);
             }
             Value::Object => self.encoder.begin(Shape::Object),
@@ -358,10 +351,17 @@ impl<'a> Walk<'_, 'a> {
         }
     }
 
+    /// The end of an object or array; `depth` is that of what holds it.
+    #[inline(always)]
+    fn end(&mut self, depth: usize) {
+        self.encoder.end();
+        self.drop_id(depth);
+    }
+
     /// Takes the id out again once its value is complete: it becomes `_id`.
     #[inline(always)]
-    fn drop_id(&mut self, depth: usize, place: Place) {
-        if place.field == Field::Id && depth == 1 {
+    fn drop_id(&mut self, depth: usize) {
+        if self.field == Field::Id && depth == 1 {
             self.encoder.remove_last();
         }
     }

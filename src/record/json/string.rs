@@ -54,8 +54,7 @@ impl<'a> Str<'a> {
         if self.plain().is_some() {
             // One copy, in which the quote is overwritten.
             out.extend_from_slice(self.closed);
-            let quote = out.len() - 1;
-            out[quote] = 0;
+            *out.last_mut().expect("the quote was copied") = 0;
         } else {
             self.append_unescaped(out);
             out.push(0);
