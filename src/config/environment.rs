@@ -18,6 +18,9 @@ pub(crate) struct Settings {
 /// Variables by name, and the faults found in them so far.
 pub(crate) struct Environment {
     pub(super) vars: BTreeMap<String, String>,
+    /// The known ones with the prefix, by what follows it in lower case.
+    own: BTreeMap<String, String>,
+    prefix: &'static str,
     pub(crate) faults: Faults,
 }
 
@@ -47,19 +50,30 @@ impl Environment {
     /// Each name that begins with the prefix and is not in the table is a fault.
     fn new(settings: &Settings, vars: BTreeMap<String, String>, mut faults: Faults) -> Environment {
         let &Settings { table, prefix } = settings;
-        for name in vars.keys().filter(|name| name.starts_with(prefix)) {
-            if !reference::is_known(table, name) {
-                let nearest = reference::nearest(table, prefix, name);
-                let fault = format!("there is no such setting; did you mean {nearest}?");
-                faults.add(name, fault);
-            }
+        let (known, unknown): (Vec<_>, Vec<_>) = (vars.clone().into_iter())
+            .filter(|(name, _)| name.starts_with(prefix))
+            .partition(|(name, _)| reference::is_known(table, name));
+        for (name, _) in unknown {
+            let nearest = reference::nearest(table, prefix, &name);
+            let fault = format!("there is no such setting; did you mean {nearest}?");
+            faults.add(&name, fault);
         }
-        Environment { vars, faults }
+        let own = envy::prefixed(prefix).from_iter(known);
+        Environment {
+            vars,
+            own: own.expect("any text is a value, unread"),
+            prefix,
+            faults,
+        }
     }
 
     /// The value of a variable, unread.
     pub(crate) fn get(&self, setting: &Setting) -> Option<String> {
-        self.vars.get(setting.name).cloned()
+        let value = match setting.name.strip_prefix(self.prefix) {
+            Some(own) => self.own.get(&own.to_lowercase()),
+            None => self.vars.get(setting.name),
+        };
+        value.cloned()
     }
 
     /// The file that the `_FILE` variable of a secret names.

@@ -32,7 +32,7 @@ pub(super) struct Passed(BTreeMap<String, (String, String)>);
 impl Passed {
     /// The valid properties that `env` passes.
     pub(super) fn checked(env: &mut Environment) -> Passed {
-        let Environment { vars, faults } = env;
+        let Environment { vars, faults, .. } = env;
         let mut passed = Passed::default();
         for (variable, value) in vars
             .iter()
