@@ -68,8 +68,8 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     let mut logs = Vec::with_capacity(partitions.len());
     for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
         let topic = &*of_topic[0].topic;
-        // Before the ends: a topic recreated after this is found by the watch over ids, but a new id beside
-        // the old log's start would begin in the middle of the new log.
+        // Before the ends: a topic recreated after this is found by the watch over ids, but a new
+        // id beside the old log's start would begin in the middle of the new log.
         let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
         for partition in of_topic {
             let ends = consumer.fetch_watermarks(topic, partition.number, TIMEOUT);

@@ -1,5 +1,5 @@
-//! The headers of a message, their names as bytes: Kafka lets a name be any bytes, and the safe API panics
-//! on one that is not UTF-8.
+//! The headers of a message, their names as bytes: Kafka lets a name be any bytes, and the safe API
+//! panics on one that is not UTF-8.
 #![allow(unsafe_code)]
 
 use std::ffi::CStr;
@@ -17,9 +17,9 @@ use crate::record::Header;
 pub(super) fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
     use sys::rd_kafka_resp_err_t::{RD_KAFKA_RESP_ERR__NOENT, RD_KAFKA_RESP_ERR_NO_ERROR};
     let mut list = ptr::null_mut();
-    // SAFETY: the message is alive for the whole call, and so is what it owns: the list, which is parsed
-    // at the first call and freed with the message. `list` is written before it is read where there was
-    // no error.
+    // SAFETY: the message is alive for the whole call, and so is what it owns: the list, which is
+    // parsed at the first call and freed with the message. `list` is written before it is read
+    // where there was no error.
     match unsafe { sys::rd_kafka_message_headers(message.ptr(), &mut list) } {
         RD_KAFKA_RESP_ERR_NO_ERROR => {}
         RD_KAFKA_RESP_ERR__NOENT => return Some(Vec::new()),
@@ -32,8 +32,8 @@ pub(super) fn headers(message: &BorrowedMessage<'_>) -> Option<Vec<Header>> {
 
 fn header(list: *const sys::rd_kafka_headers_t, index: usize) -> Option<Header> {
     let (mut name, mut value, mut value_len) = (ptr::null(), ptr::null(), 0);
-    // SAFETY: the caller's list is alive. Where there is no error, the name ends with NUL, and the value
-    // has so many bytes or is null; both belong to the list, and are copied here.
+    // SAFETY: the caller's list is alive. Where there is no error, the name ends with NUL, and the
+    // value has so many bytes or is null; both belong to the list, and are copied here.
     unsafe {
         let error =
             sys::rd_kafka_header_get_all(list, index, &mut name, &mut value, &mut value_len);
