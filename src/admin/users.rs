@@ -35,7 +35,7 @@ pub struct Cluster {
 
 impl Cluster {
     /// The cluster of a URI that names no user. Looks up its hosts where the URI asks for that. The
-    /// deadlines for connecting are the URI's, else [`CONNECT_DEADLINE`].
+    /// deadlines for connecting are the URI's, else `CONNECT_DEADLINE`.
     pub async fn new(uri: &str) -> Result<Cluster, Failure> {
         let parsed = tokio::time::timeout(ANSWER_DEADLINE, ClientOptions::parse(uri)).await;
         let mut options = parsed

@@ -1,4 +1,4 @@
-//! What is asked of a broker beside the records. Every call blocks, for at most [`TIMEOUT`] a
+//! What is asked of a broker beside the records. Every call blocks, for at most `TIMEOUT` a
 //! question.
 
 use std::thread;

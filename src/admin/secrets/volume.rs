@@ -1,6 +1,6 @@
 //! Writes a directory whose files change all at once, in the way of the kubelet: the files are in a
 //! hidden folder with a time for a name, `..data` is a link to it that is swapped by a rename, and
-//! each key is a link through `..data`. [`crate::config::volume`] reads it.
+//! each key is a link through `..data`. `config::volume` reads it.
 
 use std::{
     collections::BTreeMap,
