@@ -50,14 +50,16 @@ impl Environment {
     /// Each name that begins with the prefix and is not in the table is a fault.
     fn new(settings: &Settings, vars: BTreeMap<String, String>, mut faults: Faults) -> Environment {
         let &Settings { table, prefix } = settings;
-        let (known, unknown): (Vec<_>, Vec<_>) = (vars.clone().into_iter())
+        let (known, unknown): (Vec<_>, Vec<_>) = (vars.iter())
             .filter(|(name, _)| name.starts_with(prefix))
             .partition(|(name, _)| reference::is_known(table, name));
         for (name, _) in unknown {
-            let nearest = reference::nearest(table, prefix, &name);
+            let nearest = reference::nearest(table, prefix, name);
             let fault = format!("there is no such setting; did you mean {nearest}?");
-            faults.add(&name, fault);
+            faults.add(name, fault);
         }
+        let known = known.into_iter();
+        let known = known.map(|(name, value)| (name.clone(), value.clone()));
         let own = envy::prefixed(prefix).from_iter(known);
         Environment {
             vars,

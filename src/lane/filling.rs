@@ -101,7 +101,7 @@ fn written_bytes_max(json: &[u8]) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use super::super::Slots;
@@ -109,19 +109,24 @@ mod tests {
     use crate::record::entity::{Decoder, Tombstones};
     use crate::record::mapping::Mapping;
 
-    fn filling(texts: &[usize]) -> Filling {
+    /// Adds an entity with a text of so many bytes.
+    pub(in crate::lane) fn push(batch: &mut Batch, offset: i64, text_bytes: usize) {
         let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
+        let text = "a".repeat(text_bytes);
+        let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
+        let record = Record {
+            offset,
+            key: Some(b"1"),
+            value: Some(json.as_bytes()),
+            ..Record::default()
+        };
+        assert!(batch.push(&mut decoder, record));
+    }
+
+    fn filling(texts: &[usize]) -> Filling {
         let mut batch = Batch::new(0);
         for (offset, text_bytes) in (0..).zip(texts) {
-            let text = "a".repeat(*text_bytes);
-            let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
-            let record = Record {
-                offset,
-                key: Some(b"1"),
-                value: Some(json.as_bytes()),
-                ..Record::default()
-            };
-            assert!(batch.push(&mut decoder, record));
+            push(&mut batch, offset, *text_bytes);
         }
         Filling::new(batch, Loan::default())
     }

@@ -129,25 +129,8 @@ impl<'q> Hand<'q> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
+    use super::super::filling::tests::push;
     use super::*;
-    use crate::record::Record;
-    use crate::record::entity::Tombstones;
-    use crate::record::mapping::Mapping;
-
-    fn push(batch: &mut Batch, offset: i64, text_bytes: usize) {
-        let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
-        let text = "a".repeat(text_bytes);
-        let json = format!(r#"{{"id":"1","kind":"Dataset","text":"{text}"}}"#);
-        let record = Record {
-            offset,
-            key: Some(b"1"),
-            value: Some(json.as_bytes()),
-            ..Record::default()
-        };
-        assert!(batch.push(&mut decoder, record));
-    }
 
     #[test]
     fn the_next_batch_begins_at_the_end_of_the_one_before_and_in_spare_memory() {
