@@ -13,9 +13,11 @@ use std::ops::Range;
 use bson::{Bson, Document, Uuid, doc};
 
 use crate::config::Start;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 
-pub use self::store::{Checkpoints, ClaimError, Sessions, known_topics, other_groups};
+pub use self::store::{
+    Checkpoints, ClaimError, FirstCheckpoint, Found, Sessions, known_topics, open_all, other_groups,
+};
 
 /// The collection that holds the checkpoints.
 pub const COLLECTION: &str = "workflows_sink_checkpoints";
@@ -51,6 +53,10 @@ pub struct Checkpoint {
     pub topic_id: Option<Uuid>,
     /// The first offset that is not applied yet.
     pub next_offset: i64,
+    /// The epoch of the leader that wrote what stands before it; `None` where no broker told one.
+    pub leader_epoch: Option<i32>,
+    /// The ids that topics of this name had before, the latest one last: none comes back.
+    pub former_topic_ids: Vec<Uuid>,
     /// The claim that may write; `None` where the document names none.
     pub owner: Option<Uuid>,
     /// The number of claims so far, for people.
@@ -72,10 +78,12 @@ impl Checkpoint {
     /// A message that names the checkpoint, where it has no valid offset. Other fields that are not
     /// what this service writes count as absent.
     pub fn read(document: &Document) -> Result<Checkpoint, String> {
-        let uuid = |name: &str| match document.get(name) {
-            Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
+        let to_uuid = |value: &Bson| match value {
+            Bson::Binary(binary) => binary.to_uuid().ok(),
             _ => None,
         };
+        let uuid = |name: &str| document.get(name).and_then(to_uuid);
+        let former = document.get_array("former_topic_ids");
         let number = |name: &str| match document.get(name) {
             Some(Bson::Int64(n)) => Some(*n),
             Some(Bson::Int32(n)) => Some(i64::from(*n)),
@@ -90,6 +98,13 @@ impl Checkpoint {
                 let id = document.get("_id").unwrap_or(&Bson::Null);
                 format!("the checkpoint {id} has no valid next_offset")
             })?,
+            leader_epoch: number("leader_epoch")
+                .and_then(|epoch| i32::try_from(epoch).ok())
+                .filter(|epoch| *epoch >= 0),
+            former_topic_ids: former.map_or_else(
+                |_| Vec::new(),
+                |ids| ids.iter().filter_map(to_uuid).collect(),
+            ),
             owner: uuid("owner"),
             epoch: number("epoch").unwrap_or(0),
             session: uuid("session"),
@@ -99,13 +114,30 @@ impl Checkpoint {
     }
 }
 
+impl Checkpoint {
+    /// How far the log is applied.
+    pub fn position(&self) -> Position {
+        Position {
+            offset: self.next_offset,
+            leader_epoch: self.leader_epoch,
+        }
+    }
+}
+
 /// A partition's log, as Kafka knows it when the partition is claimed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PartitionLog {
     /// The topic's id; `None` where the broker gives none.
     pub topic_id: Option<Uuid>,
-    /// The offsets of the log, from its first record to after its last one.
+    /// The offsets of the log, from its first record to after the last one that all replicas in
+    /// sync have: the high watermark.
     pub offsets: Range<i64>,
+    /// Up to where no transaction is open: the last stable offset. Nothing behind it is read yet.
+    pub stable_end: i64,
+    /// The epoch of the leader that said so; `None` where it told none.
+    pub leader_epoch: Option<i32>,
+    /// Whether the leader was asked for what stands before the checkpoint, and does not have it.
+    pub diverged: bool,
     /// What the group committed, if anything.
     pub committed: Option<i64>,
     /// Whether the topic was known before, so that a partition without a checkpoint was added to
@@ -118,28 +150,44 @@ pub struct PartitionLog {
 pub enum Standing {
     /// Inside the log, of the same topic: continue from here.
     Resume,
-    /// Inside the log. The topic has this id, which the checkpoint does not name yet.
-    Adopt(Uuid),
+    /// Inside the log, whose topic id or leader epoch the checkpoint does not name yet.
+    Adopt,
     /// The topic was recreated and has this id: a fresh lineage, from the log's start.
     Recreated(Uuid),
     /// Before the log's start: records were deleted before they were applied.
     Expired,
-    /// After the log's end, now or once, although it is the same topic: the log was truncated.
+    /// Of the same topic, but not of the same log: it ended before the checkpoint, now or once, or
+    /// has other records there. The log was truncated.
     Truncated,
+    /// Who answered knows less than the checkpoint does, a topic or a leader of the past: ask
+    /// again.
+    Stale,
 }
 
 /// Decides where the checkpoint stands in the log. An id that is absent on either side never means
 /// that the topic was recreated.
 pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
     match (checkpoint.topic_id, log.topic_id) {
-        (Some(was), Some(is)) if was != is => Standing::Recreated(is),
+        (Some(was), Some(is)) if was != is => match checkpoint.former_topic_ids.contains(&is) {
+            true => Standing::Stale,
+            false => Standing::Recreated(is),
+        },
         _ if checkpoint.next_offset < log.offsets.start => Standing::Expired,
-        _ if checkpoint.truncated || checkpoint.next_offset > log.offsets.end => {
-            Standing::Truncated
-        }
-        (None, Some(is)) => Standing::Adopt(is),
+        _ if checkpoint.truncated || log.diverged => Standing::Truncated,
+        _ if checkpoint.next_offset > log.offsets.end => match is_of_the_past(checkpoint, log) {
+            true => Standing::Stale,
+            false => Standing::Truncated,
+        },
+        (None, Some(_)) => Standing::Adopt,
+        _ if checkpoint.leader_epoch.is_none() && log.leader_epoch.is_some() => Standing::Adopt,
         _ => Standing::Resume,
     }
+}
+
+/// Whether a later leader than the one that answered had what the checkpoint stands on.
+fn is_of_the_past(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
+    let epochs = log.leader_epoch.zip(checkpoint.leader_epoch);
+    epochs.is_some_and(|(answered, applied)| answered < applied)
 }
 
 /// Where a partition without a checkpoint begins: at the group's committed offset. Without one, at
@@ -155,7 +203,7 @@ pub fn first_offset(log: &PartitionLog, start: Start) -> Result<i64, Standing> {
         Some(committed) if committed > log.offsets.end => Err(Standing::Truncated),
         Some(committed) => Ok(committed),
         None if log.known || start == Start::Earliest => Ok(log.offsets.start),
-        None => Ok(log.offsets.end),
+        None => Ok(log.stable_end),
     }
 }
 
@@ -164,12 +212,14 @@ pub fn first_offset(log: &PartitionLog, start: Start) -> Result<i64, Standing> {
 pub struct Claim {
     /// A random id, made for this claim and no other.
     pub owner: Uuid,
-    /// The first offset that is not applied yet.
-    pub next_offset: i64,
+    /// How far the log is applied.
+    pub position: Position,
     /// The checkpoint's epoch, for people.
     pub epoch: i64,
     /// The id of the topic that the offsets belong to; `None` where the broker gave none.
     pub topic_id: Option<Uuid>,
+    /// The ids that topics of this name had before.
+    pub former_topic_ids: Vec<Uuid>,
 }
 
 /// What a guard that did not match means, by the checkpoint as a majority has it.

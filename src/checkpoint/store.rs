@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
-use bson::{Bson, Document, Uuid, doc};
+use bson::{Bson, DateTime, Document, Uuid, doc};
 use mongodb::Database;
-use mongodb::error::Error;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::WriteConcern;
 
 use super::{COLLECTION, Checkpoint, Key};
 use crate::database::errors::code;
+use crate::record::Position;
 
 /// How long a first try to claim may wait for a transaction that holds the checkpoint, in
 /// milliseconds. That of a dead owner would hold it for a minute, and is killed instead.
@@ -18,6 +20,9 @@ const CLAIM_MS_MAX: u64 = 10_000;
 
 /// How much longer than the server's own limit an answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// How many ids of earlier topics a checkpoint keeps, the latest ones.
+const FORMER_TOPIC_IDS_MAX: i32 = 8;
 
 const MAX_TIME_MS_EXPIRED: i32 = 50;
 const DUPLICATE_KEY: i32 = 11000;
@@ -57,6 +62,17 @@ impl From<Uuid> for Sessions {
     fn from(own: Uuid) -> Self {
         Sessions { own, group: None }
     }
+}
+
+/// What was found of a checkpoint that is to be changed: only that is changed.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'f> {
+    /// None.
+    Absent,
+    /// Something that is not a checkpoint, with this `next_offset`, if any.
+    Unreadable(Option<&'f Bson>),
+    /// This one.
+    Checkpoint(&'f Checkpoint),
 }
 
 /// One checkpoint in one database.
@@ -142,32 +158,41 @@ impl Checkpoints {
             .await
     }
 
-    /// Moves the checkpoint to `next_offset` for a person, under a new owner, so that no earlier
-    /// one can write any more. Creates it where there is none.
+    /// Moves the checkpoint to `next_offset` for a person, under the new `owner`, so that no
+    /// earlier one can write any more. `None` where it is not as `found` any more: it was claimed,
+    /// written or moved since, or this very call was, and a try of it that was held back has
+    /// landed.
     ///
     /// # Errors
     /// [`ClaimError`], where this does not count.
     pub async fn reset(
         &self,
+        found: Found<'_>,
+        owner: Uuid,
         next_offset: i64,
         topic_id: Option<Uuid>,
         tries: u32,
-    ) -> Result<(), ClaimError> {
-        let mut set = doc! { "owner": Uuid::new(), "next_offset": next_offset };
-        let mut unset = doc! { "truncated": "" };
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let mut set = doc! { "owner": owner, "next_offset": next_offset };
+        // The next claim asks for the epoch that belongs to the new offset.
+        let mut unset = doc! { "truncated": "", "leader_epoch": "" };
         match topic_id {
             Some(id) => set.insert("topic_id", id),
             None => unset.insert("topic_id", ""),
         };
-        let update = doc! {
+        let mut update = doc! {
             "$set": set,
             "$unset": unset,
             "$inc": { "epoch": 1_i64 },
             "$currentDate": { "updated_at": true },
         };
-        let query = doc! { "_id": self.key.id() };
-        let moved = self.modify_past_holder(query, update, true, tries).await?;
-        moved.map(|_| ()).ok_or(ClaimError::Outrun)
+        if let Found::Checkpoint(found) = found {
+            leave_topic(&mut update, found, topic_id);
+        }
+        let query = self.as_found(found);
+        let is_absent = matches!(found, Found::Absent);
+        self.modify_past_holder(query, update, is_absent, tries)
+            .await
     }
 
     /// Modifies the checkpoint. Where a transaction holds it, kills its session and retries once.
@@ -191,9 +216,9 @@ impl Checkpoints {
         }
     }
 
-    /// The first claim of a partition: creates the checkpoint at `next_offset`, so that no later
-    /// start resolves it again. Where another first claim was faster, its offset stays, and `None`
-    /// may be given.
+    /// The first claim of a partition: creates the checkpoint at `first`, in the topic `topic_id`,
+    /// so that no later start resolves it again. Where another first claim was faster, its offset
+    /// stays, and `None` may be given.
     ///
     /// # Errors
     /// [`ClaimError`], where the claim does not count.
@@ -201,63 +226,99 @@ impl Checkpoints {
         &self,
         owner: Uuid,
         sessions: impl Into<Sessions>,
-        next_offset: i64,
+        first: Position,
         topic_id: Option<Uuid>,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let mut first = doc! { "next_offset": next_offset };
+        let mut made = doc! { "next_offset": first.offset, "leader_epoch": first.leader_epoch };
         if let Some(id) = topic_id {
-            first.insert("topic_id", id);
+            made.insert("topic_id", id);
         }
         let mut update = claimed_by(owner, sessions.into());
-        update.insert("$setOnInsert", first);
+        update.insert("$setOnInsert", made);
         self.modify(doc! { "_id": self.key.id() }, update, true, tries)
             .await
     }
 
-    /// Notes another topic id on a checkpoint that `owner` holds and, for a fresh lineage, moves it
-    /// to `next_offset`. `None` where `owner` no longer holds it.
+    /// Notes on a checkpoint, which is as `found`, the topic id and the leader epoch that it does
+    /// not name yet. `None` where it is not as `found` any more.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where this does not count.
+    pub async fn adopt(
+        &self,
+        found: &Checkpoint,
+        topic_id: Option<Uuid>,
+        leader_epoch: Option<i32>,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let set = doc! {
+            "topic_id": found.topic_id.or(topic_id),
+            "leader_epoch": found.leader_epoch.or(leader_epoch),
+        };
+        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
+        let query = self.as_found(Found::Checkpoint(found));
+        self.modify(query, update, false, tries).await
+    }
+
+    /// Moves a checkpoint, which is as `found`, to `start` of another topic: a fresh lineage.
+    /// `None` where it is not as `found` any more.
     ///
     /// # Errors
     /// [`ClaimError`], where this does not count.
     pub async fn relocate(
         &self,
-        owner: Uuid,
+        found: &Checkpoint,
         topic_id: Uuid,
-        next_offset: Option<i64>,
+        start: Position,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let mut update =
-            doc! { "$set": { "topic_id": topic_id }, "$currentDate": { "updated_at": true } };
-        if let Some(next_offset) = next_offset {
-            update.insert(
-                "$set",
-                doc! { "topic_id": topic_id, "next_offset": next_offset },
-            );
-            update.insert("$unset", doc! { "truncated": "" });
-        }
-        self.modify(
-            doc! { "_id": self.key.id(), "owner": owner },
-            update,
-            false,
-            tries,
-        )
-        .await
+        let mut update = doc! {
+            "$set": {
+                "topic_id": topic_id,
+                "next_offset": start.offset,
+                "leader_epoch": start.leader_epoch,
+            },
+            "$unset": { "truncated": "" },
+            "$currentDate": { "updated_at": true },
+        };
+        leave_topic(&mut update, found, Some(topic_id));
+        let query = self.as_found(Found::Checkpoint(found));
+        self.modify(query, update, false, tries).await
     }
 
-    /// Notes on a checkpoint that `owner` holds that the log ended before it. `None` where `owner`
-    /// no longer holds it.
+    /// Notes on a checkpoint, which is as `found`, that the log was truncated before it. `None`
+    /// where it is not as `found` any more.
     ///
     /// # Errors
     /// [`ClaimError`], where this does not count.
     pub async fn mark_truncated(
         &self,
-        owner: Uuid,
+        found: &Checkpoint,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let update = doc! { "$set": { "truncated": true }, "$currentDate": { "updated_at": true } };
-        let query = doc! { "_id": self.key.id(), "owner": owner };
+        let query = self.as_found(Found::Checkpoint(found));
         self.modify(query, update, false, tries).await
+    }
+
+    /// The query that finds this checkpoint only as it was `found`: what the network held back must
+    /// not move one that has gone on.
+    fn as_found(&self, found: Found<'_>) -> Document {
+        let mut query = doc! { "_id": self.key.id() };
+        query.extend(match found {
+            Found::Absent => doc! { "next_offset": { "$exists": false } },
+            Found::Unreadable(next_offset) => match next_offset {
+                Some(value) => doc! { "next_offset": value.clone() },
+                None => doc! { "next_offset": { "$exists": false } },
+            },
+            Found::Checkpoint(found) => doc! {
+                "owner": is_uuid(found.owner),
+                "next_offset": found.next_offset,
+                "topic_id": is_uuid(found.topic_id),
+            },
+        });
+        query
     }
 
     /// Modifies the checkpoint that `query` finds, and gives it as it is then.
@@ -326,12 +387,83 @@ impl Checkpoints {
     }
 }
 
+/// The query for what is read as this id; absent is also what is null, zero, or of another type.
+fn is_uuid(id: Option<Uuid>) -> Bson {
+    match id {
+        Some(id) => Bson::from(id),
+        None => Bson::from(doc! { "$not": { "$gt": Uuid::from_bytes([0; 16]) } }),
+    }
+}
+
+/// Adds the id of the topic that a checkpoint leaves to the former ones, if it does.
+fn leave_topic(update: &mut Document, left: &Checkpoint, topic_id: Option<Uuid>) {
+    if let Some(former) = left.topic_id.filter(|former| Some(*former) != topic_id) {
+        let push = doc! { "$each": [former], "$slice": -FORMER_TOPIC_IDS_MAX };
+        update.insert("$push", doc! { "former_topic_ids": push });
+    }
+}
+
 /// What a claim changes.
 fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
     doc! {
         "$set": { "owner": owner, "session": sessions.own, "group_session": sessions.group },
         "$inc": { "epoch": 1_i64 },
         "$currentDate": { "updated_at": true },
+    }
+}
+
+/// A checkpoint that nobody has claimed yet.
+#[derive(Clone, Debug)]
+pub struct FirstCheckpoint {
+    /// What it is of.
+    pub key: Key,
+    /// Where it begins.
+    pub start: Position,
+    /// The id of the topic; `None` where the broker gives none.
+    pub topic_id: Option<Uuid>,
+}
+
+/// Makes all of these checkpoints, or none. `false` where there is one of them already.
+///
+/// # Errors
+/// The driver's or the server's. They may have been made all the same.
+pub async fn open_all(database: &Database, first: &[FirstCheckpoint]) -> Result<bool, Error> {
+    let documents = first.iter().map(|first| {
+        doc! {
+            "_id": first.key.id(),
+            "next_offset": first.start.offset,
+            "leader_epoch": first.start.leader_epoch,
+            "topic_id": first.topic_id,
+            "epoch": 0_i64,
+            "updated_at": DateTime::now(),
+        }
+    });
+    let documents: Vec<Document> = documents.collect();
+    if documents.is_empty() {
+        return Ok(true);
+    }
+    let mut session = database.client().start_session().await?;
+    let begun = session.start_transaction();
+    begun.write_concern(WriteConcern::majority()).await?;
+    let collection = database.collection::<Document>(COLLECTION);
+    let inserted = collection.insert_many(documents).session(&mut session);
+    if let Err(error) = inserted.await {
+        let _ = session.abort_transaction().await;
+        return match is_duplicate(&error) {
+            true => Ok(false),
+            false => Err(error),
+        };
+    }
+    session.commit_transaction().await?;
+    Ok(true)
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::InsertMany(failed) => {
+            (failed.write_errors.iter().flatten()).any(|error| error.code == DUPLICATE_KEY)
+        }
+        _ => code(error) == Some(DUPLICATE_KEY),
     }
 }
 

@@ -11,6 +11,7 @@ fn stored() -> Document {
         "_id": { "group": "g", "topic": "t", "partition": 3 },
         "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64,
         "session": id(3), "group_session": id(4),
+        "leader_epoch": 5, "former_topic_ids": [id(8), id(7)],
         "updated_at": bson::DateTime::now(),
     }
 }
@@ -20,6 +21,8 @@ fn a_checkpoint_is_read_as_it_was_written() {
     let expected = Checkpoint {
         topic_id: Some(id(1)),
         next_offset: 7,
+        leader_epoch: Some(5),
+        former_topic_ids: vec![id(8), id(7)],
         owner: Some(id(2)),
         epoch: 4,
         session: Some(id(3)),
@@ -98,6 +101,9 @@ fn log(topic_id: Option<Uuid>, committed: Option<i64>, known: bool) -> Partition
     PartitionLog {
         topic_id,
         offsets: 10..20,
+        stable_end: 19,
+        leader_epoch: None,
+        diverged: false,
         committed,
         known,
     }
@@ -119,7 +125,7 @@ fn a_checkpoint_is_compared_with_the_log() {
         // An absent id never says so.
         (was, None, 15, Standing::Resume),
         (None, None, 15, Standing::Resume),
-        (None, is, 15, Standing::Adopt(id(9))),
+        (None, is, 15, Standing::Adopt),
         (was, None, 9, Standing::Expired),
         (None, is, 9, Standing::Expired),
         (was, None, 21, Standing::Truncated),
@@ -133,6 +139,64 @@ fn a_checkpoint_is_compared_with_the_log() {
         let found = standing(&checkpoint, &log(log_id, Some(12), true));
         assert_eq!(found, expected, "{topic_id:?} {log_id:?} {next_offset}");
     }
+}
+
+#[test]
+fn a_leader_of_the_past_does_not_make_a_log_truncated() {
+    for (applied, answered, next_offset, expected) in [
+        (Some(5), Some(4), 21, Standing::Stale),
+        (Some(5), Some(5), 21, Standing::Truncated),
+        (Some(5), Some(6), 21, Standing::Truncated),
+        (None, Some(4), 21, Standing::Truncated),
+        (Some(5), None, 21, Standing::Truncated),
+        // It has what is to be read next all the same.
+        (Some(5), Some(4), 15, Standing::Resume),
+        (None, Some(4), 15, Standing::Adopt),
+        (Some(5), None, 15, Standing::Resume),
+    ] {
+        let checkpoint = Checkpoint {
+            next_offset,
+            leader_epoch: applied,
+            ..Checkpoint::default()
+        };
+        let log = PartitionLog {
+            leader_epoch: answered,
+            ..log(None, None, true)
+        };
+        assert_eq!(
+            standing(&checkpoint, &log),
+            expected,
+            "{applied:?} {answered:?}"
+        );
+    }
+}
+
+#[test]
+fn a_topic_that_was_left_does_not_come_back() {
+    let checkpoint = Checkpoint {
+        topic_id: Some(id(1)),
+        next_offset: 15,
+        former_topic_ids: vec![id(9)],
+        ..Checkpoint::default()
+    };
+    let standing_in = |topic| standing(&checkpoint, &log(Some(id(topic)), None, true));
+    assert_eq!(standing_in(9), Standing::Stale);
+    assert_eq!(standing_in(8), Standing::Recreated(id(8)));
+}
+
+#[test]
+fn a_log_with_other_records_before_the_checkpoint_was_truncated() {
+    let checkpoint = Checkpoint {
+        next_offset: 15,
+        leader_epoch: Some(5),
+        ..Checkpoint::default()
+    };
+    let log = PartitionLog {
+        diverged: true,
+        leader_epoch: Some(6),
+        ..log(None, None, true)
+    };
+    assert_eq!(standing(&checkpoint, &log), Standing::Truncated);
 }
 
 #[test]
@@ -165,7 +229,8 @@ fn a_partition_without_a_checkpoint_begins_where_nothing_is_lost() {
         (Some(9), false, latest, Err(Standing::Expired)),
         (Some(21), false, earliest, Err(Standing::Truncated)),
         (None, false, earliest, Ok(10)),
-        (None, false, latest, Ok(20)),
+        // Behind the last stable offset, records may still be committed.
+        (None, false, latest, Ok(19)),
         // A partition that was added to a known topic: what was in it before we came counts too.
         (None, true, latest, Ok(10)),
         (None, true, earliest, Ok(10)),

@@ -1,6 +1,7 @@
 //! What is asked of a broker beside the records. Every call blocks, for at most `TIMEOUT` a
 //! question.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -11,10 +12,12 @@ use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
+use super::log_ends::log_ends;
 use super::topic_id::topic_id;
+use super::validation;
 use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,7 +27,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
-    consumer: BaseConsumer<Bystander>,
+    consumer: Arc<BaseConsumer<Bystander>>,
     group: String,
 }
 
@@ -71,13 +74,14 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
         // Before the ends: a topic recreated after this is found by the watch over ids, but a new
         // id beside the old log's start would begin in the middle of the new log.
         let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
-        for partition in of_topic {
-            let ends = consumer.fetch_watermarks(topic, partition.number, TIMEOUT);
-            let (start, end) =
-                ends.with_context(|| format!("the ends of the log of {partition}"))?;
+        let ends = log_ends(consumer.client(), of_topic, TIMEOUT)?;
+        for (partition, ends) in of_topic.iter().zip(ends) {
             logs.push(PartitionLog {
                 topic_id,
-                offsets: start..end,
+                offsets: ends.start..ends.high_watermark,
+                stable_end: ends.stable_end,
+                leader_epoch: ends.leader_epoch,
+                diverged: false,
                 committed: offset_in(committed, partition),
                 known: known(topic),
             });
@@ -86,13 +90,34 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     Ok(logs)
 }
 
+/// Lets the client learn anew which brokers lead the partitions of `topic`.
+///
+/// # Errors
+/// [`KafkaError`], where no broker answers.
+pub(crate) fn refresh_metadata<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+) -> anyhow::Result<()> {
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT);
+    metadata.context("the leaders are not known")?;
+    Ok(())
+}
+
 impl Broker {
     pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Broker> {
         let mut config = kafka.properties.client_config();
-        config.set("enable.auto.commit", "false");
+        for (name, value) in [
+            ("enable.auto.commit", "false"),
+            ("auto.offset.reset", "error"),
+            ("enable.partition.eof", "true"),
+            ("isolation.level", "read_uncommitted"),
+            ("fetch.wait.max.ms", "50"),
+        ] {
+            config.set(name, value);
+        }
         let consumer = config.create_with_context(Bystander);
         Ok(Broker {
-            consumer: consumer.context("the Kafka client could not be created")?,
+            consumer: Arc::new(consumer.context("the Kafka client could not be created")?),
             group: kafka.group.clone(),
         })
     }
@@ -106,6 +131,19 @@ impl Broker {
         let committed = retry_coordinator(|| committed_offsets(&self.consumer, partitions))?;
         partition_logs(&self.consumer, partitions, &committed, known)
             .context("the log could not be looked up")
+    }
+
+    /// Of each position, which is one of its partition's log: whether the log has other records
+    /// before it.
+    ///
+    /// # Errors
+    /// [`KafkaError`], also where a leader does not answer.
+    pub(crate) fn diverged(
+        &self,
+        positions: &[(Partition, Position)],
+    ) -> anyhow::Result<Vec<bool>> {
+        let diverged = validation::diverged(&self.consumer, positions, TIMEOUT);
+        diverged.context("the logs could not be held against the checkpoints")
     }
 
     /// The offset of each partition's first record that is not older than `time_ms` (since 1970);

@@ -13,15 +13,16 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::headers::headers;
+use super::leader_epoch;
 use super::{Consumer, Context};
-use crate::record::{Partition, Record};
+use crate::record::{Partition, Position, Record};
 use crate::writer::Settled;
 
 /// What lanes ask of the poll thread.
 pub(super) enum Request {
     Start {
         partition: Partition,
-        next_offset: i64,
+        from: Position,
         generation: u64,
         queue: oneshot::Sender<KafkaResult<LaneQueue>>,
     },
@@ -90,6 +91,7 @@ pub fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
     });
     Record {
         offset: message.offset(),
+        leader_epoch: leader_epoch::of_message(message),
         timestamp_ms: message.timestamp().to_millis(),
         key: message.key(),
         value: message.payload(),
@@ -119,18 +121,18 @@ impl Handle {
         (!consumer.context().is_down()).then_some(consumer)
     }
 
-    /// Starts fetching `partition` at `next_offset`, if it is still assigned as it was when its
-    /// lane began.
+    /// Starts fetching `partition` from a position, if it is still assigned as it was when its lane
+    /// began. Where the log has other records before it, nothing arrives but an error.
     pub async fn start(
         &self,
         partition: &Partition,
-        next_offset: i64,
+        from: Position,
     ) -> Result<LaneQueue, NotStarted> {
         let (queue, started) = oneshot::channel();
         let generation = self.generation(partition).ok_or(NotStarted::Revoked)?;
         let request = Request::Start {
             partition: partition.clone(),
-            next_offset,
+            from,
             generation,
             queue,
         };
@@ -178,9 +180,9 @@ impl Handle {
         }
     }
 
-    /// The offset behind everything delivered so far, control records included; `None` where
+    /// The position behind everything delivered so far, control records included; `None` where
     /// librdkafka does not know it.
-    pub fn position(&self, partition: &Partition) -> Option<i64> {
+    pub fn position(&self, partition: &Partition) -> Option<Position> {
         let positions = match self.consumer.get()?.position() {
             Ok(positions) => positions,
             Err(error) => {
@@ -190,7 +192,10 @@ impl Handle {
         };
         let found = positions.find_partition(&partition.topic, partition.number)?;
         match found.offset() {
-            Offset::Offset(position) => Some(position),
+            Offset::Offset(offset) => Some(Position {
+                offset,
+                leader_epoch: leader_epoch::in_list(&positions, partition),
+            }),
             _ => None,
         }
     }

@@ -5,17 +5,21 @@
 //! to an assignment assigns nothing; a partition is fetched only once its lane has claimed it and
 //! says from which offset.
 
+mod admin_request;
 pub mod broker;
 mod context;
 mod errors;
 mod handle;
 mod headers;
+mod leader_epoch;
+mod log_ends;
 mod poller;
 pub mod preflight;
 mod progress;
 pub mod statistics;
 pub mod topic_id;
 pub mod topics;
+mod validation;
 
 use std::sync::{Arc, mpsc};
 

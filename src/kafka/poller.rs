@@ -15,8 +15,9 @@ use tokio::sync::{Notify, watch};
 use super::context::log_commit;
 use super::errors::{code_name, code_of, is_permanent};
 use super::handle::Request;
+use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 
 /// How long one poll waits where something has happened lately: it bounds how late a claimed
 /// partition starts, and how late offsets are committed.
@@ -178,13 +179,13 @@ impl Poller {
         match request {
             Request::Start {
                 partition,
-                next_offset,
+                from,
                 generation,
                 queue,
             } => {
                 if context.generation(&partition) == Some(generation) {
                     // A lane that has ended meanwhile needs no queue.
-                    let _ = queue.send(self.start(&partition, next_offset));
+                    let _ = queue.send(self.start(&partition, from));
                 }
             }
             Request::Stop {
@@ -193,18 +194,14 @@ impl Poller {
                 done,
             } => {
                 if context.generation(&partition) == Some(generation) {
-                    let mut list = TopicPartitionList::new();
-                    list.add_partition(&partition.topic, partition.number);
-                    if let Err(error) = self.consumer.incremental_unassign(&list) {
-                        tracing::debug!(%partition, %error, "the partition was not assigned");
-                    }
+                    self.unassign(&partition);
                 }
                 let _ = done.send(());
             }
         }
     }
 
-    fn start(&self, partition: &Partition, next_offset: i64) -> KafkaResult<LaneQueue> {
+    fn start(&self, partition: &Partition, from: Position) -> KafkaResult<LaneQueue> {
         let queue = self
             .consumer
             .split_partition_queue(&partition.topic, partition.number);
@@ -214,10 +211,22 @@ impl Poller {
         let waker = Arc::clone(&wake);
         queue.set_nonempty_callback(move || waker.notify_one());
         let mut list = TopicPartitionList::new();
-        let from = Offset::Offset(next_offset);
-        list.add_partition_offset(&partition.topic, partition.number, from)?;
+        let offset = Offset::Offset(from.offset);
+        list.add_partition_offset(&partition.topic, partition.number, offset)?;
         self.consumer.incremental_assign(&list)?;
+        if let Err(error) = seek_validated(&self.consumer, partition, from) {
+            self.unassign(partition);
+            return Err(error);
+        }
         Ok(LaneQueue { queue, wake })
+    }
+
+    fn unassign(&self, partition: &Partition) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic, partition.number);
+        if let Err(error) = self.consumer.incremental_unassign(&list) {
+            tracing::debug!(%partition, %error, "the partition was not assigned");
+        }
     }
 
     /// Ends every lane, commits and leaves, so that others take over within milliseconds.

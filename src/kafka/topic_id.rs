@@ -1,15 +1,16 @@
 //! The id that a broker gives a topic (KIP-516): the one thing that tells a topic from a later one
-//! of the same name. The safe API does not have it; so this file asks librdkafka itself.
+//! of the same name.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};
-use std::ptr;
 use std::time::Duration;
 
 use bson::Uuid;
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
 use rdkafka_sys as sys;
+
+use super::admin_request::ask;
 
 /// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
 ///
@@ -21,33 +22,28 @@ pub fn topic_id<C: ClientContext>(
     timeout: Duration,
 ) -> Option<Uuid> {
     let topic = CString::new(topic).expect("a topic's name, which has no NUL");
-    let timeout_ms = i32::try_from(timeout.as_millis()).expect("a timeout of less than 24 days");
-    // SAFETY: `client` owns a live handle for the whole call. Everything created here is destroyed
-    // here, once, after its last use: the options and the collection once the request is enqueued
-    // (librdkafka copies both), the event after the description that points into it was read, the
-    // queue last. The request cannot outlive the queue: librdkafka drops replies for a destroyed
-    // queue. The array of names and the name outlive the call that copies them. Pointers that may
-    // be null (event, result, description, id) are checked before use.
+    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+    // SAFETY: one such request is enqueued. The name and the array of names outlive the call that
+    // copies them, and the collection is destroyed once, after the call that copies it.
     unsafe {
-        let handle = client.native_ptr();
-        let queue = sys::rd_kafka_queue_new(handle);
-        let options = sys::rd_kafka_AdminOptions_new(
-            handle,
-            sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS,
-        );
-        sys::rd_kafka_AdminOptions_set_request_timeout(options, timeout_ms, ptr::null_mut(), 0);
-        let mut names: [*const c_char; 1] = [topic.as_ptr()];
-        let topics = sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
-        sys::rd_kafka_DescribeTopics(handle, topics, options, queue);
-        sys::rd_kafka_TopicCollection_destroy(topics);
-        sys::rd_kafka_AdminOptions_destroy(options);
-        let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
-        let id = if event.is_null() { None } else { read(event) };
-        if !event.is_null() {
-            sys::rd_kafka_event_destroy(event);
-        }
-        sys::rd_kafka_queue_destroy(queue);
-        id
+        ask(
+            client,
+            op,
+            timeout,
+            |request| {
+                let mut names: [*const c_char; 1] = [topic.as_ptr()];
+                let topics =
+                    sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
+                sys::rd_kafka_DescribeTopics(
+                    request.handle,
+                    topics,
+                    request.options,
+                    request.queue,
+                );
+                sys::rd_kafka_TopicCollection_destroy(topics);
+            },
+            |event| read(event),
+        )
     }
 }
 

@@ -24,12 +24,12 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct TopicIds(Arc<watch::Sender<BTreeMap<String, Uuid>>>);
 
 impl TopicIds {
-    /// Returns once `topic` has been seen with an id other than `known`. Never, if either is
-    /// absent.
-    pub async fn differs(&self, topic: &str, known: Option<Uuid>) {
-        let other = |ids: &BTreeMap<String, Uuid>| match (ids.get(topic), known) {
-            (Some(id), Some(known)) => *id != known,
-            _ => false,
+    /// Returns once `topic` has been seen with an id that is neither `current` nor one of the
+    /// `former` ones, which a broker that is behind may still tell. An absent id is not seen.
+    pub async fn differs(&self, topic: &str, current: Option<Uuid>, former: &[Uuid]) {
+        let other = |ids: &BTreeMap<String, Uuid>| {
+            let id = ids.get(topic);
+            id.is_some_and(|id| Some(*id) != current && !former.contains(id))
         };
         let seen = self.0.subscribe().wait_for(other).await.map(drop);
         seen.expect("the sender, which is held here");
@@ -109,14 +109,18 @@ mod tests {
     #[test]
     fn a_topic_is_another_one_only_by_what_was_seen_last() {
         let (ids, old, new) = (TopicIds::default(), Uuid::new(), Uuid::new());
-        let differs = |known| ids.differs("t", known).now_or_never().is_some();
+        let differs = |current| ids.differs("t", current, &[]).now_or_never().is_some();
         assert!(!differs(Some(old)), "nothing was seen yet");
         ids.note([("t".to_owned(), old)]);
         assert!(!differs(Some(old)));
-        assert!(!differs(None), "an absent id is no other id");
+        assert!(differs(None), "the claim learned no id, and there is one");
         assert!(differs(Some(new)));
         ids.note([("t".to_owned(), new)]);
         assert!(!differs(Some(new)), "a claim has seen the new one first");
+        ids.note([("t".to_owned(), old)]);
+        let behind = ids.differs("t", Some(new), &[old]).now_or_never();
+        assert!(behind.is_none(), "an id that was left does not come back");
+        ids.note([("t".to_owned(), new)]);
         assert!(differs(Some(old)));
         ids.note([]);
         assert!(differs(Some(old)), "what was seen last stands");

@@ -2,28 +2,33 @@
 //! the log.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bson::Uuid;
 use mongodb::ClientSession;
 
+use super::doubt::Doubt;
+use super::fit::{advice, fit};
 use crate::backoff::Backoff;
 use crate::checkpoint::{
-    Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing,
-    first_offset, standing,
+    Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing, first_offset,
 };
 use crate::config::Start;
 use crate::database::errors::Cause;
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
-use crate::kafka::broker::{committed_offsets, partition_logs};
+use crate::kafka::broker::{committed_offsets, partition_logs, refresh_metadata};
 use crate::kafka::topics::KnownTopics;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 use crate::telemetry::metrics::Metrics;
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
 /// The try at which it is logged that Kafka does not answer.
 const LOGGED_AT_TRY: u32 = 5;
+
+/// How long to wait before a log that does not seem to fit is looked at again.
+const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
 /// What became of a claim.
 pub enum Claimed {
@@ -34,9 +39,11 @@ pub enum Claimed {
 }
 
 /// Why a try did not make a claim.
-enum Unclaimed {
+pub(super) enum Unclaimed {
     /// The checkpoint and the log do not fit: see [`Claimed::Stopped`].
     Stopped(String),
+    /// They do not seem to fit, or the broker that answered is behind: look again.
+    Doubtful,
     /// The checkpoint could not be claimed.
     Failed(ClaimError),
 }
@@ -100,8 +107,9 @@ impl Attempt {
 }
 
 impl Claimant {
-    /// Claims `partition`; what is transient is retried without limit.
-    pub async fn claim(&self, partition: &Partition) -> Claimed {
+    /// Claims `partition`; what is transient is retried without limit. `doubt` is what earlier
+    /// claims found to speak against the checkpoint.
+    pub(super) async fn claim(&self, partition: &Partition, doubt: &mut Doubt) -> Claimed {
         let key = Key {
             group: self.group.clone(),
             partition: partition.clone(),
@@ -116,7 +124,7 @@ impl Claimant {
             attempt.tries = backoff.tries();
             let generation = attempt.current.generation;
             let tried = tokio::select! {
-                tried = self.try_claim(&mut attempt) => tried,
+                tried = self.try_claim(&mut attempt, doubt) => tried,
                 () = self.connection.expired(generation) => continue,
             };
             match tried {
@@ -127,6 +135,10 @@ impl Claimant {
                 Err(Unclaimed::Stopped(why)) => {
                     self.outage.passed(partition);
                     return Claimed::Stopped(why);
+                }
+                Err(Unclaimed::Doubtful) => {
+                    self.outage.passed(partition);
+                    tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 Err(Unclaimed::Failed(ClaimError::Unreadable(fault))) => {
                     return Claimed::Stopped(format!(
@@ -145,7 +157,11 @@ impl Claimant {
         }
     }
 
-    async fn try_claim(&self, attempt: &mut Attempt) -> Result<Writer, Unclaimed> {
+    async fn try_claim(
+        &self,
+        attempt: &mut Attempt,
+        doubt: &mut Doubt,
+    ) -> Result<Writer, Unclaimed> {
         let Attempt {
             current,
             checkpoints,
@@ -168,16 +184,17 @@ impl Claimant {
             None => self.open(checkpoints, owner, sessions, tries).await?,
         };
         // Only now: a log looked at before the claim may end before what the last owner applied.
-        let log = self.log(&checkpoints.key().partition).await;
-        let found = fit(checkpoints, owner, found, &log, tries).await?;
+        let log = self.log(&checkpoints.key().partition, doubt).await;
+        let found = fit(checkpoints, found, &log, doubt, tries).await?;
         let claim = Claim {
             owner,
-            next_offset: found.next_offset,
+            position: found.position(),
             epoch: found.epoch,
             topic_id: found.topic_id,
+            former_topic_ids: found.former_topic_ids,
         };
         let partition = &checkpoints.key().partition;
-        let (next_offset, epoch) = (claim.next_offset, claim.epoch);
+        let (next_offset, epoch) = (claim.position.offset, claim.epoch);
         tracing::info!(%partition, next_offset, epoch, "claimed");
         let writer = Writer::new(
             Arc::clone(&self.target),
@@ -201,7 +218,7 @@ impl Claimant {
         tries: u32,
     ) -> Result<Checkpoint, Unclaimed> {
         let partition = &checkpoints.key().partition;
-        let log = self.log(partition).await;
+        let log = self.log(partition, &Doubt::default()).await;
         let outside = || (log.committed).expect("only a committed offset can be outside the log");
         let first = match first_offset(&log, self.start) {
             Ok(first) => first,
@@ -216,18 +233,27 @@ impl Claimant {
             %partition, next_offset = first, committed = log.committed,
             "no checkpoint yet: the first claim"
         );
+        let first = Position {
+            offset: first,
+            leader_epoch: log.leader_epoch,
+        };
         let opened = checkpoints.open(owner, sessions, first, log.topic_id, tries);
         Ok(opened.await?.ok_or(ClaimError::Outrun)?)
     }
 
-    /// What Kafka knows of a partition; asked until it answers.
-    async fn log(&self, partition: &Partition) -> PartitionLog {
+    /// What Kafka knows of a partition; asked until it answers. Where there is doubt, with fresh
+    /// metadata: of another broker, perhaps.
+    async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
+        let refresh = !doubt.is_none();
         let known = self.known.has(partition);
         let mut backoff = Backoff::new();
         loop {
             if let Some(consumer) = self.handle.answering() {
                 let asked = [partition.clone()];
                 let answer = tokio::task::spawn_blocking(move || {
+                    if refresh {
+                        refresh_metadata(&consumer, &asked[0].topic)?;
+                    }
                     let committed = committed_offsets(&consumer, &asked)?;
                     partition_logs(&consumer, &asked, &committed, |_| known)
                 })
@@ -252,76 +278,4 @@ impl Claimant {
             backoff.wait().await;
         }
     }
-}
-
-/// Compares a claimed checkpoint with the log, and moves it where the topic is another one; stops
-/// where the two do not fit.
-async fn fit(
-    checkpoints: &Checkpoints,
-    owner: Uuid,
-    found: Checkpoint,
-    log: &PartitionLog,
-    tries: u32,
-) -> Result<Checkpoint, Unclaimed> {
-    let partition = &checkpoints.key().partition;
-    let fitting = match standing(&found, log) {
-        Standing::Resume => Some(found),
-        Standing::Adopt(id) => checkpoints.relocate(owner, id, None, tries).await?,
-        Standing::Recreated(id) => {
-            let start = log.offsets.start;
-            let was = found.topic_id.map(tracing::field::display);
-            tracing::warn!(
-                %partition, was, is = %id, next_offset = start,
-                "the topic was deleted and recreated: a fresh lineage, from the start of the log"
-            );
-            let moved = checkpoints.relocate(owner, id, Some(start), tries).await?;
-            return Ok(moved.ok_or(ClaimError::Outrun)?);
-        }
-        standing @ (Standing::Expired | Standing::Truncated) => {
-            if standing == Standing::Truncated && !found.truncated {
-                let marked = checkpoints.mark_truncated(owner, tries).await?;
-                marked.ok_or(ClaimError::Outrun)?;
-            }
-            let advice = advice(partition, standing, "checkpoint", found.next_offset, log);
-            return Err(Unclaimed::Stopped(advice));
-        }
-    };
-    let found = fitting.ok_or(ClaimError::Outrun)?;
-    if let Some(committed) = log.committed.filter(|to| *to > found.next_offset) {
-        tracing::warn!(
-            %partition, committed, next_offset = found.next_offset,
-            "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
-             MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
-             the checkpoint, since replaying is safe and skipping loses records (to skip all the \
-             same: `workflows-sink offsets reset --to OFFSET`)"
-        );
-    }
-    Ok(found)
-}
-
-/// Why the `what` at `offset` does not fit the log, and which command resolves it: for a person.
-fn advice(
-    partition: &Partition,
-    standing: Standing,
-    what: &str,
-    offset: i64,
-    log: &PartitionLog,
-) -> String {
-    let (start, end) = (log.offsets.start, log.offsets.end);
-    let why = match standing {
-        Standing::Expired => format!(
-            "its {what} {offset} is before the log's start {start}: records were deleted before \
-             they were applied"
-        ),
-        _ if offset <= end => format!(
-            "its {what} {offset} was past the log's end: the log was truncated, and has grown \
-             since with other records"
-        ),
-        _ => format!("its {what} {offset} is past the log's end {end}: the log was truncated"),
-    };
-    format!(
-        "{why}; look with `workflows-sink offsets show`, then `workflows-sink offsets resolve \
-         --topic {} --partition {}` continues from the log's start, once you accept that",
-        partition.topic, partition.number
-    )
 }

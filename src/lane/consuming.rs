@@ -10,15 +10,17 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
+use super::doubt::Doubt;
 use super::filling::Filling;
 use super::hand::{Hand, Taken};
 use super::slots::Slot;
 use super::writing::{Writing, Written};
 use super::{End, Lanes};
+use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress};
-use crate::record::Partition;
 use crate::record::batch::Batch;
 use crate::record::entity::Decoder;
+use crate::record::{Partition, Position};
 use crate::telemetry::metrics::Outcome;
 use crate::writer::{Settled, Unwritten, Writer};
 
@@ -42,8 +44,8 @@ enum Event {
     Slot(Slot),
     /// The poll thread has given an order.
     Ordered(Order),
-    /// The topic has another id than the claim.
-    TopicRecreated,
+    /// The topic has another id than the claim, or one where the claim has none.
+    OtherTopicId,
     /// The log ended a while ago, and nothing came behind the last record.
     LogStillEnded,
     /// It is time to look at the checkpoint.
@@ -60,6 +62,8 @@ struct Consuming<'l> {
     progress: &'l Arc<Progress>,
     /// The id of the claim's topic.
     topic_id: Option<Uuid>,
+    /// The ids that topics of this name had before.
+    former_topic_ids: Vec<Uuid>,
     queue: &'l LaneQueue,
     decoder: Decoder,
     writing: Writing,
@@ -69,6 +73,10 @@ struct Consuming<'l> {
     /// Whether only what is under way may still be written.
     finishing: bool,
     rejected_in_a_row: usize,
+    /// What speaks against the checkpoint, until something arrives.
+    doubt: &'l mut Doubt,
+    /// The claim's position, until something arrives.
+    unconfirmed: Option<Position>,
     /// Whether the log was seen to end behind the last record.
     at_end: bool,
     /// When to ask for the position, where the log has ended since.
@@ -83,15 +91,21 @@ pub(super) async fn consume(
     partition: &Partition,
     order: &mut watch::Receiver<Order>,
     progress: &Arc<Progress>,
+    doubt: &mut Doubt,
     writer: Box<Writer>,
 ) -> End {
-    let (topic_id, next_offset) = (writer.claim().topic_id, writer.claim().next_offset);
-    progress.settled_to(next_offset);
+    let Claim {
+        topic_id,
+        position,
+        former_topic_ids,
+        ..
+    } = writer.claim().clone();
+    progress.settled_to(position.offset);
     let seen = topic_id.map(|id| (partition.topic.to_string(), id));
     lanes.topic_ids.note(seen);
     let started = tokio::select! {
         _ = order.wait_for(|order| *order != Order::Run) => return End::Revoked,
-        started = lanes.handle.start(partition, next_offset) => started,
+        started = lanes.handle.start(partition, position) => started,
     };
     let queue = match started {
         Ok(queue) => queue,
@@ -111,11 +125,14 @@ pub(super) async fn consume(
         queue: &queue,
         decoder: Decoder::new(Arc::clone(&lanes.target.mapping), lanes.tombstones),
         writing: Writing::Idle(writer),
-        hand: Hand::new(next_offset),
+        hand: Hand::new(position.offset),
         topic_id,
+        former_topic_ids,
         slot: None,
         finishing: false,
         rejected_in_a_row: 0,
+        doubt,
+        unconfirmed: Some(position),
         at_end: false,
         position_at: None,
         look_at: Instant::now() + CHECKPOINT_LOOK_EVERY,
@@ -149,8 +166,8 @@ impl Consuming<'_> {
                     self.hand.enlarge(slot);
                 }
                 Event::Ordered(order) => self.finishing = order != Order::Run,
-                Event::TopicRecreated => {
-                    return Err(End::Reclaim("the topic was deleted and recreated"));
+                Event::OtherTopicId => {
+                    return Err(End::Reclaim("the topic was seen with another id"));
                 }
                 Event::LogStillEnded => self.step_past_control_records(),
                 Event::CheckpointDue => self.look_at_checkpoint().await?,
@@ -170,12 +187,14 @@ impl Consuming<'_> {
                 Arrival::Message(message) => message,
                 Arrival::Nothing => return Ok(()),
                 Arrival::LogEnd => {
+                    self.confirm();
                     self.at_end = true;
                     self.position_at = Some(Instant::now() + POSITION_AFTER);
                     continue;
                 }
                 Arrival::Error(error) => return Err(self.failed(&error)),
             };
+            self.confirm();
             self.at_end = false;
             self.position_at = None;
             let Lanes { budget, limits, .. } = self.lanes;
@@ -193,11 +212,20 @@ impl Consuming<'_> {
         Ok(())
     }
 
+    /// Something has arrived: the log has what stands before the claim's position.
+    fn confirm(&mut self) {
+        if self.unconfirmed.take().is_some() {
+            self.doubt.clear();
+        }
+    }
+
     fn failed(&self, error: &KafkaError) -> End {
         self.lanes.metrics.errors("fetch", "partition");
         match error.rdkafka_error_code() {
             Some(RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange) => {
-                End::Reclaim("the offset is no longer in the log")
+                let partition = self.partition;
+                tracing::debug!(%partition, %error, "the log does not have the offset");
+                End::OffsetLost(self.unconfirmed)
             }
             _ => {
                 let partition = self.partition;
@@ -232,6 +260,7 @@ impl Consuming<'_> {
         let Lanes {
             budget, topic_ids, ..
         } = self.lanes;
+        let topic = &self.partition.topic;
         let is_running = !self.finishing;
         let is_idle = self.writing.is_idle();
         let starved = self.hand.starved();
@@ -247,8 +276,8 @@ impl Consuming<'_> {
             written = self.writing.written() => Event::Written(written),
             Some(slot) = OptionFuture::from(self.slot.as_mut()) => Event::Slot(slot),
             order = next_order(self.order), if is_running => Event::Ordered(order),
-            () = topic_ids.differs(&self.partition.topic, self.topic_id), if is_running => {
-                Event::TopicRecreated
+            () = topic_ids.differs(topic, self.topic_id, &self.former_topic_ids), if is_running => {
+                Event::OtherTopicId
             }
             Some(()) = OptionFuture::from(self.position_at.map(sleep_until)), if is_running => {
                 Event::LogStillEnded

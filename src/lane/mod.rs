@@ -8,7 +8,9 @@
 pub mod budget;
 pub mod claim;
 mod consuming;
+mod doubt;
 mod filling;
+mod fit;
 mod hand;
 mod slots;
 mod spare;
@@ -22,14 +24,15 @@ use tokio::sync::watch;
 use self::budget::Budget;
 use self::claim::{Claimant, Claimed};
 use self::consuming::consume;
+use self::doubt::{Doubt, Evidence};
 pub use self::slots::Slots;
 use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
 use crate::config::Limits;
 use crate::kafka::topics::TopicIds;
 use crate::kafka::{Handle, NewLane, Order, Progress};
-use crate::record::Partition;
 use crate::record::entity::Tombstones;
+use crate::record::{Partition, Position};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 use crate::writer::Target;
@@ -72,8 +75,11 @@ enum End {
     Revoked,
     /// The checkpoint is not where the lane left it.
     Fenced(Fence),
-    /// Claim anew and fetch from the checkpoint: the topic was recreated, or the log was cut.
+    /// Claim anew and fetch from the checkpoint.
     Reclaim(&'static str),
+    /// The log does not have the offset, or has other records before it. With the claim's position
+    /// where nothing else has arrived since the claim.
+    OffsetLost(Option<Position>),
     /// So many records in a row were rejected.
     Breaker(usize),
     /// A person is needed: the process ends.
@@ -106,10 +112,11 @@ async fn claim_and_consume(
 ) {
     let mut backoff = Backoff::new();
     let (mut stop_logged, mut reclaim_logged) = (false, false);
+    let mut doubt = Doubt::default();
     loop {
         let claimed = tokio::select! {
             _ = order.wait_for(|order| *order != Order::Run) => return,
-            claimed = lanes.claimant.claim(partition) => claimed,
+            claimed = lanes.claimant.claim(partition, &mut doubt) => claimed,
         };
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
@@ -127,10 +134,13 @@ async fn claim_and_consume(
         };
         stop_logged = false;
         let began = tokio::time::Instant::now();
-        let end = consume(lanes, partition, &mut order, progress, writer).await;
+        let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;
         if began.elapsed() > STOPPED_RECHECK {
             backoff = Backoff::new();
             reclaim_logged = false;
+        }
+        if let End::OffsetLost(Some(position)) = end {
+            doubt.add(Evidence::Diverged(position));
         }
         if let End::Reclaim(why) = end {
             match std::mem::replace(&mut reclaim_logged, true) {
@@ -173,7 +183,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             );
             lanes.handle.stop(partition).await;
         }
-        End::Reclaim(_) => lanes.handle.stop(partition).await,
+        End::Reclaim(_) | End::OffsetLost(_) => lanes.handle.stop(partition).await,
         End::Breaker(rejections) => {
             let _open = lanes.metrics.open_breaker();
             tracing::error!(

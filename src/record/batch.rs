@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::entity::{Decoded, Decoder};
-use super::{Header, Record};
+use super::{Header, Position, Record};
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +17,8 @@ const HEADER_BYTES: usize = 64;
 pub struct Entry {
     /// The record's offset.
     pub offset: i64,
+    /// The epoch of the leader that wrote the record; `None` where the broker tells none.
+    pub leader_epoch: Option<i32>,
     /// The record's own time in milliseconds since 1970, where it has one.
     pub timestamp_ms: Option<i64>,
     /// The record's headers.
@@ -46,6 +48,8 @@ impl Entry {
 pub struct Batch {
     start: i64,
     end: i64,
+    /// Of what stands before `end`.
+    end_epoch: Option<i32>,
     entries: Vec<Entry>,
     originals: Vec<u8>,
     encoded: Vec<u8>,
@@ -58,6 +62,7 @@ impl Batch {
         Batch {
             start,
             end: start,
+            end_epoch: None,
             entries: Vec::new(),
             originals: Vec::new(),
             encoded: Vec::new(),
@@ -114,8 +119,10 @@ impl Batch {
         };
         let (key, value) = (copy(record.key), copy(record.value));
         self.end = record.offset + 1;
+        self.end_epoch = record.leader_epoch;
         let entry = Entry {
             offset: record.offset,
+            leader_epoch: record.leader_epoch,
             timestamp_ms: record.timestamp_ms,
             headers: if keep { record.headers } else { Vec::new() },
             decoded,
@@ -134,6 +141,7 @@ impl Batch {
             self.entries.is_empty() && self.originals.is_empty() && self.encoded.is_empty()
         );
         (self.start, self.end) = (other.start, other.end);
+        self.end_epoch = other.end_epoch;
         self.header_bytes = std::mem::take(&mut other.header_bytes);
         self.entries.append(&mut other.entries);
         self.originals.append(&mut other.originals);
@@ -143,16 +151,19 @@ impl Batch {
 
     /// Moves the end on to `position`, past offsets that hold no record for us (control records,
     /// aborted transactions, compacted ones); never back.
-    pub fn reach(&mut self, position: i64) {
-        self.end = self.end.max(position);
+    pub fn reach(&mut self, position: Position) {
+        if position.offset > self.end {
+            (self.end, self.end_epoch) = (position.offset, position.leader_epoch);
+        }
     }
 
     /// Takes the last record out again, as the first of the batch that follows: it did not fit.
     pub fn split_last(&mut self) -> Option<Batch> {
         let entry = self.entries.pop()?;
         let mut next = Batch::new(entry.offset);
-        next.end = self.end;
-        self.end = entry.offset;
+        (next.end, next.end_epoch) = (self.end, self.end_epoch);
+        // The leader that wrote the record has all that stands before it.
+        (self.end, self.end_epoch) = (entry.offset, entry.leader_epoch);
         next.header_bytes = entry.header_bytes();
         self.header_bytes -= next.header_bytes;
         let move_bytes = |range: &Option<Range<usize>>, to: &mut Vec<u8>| {
@@ -221,20 +232,25 @@ impl Batch {
         &self.encoded
     }
 
-    /// The offsets that a run of records covers, from the first to after the last, so that runs of
-    /// a batch join without a gap; a run that takes the last record reaches to the batch's end.
-    pub fn offsets(&self, records: Range<usize>) -> (i64, i64) {
+    /// The offset that a run of records starts at, and the position behind it, so that runs of a
+    /// batch join without a gap; a run that takes the last record reaches to the batch's end.
+    pub fn span(&self, records: Range<usize>) -> (i64, Position) {
         let after = |records: usize| match records.checked_sub(1) {
-            Some(last) => self.entries[last].offset + 1,
-            None => self.start,
+            Some(last) => Position {
+                offset: self.entries[last].offset + 1,
+                leader_epoch: self.entries[last].leader_epoch,
+            },
+            None => self.start.into(),
         };
-        let from = after(records.start);
         let to = if records.end == self.entries.len() {
-            self.end
+            Position {
+                offset: self.end,
+                leader_epoch: self.end_epoch,
+            }
         } else {
             after(records.end)
         };
-        (from, to)
+        (after(records.start).offset, to)
     }
 
     /// Forgets everything and begins again at `start`, keeping the buffers' memory up to
@@ -242,6 +258,7 @@ impl Batch {
     pub fn restart(&mut self, start: i64, keep_bytes_max: usize) {
         self.start = start;
         self.end = start;
+        self.end_epoch = None;
         self.entries.clear();
         self.header_bytes = 0;
         for buffer in [&mut self.originals, &mut self.encoded] {

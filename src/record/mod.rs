@@ -43,6 +43,26 @@ impl fmt::Debug for Partition {
     }
 }
 
+/// How far a log was read: all of it before an offset.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Position {
+    /// The first offset that was not read.
+    pub offset: i64,
+    /// The epoch of the leader that wrote what stands before it (KIP-101): offset and epoch
+    /// together are in one log only. `None` where the broker tells no epochs.
+    pub leader_epoch: Option<i32>,
+}
+
+impl From<i64> for Position {
+    /// An offset whose leader epoch is not known.
+    fn from(offset: i64) -> Self {
+        Position {
+            offset,
+            leader_epoch: None,
+        }
+    }
+}
+
 /// One record header: a name, which is any bytes, and, unless null, its value.
 pub type Header = (Vec<u8>, Option<Vec<u8>>);
 
@@ -51,6 +71,8 @@ pub type Header = (Vec<u8>, Option<Vec<u8>>);
 pub struct Record<'a> {
     /// The record's offset in its partition.
     pub offset: i64,
+    /// The epoch of the leader that wrote the record; `None` where the broker tells none.
+    pub leader_epoch: Option<i32>,
     /// The record's own time in milliseconds since 1970, where it has one.
     pub timestamp_ms: Option<i64>,
     /// The key's bytes, `None` for a null key.

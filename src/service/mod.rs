@@ -2,6 +2,7 @@
 //! and at the end of any part that should not have ended.
 
 pub mod allocator;
+mod first_start;
 pub mod memory;
 mod parts;
 mod progress;
@@ -110,6 +111,7 @@ async fn start(
     let partitions = total(&counts);
     memory::warn_of_shortage(config.limits.budget_bytes_max, partitions);
     let known = known_topics(&login.database, config, counts).await?;
+    first_start::decide(&login.database, config, &known).await?;
     let target = target(config, &login.database).await?;
 
     let outage = Arc::new(Outage::default());

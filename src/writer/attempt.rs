@@ -67,7 +67,7 @@ impl Writer {
             ..planned(plan)
         };
         progress.unanswered.remember(Commit::of(plan, counts));
-        let guard = self.guard(&plan.offsets);
+        let guard = self.guard(plan);
         let committed = group.write(guard, plan, self.target.mode).await;
         Ok(match committed {
             Ok(changed) => {

@@ -140,7 +140,7 @@ impl Writer {
     /// What was settled before the claim: a majority has it.
     pub fn resumed(&self) -> Settled {
         Settled {
-            next_offset: self.claim.next_offset,
+            next_offset: self.claim.position.offset,
             counts: Counts::default(),
         }
     }

@@ -1,6 +1,5 @@
 //! One transaction of a lane: guard, deletes, writes, dead letters, commit.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use bson::{Document, RawDocumentBuf, doc};
@@ -27,7 +26,7 @@ impl Writer {
         progress: &mut BatchProgress<'_>,
     ) -> Result<Commit, Failure> {
         self.session.begin().await?;
-        self.session.guard(&[&self.guard(&plan.offsets)]).await?;
+        self.session.guard(&[&self.guard(plan)]).await?;
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
         let count = plan.count();
@@ -50,17 +49,17 @@ impl Writer {
         Ok(progress.unanswered.answered())
     }
 
-    /// The statement that moves the checkpoint over `offsets`, if it is ours and stands at their
-    /// start.
-    pub(super) fn guard(&self, offsets: &Range<i64>) -> Document {
+    /// The statement that moves the checkpoint over what `plan` covers, if it is ours and stands at
+    /// the start of that.
+    pub(super) fn guard(&self, plan: &Plan<'_>) -> Document {
         doc! {
             "q": {
                 "_id": self.checkpoints.key().id(),
                 "owner": self.claim.owner,
-                "next_offset": offsets.start,
+                "next_offset": plan.offsets.start,
             },
             "u": {
-                "$set": { "next_offset": offsets.end },
+                "$set": { "next_offset": plan.offsets.end, "leader_epoch": plan.leader_epoch },
                 "$currentDate": { "updated_at": true },
             },
         }

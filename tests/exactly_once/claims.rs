@@ -2,7 +2,9 @@
 
 use bson::{Document, Uuid, doc};
 use local_stack::{Mongo, MongoOptions};
-use workflows_sink::checkpoint::{COLLECTION, ClaimError, known_topics, other_groups};
+use workflows_sink::checkpoint::{
+    COLLECTION, Checkpoint, ClaimError, Found, known_topics, other_groups,
+};
 use workflows_sink::database::errors::Cause;
 use workflows_sink::writer::{cause_of, session_id};
 
@@ -43,7 +45,7 @@ async fn the_first_claim_stores_its_start_at_once_and_the_second_comer_finds_it(
     let world = World::new("first_claim").await;
     let checkpoints = world.sink().await.checkpoints;
     let topic_id = Some(Uuid::new());
-    let opened = checkpoints.open(Uuid::new(), Uuid::new(), 120, topic_id, 0);
+    let opened = checkpoints.open(Uuid::new(), Uuid::new(), 120.into(), topic_id, 0);
     let opened = opened.await.unwrap().unwrap();
     assert_eq!(
         (opened.next_offset, opened.epoch, opened.topic_id),
@@ -51,7 +53,7 @@ async fn the_first_claim_stores_its_start_at_once_and_the_second_comer_finds_it(
     );
     assert_eq!(world.checkpoint().await, Some(opened));
 
-    let second = checkpoints.open(Uuid::new(), Uuid::new(), 500, None, 0);
+    let second = checkpoints.open(Uuid::new(), Uuid::new(), 500.into(), None, 0);
     let second = second.await.unwrap().unwrap();
     assert_eq!(
         (second.next_offset, second.epoch, second.topic_id),
@@ -63,20 +65,75 @@ async fn the_first_claim_stores_its_start_at_once_and_the_second_comer_finds_it(
 async fn a_checkpoint_moves_to_another_lineage_only_for_its_owner() {
     let world = World::new("relocate").await;
     let sink = world.sink().await;
-    let writer = sink.writer(40).await;
-    let owner = writer.claim().owner;
+    let checkpoints = &sink.checkpoints;
+    sink.writer(40).await;
+    let opened = world.checkpoint().await.unwrap();
     let (first, second) = (Uuid::new(), Uuid::new());
 
-    let adopted = sink.checkpoints.relocate(owner, first, None, 0).await;
+    let adopted = checkpoints.adopt(&opened, Some(first), Some(3), 0).await;
     let adopted = adopted.unwrap().unwrap();
     assert_eq!((adopted.topic_id, adopted.next_offset), (Some(first), 40));
-    let moved = sink.checkpoints.relocate(owner, second, Some(0), 0).await;
+    assert_eq!(adopted.leader_epoch, Some(3));
+    let moved = checkpoints.relocate(&adopted, second, 0.into(), 0).await;
     let moved = moved.unwrap().unwrap();
     assert_eq!((moved.topic_id, moved.next_offset), (Some(second), 0));
+    assert_eq!(moved.leader_epoch, None);
+    assert_eq!(moved.former_topic_ids, [first]);
 
-    let other = sink.checkpoints.relocate(Uuid::new(), first, Some(9), 0);
-    assert_eq!(other.await.unwrap(), None);
+    let stranger = Checkpoint {
+        owner: Some(Uuid::new()),
+        ..moved.clone()
+    };
+    let other = checkpoints.relocate(&stranger, first, 9.into(), 0).await;
+    assert_eq!(other.unwrap(), None);
     assert_eq!(world.checkpoint().await, Some(moved));
+}
+
+/// The network may hold a try back until the next one was answered, and more was written.
+#[tokio::test]
+async fn a_change_that_lands_late_moves_no_checkpoint_that_has_gone_on() {
+    let world = World::new("late_change").await;
+    let sink = world.sink().await;
+    let checkpoints = &sink.checkpoints;
+    let mut writer = sink.writer(0).await;
+    let opened = world.checkpoint().await.unwrap();
+    let topic_id = Uuid::new();
+    let moved = checkpoints.relocate(&opened, topic_id, 0.into(), 0).await;
+    moved.unwrap().expect("moved");
+    settle(&mut writer, &records(0).datasets("d", 2).batch()).await;
+    let written = world.checkpoint().await;
+    assert_eq!(written.as_ref().unwrap().next_offset, 2);
+
+    let late = checkpoints.adopt(&opened, Some(Uuid::new()), Some(1), 0);
+    assert_eq!(late.await.unwrap(), None);
+    let late = checkpoints.relocate(&opened, topic_id, 0.into(), 0);
+    assert_eq!(late.await.unwrap(), None);
+    let late = checkpoints.mark_truncated(&opened, 0);
+    assert_eq!(late.await.unwrap(), None);
+    for found in [
+        Found::Checkpoint(&opened),
+        Found::Absent,
+        Found::Unreadable(None),
+    ] {
+        let late = checkpoints.reset(found, Uuid::new(), 0, Some(topic_id), 0);
+        assert_eq!(late.await.unwrap(), None, "{found:?}");
+    }
+    assert_eq!(world.checkpoint().await, written, "nothing has moved");
+
+    // A person moves it, and a try of that is held back as well: the worker has it again.
+    let person = Uuid::new();
+    let found = written.as_ref().unwrap();
+    let reset = async || {
+        let found = Found::Checkpoint(found);
+        let reset = checkpoints.reset(found, person, 0, Some(topic_id), 0);
+        reset.await.unwrap()
+    };
+    assert_eq!(reset().await.expect("moved").owner, Some(person));
+    let mut writer = sink.writer(0).await;
+    settle(&mut writer, &records(0).datasets("d", 2).batch()).await;
+    let again = world.checkpoint().await;
+    assert_eq!(reset().await, None, "it stands at the same offset again");
+    assert_eq!(world.checkpoint().await, again);
 }
 
 /// What a claim reads that no majority has may be rolled back, and with it the batches before it.
@@ -96,7 +153,10 @@ async fn a_claim_with_a_write_concern_error_does_not_count() {
     let failed = failed.unwrap_err();
     assert!(matches!(failed, ClaimError::WriteConcern(64)), "{failed:?}");
     assert_eq!(cause_of(&failed), Cause::WriteConcern);
-    let failed = sink.checkpoints.open(owner, session, 9, None, 0).await;
+    let failed = sink
+        .checkpoints
+        .open(owner, session, 9.into(), None, 0)
+        .await;
     assert!(matches!(failed, Err(ClaimError::WriteConcern(64))));
 
     let claimed = sink.checkpoints.claim(owner, session, 1).await;
@@ -174,7 +234,7 @@ async fn a_claim_does_not_wait_for_its_own_session() {
     let sink = world.sink().await;
     let mut session = sink.session().await;
     let (owner, ours) = (Uuid::new(), session_id(&session));
-    let opened = sink.checkpoints.open(owner, ours, 0, None, 0);
+    let opened = sink.checkpoints.open(owner, ours, 0.into(), None, 0);
     opened.await.unwrap().unwrap();
     session.start_transaction().await.unwrap();
     let held = sink
@@ -200,7 +260,9 @@ async fn a_zombie_that_opens_one_transaction_after_another_is_outrun() {
     let zombie = world.sink().await;
     let mut session = zombie.session().await;
     let (owner, zombie_session) = (Uuid::new(), session_id(&session));
-    let opened = zombie.checkpoints.open(owner, zombie_session, 0, None, 0);
+    let opened = zombie
+        .checkpoints
+        .open(owner, zombie_session, 0.into(), None, 0);
     opened.await.unwrap().unwrap();
 
     let database = zombie.database.clone();
@@ -232,7 +294,7 @@ async fn a_zombie_that_opens_one_transaction_after_another_is_outrun() {
     holds.wait_for(|held| *held > 0).await.unwrap();
 
     let writer = soon("the claim counts", world.sink().await.writer(0)).await;
-    assert_eq!(writer.claim().next_offset, 0);
+    assert_eq!(writer.claim().position.offset, 0);
     soon("the zombie finds itself fenced", haunting)
         .await
         .unwrap();

@@ -23,6 +23,7 @@ async fn a_dead_letter_keeps_the_record_as_it_came_and_where_it_stood() {
         ("trace".into(), None),
     ];
     batch.record(Record {
+        leader_epoch: None,
         offset: 4,
         timestamp_ms: Some(1_700_000_000_123),
         key: Some(b"\xfe"),

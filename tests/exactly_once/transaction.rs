@@ -96,7 +96,7 @@ async fn a_batch_of_no_records_moves_the_checkpoint_alone() {
     let world = World::new("control_records").await;
     let mut writer = world.sink().await.writer(7).await;
     let mut batch = Batch::new(7);
-    batch.reach(9);
+    batch.reach(9.into());
     assert_eq!(settle(&mut writer, &batch).await.next_offset(), 9);
     assert_eq!(world.next_offset().await, 9);
 }

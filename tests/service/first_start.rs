@@ -4,8 +4,9 @@
 use std::time::{Duration, Instant};
 
 use bson::{Uuid, doc};
-use local_stack::Topics;
+use local_stack::{MongoOptions, Topics};
 use mongodb::ClientSession;
+use test_support::fail_point::FailPoint;
 use test_support::look::number;
 use test_support::operator::{
     commit, put_checkpoint, state, states, until_at, until_committed, until_statuses,
@@ -62,6 +63,35 @@ async fn a_new_group_that_starts_latest_decides_once_where_that_is() {
     let _worker = scene.worker(&[(START, "latest")]);
     until_at(&scene, 0, 15).await;
     until_statuses(&scene, (10..15).map(|n| (n, "between"))).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_at_the_latest_offsets_is_decided_for_all_partitions_or_none() {
+    let (scene, mongo) = Scene::apart("latest_all", 3, MongoOptions::default()).await;
+    for partition in 0..3 {
+        scene.produce(&states(0..10, "before", partition));
+    }
+    // No claim succeeds: the worker dies before its first.
+    let mut claims = FailPoint::of(&mongo.client().await.expect("a client"));
+    let failing = doc! { "failCommands": ["findAndModify"], "errorCode": 11600 };
+    claims.set("alwaysOn", failing).await;
+    let mut worker = scene.worker(&[(START, "latest")]);
+    for partition in 0..3 {
+        until_at(&scene, partition, 10).await;
+    }
+    worker.server().kill().expect("killed");
+    claims.off().await;
+
+    for partition in 0..3 {
+        scene.produce(&states(10..15, "between", partition));
+    }
+    let worker = scene.worker(&[(START, "latest")]);
+    scene.settled().await;
+    until_statuses(&scene, (10..15).map(|n| (n, "between"))).await;
+    assert_eq!(
+        worker.metric("workflows_sink_records_consumed_total", ""),
+        Some(15.0)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

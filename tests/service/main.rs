@@ -20,5 +20,6 @@ mod shutdown;
 mod startup;
 mod together;
 mod transactions;
+mod truncated;
 mod wire;
 mod workers;

@@ -216,6 +216,15 @@ replica.fetch.max.bytes=20000000
 
     /// The broker that leads a partition.
     pub async fn leader(&self, topic: &str, partition: i32) -> Result<usize> {
+        Ok(self.leader_and_replicas(topic, partition).await?.0)
+    }
+
+    /// The broker that leads a partition, and all that have a replica of it.
+    pub async fn leader_and_replicas(
+        &self,
+        topic: &str,
+        partition: i32,
+    ) -> Result<(usize, Vec<usize>)> {
         let metadata = self.metadata(Some(topic)).await?;
         let topic = metadata
             .topics()
@@ -225,11 +234,13 @@ replica.fetch.max.bytes=20000000
             .partitions()
             .iter()
             .find(|found| found.id() == partition);
-        let leader = found.context("no such partition")?.leader();
-        usize::try_from(leader)
-            .ok()
-            .and_then(|leader| leader.checked_sub(1))
-            .context("no leader")
+        let found = found.context("no such partition")?;
+        let index = |node: i32| usize::try_from(node).ok()?.checked_sub(1);
+        let replicas = found.replicas().iter().filter_map(|node| index(*node));
+        Ok((
+            index(found.leader()).context("no leader")?,
+            replicas.collect(),
+        ))
     }
 
     /// The broker that coordinates a group: the leader of the partition that its name's Java hash

@@ -43,7 +43,19 @@ impl Topics {
 
     /// Creates a topic, and returns when every partition has a leader.
     pub async fn create(&self, name: &str, partitions: i32, config: &[(&str, &str)]) -> Result<()> {
-        let topic = new_topic(name, partitions, config);
+        self.create_replicated(name, partitions, REPLICAS_OF_THE_CLUSTER, config)
+            .await
+    }
+
+    /// As [`Topics::create`], with so many replicas of each partition.
+    pub async fn create_replicated(
+        &self,
+        name: &str,
+        partitions: i32,
+        replicas: i32,
+        config: &[(&str, &str)],
+    ) -> Result<()> {
+        let topic = new_topic(name, partitions, replicas, config);
         one(self.admin.create_topics([&topic], &options()).await?)?;
         self.wait_for_partitions(name, partitions as usize).await
     }
@@ -91,7 +103,7 @@ impl Topics {
 
     /// Fails while the cluster could not create a topic.
     pub(crate) async fn can_create(&self) -> Result<()> {
-        let topic = new_topic("local-stack-readiness", 1, &[]);
+        let topic = new_topic("local-stack-readiness", 1, REPLICAS_OF_THE_CLUSTER, &[]);
         one(self
             .admin
             .create_topics([&topic], &options().validate_only(true))
@@ -127,12 +139,13 @@ impl Topics {
     }
 }
 
-fn new_topic<'a>(name: &'a str, partitions: i32, config: &[(&'a str, &'a str)]) -> NewTopic<'a> {
-    let topic = NewTopic::new(
-        name,
-        partitions,
-        TopicReplication::Fixed(REPLICAS_OF_THE_CLUSTER),
-    );
+fn new_topic<'a>(
+    name: &'a str,
+    partitions: i32,
+    replicas: i32,
+    config: &[(&'a str, &'a str)],
+) -> NewTopic<'a> {
+    let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(replicas));
     config
         .iter()
         .fold(topic, |topic, (key, value)| topic.set(key, value))

@@ -4,20 +4,20 @@ mod place;
 
 use std::{collections::HashMap, io::Write, time::Duration};
 
-use anyhow::{Context as _, ensure};
-use bson::{Document, doc};
+use anyhow::{Context as _, bail, ensure};
+use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
 use self::place::{Move, Place, Stored, print_moves, print_places, resolve, target};
 use crate::backoff::Backoff;
-use crate::checkpoint::{COLLECTION, Checkpoint, Checkpoints, Key};
+use crate::checkpoint::{COLLECTION, Checkpoints, Key, Standing, standing};
 use crate::cli::{Offsets, Partitions, To};
 use crate::config::{Config, Kafka};
 use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::preflight;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 
 /// How long Kafka may take to name the partitions.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -114,16 +114,35 @@ async fn places(
             updated_at: found
                 .as_ref()
                 .and_then(|found| found.get_datetime("updated_at").ok().copied()),
-            checkpoint: match found.as_ref().map(Checkpoint::read) {
-                None => Stored::Absent,
-                Some(Err(_)) => Stored::Unreadable,
-                Some(Ok(checkpoint)) => Stored::Checkpoint(checkpoint),
-            },
+            checkpoint: found.as_ref().map_or(Stored::Absent, Stored::read),
             partition,
             log,
         }
     });
-    Ok(places.collect())
+    let mut places: Vec<Place> = places.collect();
+    find_diverged(&mut places, broker)?;
+    Ok(places)
+}
+
+/// Notes which logs have other records before a checkpoint that is inside them.
+fn find_diverged(places: &mut [Place], broker: &Broker) -> anyhow::Result<()> {
+    let position = |place: &Place| {
+        let checkpoint = place.checkpoint.checkpoint()?;
+        let position = checkpoint.position();
+        let is_inside = standing(checkpoint, &place.log) == Standing::Resume;
+        (is_inside && position.leader_epoch.is_some()).then_some(position)
+    };
+    let asked: Vec<(usize, (Partition, Position))> = (places.iter().enumerate())
+        .filter_map(|(index, place)| Some((index, (place.partition.clone(), position(place)?))))
+        .collect();
+    let (indexes, positions): (Vec<_>, Vec<_>) = asked.into_iter().unzip();
+    if positions.is_empty() {
+        return Ok(());
+    }
+    for (index, diverged) in indexes.into_iter().zip(broker.diverged(&positions)?) {
+        places[index].log.diverged = diverged;
+    }
+    Ok(())
 }
 
 async fn checkpoints(
@@ -166,9 +185,12 @@ fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move
     moves.collect()
 }
 
-/// Writes a checkpoint under a new owner, so that its former owner can no longer write.
+/// Writes a checkpoint under a new owner, so that its former owner can no longer write; only where
+/// it still stands as it was shown. A stopped partition's checkpoint may be claimed meanwhile.
 async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Result<()> {
     let Move { place, to } = planned;
+    let owner = Uuid::new();
+    let mut shown = place.checkpoint.clone();
     let checkpoints = Checkpoints::new(
         database.clone(),
         Key {
@@ -179,8 +201,26 @@ async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Resu
     let mut backoff = Backoff::new();
     loop {
         let tries = backoff.tries();
-        match checkpoints.reset(*to, place.log.topic_id, tries).await {
-            Ok(()) => return Ok(()),
+        let moved = async {
+            let topic_id = place.log.topic_id;
+            let moved = checkpoints.reset(shown.as_found(), owner, *to, topic_id, tries);
+            if moved.await?.is_some() {
+                return Ok(None);
+            }
+            checkpoints.read().await
+        };
+        match moved.await {
+            Ok(None) => return Ok(()),
+            // An earlier try landed without an answer.
+            Ok(Some(found)) if found.owner == Some(owner) => return Ok(()),
+            Ok(Some(found)) if tries < TRIES_MAX && shown.was_only_claimed(&found) => {
+                shown = Stored::Checkpoint(found);
+                backoff.wait().await;
+            }
+            Ok(Some(_)) => bail!(
+                "the checkpoint of {} has moved since it was read: nothing was changed; look again",
+                place.partition
+            ),
             Err(error) if tries >= TRIES_MAX => {
                 return Err(error).with_context(|| {
                     format!(

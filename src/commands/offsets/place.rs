@@ -4,10 +4,10 @@
 use std::io::Write;
 
 use anyhow::bail;
-use bson::DateTime;
+use bson::{Bson, DateTime, Document};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, PartitionLog, Standing, first_offset, standing};
+use crate::checkpoint::{Checkpoint, Found, PartitionLog, Standing, first_offset, standing};
 use crate::cli::To;
 use crate::commands::{or_dash, print_json, print_table, shown};
 use crate::config::Start;
@@ -22,19 +22,43 @@ pub(super) struct Place {
 }
 
 /// What is stored of a checkpoint.
+#[derive(Clone)]
 pub(super) enum Stored {
     Absent,
-    /// Something that is not a checkpoint.
-    Unreadable,
+    /// Something that is not a checkpoint, with its `next_offset`.
+    Unreadable(Option<Bson>),
     Checkpoint(Checkpoint),
 }
 
 impl Stored {
-    fn checkpoint(&self) -> Option<&Checkpoint> {
+    pub(super) fn read(document: &Document) -> Stored {
+        match Checkpoint::read(document) {
+            Ok(checkpoint) => Stored::Checkpoint(checkpoint),
+            Err(_) => Stored::Unreadable(document.get("next_offset").cloned()),
+        }
+    }
+
+    pub(super) fn checkpoint(&self) -> Option<&Checkpoint> {
         match self {
             Stored::Checkpoint(checkpoint) => Some(checkpoint),
-            Stored::Absent | Stored::Unreadable => None,
+            Stored::Absent | Stored::Unreadable(_) => None,
         }
+    }
+
+    /// As the guard of a change.
+    pub(super) fn as_found(&self) -> Found<'_> {
+        match self {
+            Stored::Absent => Found::Absent,
+            Stored::Unreadable(next_offset) => Found::Unreadable(next_offset.as_ref()),
+            Stored::Checkpoint(checkpoint) => Found::Checkpoint(checkpoint),
+        }
+    }
+
+    /// Whether nothing but its owner changed until it was `found`.
+    pub(super) fn was_only_claimed(&self, found: &Checkpoint) -> bool {
+        self.checkpoint().is_some_and(|shown| {
+            (shown.position(), shown.topic_id) == (found.position(), found.topic_id)
+        })
     }
 }
 
@@ -52,12 +76,13 @@ impl Place {
     fn state(&self) -> &'static str {
         match &self.checkpoint {
             Stored::Absent => "no checkpoint",
-            Stored::Unreadable => "unreadable",
+            Stored::Unreadable(_) => "unreadable",
             Stored::Checkpoint(checkpoint) => match standing(checkpoint, &self.log) {
-                Standing::Resume | Standing::Adopt(_) => "ok",
+                Standing::Resume | Standing::Adopt => "ok",
                 Standing::Recreated(_) => "topic recreated",
                 Standing::Expired => "before the log",
-                Standing::Truncated => "past the log",
+                Standing::Truncated => "truncated",
+                Standing::Stale => "the broker is behind",
             },
         }
     }
@@ -66,10 +91,10 @@ impl Place {
     fn is_stuck(&self, start: Start) -> bool {
         match &self.checkpoint {
             Stored::Absent => first_offset(&self.log, start).is_err(),
-            Stored::Unreadable => true,
+            Stored::Unreadable(_) => true,
             Stored::Checkpoint(checkpoint) => !matches!(
                 standing(checkpoint, &self.log),
-                Standing::Resume | Standing::Adopt(_)
+                Standing::Resume | Standing::Adopt | Standing::Stale
             ),
         }
     }
@@ -97,8 +122,8 @@ pub(super) fn target(to: To, place: &Place, at: Option<i64>) -> anyhow::Result<i
     let log = &place.log.offsets;
     Ok(match to {
         To::Earliest => log.start,
-        To::Latest => log.end,
-        To::Time(_) => at.unwrap_or(log.end),
+        To::Latest => place.log.stable_end,
+        To::Time(_) => at.unwrap_or(place.log.stable_end),
         To::Offset(offset) if (log.start..=log.end).contains(&offset) => offset,
         To::Offset(offset) => bail!(
             "{offset} is not in the log of {}, which goes from {} to {}",
@@ -236,6 +261,9 @@ mod tests {
             log: PartitionLog {
                 topic_id: Some(Uuid::from_bytes([1; 16])),
                 offsets: 10..20,
+                stable_end: 20,
+                leader_epoch: None,
+                diverged: false,
                 committed,
                 known: true,
             },
@@ -298,7 +326,7 @@ mod tests {
         let mut recreated = place(Some(15), None);
         recreated.log.topic_id = Some(Uuid::from_bytes([2; 16]));
         let mut unreadable = place(None, None);
-        unreadable.checkpoint = Stored::Unreadable;
+        unreadable.checkpoint = Stored::Unreadable(None);
         let stuck = [
             place(Some(9), None),
             place(Some(21), None),

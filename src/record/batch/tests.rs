@@ -22,6 +22,18 @@ struct Told {
 const MODEL: &[u8] = br#"{"id":"1","kind":"Model","x":12}"#;
 const NULL_ID: &[u8] = br#"{"id":"00000000000000000000000000000000"}"#;
 
+/// Another leader writes every seventh record.
+fn epoch_at(offset: i64) -> i32 {
+    i32::try_from(offset / 7).unwrap()
+}
+
+fn at(offset: i64) -> Position {
+    Position {
+        offset,
+        leader_epoch: Some(99),
+    }
+}
+
 impl Told {
     fn record(self, offset: i64) -> Record<'static> {
         let (key, value): (&[u8], Option<&[u8]>) = match self.shape {
@@ -32,6 +44,7 @@ impl Told {
         };
         Record {
             offset,
+            leader_epoch: Some(epoch_at(offset)),
             timestamp_ms: Some(offset * 10),
             key: Some(key),
             value,
@@ -102,18 +115,22 @@ proptest! {
         cuts in prop::collection::vec(0..20_usize, 0..6),
     ) {
         let mut batch = filled(100, &records);
-        batch.reach(batch.end() + behind);
+        batch.reach(at(batch.end() + behind));
         let count = batch.entries().len();
         let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(count)).chain([0, count]).collect();
         cuts.sort_unstable();
         cuts.dedup();
         if count == 0 {
-            prop_assert_eq!(batch.offsets(0..0), (batch.start(), batch.end()));
+            prop_assert_eq!(batch.span(0..0).0, batch.start());
+            prop_assert_eq!(batch.span(0..0).1.offset, batch.end());
         }
         let mut next = batch.start();
         for run in cuts.windows(2) {
-            let (from, to) = batch.offsets(run[0]..run[1]);
+            let (from, Position { offset: to, leader_epoch }) = batch.span(run[0]..run[1]);
             prop_assert_eq!(from, next);
+            let last = epoch_at(batch.entries()[run[1] - 1].offset);
+            let is_behind = behind > 0 && run[1] == count;
+            prop_assert_eq!(leader_epoch, Some(if is_behind { 99 } else { last }));
             let covered = batch.entries().iter().filter(|entry| (from..to).contains(&entry.offset)).count();
             prop_assert_eq!(covered, run[1] - run[0]);
             next = to;
@@ -133,16 +150,16 @@ proptest! {
         let mut batch = filled(7, &records);
         let offset = batch.end() + gap;
         batch.push(&mut decoder(), last.record(offset));
-        batch.reach(batch.end() + behind);
+        batch.reach(at(batch.end() + behind));
         let next = batch.split_last().unwrap();
         prop_assert_eq!((next.start(), next.end()), (offset, offset + 1 + behind));
         prop_assert_eq!(batch.end(), offset);
         let mut expected = Batch::new(offset);
         expected.push(&mut decoder(), last.record(offset));
-        expected.reach(offset + 1 + behind);
+        expected.reach(at(offset + 1 + behind));
         prop_assert_eq!(seen(&next), seen(&expected));
         let mut shorter = before;
-        shorter.reach(offset);
+        shorter.reach(at(offset));
         prop_assert_eq!(seen(&batch), seen(&shorter));
         // What the next record needs is where it should be.
         prop_assert!(batch.push(&mut decoder(), last.record(offset)));
@@ -167,12 +184,12 @@ fn a_record_that_is_covered_is_not_taken_twice() {
     assert!(batch.push(&mut decoder, told.record(5)));
     let before = seen(&batch);
     assert!(!batch.push(&mut decoder, told.record(5)));
-    batch.reach(9);
+    batch.reach(at(9));
     assert!(
         !batch.push(&mut decoder, told.record(8)),
         "behind a control record"
     );
-    batch.reach(6);
+    batch.reach(at(6));
     assert_eq!(batch.end(), 9, "never back");
     assert_eq!(seen(&batch), before.replace("5..6", "5..9"));
 }
@@ -181,9 +198,9 @@ fn a_record_that_is_covered_is_not_taken_twice() {
 fn a_batch_of_nothing_but_control_records_moves_the_checkpoint() {
     let mut batch = Batch::new(5);
     assert!(batch.is_empty());
-    batch.reach(8);
+    batch.reach(at(8));
     assert!(!batch.is_empty());
-    assert_eq!(batch.offsets(0..0), (5, 8));
+    assert_eq!(batch.span(0..0), (5, at(8)));
     assert!(batch.split_last().is_none());
 }
 

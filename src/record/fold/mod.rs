@@ -71,6 +71,8 @@ pub struct Plan<'a> {
     pub records: Range<usize>,
     /// The offsets covered: from where the checkpoint stands before it to where it stands after it.
     pub offsets: Range<i64>,
+    /// The leader epoch of what stands before the end of `offsets`; `None` where it is not known.
+    pub leader_epoch: Option<i32>,
     /// Ids to delete from every routed collection, before the writes; one for each tombstone.
     pub deletes: Vec<&'a str>,
     /// The writes of each collection, in the order of each one's first record.
@@ -140,8 +142,9 @@ impl<'a> Plan<'a> {
                 }
             }
         }
-        let (start, end) = batch.offsets(plan.records.clone());
-        plan.offsets = start..end;
+        let (start, end) = batch.span(plan.records.clone());
+        plan.offsets = start..end.offset;
+        plan.leader_epoch = end.leader_epoch;
         plan.writes = pending.into_writes();
         plan
     }

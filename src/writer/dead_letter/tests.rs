@@ -23,6 +23,7 @@ fn topic_id() -> Uuid {
 fn batch(key: Option<&[u8]>, value: &[u8], headers: Vec<Header>) -> Batch {
     let mut batch = Batch::new(0);
     let record = Record {
+        leader_epoch: None,
         offset: 1 << 40,
         timestamp_ms: Some(1_700_000_000_123),
         key,

@@ -385,9 +385,10 @@ impl Sink {
     ) -> Writer {
         let claim = Claim {
             owner,
-            next_offset: found.next_offset,
+            position: found.position(),
             epoch: found.epoch,
             topic_id: found.topic_id,
+            former_topic_ids: found.former_topic_ids.clone(),
         };
         let (connection, current) = (self.connection.clone(), self.connection.current());
         let outage = Arc::new(Outage::default());
@@ -432,7 +433,11 @@ async fn try_claim(
 ) -> Result<Option<Checkpoint>, ClaimError> {
     match checkpoints.claim(owner, sessions, tries).await? {
         Some(found) => Ok(Some(found)),
-        None => checkpoints.open(owner, sessions, first, None, tries).await,
+        None => {
+            checkpoints
+                .open(owner, sessions, first.into(), None, tries)
+                .await
+        }
     }
 }
 
@@ -508,6 +513,7 @@ impl Records {
 
     pub fn push(mut self, key: Option<&[u8]>, value: Option<&[u8]>) -> Self {
         let record = Record {
+            leader_epoch: None,
             offset: self.batch.end(),
             timestamp_ms: Some(1_700_000_000_000),
             key,

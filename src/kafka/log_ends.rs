@@ -1,0 +1,141 @@
+//! Where logs begin and end, and which leader says so. The safe API has the offsets only, and waits
+//! for one partition after the other.
+#![allow(unsafe_code)]
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::client::Client;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::{ClientContext, Offset, TopicPartitionList};
+use rdkafka_sys as sys;
+
+use super::admin_request::ask;
+use crate::record::{Partition, Position};
+
+/// Where a log begins and ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogEnds {
+    /// The offset of its first record.
+    pub start: i64,
+    /// Behind the last record that all replicas in sync have: the high watermark.
+    pub high_watermark: i64,
+    /// Up to where no transaction is open: the last stable offset.
+    pub stable_end: i64,
+    /// The epoch of the leader that answered; `None` where it told none.
+    pub leader_epoch: Option<i32>,
+}
+
+/// Asks the leaders for the ends of the logs of `partitions`, which are given in that order. Blocks
+/// for up to three times `timeout`.
+///
+/// # Errors
+/// [`KafkaError`], with the partition that it is about.
+pub fn log_ends<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &[Partition],
+    timeout: Duration,
+) -> anyhow::Result<Vec<LogEnds>> {
+    use sys::rd_kafka_IsolationLevel_t::{
+        RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as STABLE,
+        RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as ALL,
+    };
+    let list = |at, isolation| list_offsets(client, partitions, at, isolation, timeout);
+    // In this order, start ≤ last stable offset ≤ high watermark, though the log goes on meanwhile.
+    let starts = list(Offset::Beginning, ALL)?;
+    let stable_ends = list(Offset::End, STABLE)?;
+    let ends = list(Offset::End, ALL)?;
+    let all = starts.into_iter().zip(stable_ends).zip(ends);
+    Ok(all
+        .map(|((start, stable_end), end)| LogEnds {
+            start: start.offset,
+            stable_end: stable_end.offset,
+            high_watermark: end.offset,
+            leader_epoch: end.leader_epoch,
+        })
+        .collect())
+}
+
+fn list_offsets<C: ClientContext>(
+    client: &Client<C>,
+    partitions: &[Partition],
+    at: Offset,
+    isolation: sys::rd_kafka_IsolationLevel_t,
+    timeout: Duration,
+) -> anyhow::Result<Vec<Position>> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition_offset(&partition.topic, partition.number, at)?;
+    }
+    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
+    // SAFETY: one such request is enqueued; the list outlives the call, which copies it. The error
+    // of the option is destroyed; it is none for these two levels.
+    let answered = unsafe {
+        ask(
+            client,
+            op,
+            timeout,
+            |request| {
+                let error =
+                    sys::rd_kafka_AdminOptions_set_isolation_level(request.options, isolation);
+                if !error.is_null() {
+                    sys::rd_kafka_error_destroy(error);
+                }
+                sys::rd_kafka_ListOffsets(
+                    request.handle,
+                    list.ptr(),
+                    request.options,
+                    request.queue,
+                );
+            },
+            |event| Some(read(event)),
+        )
+    };
+    let answered = answered.context("no answer for the ends of the logs")??;
+    let position = |partition: &Partition| {
+        let same = |found: &&(Partition, _)| found.0 == *partition;
+        let found = answered.iter().find(same);
+        let (_, position) = found.with_context(|| format!("no answer for {partition}"))?;
+        position
+            .clone()
+            .with_context(|| format!("the ends of the log of {partition}"))
+    };
+    partitions.iter().map(position).collect()
+}
+
+type Answer = (Partition, Result<Position, KafkaError>);
+
+/// The offsets in an answer, or its error.
+///
+/// # Safety
+/// `event` must be the live answer to a request for offsets.
+unsafe fn read(event: *mut sys::rd_kafka_event_t) -> anyhow::Result<Vec<Answer>> {
+    // SAFETY: the result and what it points to live as long as the event does, which the caller
+    // keeps; a pointer that may be null is checked before it is followed.
+    unsafe {
+        let code = sys::rd_kafka_event_error(event);
+        let result = sys::rd_kafka_event_ListOffsets_result(event);
+        if result.is_null() || code as i32 != 0 {
+            let code = RDKafkaErrorCode::from(code);
+            return Err(KafkaError::OffsetFetch(code)).context("the ends of the logs");
+        }
+        let mut count = 0;
+        let infos = sys::rd_kafka_ListOffsets_result_infos(result, &mut count);
+        let info = |index| {
+            let info = *infos.add(index);
+            let found = &*sys::rd_kafka_ListOffsetsResultInfo_topic_partition(info);
+            let topic = std::ffi::CStr::from_ptr(found.topic).to_string_lossy();
+            let epoch = sys::rd_kafka_topic_partition_get_leader_epoch(found);
+            let position = Position {
+                offset: found.offset,
+                leader_epoch: (epoch >= 0).then_some(epoch),
+            };
+            let position = match found.err as i32 {
+                0 if position.offset >= 0 => Ok(position),
+                _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::from(found.err))),
+            };
+            (Partition::new(topic.as_ref(), found.partition), position)
+        };
+        Ok((0..count).map(info).collect())
+    }
+}

@@ -1,0 +1,168 @@
+//! A claimed checkpoint held against its log: it stays, names what it did not name yet, begins a
+//! fresh lineage, or stops its partition.
+
+use super::claim::Unclaimed;
+use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence};
+use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, PartitionLog, Standing, standing};
+use crate::record::{Partition, Position};
+
+/// Compares a checkpoint, which this claim holds, with the log; gives it as it is then. What only a
+/// person can undo is done only once `doubt` confirms it.
+pub(super) async fn fit(
+    checkpoints: &Checkpoints,
+    found: Checkpoint,
+    log: &PartitionLog,
+    doubt: &mut Doubt,
+    tries: u32,
+) -> Result<Checkpoint, Unclaimed> {
+    let partition = &checkpoints.key().partition;
+    let fitting = match standing(&found, log) {
+        Standing::Resume | Standing::Adopt if diverged(&found, doubt) => {
+            return Err(truncated(checkpoints, &found, log, tries).await);
+        }
+        Standing::Resume => found,
+        Standing::Adopt => adopt(checkpoints, found, log, tries).await?,
+        Standing::Recreated(id) => {
+            confirm(partition, doubt, Evidence::Recreated(id), || {
+                format!("the topic has the id {id}, which is not that of the checkpoint")
+            })?;
+            let start = Position {
+                offset: log.offsets.start,
+                leader_epoch: log.leader_epoch,
+            };
+            let was = found.topic_id.map(tracing::field::display);
+            tracing::warn!(
+                %partition, was, is = %id, next_offset = start.offset,
+                "the topic was deleted and recreated: a fresh lineage, from the start of the log"
+            );
+            let moved = checkpoints.relocate(&found, id, start, tries).await?;
+            doubt.clear();
+            return Ok(moved.ok_or(ClaimError::Outrun)?);
+        }
+        Standing::Truncated => {
+            if !found.truncated {
+                confirm(partition, doubt, Evidence::PastTheEnd, || {
+                    why(Standing::Truncated, "checkpoint", found.next_offset, log)
+                })?;
+            }
+            return Err(truncated(checkpoints, &found, log, tries).await);
+        }
+        Standing::Expired => {
+            let (standing, offset) = (Standing::Expired, found.next_offset);
+            let advice = advice(partition, standing, "checkpoint", offset, log);
+            return Err(Unclaimed::Stopped(advice));
+        }
+        Standing::Stale => {
+            doubt.clear();
+            return Err(Unclaimed::Doubtful);
+        }
+    };
+    if let Some(committed) = log.committed.filter(|to| *to > fitting.next_offset) {
+        tracing::warn!(
+            %partition, committed, next_offset = fitting.next_offset,
+            "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
+             MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
+             the checkpoint, since replaying is safe and skipping loses records (to skip all the \
+             same: `workflows-sink offsets reset --to OFFSET`)"
+        );
+    }
+    Ok(fitting)
+}
+
+/// Whether it is confirmed that the log has other records before the checkpoint.
+fn diverged(found: &Checkpoint, doubt: &Doubt) -> bool {
+    doubt.confirms(Evidence::Diverged(found.position()))
+}
+
+/// Notes the evidence of this look; [`Unclaimed::Doubtful`] until it counts.
+fn confirm(
+    partition: &Partition,
+    doubt: &mut Doubt,
+    evidence: Evidence,
+    text: impl Fn() -> String,
+) -> Result<(), Unclaimed> {
+    let is_new = doubt.is_none();
+    doubt.add(evidence);
+    if doubt.confirms(evidence) {
+        return Ok(());
+    }
+    if is_new {
+        tracing::warn!(
+            %partition,
+            "{}; looking again for {CONFIRMED_AFTER:?}, since a broker that is cut off says what \
+             was true once", text()
+        );
+    }
+    Err(Unclaimed::Doubtful)
+}
+
+/// Notes the topic id and the leader epoch that a checkpoint of an earlier release does not name.
+async fn adopt(
+    checkpoints: &Checkpoints,
+    found: Checkpoint,
+    log: &PartitionLog,
+    tries: u32,
+) -> Result<Checkpoint, Unclaimed> {
+    let partition = &checkpoints.key().partition;
+    if let (None, Some(leader_epoch)) = (found.leader_epoch, log.leader_epoch) {
+        tracing::info!(
+            %partition, next_offset = found.next_offset, leader_epoch,
+            "the checkpoint names no leader epoch: taking the log as it is now for the one that \
+             was read"
+        );
+    }
+    let adopted = checkpoints.adopt(&found, log.topic_id, log.leader_epoch, tries);
+    Ok(adopted.await?.ok_or(ClaimError::Outrun)?)
+}
+
+/// Marks a checkpoint, so that its partition stays stopped when the log grows.
+async fn truncated(
+    checkpoints: &Checkpoints,
+    found: &Checkpoint,
+    log: &PartitionLog,
+    tries: u32,
+) -> Unclaimed {
+    if !found.truncated {
+        match checkpoints.mark_truncated(found, tries).await {
+            Ok(Some(_)) => {}
+            Ok(None) => return ClaimError::Outrun.into(),
+            Err(error) => return error.into(),
+        }
+    }
+    let (partition, offset) = (&checkpoints.key().partition, found.next_offset);
+    let advice = advice(partition, Standing::Truncated, "checkpoint", offset, log);
+    Unclaimed::Stopped(advice)
+}
+
+/// Why the `what` at `offset` does not fit the log.
+fn why(standing: Standing, what: &str, offset: i64, log: &PartitionLog) -> String {
+    let (start, end) = (log.offsets.start, log.offsets.end);
+    match standing {
+        Standing::Expired => format!(
+            "its {what} {offset} is before the log's start {start}: records were deleted before \
+             they were applied"
+        ),
+        _ if offset <= end => format!(
+            "the log was truncated before its {what} {offset}, and has grown since with other \
+             records"
+        ),
+        _ => format!("its {what} {offset} is past the log's end {end}: the log was truncated"),
+    }
+}
+
+/// Why the `what` at `offset` does not fit the log, and which command resolves it: for a person.
+pub(super) fn advice(
+    partition: &Partition,
+    standing: Standing,
+    what: &str,
+    offset: i64,
+    log: &PartitionLog,
+) -> String {
+    format!(
+        "{}; look with `workflows-sink offsets show`, then `workflows-sink offsets resolve \
+         --topic {} --partition {}` continues from the log's start, once you accept that",
+        why(standing, what, offset, log),
+        partition.topic,
+        partition.number
+    )
+}
