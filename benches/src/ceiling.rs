@@ -172,6 +172,8 @@ impl Ceiling {
             mode: WriteMode::Set,
             unfoldable: &unfoldable,
             enabled: true,
+            rejections: Rejections::default(),
+            rejections_in_a_row_max: 0,
         };
         let mut transactions = VecDeque::new();
         for batch in batches.iter().filter(|batch| !batch.is_empty()) {

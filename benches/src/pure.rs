@@ -112,6 +112,8 @@ fn plan<'b, T>(
         mode: WriteMode::Set,
         unfoldable,
         enabled: true,
+        rejections: Rejections::default(),
+        rejections_in_a_row_max: 0,
     };
     then(&Plan::new(
         batch,

@@ -4,6 +4,7 @@
 //! Kafka's committed offset only follows it. It is never deleted, since one that is recreated could
 //! match the guard of an old owner.
 
+mod halt;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -12,9 +13,11 @@ use std::ops::Range;
 
 use bson::{Bson, Document, Uuid, doc};
 
+use self::halt::read_rejections;
 use crate::config::Start;
-use crate::record::{Partition, Position};
+use crate::record::{Partition, Position, Rejections};
 
+pub use self::halt::{Halt, HaltReason, rejections};
 pub use self::store::{
     Checkpoints, ClaimError, FirstCheckpoint, Found, Sessions, known_topics, open_all, other_groups,
 };
@@ -66,6 +69,10 @@ pub struct Checkpoint {
     /// The server session in which the owner writes together with other lanes of its worker, if it
     /// does.
     pub group_session: Option<Uuid>,
+    /// The records before it that were rejected in a row.
+    pub rejections: Rejections,
+    /// Why nothing may be applied until a person says how to continue.
+    pub halt: Option<Halt>,
     /// Whether the log was seen to end before this checkpoint. This stays so when the log grows
     /// past it again, since the records there were never applied. Only a command resets it.
     pub truncated: bool,
@@ -84,14 +91,7 @@ impl Checkpoint {
         };
         let uuid = |name: &str| document.get(name).and_then(to_uuid);
         let former = document.get_array("former_topic_ids");
-        let number = |name: &str| match document.get(name) {
-            Some(Bson::Int64(n)) => Some(*n),
-            Some(Bson::Int32(n)) => Some(i64::from(*n)),
-            Some(Bson::Double(n)) if n.fract() == 0.0 && n.abs() <= WHOLE_DOUBLE_MAX => {
-                Some(*n as i64)
-            }
-            _ => None,
-        };
+        let number = |name: &str| number(document, name);
         Ok(Checkpoint {
             topic_id: uuid("topic_id").filter(|id| id.bytes() != [0; 16]),
             next_offset: number("next_offset").filter(|n| *n >= 0).ok_or_else(|| {
@@ -109,8 +109,19 @@ impl Checkpoint {
             epoch: number("epoch").unwrap_or(0),
             session: uuid("session"),
             group_session: uuid("group_session"),
+            rejections: read_rejections(document),
+            halt: document.get_document("halt").ok().map(Halt::read),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
+    }
+}
+
+fn number(document: &Document, name: &str) -> Option<i64> {
+    match document.get(name)? {
+        Bson::Int64(n) => Some(*n),
+        Bson::Int32(n) => Some(i64::from(*n)),
+        Bson::Double(n) if n.fract() == 0.0 && n.abs() <= WHOLE_DOUBLE_MAX => Some(*n as i64),
+        _ => None,
     }
 }
 
@@ -220,6 +231,8 @@ pub struct Claim {
     pub topic_id: Option<Uuid>,
     /// The ids that topics of this name had before.
     pub former_topic_ids: Vec<Uuid>,
+    /// The records before the position that were rejected in a row.
+    pub rejections: Rejections,
 }
 
 /// What a guard that did not match means, by the checkpoint as a majority has it.

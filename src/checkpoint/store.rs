@@ -7,7 +7,7 @@ use mongodb::Database;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::WriteConcern;
 
-use super::{COLLECTION, Checkpoint, Key};
+use super::{COLLECTION, Checkpoint, Halt, Key};
 use crate::database::errors::code;
 use crate::record::Position;
 
@@ -175,7 +175,7 @@ impl Checkpoints {
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let mut set = doc! { "owner": owner, "next_offset": next_offset };
         // The next claim asks for the epoch that belongs to the new offset.
-        let mut unset = doc! { "truncated": "", "leader_epoch": "" };
+        let mut unset = doc! { "truncated": "", "leader_epoch": "", "rejections": "", "halt": "" };
         match topic_id {
             Some(id) => set.insert("topic_id", id),
             None => unset.insert("topic_id", ""),
@@ -279,7 +279,7 @@ impl Checkpoints {
                 "next_offset": start.offset,
                 "leader_epoch": start.leader_epoch,
             },
-            "$unset": { "truncated": "" },
+            "$unset": { "truncated": "", "rejections": "", "halt": "" },
             "$currentDate": { "updated_at": true },
         };
         leave_topic(&mut update, found, Some(topic_id));
@@ -298,6 +298,23 @@ impl Checkpoints {
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let update = doc! { "$set": { "truncated": true }, "$currentDate": { "updated_at": true } };
+        let query = self.as_found(Found::Checkpoint(found));
+        self.modify(query, update, false, tries).await
+    }
+
+    /// Notes on a checkpoint, which is as `found`, that nothing may be applied until a person says
+    /// how. `None` where it is not as `found` any more.
+    ///
+    /// # Errors
+    /// [`ClaimError`], where this does not count.
+    pub async fn halt(
+        &self,
+        found: &Checkpoint,
+        halt: Halt,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        let set = doc! { "halt": halt.document() };
+        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
         let query = self.as_found(Found::Checkpoint(found));
         self.modify(query, update, false, tries).await
     }

@@ -12,6 +12,8 @@ fn stored() -> Document {
         "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64,
         "session": id(3), "group_session": id(4),
         "leader_epoch": 5, "former_topic_ids": [id(8), id(7)],
+        "rejections": { "in_a_row": 20, "from": 3_i64 },
+        "halt": { "reason": "unreadable", "from": 7_i64, "at": bson::DateTime::now() },
         "updated_at": bson::DateTime::now(),
     }
 }
@@ -27,6 +29,14 @@ fn a_checkpoint_is_read_as_it_was_written() {
         epoch: 4,
         session: Some(id(3)),
         group_session: Some(id(4)),
+        rejections: Rejections {
+            in_a_row: 20,
+            from: 3,
+        },
+        halt: Some(Halt {
+            reason: HaltReason::Unreadable,
+            from: 7,
+        }),
         truncated: false,
     };
     assert_eq!(Checkpoint::read(&stored()), Ok(expected));
@@ -267,4 +277,35 @@ fn a_guard_that_did_not_match_means_one_thing() {
     }
     // Where nothing was sent, nothing can have landed.
     assert_eq!(fence(Some(&at(mine, 20)), id(2), 10, &[]), Fence::Moved);
+}
+
+#[test]
+fn what_halts_a_partition_is_read_as_it_was_written() {
+    for halt in [
+        Halt {
+            reason: HaltReason::Rejections,
+            from: 3,
+        },
+        Halt {
+            reason: HaltReason::Unreadable,
+            from: 9,
+        },
+    ] {
+        let row = Rejections {
+            in_a_row: 4,
+            from: 3,
+        };
+        let mut document = stored();
+        document.insert("halt", halt.document());
+        document.insert("rejections", rejections(row));
+        let found = Checkpoint::read(&document).unwrap();
+        assert_eq!((found.halt, found.rejections), (Some(halt), row));
+        document.insert("rejections", rejections(Rejections::default()));
+        let found = Checkpoint::read(&document).unwrap();
+        assert_eq!(found.rejections, Rejections::default());
+    }
+    // A reason of another release halts all the same.
+    let mut document = stored();
+    document.insert("halt", doc! { "reason": "?" });
+    assert!(Checkpoint::read(&document).unwrap().halt.is_some());
 }

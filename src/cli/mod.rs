@@ -96,15 +96,25 @@ pub enum Offsets {
         #[command(flatten)]
         moving: Moving,
     },
-    /// Let stopped partitions continue from the start of their log
+    /// Let stopped partitions continue
     ///
     /// A partition stops when its checkpoint is not in the log: the log's start has passed it
     /// (records are lost), or the log was truncated. This moves such checkpoints to the log's
-    /// start, and no others; the service may keep running, and continues by itself. Without --yes
-    /// it only shows what it would do.
-    #[command(after_help = "Example:\n  \
-                  workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes")]
-    Resolve(Moving),
+    /// start, and no others. A partition also stops when too many records in a row were rejected,
+    /// or when a batch of records cannot be read: then --continue or --retry says what becomes of
+    /// them. The service may keep running, and continues by itself. Without --yes it only shows
+    /// what it would do.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes\n  \
+                  workflows-sink offsets resolve --partition 3 --retry --yes")]
+    Resolve {
+        /// Which checkpoints.
+        #[command(flatten)]
+        moving: Moving,
+        /// What becomes of the records that stopped a partition.
+        #[command(flatten)]
+        way: Way,
+    },
 }
 
 /// What to do with dead letters.
@@ -170,6 +180,18 @@ pub struct Moving {
     /// Print JSON, for programs
     #[arg(long)]
     pub json: bool,
+}
+
+/// What becomes of the records that stopped a partition.
+#[derive(Args, Clone, Copy, Debug, Default)]
+#[group(multiple = false)]
+pub struct Way {
+    /// Continue behind them: rejected records stay dead letters, those that cannot be read are lost
+    #[arg(long = "continue")]
+    pub behind: bool,
+    /// Apply or read them again
+    #[arg(long)]
+    pub retry: bool,
 }
 
 /// Where to move a checkpoint.

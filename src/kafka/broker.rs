@@ -13,6 +13,7 @@ use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
 use super::log_ends::log_ends;
+use super::readable;
 use super::topic_id::topic_id;
 use super::validation;
 use crate::checkpoint::PartitionLog;
@@ -144,6 +145,21 @@ impl Broker {
     ) -> anyhow::Result<Vec<bool>> {
         let diverged = validation::diverged(&self.consumer, positions, TIMEOUT);
         diverged.context("the logs could not be held against the checkpoints")
+    }
+
+    /// The first offset from `from` on, or the log's `end`, at which the partition can be read: a
+    /// batch is stored whole, so nothing of one that cannot be read is.
+    ///
+    /// # Errors
+    /// [`KafkaError`], also where the leader does not answer.
+    pub(crate) fn readable_from(
+        &self,
+        partition: &Partition,
+        from: i64,
+        end: i64,
+    ) -> anyhow::Result<i64> {
+        let found = readable::readable_from(&self.consumer, partition, from..end, TIMEOUT);
+        found.with_context(|| format!("{partition} could not be read"))
     }
 
     /// The offset of each partition's first record that is not older than `time_ms` (since 1970);

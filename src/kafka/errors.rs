@@ -23,6 +23,20 @@ pub(super) fn is_permanent(code: RDKafkaErrorCode) -> bool {
     )
 }
 
+/// Whether an error is about the records that came, and not about the way to them.
+pub(super) fn is_unreadable(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(
+            RDKafkaErrorCode::BadMessage
+                | RDKafkaErrorCode::BadCompression
+                | RDKafkaErrorCode::NotImplemented
+                | RDKafkaErrorCode::InvalidMessage
+                | RDKafkaErrorCode::Underflow
+        )
+    )
+}
+
 /// A short name for a code, for the label of a metric.
 pub(super) fn code_name(code: RDKafkaErrorCode) -> &'static str {
     match code {

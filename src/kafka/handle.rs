@@ -12,6 +12,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::errors::is_unreadable;
 use super::headers::headers;
 use super::leader_epoch;
 use super::{Consumer, Context};
@@ -50,6 +51,8 @@ pub enum Arrival<'q> {
     LogEnd,
     /// Nothing has arrived yet.
     Nothing,
+    /// A batch of records came that cannot be read: damaged, or not to be unpacked.
+    Unreadable(KafkaError),
     /// The partition cannot be read.
     Error(KafkaError),
 }
@@ -67,6 +70,7 @@ impl LaneQueue {
             None => Arrival::Nothing,
             Some(Ok(message)) => Arrival::Message(message),
             Some(Err(KafkaError::PartitionEOF(_))) => Arrival::LogEnd,
+            Some(Err(error)) if is_unreadable(&error) => Arrival::Unreadable(error),
             Some(Err(error)) => Arrival::Error(error),
         }
     }

@@ -16,6 +16,7 @@ mod log_ends;
 mod poller;
 pub mod preflight;
 mod progress;
+mod readable;
 pub mod statistics;
 pub mod topic_id;
 pub mod topics;

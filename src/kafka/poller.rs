@@ -145,12 +145,20 @@ impl Poller {
             self.serve(request);
             self.needed = Instant::now();
         }
-        let stored = &self.consumer.context().stored;
-        if stored.swap(false, Ordering::Relaxed) {
-            log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        if self.commit_stored() {
             self.needed = Instant::now();
         }
         Ok(())
+    }
+
+    /// Begins to commit what lanes have stored since the last time; `false` where that is nothing.
+    fn commit_stored(&self) -> bool {
+        let stored = &self.consumer.context().stored;
+        let is_due = stored.swap(false, Ordering::Relaxed);
+        if is_due {
+            log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        }
+        is_due
     }
 
     /// Counts and logs an error; fails where librdkafka cannot continue.
@@ -194,6 +202,8 @@ impl Poller {
                 done,
             } => {
                 if context.generation(&partition) == Some(generation) {
+                    // An unassigned partition's stored offset is forgotten.
+                    self.commit_stored();
                     self.unassign(&partition);
                 }
                 let _ = done.send(());

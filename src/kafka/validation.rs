@@ -14,6 +14,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
+use super::errors::is_unreadable;
 use super::leader_epoch;
 use crate::record::{Partition, Position};
 
@@ -95,15 +96,15 @@ pub(super) fn diverged<C: ConsumerContext>(
     Ok(answers.into_iter().flatten().collect())
 }
 
-/// What the first event of a partition says: a record or the log's end, that the position is one of
-/// the log; other errors pass.
+/// What the first event of a partition says: a record, readable or not, or the log's end, that the
+/// position is one of the log; other errors pass.
 fn verdict<M>(event: &KafkaResult<M>) -> Option<bool> {
     match event {
         Ok(_) | Err(KafkaError::PartitionEOF(_)) => Some(false),
         Err(error) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
             Some(true)
         }
-        Err(_) => None,
+        Err(error) => is_unreadable(error).then_some(false),
     }
 }
 

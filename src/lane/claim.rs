@@ -21,7 +21,7 @@ use crate::kafka::Handle;
 use crate::kafka::broker::{committed_offsets, partition_logs, refresh_metadata};
 use crate::kafka::topics::KnownTopics;
 use crate::record::{Partition, Position};
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
 /// The try at which it is logged that Kafka does not answer.
@@ -34,14 +34,32 @@ const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 pub enum Claimed {
     /// It is ours: this writes from the claim's offset on.
     Writer(Box<Writer>),
-    /// Only a person can say what to do; the text says why, and how.
-    Stopped(String),
+    /// Only a person can say what to do.
+    Stopped(Stop),
+}
+
+/// A partition that waits for a person.
+pub struct Stop {
+    /// As the metrics show it.
+    pub state: PartitionState,
+    /// Why, and what to do.
+    pub why: String,
+}
+
+impl Stop {
+    pub(super) fn new(why: String) -> Stop {
+        Stop {
+            state: PartitionState::Stopped,
+            why,
+        }
+    }
 }
 
 /// Why a try did not make a claim.
 pub(super) enum Unclaimed {
-    /// The checkpoint and the log do not fit: see [`Claimed::Stopped`].
-    Stopped(String),
+    /// The checkpoint and the log do not fit, or the checkpoint is halted: see
+    /// [`Claimed::Stopped`].
+    Stopped(Stop),
     /// They do not seem to fit, or the broker that answered is behind: look again.
     Doubtful,
     /// The checkpoint could not be claimed.
@@ -141,11 +159,11 @@ impl Claimant {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 Err(Unclaimed::Failed(ClaimError::Unreadable(fault))) => {
-                    return Claimed::Stopped(format!(
+                    return Claimed::Stopped(Stop::new(format!(
                         "{fault}; repair it with `workflows-sink offsets reset --topic {} \
                          --partition {} --to …`",
                         partition.topic, partition.number
-                    ));
+                    )));
                 }
                 Err(Unclaimed::Failed(error)) => {
                     let cause = cause_of(&error);
@@ -192,6 +210,7 @@ impl Claimant {
             epoch: found.epoch,
             topic_id: found.topic_id,
             former_topic_ids: found.former_topic_ids,
+            rejections: found.rejections,
         };
         let partition = &checkpoints.key().partition;
         let (next_offset, epoch) = (claim.position.offset, claim.epoch);
@@ -226,7 +245,7 @@ impl Claimant {
             Err(Standing::Truncated) => outside(),
             Err(standing) => {
                 let advice = advice(partition, standing, "committed offset", outside(), &log);
-                return Err(Unclaimed::Stopped(advice));
+                return Err(Unclaimed::Stopped(Stop::new(advice)));
             }
         };
         tracing::info!(

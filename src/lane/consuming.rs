@@ -72,7 +72,8 @@ struct Consuming<'l> {
     slot: Option<BoxFuture<'l, Slot>>,
     /// Whether only what is under way may still be written.
     finishing: bool,
-    rejected_in_a_row: usize,
+    /// Whether the batch of records behind the last one cannot be read: nothing more is taken in.
+    unreadable: bool,
     /// What speaks against the checkpoint, until something arrives.
     doubt: &'l mut Doubt,
     /// The claim's position, until something arrives.
@@ -130,7 +131,7 @@ pub(super) async fn consume(
         former_topic_ids,
         slot: None,
         finishing: false,
-        rejected_in_a_row: 0,
+        unreadable: false,
         doubt,
         unconfirmed: Some(position),
         at_end: false,
@@ -149,10 +150,13 @@ impl Consuming<'_> {
             } else if self.writing.is_idle() {
                 return Err(End::Revoked);
             }
+            if self.unreadable && self.writing.is_idle() && self.hand.is_empty() {
+                return Err(End::Unreadable(self.hand.filling.batch.start()));
+            }
             if self.hand.filling.needs_slot() && self.seek_slot() {
                 continue;
             }
-            if self.hand.filling.is_ready(self.at_end)
+            if self.hand.filling.is_ready(self.at_end || self.unreadable)
                 && let Writing::Idle(writer) = self.writing
             {
                 let filled = self.hand.next_batch();
@@ -181,6 +185,7 @@ impl Consuming<'_> {
         while self.hand.filling.has_room() {
             let arrival = match self.hand.unadmitted.take() {
                 Some(message) => Arrival::Message(message),
+                None if self.unreadable => return Ok(()),
                 None => self.queue.next(),
             };
             let message = match arrival {
@@ -190,6 +195,13 @@ impl Consuming<'_> {
                     self.confirm();
                     self.at_end = true;
                     self.position_at = Some(Instant::now() + POSITION_AFTER);
+                    continue;
+                }
+                Arrival::Unreadable(error) => {
+                    let partition = self.partition;
+                    self.lanes.metrics.errors("fetch", "unreadable");
+                    tracing::debug!(%partition, %error, "a batch of records cannot be read");
+                    self.unreadable = true;
                     continue;
                 }
                 Arrival::Error(error) => return Err(self.failed(&error)),
@@ -264,7 +276,8 @@ impl Consuming<'_> {
         let is_running = !self.finishing;
         let is_idle = self.writing.is_idle();
         let starved = self.hand.starved();
-        let reads = self.hand.unadmitted.is_none() && self.hand.filling.has_room();
+        let reads =
+            self.hand.unadmitted.is_none() && self.hand.filling.has_room() && !self.unreadable;
         let Filling {
             loan,
             slot,
@@ -323,9 +336,11 @@ impl Consuming<'_> {
         })?;
         self.lanes.handle.store(self.partition, &settled);
         self.count(&settled);
-        self.observe_delays(&filled.batch);
+        self.observe_delays(&filled.batch, settled.next_offset());
         self.progress.settled_to(settled.next_offset());
-        self.count_rejections(&settled)?;
+        if settled.is_halted() {
+            return Err(End::Reclaim("too many records in a row were rejected"));
+        }
         self.writing = Writing::Idle(writer);
         self.hand.recycle(filled);
         Ok(())
@@ -348,33 +363,19 @@ impl Consuming<'_> {
         }
     }
 
-    /// How long each record took from its own time until now.
-    fn observe_delays(&self, batch: &Batch) {
+    /// How long each record before `next_offset` took from its own time until now.
+    fn observe_delays(&self, batch: &Batch, next_offset: i64) {
         // A clock that stands before 1970 shows no delay.
         let now_ms = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |now| now.as_millis() as i64);
-        let timestamps_ms = batch.entries().iter().map(|entry| entry.timestamp_ms);
+        let settled = (batch.entries().iter()).take_while(|entry| entry.offset < next_offset);
+        let timestamps_ms = settled.map(|entry| entry.timestamp_ms);
         for timestamp_ms in timestamps_ms.flatten() {
             let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
             let delay = &self.progress.metrics.record_delay;
             delay.observe(delay_ms as f64 / 1000.0);
         }
-    }
-
-    /// Opens the breaker once too many records in a row were rejected.
-    fn count_rejections(&mut self, settled: &Settled) -> Result<(), End> {
-        let counts = settled.counts();
-        if counts.applied() > 0 {
-            self.rejected_in_a_row = 0;
-        }
-        let rejected_last = usize::try_from(counts.rejected_last);
-        self.rejected_in_a_row += rejected_last.expect("records that fit into memory");
-        let max = self.lanes.limits.rejections_in_a_row_max;
-        if max > 0 && self.rejected_in_a_row >= max {
-            return Err(End::Breaker(self.rejected_in_a_row));
-        }
-        Ok(())
     }
 }
 

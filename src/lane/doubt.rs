@@ -21,6 +21,8 @@ pub(super) enum Evidence {
     PastTheEnd,
     /// The log has other records before this position.
     Diverged(Position),
+    /// The batch of records at this offset cannot be read.
+    Unreadable(i64),
     /// The topic has this id, which is not the checkpoint's.
     Recreated(Uuid),
 }

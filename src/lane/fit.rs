@@ -1,10 +1,13 @@
 //! A claimed checkpoint held against its log: it stays, names what it did not name yet, begins a
 //! fresh lineage, or stops its partition.
 
-use super::claim::Unclaimed;
+use super::claim::{Stop, Unclaimed};
 use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence};
-use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, PartitionLog, Standing, standing};
+use crate::checkpoint::{
+    Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, standing,
+};
 use crate::record::{Partition, Position};
+use crate::telemetry::metrics::PartitionState;
 
 /// Compares a checkpoint, which this claim holds, with the log; gives it as it is then. What only a
 /// person can undo is done only once `doubt` confirms it.
@@ -50,13 +53,16 @@ pub(super) async fn fit(
         Standing::Expired => {
             let (standing, offset) = (Standing::Expired, found.next_offset);
             let advice = advice(partition, standing, "checkpoint", offset, log);
-            return Err(Unclaimed::Stopped(advice));
+            return Err(Unclaimed::Stopped(Stop::new(advice)));
         }
         Standing::Stale => {
             doubt.clear();
             return Err(Unclaimed::Doubtful);
         }
     };
+    if let Some(halt) = halted(checkpoints, &fitting, doubt, tries).await? {
+        return Err(Unclaimed::Stopped(stop_of(partition, &fitting, halt)));
+    }
     if let Some(committed) = log.committed.filter(|to| *to > fitting.next_offset) {
         tracing::warn!(
             %partition, committed, next_offset = fitting.next_offset,
@@ -131,7 +137,53 @@ async fn truncated(
     }
     let (partition, offset) = (&checkpoints.key().partition, found.next_offset);
     let advice = advice(partition, Standing::Truncated, "checkpoint", offset, log);
-    Unclaimed::Stopped(advice)
+    Unclaimed::Stopped(Stop::new(advice))
+}
+
+/// What halts the partition, if anything does; a batch that cannot be read does once it is
+/// confirmed.
+async fn halted(
+    checkpoints: &Checkpoints,
+    found: &Checkpoint,
+    doubt: &mut Doubt,
+    tries: u32,
+) -> Result<Option<Halt>, Unclaimed> {
+    if found.halt.is_some() || !doubt.confirms(Evidence::Unreadable(found.next_offset)) {
+        return Ok(found.halt);
+    }
+    let halt = Halt {
+        reason: HaltReason::Unreadable,
+        from: found.next_offset,
+    };
+    let halted = checkpoints.halt(found, halt, tries).await?;
+    doubt.clear();
+    Ok(halted.ok_or(ClaimError::Outrun)?.halt)
+}
+
+/// Why a halted partition has stopped, and how it continues.
+fn stop_of(partition: &Partition, found: &Checkpoint, halt: Halt) -> Stop {
+    let resolve = format!(
+        "`workflows-sink offsets resolve --topic {} --partition {}",
+        partition.topic, partition.number
+    );
+    let from = halt.from;
+    match halt.reason {
+        HaltReason::Rejections => Stop {
+            state: PartitionState::Breaker,
+            why: format!(
+                "{} records in a row were rejected, from offset {from} on, and are dead letters; \
+                 look at them with `workflows-sink dead-letters list`, and mend what sends them or \
+                 the mapping; then {resolve} --retry --yes` applies them again, or --continue goes \
+                 on behind them",
+                found.rejections.in_a_row
+            ),
+        },
+        HaltReason::Unreadable => Stop::new(format!(
+            "the batch of records at offset {from} cannot be read: it is damaged, unpacks to more \
+             than 100 MB, or is compressed with what this build lacks; all before it is applied; \
+             {resolve} --continue --yes` steps over it, and --retry reads it again"
+        )),
+    }
 }
 
 /// Why the `what` at `offset` does not fit the log.

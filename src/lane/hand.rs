@@ -47,6 +47,11 @@ impl Hand<'_> {
         }
     }
 
+    /// Whether nothing in it is left to be written.
+    pub(super) fn is_empty(&self) -> bool {
+        self.filling.batch.is_empty() && self.overflow.is_none() && self.unadmitted.is_none()
+    }
+
     /// The memory that must be lent before an empty batch can begin, in bytes. A batch that holds
     /// something is written first.
     pub(super) fn starved(&self) -> Option<usize> {

@@ -34,7 +34,7 @@ use crate::kafka::{Handle, NewLane, Order, Progress};
 use crate::record::entity::Tombstones;
 use crate::record::{Partition, Position};
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::writer::Target;
 
 /// How long a stopped partition waits before it looks whether somebody has resolved what stopped
@@ -80,8 +80,8 @@ enum End {
     /// The log does not have the offset, or has other records before it. With the claim's position
     /// where nothing else has arrived since the claim.
     OffsetLost(Option<Position>),
-    /// So many records in a row were rejected.
-    Breaker(usize),
+    /// The batch of records at this offset cannot be read; all before it is applied.
+    Unreadable(i64),
     /// A person is needed: the process ends.
     Permanent(String),
 }
@@ -100,6 +100,7 @@ pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
         () = claim_and_consume(&lanes, &partition, order, &progress) => {}
     }
     lanes.claimant.outage.forget(&partition);
+    lanes.health.note(&partition.to_string(), None);
     drop(alive);
 }
 
@@ -120,12 +121,15 @@ async fn claim_and_consume(
         };
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
-            Claimed::Stopped(why) => {
+            Claimed::Stopped(stop) => {
                 if !stop_logged {
-                    tracing::error!(%partition, "this partition has stopped: {why}");
+                    tracing::error!(%partition, "this partition has stopped: {}", stop.why);
                     lanes.metrics.errors("lane", "stopped");
                     stop_logged = true;
                 }
+                let is_open = stop.state == PartitionState::Breaker;
+                let _open = is_open.then(|| lanes.metrics.open_breaker());
+                show(lanes, partition, progress, stop.state, Some(&stop.why));
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
                     () = tokio::time::sleep(STOPPED_RECHECK) => continue,
@@ -133,15 +137,19 @@ async fn claim_and_consume(
             }
         };
         stop_logged = false;
+        show(lanes, partition, progress, PartitionState::Running, None);
         let began = tokio::time::Instant::now();
         let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;
         if began.elapsed() > STOPPED_RECHECK {
             backoff = Backoff::new();
             reclaim_logged = false;
         }
-        if let End::OffsetLost(Some(position)) = end {
-            doubt.add(Evidence::Diverged(position));
+        match end {
+            End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
+            End::Unreadable(offset) => doubt.add(Evidence::Unreadable(offset)),
+            _ => {}
         }
+        show(lanes, partition, progress, PartitionState::Claiming, None);
         if let End::Reclaim(why) = end {
             match std::mem::replace(&mut reclaim_logged, true) {
                 false => tracing::warn!(%partition, "claiming again: {why}"),
@@ -155,6 +163,18 @@ async fn claim_and_consume(
             recovered = recover(lanes, partition, end, &mut backoff) => if !recovered { return },
         }
     }
+}
+
+/// Shows in the metrics what the lane does, and on `/readyz` why it waits for somebody.
+fn show(
+    lanes: &Lanes,
+    partition: &Partition,
+    progress: &Progress,
+    state: PartitionState,
+    why: Option<&str>,
+) {
+    progress.metrics.set_state(state);
+    lanes.health.note(&partition.to_string(), why);
 }
 
 /// Does what the end of a claim calls for; `false` if the lane must end with it.
@@ -183,18 +203,8 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             );
             lanes.handle.stop(partition).await;
         }
-        End::Reclaim(_) | End::OffsetLost(_) => lanes.handle.stop(partition).await,
-        End::Breaker(rejections) => {
-            let _open = lanes.metrics.open_breaker();
-            tracing::error!(
-                %partition,
-                "this partition has stopped: {rejections} records in a row were rejected, the \
-                 last of them are in the dead letters; look at them with `workflows-sink \
-                 dead-letters list`, fix the mapping or raise \
-                 DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX, then restart"
-            );
-            lanes.handle.stop(partition).await;
-            std::future::pending::<()>().await;
+        End::Reclaim(_) | End::OffsetLost(_) | End::Unreadable(_) => {
+            lanes.handle.stop(partition).await
         }
     }
     backoff.wait().await;

@@ -6,8 +6,10 @@ pub mod entity;
 pub mod fold;
 mod json;
 pub mod mapping;
+mod rejections;
 
 pub use self::document::DOCUMENT_BYTES_MAX;
+pub use self::rejections::Rejections;
 
 use std::fmt;
 use std::sync::Arc;

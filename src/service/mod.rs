@@ -191,6 +191,7 @@ async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Targ
         mapping: Arc::clone(&config.mapping),
         mode: config.write_mode,
         unfoldable: unfoldable.map(|(id, _)| id).collect(),
+        rejections_in_a_row_max: config.limits.rejections_in_a_row_max,
         groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
     }))
 }

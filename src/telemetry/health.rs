@@ -1,6 +1,7 @@
 //! The service's health, as `/livez` and `/readyz` answer it.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     io,
     sync::{
@@ -10,6 +11,7 @@ use std::{
     time::Instant,
 };
 
+use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
@@ -44,6 +46,8 @@ pub struct Health {
     mongodb_ms: AtomicU64,
     /// Milliseconds since `began` of each loop's last turn; 0 before the first.
     turned_ms: [AtomicU64; Loop::ALL.len()],
+    /// Why single partitions stand still, by partition.
+    notes: Mutex<BTreeMap<String, String>>,
 }
 
 impl Default for Health {
@@ -53,6 +57,7 @@ impl Default for Health {
             joined: AtomicBool::new(false),
             mongodb_ms: AtomicU64::new(0),
             turned_ms: Default::default(),
+            notes: Mutex::default(),
         }
     }
 }
@@ -77,6 +82,25 @@ impl Health {
     /// Reports that MongoDB did not answer, or not as it should.
     pub fn mongodb_failed(&self) {
         self.mongodb_ms.store(0, Relaxed);
+    }
+
+    /// Notes why a partition stands still, or that it does not. The others go on, so the worker is
+    /// ready all the same.
+    pub fn note(&self, partition: &str, why: Option<&str>) {
+        let mut notes = self.notes.lock();
+        match why {
+            Some(why) => notes.insert(partition.to_owned(), why.to_owned()),
+            None => notes.remove(partition),
+        };
+    }
+
+    /// What is noted of partitions that stand still, one line each.
+    pub fn notes(&self) -> Vec<String> {
+        let notes = self.notes.lock();
+        notes
+            .iter()
+            .map(|(partition, why)| format!("{partition} stands still: {why}"))
+            .collect()
     }
 
     /// The stuck loops: only a restart helps. A dependency is never the reason.
@@ -130,10 +154,10 @@ pub async fn serve(
     health: Arc<Health>,
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> io::Result<()> {
-    let live = Arc::clone(&health);
+    let (live, noted) = (Arc::clone(&health), Arc::clone(&health));
     let probes = vec![
         Probe::live(move || live.stuck()),
-        Probe::ready(move || health.missing()),
+        Probe::ready(move || health.missing()).with_notes(move || noted.notes()),
     ];
     probes::serve(listener, move || metrics.render(), probes, shutdown).await
 }

@@ -33,6 +33,20 @@ impl Probe {
         Probe::new("/startupz", "started", faults)
     }
 
+    /// Adds lines to the answer's text, whatever the answer is.
+    pub fn with_notes(self, notes: impl Fn() -> Vec<String> + Send + Sync + 'static) -> Probe {
+        let Probe { path, answer } = self;
+        let answer = Arc::new(move || {
+            let (status, mut text) = answer();
+            for note in notes() {
+                text.push_str(&note);
+                text.push('\n');
+            }
+            (status, text)
+        });
+        Probe { path, answer }
+    }
+
     fn new<F: AsRef<str>>(
         path: &'static str,
         good: &'static str,

@@ -40,6 +40,7 @@ use crate::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Fence,
 use crate::database::errors::{self, Cause, Verdict};
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
+use crate::record::Rejections;
 use crate::record::batch::Batch;
 use crate::record::fold::{Folding, Plan, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
@@ -64,6 +65,8 @@ pub struct Target {
     pub mode: WriteMode,
     /// Collections whose states are not folded.
     pub unfoldable: HashSet<CollectionId>,
+    /// How many rejections in a row stop a partition; 0: none.
+    pub rejections_in_a_row_max: usize,
     /// Through which small batches of several lanes share a transaction; without, each lane writes
     /// alone.
     pub groups: Option<Groups>,
@@ -96,6 +99,8 @@ pub struct Writer {
     outage: Arc<Outage>,
     takeover: Option<Takeover>,
     pace: Pace,
+    /// The records before the checkpoint that were rejected in a row.
+    rejections: Rejections,
     /// Whether the server refused a record of the last batch.
     refused_before: bool,
 }
@@ -115,6 +120,7 @@ impl Writer {
         Writer {
             target,
             connection,
+            rejections: claim.rejections,
             generation: current.generation,
             session: Session::new(current.database, session),
             group: None,
@@ -142,6 +148,7 @@ impl Writer {
         Settled {
             next_offset: self.claim.position.offset,
             counts: Counts::default(),
+            halted: false,
         }
     }
 
@@ -167,7 +174,8 @@ impl Writer {
         }
     }
 
-    /// Writes `batch`, retrying without limit what is transient. `on_retry` is called for every
+    /// Writes `batch`, up to where too many records in a row are rejected; retries without limit
+    /// what is transient. `on_retry` is called for every
     /// failed attempt.
     ///
     /// Dropping the future leaves at most an open transaction behind, which the session's end
@@ -193,6 +201,8 @@ impl Writer {
                 mode: target.mode,
                 unfoldable: &target.unfoldable,
                 enabled: progress.fold,
+                rejections: self.rejections,
+                rejections_in_a_row_max: target.rejections_in_a_row_max,
             };
             let records = progress.next_records(self.pace.records_max());
             let plan = Plan::new(batch, records, &folding, &refusals);
@@ -200,6 +210,7 @@ impl Writer {
                 Attempted::Committed(commit) => {
                     self.outage.passed(&self.checkpoints.key().partition);
                     self.pace.double();
+                    self.rejections = commit.rejections;
                     progress.settle(commit);
                     if progress.is_settled() {
                         break;

@@ -8,6 +8,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{Counts, Group, SHARE_BYTES_MAX, Settled};
 use crate::backoff::Backoff;
+use crate::record::Rejections;
 use crate::record::batch::Batch;
 use crate::record::fold::Plan;
 
@@ -29,6 +30,10 @@ pub(super) struct BatchProgress<'b> {
     /// The place that the batch holds while it is written alone.
     place: Option<OwnedSemaphorePermit>,
     settled: Counts,
+    /// Where the checkpoint stands, once something of the batch is settled.
+    settled_to: i64,
+    /// Whether nothing behind that may be applied.
+    halted: bool,
 }
 
 impl<'b> BatchProgress<'b> {
@@ -44,6 +49,8 @@ impl<'b> BatchProgress<'b> {
             joins,
             place: None,
             settled: Counts::default(),
+            settled_to: batch.start(),
+            halted: false,
         }
     }
 
@@ -79,6 +86,8 @@ impl<'b> BatchProgress<'b> {
     /// Notes that `commit` landed: no other one from the same record can any more.
     pub(super) fn settle(&mut self, commit: Commit) {
         self.settled.add(commit.counts);
+        self.settled_to = commit.end;
+        self.halted = commit.halts;
         self.unanswered.forget_all();
         self.next = commit.covered;
         self.stop_at = self.batch.entries().len();
@@ -86,17 +95,18 @@ impl<'b> BatchProgress<'b> {
         self.backoff = Backoff::new();
     }
 
-    /// Whether no record is left.
+    /// Whether no record is left that may be applied.
     pub(super) fn is_settled(&self) -> bool {
-        self.next == self.batch.entries().len()
+        self.halted || self.next == self.batch.entries().len()
     }
 
-    /// The proof, once no record is left.
+    /// The proof, once no such record is left.
     pub(super) fn into_settled(self) -> Settled {
         debug_assert!(self.is_settled());
         Settled {
-            next_offset: self.batch.end(),
+            next_offset: self.settled_to,
             counts: self.settled,
+            halted: self.halted,
         }
     }
 }
@@ -109,6 +119,10 @@ pub(super) struct Commit {
     end: i64,
     /// What became of its records, as far as the server has said.
     pub(super) counts: Counts,
+    /// The records before `end` that were rejected in a row.
+    pub(super) rejections: Rejections,
+    /// Whether these are too many.
+    halts: bool,
 }
 
 impl Commit {
@@ -117,6 +131,8 @@ impl Commit {
             covered: plan.records.end,
             end: plan.offsets.end,
             counts,
+            rejections: plan.rejections,
+            halts: plan.halts,
         }
     }
 }

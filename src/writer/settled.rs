@@ -17,8 +17,6 @@ pub struct Counts {
     pub deleted: u64,
     /// Skipped by the contract.
     pub skipped: u64,
-    /// How many rejected records follow the last one that was applied.
-    pub rejected_last: u64,
     /// Kept as dead letters, by reason.
     pub rejected: Vec<Reason>,
     /// Transactions committed.
@@ -32,12 +30,6 @@ impl Counts {
     }
 
     pub(super) fn add(&mut self, other: Counts) {
-        let before = if other.applied() > 0 {
-            0
-        } else {
-            self.rejected_last
-        };
-        self.rejected_last = before + other.rejected_last;
         self.upserted += other.upserted;
         self.unchanged += other.unchanged;
         self.folded += other.folded;
@@ -54,12 +46,19 @@ impl Counts {
 pub struct Settled {
     pub(super) next_offset: i64,
     pub(super) counts: Counts,
+    pub(super) halted: bool,
 }
 
 impl Settled {
     /// The offset after the last settled one: where the checkpoint stands.
     pub fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Whether it ends behind so many rejections in a row that the partition has to stop: the
+    /// checkpoint says so, too.
+    pub fn is_halted(&self) -> bool {
+        self.halted
     }
 
     /// What became of the records that this proves settled.

@@ -9,6 +9,7 @@ use super::dead_letter;
 use super::progress::{BatchProgress, Commit};
 use super::reply::Reply;
 use super::{Counts, Failure, Writer};
+use crate::checkpoint::{self, Halt, HaltReason};
 use crate::database::errors::{self, Cause, Verdict};
 use crate::record::batch::Batch;
 use crate::record::entity::Refusal;
@@ -59,10 +60,25 @@ impl Writer {
                 "next_offset": plan.offsets.start,
             },
             "u": {
-                "$set": { "next_offset": plan.offsets.end, "leader_epoch": plan.leader_epoch },
+                "$set": self.moved(plan),
                 "$currentDate": { "updated_at": true },
             },
         }
+    }
+
+    fn moved(&self, plan: &Plan<'_>) -> Document {
+        let mut set = doc! { "next_offset": plan.offsets.end, "leader_epoch": plan.leader_epoch };
+        if plan.rejections != self.rejections {
+            set.insert("rejections", checkpoint::rejections(plan.rejections));
+        }
+        if plan.halts {
+            let halt = Halt {
+                reason: HaltReason::Rejections,
+                from: plan.rejections.from,
+            };
+            set.insert("halt", halt.document());
+        }
+        set
     }
 
     async fn delete(&mut self, ids: &[&str]) -> Result<(), Failure> {
@@ -150,7 +166,6 @@ pub(super) fn planned(plan: &Plan<'_>) -> Counts {
         folded: plan.folded as u64,
         deleted: plan.deletes.len() as u64,
         skipped: plan.skipped as u64,
-        rejected_last: rejected_last(plan),
         rejected: plan
             .rejected
             .iter()
@@ -158,70 +173,5 @@ pub(super) fn planned(plan: &Plan<'_>) -> Counts {
             .collect(),
         transactions: 1,
         ..Counts::default()
-    }
-}
-
-/// How many rejected records follow the last one that is applied. A plan with tombstones counts
-/// none, since it does not know where those stand.
-fn rejected_last(plan: &Plan<'_>) -> u64 {
-    let written = plan.writes.iter().flat_map(|(_, writes)| writes);
-    let last = written.map(|write| write.record).max();
-    let behind = plan
-        .rejected
-        .iter()
-        .filter(|r| last.is_none_or(|last| r.record > last));
-    if plan.deletes.is_empty() {
-        behind.count() as u64
-    } else {
-        0
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::record::entity::Reason;
-    use crate::record::fold::{Rejected, Write};
-    use crate::record::mapping::{CollectionId, Mapping};
-
-    fn collection() -> CollectionId {
-        let mapping = Mapping::builtin();
-        mapping.collections().map(|(id, _)| id).next().unwrap()
-    }
-
-    #[test]
-    fn rejections_are_in_a_row_after_the_last_record_that_is_applied() {
-        let rejected = |record| Rejected {
-            record,
-            reason: Reason::MissingId,
-            refusal: None,
-        };
-        let write = Write {
-            record: 2,
-            states: 1,
-            id: "1",
-            document: (&[][..]).into(),
-        };
-        let mut plan = Plan {
-            rejected: vec![rejected(0), rejected(1), rejected(3), rejected(4)],
-            writes: vec![(collection(), vec![write])],
-            ..Plan::default()
-        };
-        assert_eq!(planned(&plan).rejected_last, 2);
-        plan.writes.clear();
-        assert_eq!(planned(&plan).rejected_last, 4);
-
-        let mut counts = Counts {
-            upserted: 1,
-            rejected_last: 3,
-            ..Counts::default()
-        };
-        counts.add(planned(&plan));
-        assert_eq!(counts.rejected_last, 7);
-        counts.add(Counts {
-            unchanged: 1,
-            ..Counts::default()
-        });
-        assert_eq!(counts.rejected_last, 0);
     }
 }

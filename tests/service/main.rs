@@ -5,6 +5,7 @@ mod commands;
 mod drain;
 mod first_start;
 mod freeze;
+mod halts;
 mod kill;
 mod lineage;
 mod memory;

@@ -9,11 +9,11 @@ use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
-use self::place::{Move, Place, Stored, print_moves, print_places, resolve, target};
+use self::place::{Move, Place, Resolution, Stored, print_moves, print_places, resolution, target};
 use crate::backoff::Backoff;
 use crate::checkpoint::{COLLECTION, Checkpoints, Key, Standing, standing};
-use crate::cli::{Offsets, Partitions, To};
-use crate::config::{Config, Kafka};
+use crate::cli::{Offsets, Partitions, To, Way};
+use crate::config::{Config, Kafka, Start};
 use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::preflight;
@@ -33,7 +33,7 @@ pub async fn execute(
 ) -> anyhow::Result<()> {
     let (partitions, json) = match &command {
         Offsets::Show { partitions, json } => (partitions, *json),
-        Offsets::Reset { moving, .. } | Offsets::Resolve(moving) => {
+        Offsets::Reset { moving, .. } | Offsets::Resolve { moving, .. } => {
             (&moving.partitions, moving.json)
         }
     };
@@ -64,7 +64,10 @@ pub async fn execute(
             }
             (moves, moving.yes)
         }
-        Offsets::Resolve(moving) => (resolve(places, config.kafka.start), moving.yes),
+        Offsets::Resolve { moving, way } => (
+            resolve(places, config.kafka.start, way, &broker)?,
+            moving.yes,
+        ),
     };
     if yes {
         for planned in &moves {
@@ -180,6 +183,26 @@ fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move
     );
     let moves = places.into_iter().zip(at).map(|(place, at)| {
         let to = target(to, &place, at)?;
+        Ok(Move { place, to })
+    });
+    moves.collect()
+}
+
+/// Moves only what is stuck.
+fn resolve(
+    places: Vec<Place>,
+    start: Start,
+    way: Way,
+    broker: &Broker,
+) -> anyhow::Result<Vec<Move>> {
+    let stuck = places.into_iter().filter(|place| place.is_stuck(start));
+    let moves = stuck.map(|place| {
+        let to = match resolution(&place, way)? {
+            Resolution::To(to) => to,
+            Resolution::BehindUnreadable(from) => {
+                broker.readable_from(&place.partition, from, place.log.offsets.end)?
+            }
+        };
         Ok(Move { place, to })
     });
     moves.collect()

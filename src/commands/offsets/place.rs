@@ -7,8 +7,10 @@ use anyhow::bail;
 use bson::{Bson, DateTime, Document};
 use serde_json::{Value, json};
 
-use crate::checkpoint::{Checkpoint, Found, PartitionLog, Standing, first_offset, standing};
-use crate::cli::To;
+use crate::checkpoint::{
+    Checkpoint, Found, Halt, HaltReason, PartitionLog, Standing, first_offset, standing,
+};
+use crate::cli::{To, Way};
 use crate::commands::{or_dash, print_json, print_table, shown};
 use crate::config::Start;
 use crate::record::Partition;
@@ -78,7 +80,11 @@ impl Place {
             Stored::Absent => "no checkpoint",
             Stored::Unreadable(_) => "unreadable",
             Stored::Checkpoint(checkpoint) => match standing(checkpoint, &self.log) {
-                Standing::Resume | Standing::Adopt => "ok",
+                Standing::Resume | Standing::Adopt => match checkpoint.halt {
+                    Some(halt) if halt.reason == HaltReason::Rejections => "halted by rejections",
+                    Some(_) => "halted: unreadable",
+                    None => "ok",
+                },
                 Standing::Recreated(_) => "topic recreated",
                 Standing::Expired => "before the log",
                 Standing::Truncated => "truncated",
@@ -88,15 +94,26 @@ impl Place {
     }
 
     /// Whether the service stops here, or would start over.
-    fn is_stuck(&self, start: Start) -> bool {
+    pub(super) fn is_stuck(&self, start: Start) -> bool {
         match &self.checkpoint {
             Stored::Absent => first_offset(&self.log, start).is_err(),
             Stored::Unreadable(_) => true,
-            Stored::Checkpoint(checkpoint) => !matches!(
-                standing(checkpoint, &self.log),
-                Standing::Resume | Standing::Adopt | Standing::Stale
-            ),
+            Stored::Checkpoint(checkpoint) => match standing(checkpoint, &self.log) {
+                Standing::Resume | Standing::Adopt => checkpoint.halt.is_some(),
+                Standing::Stale => false,
+                Standing::Recreated(_) | Standing::Expired | Standing::Truncated => true,
+            },
         }
+    }
+
+    /// Its checkpoint and why it is halted, if it is, inside its log.
+    fn halted(&self) -> Option<(&Checkpoint, Halt)> {
+        let checkpoint = self.checkpoint.checkpoint()?;
+        let is_inside = matches!(
+            standing(checkpoint, &self.log),
+            Standing::Resume | Standing::Adopt
+        );
+        Some((checkpoint, checkpoint.halt.filter(|_| is_inside)?))
     }
 }
 
@@ -134,16 +151,44 @@ pub(super) fn target(to: To, place: &Place, at: Option<i64>) -> anyhow::Result<i
     })
 }
 
-/// Moves only what is stuck, and always to the log's start: after a truncation nobody knows which
-/// records are new.
-pub(super) fn resolve(places: Vec<Place>, start: Start) -> Vec<Move> {
-    let stuck = places.into_iter().filter(|place| place.is_stuck(start));
-    stuck
-        .map(|place| Move {
-            to: place.log.offsets.start,
-            place,
-        })
-        .collect()
+/// Where a stuck partition continues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Resolution {
+    /// At this offset.
+    To(i64),
+    /// Behind what cannot be read from this offset on: the broker has to be asked where that is.
+    BehindUnreadable(i64),
+}
+
+/// Where a stuck partition continues: one that is halted where `way` says, any other at the log's
+/// start, since after a truncation nobody knows which records are new.
+///
+/// # Errors
+/// Where it is halted, and `way` says nothing.
+pub(super) fn resolution(place: &Place, way: Way) -> anyhow::Result<Resolution> {
+    let Some((checkpoint, halt)) = place.halted() else {
+        return Ok(Resolution::To(place.log.offsets.start));
+    };
+    let (partition, from) = (&place.partition, halt.from);
+    Ok(match (halt.reason, way) {
+        (HaltReason::Rejections, Way { retry: true, .. }) => Resolution::To(from),
+        (HaltReason::Unreadable, Way { behind: true, .. }) => {
+            Resolution::BehindUnreadable(checkpoint.next_offset)
+        }
+        (_, Way { retry: true, .. } | Way { behind: true, .. }) => {
+            Resolution::To(checkpoint.next_offset)
+        }
+        (HaltReason::Rejections, _) => bail!(
+            "{partition} is halted: {} records in a row were rejected, from offset {from} on; say \
+             --retry to apply them again, or --continue to go on behind them (they are dead \
+             letters)",
+            checkpoint.rejections.in_a_row
+        ),
+        (HaltReason::Unreadable, _) => bail!(
+            "{partition} is halted: the batch of records at offset {from} cannot be read; say \
+             --retry to read it again, or --continue to step over it (its records are lost)"
+        ),
+    })
 }
 
 /// The columns that every table of places begins with; all but the topic are numbers.
@@ -340,9 +385,48 @@ mod tests {
             place(None, None),
             place(None, Some(12)),
         ];
-        let moves = resolve(stuck.into_iter().chain(fine).collect(), Start::Earliest);
-        assert_eq!(moves.len(), 5);
-        assert!(moves.iter().all(|planned| planned.to == 10));
+        for place in stuck {
+            assert!(place.is_stuck(Start::Earliest));
+            let found = resolution(&place, Way::default()).unwrap();
+            assert_eq!(found, Resolution::To(10));
+        }
+        assert!(fine.iter().all(|place| !place.is_stuck(Start::Earliest)));
+    }
+
+    #[test]
+    fn what_is_halted_continues_where_a_person_says() {
+        let retry = Way {
+            retry: true,
+            ..Way::default()
+        };
+        let behind = Way {
+            behind: true,
+            ..Way::default()
+        };
+        for (reason, way, expected) in [
+            (HaltReason::Rejections, retry, Some(Resolution::To(12))),
+            (HaltReason::Rejections, behind, Some(Resolution::To(15))),
+            (HaltReason::Rejections, Way::default(), None),
+            (HaltReason::Unreadable, retry, Some(Resolution::To(15))),
+            (
+                HaltReason::Unreadable,
+                behind,
+                Some(Resolution::BehindUnreadable(15)),
+            ),
+            (HaltReason::Unreadable, Way::default(), None),
+        ] {
+            let mut place = place(Some(15), None);
+            let Stored::Checkpoint(checkpoint) = &mut place.checkpoint else {
+                panic!("it has one");
+            };
+            checkpoint.halt = Some(Halt { reason, from: 12 });
+            assert!(place.is_stuck(Start::Earliest) && place.state().starts_with("halted"));
+            assert_eq!(resolution(&place, way).ok(), expected, "{reason:?}");
+            // A log that does not fit is the graver fault.
+            place.log.offsets = 16..20;
+            let found = resolution(&place, Way::default()).unwrap();
+            assert_eq!(found, Resolution::To(16));
+        }
     }
 
     #[test]

@@ -12,7 +12,8 @@ use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use super::batch::Batch;
+use super::Rejections;
+use super::batch::{Batch, Entry};
 use super::document::DOCUMENT_BYTES_MAX;
 use super::entity::Refusal;
 use super::entity::{Decoded, Reason, Skip};
@@ -38,6 +39,10 @@ pub struct Folding<'a> {
     pub unfoldable: &'a HashSet<CollectionId>,
     /// `false` writes every state by itself, to find the one that the server refused.
     pub enabled: bool,
+    /// The records before the first one that were rejected in a row.
+    pub rejections: Rejections,
+    /// How many in a row end the plan; 0: none.
+    pub rejections_in_a_row_max: usize,
 }
 
 /// One upsert.
@@ -79,6 +84,10 @@ pub struct Plan<'a> {
     pub writes: Vec<(CollectionId, Vec<Write<'a>>)>,
     /// What goes to the dead letters.
     pub rejected: Vec<Rejected<'a>>,
+    /// The records before its end that were rejected in a row.
+    pub rejections: Rejections,
+    /// Whether these are so many that nothing behind it may be applied.
+    pub halts: bool,
     /// States that a later state of the same transaction made unnecessary.
     pub folded: usize,
     /// Records that the contract skips.
@@ -96,28 +105,17 @@ impl<'a> Plan<'a> {
     ) -> Plan<'a> {
         let mut plan = Plan {
             records: range.clone(),
+            rejections: folding.rejections,
             ..Plan::default()
         };
         let mut pending = Pending::with_capacity(range.len());
         for index in range {
             let entry = &batch.entries()[index];
-            if let Some(refusal) = refused.get(&index) {
-                plan.rejected.push(Rejected {
-                    record: index,
-                    reason: Reason::WriteError,
-                    refusal: Some(refusal),
-                });
-                continue;
-            }
+            let refusal = refused.get(&index);
             match &entry.decoded {
+                _ if refusal.is_some() => plan.reject(index, entry, Reason::WriteError, refusal),
                 Decoded::Skipped(Skip::Tombstone | Skip::NullId) => plan.skipped += 1,
-                Decoded::Rejected(reason) => {
-                    plan.rejected.push(Rejected {
-                        record: index,
-                        reason: *reason,
-                        refusal: None,
-                    });
-                }
+                Decoded::Rejected(reason) => plan.reject(index, entry, *reason, None),
                 Decoded::Delete => {
                     let id = batch.id(entry);
                     match pending.forget(id) {
@@ -128,6 +126,7 @@ impl<'a> Plan<'a> {
                         }
                     }
                     plan.deletes.push(id);
+                    plan.rejections.clear();
                 }
                 Decoded::Accepted {
                     collection,
@@ -139,7 +138,13 @@ impl<'a> Plan<'a> {
                         document: &batch.encoded()[document.clone()],
                     };
                     plan.folded += usize::from(pending.add(*collection, state, folding));
+                    plan.rejections.clear();
                 }
+            }
+            if plan.rejections.reach(folding.rejections_in_a_row_max) {
+                plan.records.end = index + 1;
+                plan.halts = true;
+                break;
             }
         }
         let (start, end) = batch.span(plan.records.clone());
@@ -150,7 +155,22 @@ impl<'a> Plan<'a> {
     }
 }
 
-impl Plan<'_> {
+impl<'a> Plan<'a> {
+    fn reject(
+        &mut self,
+        record: usize,
+        entry: &Entry,
+        reason: Reason,
+        refusal: Option<&'a Refusal>,
+    ) {
+        self.rejected.push(Rejected {
+            record,
+            reason,
+            refusal,
+        });
+        self.rejections.add(entry.offset);
+    }
+
     /// Whether it is nothing but the states of a whole batch of `records`.
     pub fn is_plain(&self, records: usize) -> bool {
         self.records == (0..records) && self.deletes.is_empty() && self.rejected.is_empty()

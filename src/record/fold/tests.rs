@@ -147,6 +147,8 @@ fn folding(mode: WriteMode, unfoldable: &HashSet<CollectionId>, enabled: bool) -
         mode,
         unfoldable,
         enabled,
+        rejections: Rejections::default(),
+        rejections_in_a_row_max: 0,
     }
 }
 

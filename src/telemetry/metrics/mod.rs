@@ -3,6 +3,7 @@
 mod namespace;
 mod outcome;
 mod partition;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -12,6 +13,7 @@ pub(crate) use self::namespace::Namespace;
 pub use self::outcome::Outcome;
 use self::partition::LaneMetrics;
 pub use self::partition::PartitionMetrics;
+pub use self::state::PartitionState;
 use crate::record::entity::Reason;
 
 /// Every metric of the service.

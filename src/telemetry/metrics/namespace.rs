@@ -1,8 +1,8 @@
 //! A registry of its own for one process, and how metrics are added to it.
 
 use prometheus::{
-    Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder, core::Collector, process_collector::ProcessCollector,
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec,
+    Opts, Registry, TextEncoder, core::Collector, process_collector::ProcessCollector,
 };
 
 use crate::telemetry::version;
@@ -51,6 +51,11 @@ impl Namespace {
     /// A gauge that is not whole.
     pub(crate) fn fraction(&self, name: &str, help: &str) -> Gauge {
         self.made(Gauge::with_opts(self.opts(name, help)))
+    }
+
+    /// As [`Namespace::fraction`], by label.
+    pub(crate) fn fractions(&self, name: &str, help: &str, labels: &[&str]) -> GaugeVec {
+        self.made(GaugeVec::new(self.opts(name, help), labels))
     }
 
     /// `buckets` are the upper ends.

@@ -7,9 +7,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use prometheus::{Gauge, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
+use prometheus::{Gauge, GaugeVec, Histogram, IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
-use super::{Namespace, Outcome};
+use super::{Namespace, Outcome, PartitionState};
 
 /// Upper ends of the buckets, in seconds, from a record's timestamp until it is durable.
 const DELAY_SECONDS: [f64; 16] = [
@@ -40,6 +40,8 @@ type LaneCounts = Arc<Mutex<HashMap<Partition, usize>>>;
 pub(super) struct LaneMetrics {
     consumed: IntCounterVec,
     lag: IntGaugeVec,
+    states: IntGaugeVec,
+    oldest_unapplied: GaugeVec,
     lanes: LaneCounts,
     settled: Arc<[IntCounter; Outcome::ALL.len()]>,
     last_settled: Gauge,
@@ -67,6 +69,16 @@ impl LaneMetrics {
             lag: namespace.gauges(
                 "consumer_lag_records",
                 "Records from what is settled to the log's end.",
+                &partition,
+            ),
+            states: namespace.gauges(
+                "partition_state",
+                "1 for what the partition does: claiming, running, stopped, breaker, or stuck.",
+                &["topic", "partition", "state"],
+            ),
+            oldest_unapplied: namespace.fractions(
+                "oldest_unapplied_timestamp_seconds",
+                "When the oldest record that is not applied was produced; 0: caught up.",
                 &partition,
             ),
             lanes: LaneCounts::default(),
@@ -98,7 +110,7 @@ impl LaneMetrics {
             .expect(NO_PANIC)
             .entry(key.clone())
             .or_default() += 1;
-        PartitionMetrics {
+        let metrics = PartitionMetrics {
             consumed: (self.consumed).with_label_values(&[topic, &partition.to_string()]),
             record_delay: self.record_delay.clone(),
             batch_write_duration: self.batch_write_duration.clone(),
@@ -107,10 +119,16 @@ impl LaneMetrics {
             settled: self.settled.clone(),
             last_settled: self.last_settled.clone(),
             lag: OnceLock::new(),
+            oldest_unapplied: (self.oldest_unapplied)
+                .with_label_values(&[topic, &partition.to_string()]),
             lags: self.lag.clone(),
+            states: self.states.clone(),
+            oldest: self.oldest_unapplied.clone(),
             lanes: self.lanes.clone(),
             key,
-        }
+        };
+        metrics.set_state(PartitionState::Claiming);
+        metrics
     }
 
     /// How many records have settled as `outcome`, over all partitions.
@@ -135,7 +153,12 @@ pub struct PartitionMetrics {
     settled: Arc<[IntCounter; Outcome::ALL.len()]>,
     last_settled: Gauge,
     lag: OnceLock<IntGauge>,
+    /// When the oldest record that is not applied was produced, in seconds since 1970; 0 where all
+    /// are.
+    pub oldest_unapplied: Gauge,
     lags: IntGaugeVec,
+    states: IntGaugeVec,
+    oldest: GaugeVec,
     lanes: LaneCounts,
     key: Partition,
 }
@@ -158,6 +181,19 @@ impl PartitionMetrics {
     }
 }
 
+impl PartitionMetrics {
+    /// Shows what the partition does now.
+    pub fn set_state(&self, state: PartitionState) {
+        let (topic, partition) = &self.key;
+        let partition = partition.to_string();
+        for each in PartitionState::ALL {
+            self.states
+                .with_label_values(&[topic, &partition, each.as_str()])
+                .set(i64::from(each == state));
+        }
+    }
+}
+
 impl Drop for PartitionMetrics {
     fn drop(&mut self) {
         let mut lanes = self.lanes.lock().expect(NO_PANIC);
@@ -166,8 +202,14 @@ impl Drop for PartitionMetrics {
         if *count == 0 {
             lanes.remove(&self.key);
             let (topic, partition) = &self.key;
+            let partition = partition.to_string();
             // absent where the lag was never known
-            let _ = (self.lags).remove_label_values(&[topic, &partition.to_string()]);
+            let _ = (self.lags).remove_label_values(&[topic, &partition]);
+            let _ = (self.oldest).remove_label_values(&[topic, &partition]);
+            for state in PartitionState::ALL {
+                let labels = [topic, &partition, state.as_str()];
+                let _ = self.states.remove_label_values(&labels);
+            }
         }
     }
 }

@@ -368,6 +368,7 @@ impl Sink {
 
     fn target(&self, groups: Option<Groups>) -> Target {
         Target {
+            rejections_in_a_row_max: 0,
             mapping: Arc::new(Mapping::builtin()),
             mode: self.mode,
             unfoldable: self.unfoldable.clone(),
@@ -389,6 +390,7 @@ impl Sink {
             epoch: found.epoch,
             topic_id: found.topic_id,
             former_topic_ids: found.former_topic_ids.clone(),
+            rejections: found.rejections,
         };
         let (connection, current) = (self.connection.clone(), self.connection.current());
         let outage = Arc::new(Outage::default());

@@ -1,0 +1,109 @@
+//! Where a log can be read again behind a batch of records that cannot be. Neither the broker nor
+//! librdkafka tells where such a batch ends; reading anywhere in it fails.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::errors::is_unreadable;
+use crate::record::Partition;
+
+/// How long one look at a partition's queue waits.
+const ANSWER_POLL: Duration = Duration::from_millis(20);
+
+/// The first of `offsets` from which `partition` can be read, or their end. `consumer` is no member
+/// of a group, reports the ends of logs, and is assigned nothing.
+///
+/// # Errors
+/// [`KafkaError`]; also where the leader does not answer within `timeout`.
+pub(super) fn readable_from<C: ConsumerContext>(
+    consumer: &Arc<BaseConsumer<C>>,
+    partition: &Partition,
+    offsets: Range<i64>,
+    timeout: Duration,
+) -> anyhow::Result<i64> {
+    search(offsets, |offset| {
+        is_readable(consumer, partition, offset, timeout)
+    })
+}
+
+/// The first of `offsets` that is readable, or their end: by steps that double, then by halves.
+fn search(
+    offsets: Range<i64>,
+    is_readable: impl Fn(i64) -> anyhow::Result<bool>,
+) -> anyhow::Result<i64> {
+    let Range { start, end } = offsets;
+    if start >= end || is_readable(start)? {
+        return Ok(start);
+    }
+    let (mut bad, mut step) = (start, 1);
+    let mut good = loop {
+        let next = bad + step;
+        if next >= end {
+            break end;
+        }
+        if is_readable(next)? {
+            break next;
+        }
+        (bad, step) = (next, step * 2);
+    };
+    while good - bad > 1 {
+        let middle = bad + (good - bad) / 2;
+        match is_readable(middle)? {
+            true => good = middle,
+            false => bad = middle,
+        }
+    }
+    Ok(good)
+}
+
+fn is_readable<C: ConsumerContext>(
+    consumer: &Arc<BaseConsumer<C>>,
+    partition: &Partition,
+    offset: i64,
+    timeout: Duration,
+) -> anyhow::Result<bool> {
+    let mut list = TopicPartitionList::new();
+    let (topic, number) = (&partition.topic, partition.number);
+    list.add_partition_offset(topic, number, Offset::Offset(offset))?;
+    let queue = consumer.split_partition_queue(topic, number);
+    let queue = queue.context("no queue")?;
+    consumer.assign(&list)?;
+    let until = Instant::now() + timeout;
+    let is_readable = loop {
+        if Instant::now() >= until {
+            bail!("no answer within {timeout:?}");
+        }
+        // Serves the callbacks of the client.
+        let _ = consumer.poll(Duration::ZERO);
+        match queue.poll(ANSWER_POLL) {
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break true,
+            Some(Err(error)) if is_unreadable(&error) => break false,
+            Some(Err(error)) => return Err(error.into()),
+            None => {}
+        }
+    };
+    consumer.unassign()?;
+    Ok(is_readable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_readable_offset_is_found_wherever_it_is() {
+        for end in 1..70 {
+            for good in 0..=end {
+                let found = search(0..end, |offset| Ok(offset >= good)).unwrap();
+                assert_eq!(found, good, "of {end}");
+            }
+        }
+        assert_eq!(search(5..5, |_| Ok(false)).unwrap(), 5);
+    }
+}
