@@ -1,5 +1,6 @@
 //! One log line when MongoDB stops accepting writes, and one when it accepts them again: not one
-//! for each attempt, and not one for each lane.
+//! for each attempt, and not one for each lane. A partition whose batch does not get into one
+//! collection, while MongoDB accepts the rest, has its own two lines.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
@@ -13,6 +14,9 @@ use crate::record::Partition;
 /// How long attempts may fail before this is logged: servers recover from short failures by
 /// themselves.
 const LOGGED_AFTER: Duration = Duration::from_secs(2);
+
+/// How long a batch may fail in one collection before this is logged.
+pub const PARTIAL_LOGGED_AFTER: Duration = Duration::from_secs(10);
 
 /// How long an attempt may wait for its answer before this is logged: far longer than a majority
 /// takes to have it.
@@ -30,11 +34,21 @@ type Source = Option<Partition>;
 
 #[derive(Debug, Default)]
 struct State {
-    /// Since when each of them fails: the success of one lane ends no other lane's failure.
-    failing: HashMap<Source, Instant>,
+    /// What each of them fails with: the success of one lane ends no other lane's failure.
+    failing: HashMap<Source, Failing>,
     /// Since when writes are not accepted, once this is logged.
     logged: Option<Instant>,
     tries: u64,
+}
+
+/// A lane, or the pings, that fail.
+#[derive(Debug)]
+struct Failing {
+    since: Instant,
+    /// Whether MongoDB accepts no write, as far as this one can tell; else it refuses a collection.
+    is_total: bool,
+    /// Whether its own line is logged.
+    logged: bool,
 }
 
 impl Outage {
@@ -43,12 +57,22 @@ impl Outage {
         self.login_refused.notified().await;
     }
 
-    /// Notes that an attempt failed and will be retried.
-    pub fn failed(&self, partition: &Partition, cause: Cause, error: &str) {
-        tracing::debug!(%partition, cause = cause.as_str(), error, "an attempt failed");
+    /// Notes that an attempt failed and will be retried. `collection` is the one that it failed in,
+    /// where MongoDB had accepted the rest.
+    pub fn failed(
+        &self,
+        partition: &Partition,
+        cause: Cause,
+        error: &str,
+        collection: Option<&str>,
+    ) {
+        tracing::debug!(%partition, cause = cause.as_str(), collection, error, "an attempt failed");
         self.suspect(cause);
-        self.lock()
-            .note(Some(partition.clone()), Instant::now(), cause, error);
+        let (source, now) = (Some(partition.clone()), Instant::now());
+        match collection {
+            None => self.lock().note(source, now, cause, error),
+            Some(collection) => self.lock().note_partial(source, now, collection, error),
+        }
     }
 
     /// Waits for the end of an `attempt`, and counts it as failing when no answer comes for long:
@@ -88,26 +112,31 @@ impl Outage {
         let mut state = self.lock();
         if !state.failing.is_empty() {
             state.failing.remove(&None);
-            state.failing.remove(&Some(partition.clone()));
+            if let Some(failing) = state.failing.remove(&Some(partition.clone()))
+                && failing.logged
+            {
+                let seconds = failing.since.elapsed().as_secs_f64();
+                tracing::info!(%partition, seconds, "this partition's batch is written");
+            }
             state.end_with_the_last();
         }
     }
 
     /// Notes that a ping succeeded. `false` if a lane's write or claim fails all the same, as it
-    /// does where the user's role was revoked.
+    /// does where the user's role was revoked; one that is refused by a collection does not count.
     pub fn answered(&self) -> bool {
         let mut state = self.lock();
         if state.failing.remove(&None).is_some() {
             state.end_with_the_last();
         }
-        state.failing.is_empty()
+        !state.is_total()
     }
 
     /// Notes that the partition is no longer ours to write.
     pub fn forget(&self, partition: &Partition) {
         let mut state = self.lock();
-        if state.failing.remove(&Some(partition.clone())).is_some() && state.failing.is_empty() {
-            *state = State::default();
+        if state.failing.remove(&Some(partition.clone())).is_some() && !state.is_total() {
+            state.forget();
         }
     }
 
@@ -127,7 +156,13 @@ impl State {
     fn note(&mut self, source: Source, since: Instant, cause: Cause, error: &str) {
         let partition = source.as_ref().map(tracing::field::display);
         self.tries += 1;
-        let since = *self.failing.entry(source.clone()).or_insert(since);
+        let failing = self.failing.entry(source.clone()).or_insert(Failing {
+            since,
+            is_total: true,
+            logged: false,
+        });
+        failing.is_total = true;
+        let since = failing.since;
         if self.logged.is_none() && since.elapsed() >= LOGGED_AFTER {
             self.logged = Some(since);
             tracing::warn!(
@@ -140,15 +175,46 @@ impl State {
         }
     }
 
+    /// Notes that one collection refuses a write, and logs it once it has lasted.
+    fn note_partial(&mut self, source: Source, since: Instant, collection: &str, error: &str) {
+        let partition = source.as_ref().map(tracing::field::display);
+        let failing = self.failing.entry(source.clone()).or_insert(Failing {
+            since,
+            is_total: false,
+            logged: false,
+        });
+        failing.is_total = false;
+        if !failing.logged && failing.since.elapsed() >= PARTIAL_LOGGED_AFTER {
+            failing.logged = true;
+            tracing::warn!(
+                partition,
+                collection,
+                error,
+                "this partition's batch does not get into the collection, though MongoDB accepts \
+                 other writes; retrying until it does, nothing is lost"
+            );
+        }
+        self.end_with_the_last();
+    }
+
+    /// Whether a lane, or the pings, find that MongoDB accepts no write at all.
+    fn is_total(&self) -> bool {
+        self.failing.values().any(|failing| failing.is_total)
+    }
+
     /// Ends the outage with its last failure.
     fn end_with_the_last(&mut self) {
-        if self.failing.is_empty() {
+        if !self.is_total() {
             if let Some(since) = self.logged {
                 let seconds = since.elapsed().as_secs_f64();
                 tracing::info!(seconds, tries = self.tries, "MongoDB accepts writes again");
             }
-            *self = State::default();
+            self.forget();
         }
+    }
+
+    fn forget(&mut self) {
+        (self.logged, self.tries) = (None, 0);
     }
 }
 
@@ -166,11 +232,16 @@ mod tests {
     fn a_lane_that_succeeds_does_not_hide_one_that_fails() {
         let (outage, stuck) = (Outage::default(), Partition::new("t", 0));
         let long_ago = Instant::now() - LONG_AGO;
-        outage.failed(&stuck, Cause::Other, "no");
+        outage.failed(&stuck, Cause::Other, "no", None);
         assert!(!is_logged(&outage), "servers recover by themselves");
-        outage.lock().failing.insert(Some(stuck.clone()), long_ago);
+        outage
+            .lock()
+            .failing
+            .get_mut(&Some(stuck.clone()))
+            .unwrap()
+            .since = long_ago;
         outage.passed(&Partition::new("t", 1));
-        outage.failed(&stuck, Cause::Other, "no");
+        outage.failed(&stuck, Cause::Other, "no", None);
         assert!(is_logged(&outage));
         assert!(!outage.answered());
         assert!(
@@ -210,9 +281,38 @@ mod tests {
     }
 
     #[test]
+    fn one_bad_collection_is_no_outage() {
+        let (outage, stuck) = (Outage::default(), Partition::new("t", 0));
+        let fail = |collection| outage.failed(&stuck, Cause::Authentication, "no", collection);
+        fail(Some("datasets"));
+        let partial = |logged: bool| {
+            let state = outage.lock();
+            let failing = &state.failing[&Some(stuck.clone())];
+            assert_eq!((failing.is_total, failing.logged), (false, logged));
+        };
+        partial(false);
+        outage
+            .lock()
+            .failing
+            .get_mut(&Some(stuck.clone()))
+            .unwrap()
+            .since -= LONG_AGO;
+        fail(Some("datasets"));
+        partial(true);
+        assert!(outage.answered() && !is_logged(&outage));
+        // Then nothing is accepted any more.
+        fail(None);
+        assert!(!outage.answered() && is_logged(&outage));
+        fail(Some("datasets"));
+        assert!(outage.answered() && !is_logged(&outage));
+        outage.passed(&stuck);
+        assert!(outage.lock().failing.is_empty());
+    }
+
+    #[test]
     fn a_partition_that_was_handed_over_is_not_waited_for() {
         let (outage, gone) = (Outage::default(), Partition::new("t", 0));
-        outage.failed(&gone, Cause::Network, "no");
+        outage.failed(&gone, Cause::Network, "no", None);
         outage.forget(&gone);
         assert!(outage.lock().failing.is_empty());
     }

@@ -77,6 +77,7 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
         let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
         let ends = log_ends(consumer.client(), of_topic, TIMEOUT)?;
         for (partition, ends) in of_topic.iter().zip(ends) {
+            let ends = ends?;
             logs.push(PartitionLog {
                 topic_id,
                 offsets: ends.start..ends.high_watermark,

@@ -160,6 +160,15 @@ impl Context {
             .sum()
     }
 
+    /// Every partition that has a lane, with its progress.
+    pub(super) fn progress(&self) -> Vec<(Partition, Arc<Progress>)> {
+        let lanes = self.lanes.lock();
+        lanes
+            .iter()
+            .map(|(partition, lane)| (partition.clone(), Arc::clone(&lane.progress)))
+            .collect()
+    }
+
     /// Whether the task of a lane has not ended yet.
     pub(super) fn is_any_lane_running(&self) -> bool {
         let lanes = self.lanes.lock();
@@ -201,7 +210,7 @@ impl ClientContext for Context {
                 for (partition, lane) in self.lanes.lock().iter() {
                     let seen = statistics.partitions.get(partition);
                     if let Some(end) = seen.and_then(|seen| seen.end) {
-                        lane.progress.log_ends(end);
+                        lane.progress.log_reached(end);
                     }
                 }
                 *self.statistics.lock() = statistics;

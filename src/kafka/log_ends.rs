@@ -26,16 +26,16 @@ pub struct LogEnds {
     pub leader_epoch: Option<i32>,
 }
 
-/// Asks the leaders for the ends of the logs of `partitions`, which are given in that order. Blocks
-/// for up to three times `timeout`.
+/// Asks the leaders for the ends of the logs of `partitions`, which are given in that order, each
+/// unless its leader does not answer. Blocks for up to three times `timeout`.
 ///
 /// # Errors
-/// [`KafkaError`], with the partition that it is about.
+/// [`KafkaError`]; those of single partitions name them.
 pub fn log_ends<C: ClientContext>(
     client: &Client<C>,
     partitions: &[Partition],
     timeout: Duration,
-) -> anyhow::Result<Vec<LogEnds>> {
+) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
     use sys::rd_kafka_IsolationLevel_t::{
         RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as STABLE,
         RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as ALL,
@@ -47,11 +47,14 @@ pub fn log_ends<C: ClientContext>(
     let ends = list(Offset::End, ALL)?;
     let all = starts.into_iter().zip(stable_ends).zip(ends);
     Ok(all
-        .map(|((start, stable_end), end)| LogEnds {
-            start: start.offset,
-            stable_end: stable_end.offset,
-            high_watermark: end.offset,
-            leader_epoch: end.leader_epoch,
+        .map(|((start, stable_end), end)| {
+            let end = end?;
+            Ok(LogEnds {
+                start: start?.offset,
+                stable_end: stable_end?.offset,
+                high_watermark: end.offset,
+                leader_epoch: end.leader_epoch,
+            })
         })
         .collect())
 }
@@ -62,7 +65,7 @@ fn list_offsets<C: ClientContext>(
     at: Offset,
     isolation: sys::rd_kafka_IsolationLevel_t,
     timeout: Duration,
-) -> anyhow::Result<Vec<Position>> {
+) -> anyhow::Result<Vec<anyhow::Result<Position>>> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition_offset(&partition.topic, partition.number, at)?;
@@ -100,7 +103,7 @@ fn list_offsets<C: ClientContext>(
             .clone()
             .with_context(|| format!("the ends of the log of {partition}"))
     };
-    partitions.iter().map(position).collect()
+    Ok(partitions.iter().map(position).collect())
 }
 
 type Answer = (Partition, Result<Position, KafkaError>);

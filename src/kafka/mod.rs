@@ -13,6 +13,7 @@ mod handle;
 mod headers;
 mod leader_epoch;
 mod log_ends;
+pub mod log_watch;
 mod poller;
 pub mod preflight;
 mod progress;

@@ -9,7 +9,7 @@ use crate::record::Partition;
 /// What is known of one partition.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PartitionStatistics {
-    /// Behind the last record that a reader of committed records may see; absent until known.
+    /// The high watermark, as the last fetch told it; absent until known.
     pub end: Option<i64>,
     /// Bytes waiting in the partition's queue.
     pub queued_bytes: u64,
@@ -55,8 +55,6 @@ struct RawPartition {
     #[serde(default)]
     fetchq_size: u64,
     #[serde(default = "unknown")]
-    ls_offset: i64,
-    #[serde(default = "unknown")]
     hi_offset: i64,
 }
 
@@ -82,9 +80,7 @@ impl Statistics {
             // librdkafka keeps messages without a partition in one with the number -1.
             let partitions_of_topic = raw.partitions.into_values();
             for raw in partitions_of_topic.filter(|raw| raw.partition >= 0) {
-                let end = [raw.ls_offset, raw.hi_offset]
-                    .into_iter()
-                    .find(|offset| *offset >= 0);
+                let end = Some(raw.hi_offset).filter(|offset| *offset >= 0);
                 let partition = Partition::new(topic.as_str(), raw.partition);
                 partitions.insert(
                     partition,
@@ -145,7 +141,7 @@ mod tests {
                 expected
             );
         };
-        known(0, Some(10), 6000);
+        known(0, Some(12), 6000);
         known(1, None, 0);
         known(2, Some(5), 7);
         assert_eq!(statistics.queued_bytes(), 6007);

@@ -168,7 +168,8 @@ impl Claimant {
                 Err(Unclaimed::Failed(error)) => {
                     let cause = cause_of(&error);
                     self.metrics.retries(cause.as_str());
-                    self.outage.failed(partition, cause, &error.to_string());
+                    self.outage
+                        .failed(partition, cause, &error.to_string(), None);
                     backoff.wait().await;
                 }
             }

@@ -46,6 +46,8 @@ enum Event {
     Ordered(Order),
     /// The topic has another id than the claim, or one where the claim has none.
     OtherTopicId,
+    /// The log has gone on, and nothing is delivered.
+    Stalled,
     /// The log ended a while ago, and nothing came behind the last record.
     LogStillEnded,
     /// It is time to look at the checkpoint.
@@ -101,7 +103,8 @@ pub(super) async fn consume(
         former_topic_ids,
         ..
     } = writer.claim().clone();
-    progress.settled_to(position.offset);
+    progress.settled_to(position.offset, None);
+    progress.took(position.offset);
     let seen = topic_id.map(|id| (partition.topic.to_string(), id));
     lanes.topic_ids.note(seen);
     let started = tokio::select! {
@@ -153,6 +156,10 @@ impl Consuming<'_> {
             if self.unreadable && self.writing.is_idle() && self.hand.is_empty() {
                 return Err(End::Unreadable(self.hand.filling.batch.start()));
             }
+            if self.writing.is_waiting() {
+                // Other lanes' batches may get through.
+                self.hand.filling.slot = None;
+            }
             if self.hand.filling.needs_slot() && self.seek_slot() {
                 continue;
             }
@@ -160,7 +167,8 @@ impl Consuming<'_> {
                 && let Writing::Idle(writer) = self.writing
             {
                 let filled = self.hand.next_batch();
-                self.writing = Writing::begin(self.lanes, self.progress, writer, filled);
+                self.writing =
+                    Writing::begin(self.lanes, self.partition, self.progress, writer, filled);
                 continue;
             }
             match self.next_event().await {
@@ -172,6 +180,11 @@ impl Consuming<'_> {
                 Event::Ordered(order) => self.finishing = order != Order::Run,
                 Event::OtherTopicId => {
                     return Err(End::Reclaim("the topic was seen with another id"));
+                }
+                Event::Stalled => {
+                    return Err(End::Reclaim(
+                        "nothing was delivered though the log has gone on",
+                    ));
                 }
                 Event::LogStillEnded => self.step_past_control_records(),
                 Event::CheckpointDue => self.look_at_checkpoint().await?,
@@ -214,7 +227,10 @@ impl Consuming<'_> {
                 .hand
                 .take_in(message, budget, limits, &mut self.decoder)
             {
-                Taken::Consumed => self.progress.metrics.consumed.inc(),
+                Taken::Consumed => {
+                    self.progress.metrics.consumed.inc();
+                    self.progress.took(self.hand.filling.batch.end());
+                }
                 Taken::AlreadyApplied => {
                     self.progress.metrics.settled(Outcome::AlreadyApplied, 1);
                 }
@@ -257,7 +273,8 @@ impl Consuming<'_> {
             }
             // Only where no lane waits: there, filling one batch while another is written is worth
             // a slot.
-            Writing::UnderWay(_) => match slots.try_take() {
+            Writing::UnderWay(..) if self.writing.is_waiting() => false,
+            Writing::UnderWay(..) => match slots.try_take() {
                 Some(slot) => {
                     self.hand.enlarge(slot);
                     true
@@ -275,9 +292,12 @@ impl Consuming<'_> {
         let topic = &self.partition.topic;
         let is_running = !self.finishing;
         let is_idle = self.writing.is_idle();
+        let waiting = self.writing.waiting();
+        let holds_slot = self.hand.filling.slot.is_some();
         let starved = self.hand.starved();
         let reads =
             self.hand.unadmitted.is_none() && self.hand.filling.has_room() && !self.unreadable;
+        self.progress.waits(reads && is_idle);
         let Filling {
             loan,
             slot,
@@ -292,11 +312,15 @@ impl Consuming<'_> {
             () = topic_ids.differs(topic, self.topic_id, &self.former_topic_ids), if is_running => {
                 Event::OtherTopicId
             }
+            () = self.progress.stalled(), if is_running && is_idle => Event::Stalled,
             Some(()) = OptionFuture::from(self.position_at.map(sleep_until)), if is_running => {
                 Event::LogStillEnded
             }
             () = sleep_until(self.look_at), if is_idle && is_running => Event::CheckpointDue,
             () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Woken,
+            Some(()) = OptionFuture::from(waiting.as_ref().map(|w| w.begins())), if holds_slot => {
+                Event::Woken
+            }
             Some(()) = OptionFuture::from(lent), if is_running => Event::Woken,
             () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Woken,
         }
@@ -306,6 +330,7 @@ impl Consuming<'_> {
         self.position_at = None;
         if let Some(position) = self.lanes.handle.position(self.partition) {
             self.hand.filling.batch.reach(position);
+            self.progress.took(self.hand.filling.batch.end());
         }
     }
 
@@ -337,7 +362,9 @@ impl Consuming<'_> {
         self.lanes.handle.store(self.partition, &settled);
         self.count(&settled);
         self.observe_delays(&filled.batch, settled.next_offset());
-        self.progress.settled_to(settled.next_offset());
+        let oldest = self.hand.filling.batch.entries().first();
+        let oldest_ms = oldest.and_then(|entry| entry.timestamp_ms);
+        self.progress.settled_to(settled.next_offset(), oldest_ms);
         if settled.is_halted() {
             return Err(End::Reclaim("too many records in a row were rejected"));
         }

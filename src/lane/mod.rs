@@ -5,6 +5,7 @@
 //! is written while the next one is filled. When it stops reading, librdkafka stops fetching: there
 //! is no other back-pressure.
 
+mod attempts;
 pub mod budget;
 pub mod claim;
 mod consuming;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use futures_util::future::{BoxFuture, FutureExt as _};
 
 use super::Lanes;
+use super::attempts::{LaneAttempts, Shown, Waiting};
 use super::filling::Filling;
-use crate::database::errors::Cause;
 use crate::kafka::Progress;
+use crate::record::Partition;
 use crate::writer::{Settled, Unwritten, Writer};
 
 /// What the writer of a lane does: one of the two at any time.
@@ -16,7 +17,7 @@ pub(super) enum Writing {
     /// It waits for a batch.
     Idle(Box<Writer>),
     /// It writes one.
-    UnderWay(BoxFuture<'static, Box<Written>>),
+    UnderWay(BoxFuture<'static, Box<Written>>, Arc<Waiting>),
 }
 
 /// A batch that the writer is through with, and what became of it.
@@ -30,11 +31,14 @@ impl Writing {
     /// Begins to write a batch, which continues while somebody [waits for it](Writing::written).
     pub(super) fn begin(
         lanes: &Lanes,
+        partition: &Partition,
         progress: &Arc<Progress>,
         mut writer: Box<Writer>,
-        filled: Filling,
+        mut filled: Filling,
     ) -> Writing {
-        let (metrics, health) = (Arc::clone(&lanes.metrics), Arc::clone(&lanes.health));
+        let health = Arc::clone(&lanes.health);
+        let shown = Shown::new(lanes, partition, progress);
+        let waiting = Arc::clone(&shown.waiting);
         let progress = Arc::clone(progress);
         let written = async move {
             let of_partition = &progress.metrics;
@@ -42,13 +46,8 @@ impl Writing {
             of_partition.batch_records.observe(records as f64);
             of_partition.batch_bytes.observe(bytes as f64);
             let timer = of_partition.batch_write_duration.start_timer();
-            let retried = |cause: Cause| {
-                metrics.retries(cause.as_str());
-                if cause.is_an_outage() {
-                    health.mongodb_failed();
-                }
-            };
-            let result = writer.write(&filled.batch, retried).await;
+            let Filling { batch, slot, .. } = &mut filled;
+            let result = writer.write(batch, LaneAttempts::new(&shown, slot)).await;
             timer.observe_duration();
             if result.is_ok() {
                 health.mongodb_answered();
@@ -59,7 +58,7 @@ impl Writing {
                 result,
             })
         };
-        Writing::UnderWay(written.boxed())
+        Writing::UnderWay(written.boxed(), waiting)
     }
 
     /// Whether no batch is being written.
@@ -71,7 +70,20 @@ impl Writing {
     pub(super) async fn written(&mut self) -> Box<Written> {
         match self {
             Writing::Idle(_) => future::pending().await,
-            Writing::UnderWay(written) => written.await,
+            Writing::UnderWay(written, _) => written.await,
+        }
+    }
+
+    /// Whether the batch that it writes waits between two attempts.
+    pub(super) fn is_waiting(&self) -> bool {
+        matches!(self, Writing::UnderWay(_, waiting) if waiting.is_on())
+    }
+
+    /// Notices that wait, wherever it begins.
+    pub(super) fn waiting(&self) -> Option<Arc<Waiting>> {
+        match self {
+            Writing::Idle(_) => None,
+            Writing::UnderWay(_, waiting) => Some(Arc::clone(waiting)),
         }
     }
 }

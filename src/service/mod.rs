@@ -26,6 +26,7 @@ use crate::config::startup::StartupError;
 use crate::database::errors::{self, Cause};
 use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
+use crate::kafka::log_watch::watch_logs;
 use crate::kafka::topics::{self, KnownTopics};
 use crate::kafka::{self, Poller, preflight};
 use crate::lane::budget::Budget;
@@ -54,6 +55,9 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         &[
             ("lane", "stopped"),
             ("fetch", "partition"),
+            ("fetch", "unreadable"),
+            ("fetch", "stalled"),
+            ("fetch", "open_transaction"),
             ("credentials", "unfit"),
             ("credentials", "refused"),
         ],
@@ -119,6 +123,8 @@ async fn start(
     let (handle, unstarted) = kafka::channel();
     let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
     supervise_endless("the watch over topic ids", fatal, watch);
+    let watch = watch_logs(handle.clone(), Arc::clone(metrics));
+    supervise_endless("the watch over the logs' ends", fatal, watch);
     let (_, batches) = memory::shares(config.limits.budget_bytes_max);
     let lanes = Arc::new(Lanes {
         handle: handle.clone(),

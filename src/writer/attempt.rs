@@ -6,9 +6,8 @@ use std::sync::Arc;
 use super::group::NotTogether;
 use super::progress::{BatchProgress, Commit};
 use super::transaction::planned;
-use super::{Counts, Failure, Group, Unwritten, Writer, cause_of};
+use super::{Attempts, Counts, Failure, Group, Sent, Trouble, Unwritten, Writer, cause_of};
 use crate::checkpoint::{ClaimError, Fence, fence};
-use crate::database::errors::Cause;
 use crate::record::fold::Plan;
 
 /// What became of an attempt.
@@ -28,21 +27,21 @@ impl Writer {
         &mut self,
         plan: &Plan<'_>,
         progress: &mut BatchProgress<'_>,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<Attempted, Unwritten> {
+        self.writing_to = None;
         if self.connection.is_past(self.generation) {
-            return self.take_over(plan, progress, on_retry).await;
+            return self.take_over(plan, progress, attempts).await;
         }
-        let group = progress.group_to_join(self.group.as_ref(), plan).await;
         let (connection, generation) = (self.connection.clone(), self.generation);
         let (outage, partition) = (
             Arc::clone(&self.outage),
             self.checkpoints.key().partition.clone(),
         );
         let written = async {
-            match group {
-                Some(group) => self.join(&group, plan, progress, on_retry).await,
-                None => self.write_alone(plan, progress, on_retry).await,
+            match progress.group_to_join(self.group.as_ref(), plan).await {
+                Some(group) => self.join(&group, plan, progress, attempts).await,
+                None => self.write_alone(plan, progress, attempts).await,
             }
         };
         tokio::select! {
@@ -58,7 +57,7 @@ impl Writer {
         group: &Group,
         plan: &Plan<'_>,
         progress: &mut BatchProgress<'_>,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<Attempted, Unwritten> {
         let writes = plan.count() as u64;
         // The planned count, for a commit that lands without an answer.
@@ -77,7 +76,9 @@ impl Writer {
                 Attempted::Committed(commit)
             }
             Err(NotTogether(cause)) => {
-                cause.into_iter().for_each(on_retry);
+                if let Some(cause) = cause {
+                    attempts.failed(&Trouble::of_group(cause, plan));
+                }
                 Attempted::Failed(Failure::Together)
             }
         })
@@ -88,11 +89,11 @@ impl Writer {
         &mut self,
         plan: &Plan<'_>,
         progress: &mut BatchProgress<'_>,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<Attempted, Unwritten> {
         match self.commit_alone(plan, progress).await {
             Ok(commit) => Ok(Attempted::Committed(commit)),
-            Err(Failure::Guard) => self.resolve_guard(plan, progress, on_retry).await,
+            Err(Failure::Guard) => self.resolve_guard(plan, progress, attempts).await,
             Err(failure) => Ok(Attempted::Failed(failure)),
         }
     }
@@ -103,7 +104,7 @@ impl Writer {
         &self,
         plan: &Plan<'_>,
         progress: &mut BatchProgress<'_>,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<Attempted, Unwritten> {
         let ends = progress.unanswered.ends();
         loop {
@@ -125,7 +126,9 @@ impl Writer {
                 Err(error) => error,
             };
             let cause = cause_of(&error);
-            self.back_off(cause, &error.to_string(), &mut progress.backoff, on_retry)
+            let wait = progress.backoff.next_wait();
+            let error = error.to_string();
+            self.back_off(cause, &error, Sent::of(plan), wait, progress, attempts)
                 .await;
         }
     }

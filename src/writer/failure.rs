@@ -6,7 +6,7 @@ use mongodb::error::{Error, ErrorKind};
 
 use super::progress::BatchProgress;
 use super::session::ANSWER_DEADLINE;
-use super::{Unwritten, Writer};
+use super::{Attempts, Sent, Trouble, Unwritten, Writer};
 use crate::database::errors::{self, Cause, Subject, Verdict};
 use crate::record::entity::Refusal;
 
@@ -50,21 +50,29 @@ enum Next {
 }
 
 impl Writer {
-    /// Does what a failed attempt at so many `records` calls for: changes what the next one takes,
-    /// or waits.
+    /// Does what a failed attempt at what was `sent` calls for: changes what the next one takes, or
+    /// waits.
     ///
     /// # Errors
     /// [`Unwritten::Permanent`], where no further attempt can succeed.
     pub(super) async fn recover(
         &mut self,
         failure: Failure,
-        records: usize,
+        sent: Sent,
         progress: &mut BatchProgress<'_>,
         refusals: &mut Refusals,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<(), Unwritten> {
+        let records = sent.records;
         if matches!(failure, Failure::Slow) {
-            on_retry(Cause::Timeout);
+            attempts.failed(&Trouble {
+                cause: Cause::Timeout,
+                error: "an update took several seconds",
+                collection: self.collection_at_fault(Cause::Timeout),
+                offset: sent.offset,
+                records,
+                bytes: sent.bytes,
+            });
         }
         match self.react(failure, records, progress, refusals)? {
             Next::AtOnce => {}
@@ -76,7 +84,8 @@ impl Writer {
                         self.pace.halve(records);
                     }
                 }
-                self.back_off(cause, &error, &mut progress.backoff, on_retry)
+                let wait = progress.backoff.next_wait();
+                self.back_off(cause, &error, sent, wait, progress, attempts)
                     .await;
             }
         }

@@ -17,6 +17,7 @@ mod session;
 mod settled;
 mod takeover;
 mod transaction;
+mod trouble;
 
 use std::collections::HashSet;
 use std::mem;
@@ -35,7 +36,7 @@ use self::session::Session;
 pub use self::session::session_id;
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
-use crate::backoff::Backoff;
+pub use self::trouble::{Attempts, Trouble};
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
 use crate::database::errors::{self, Cause, Verdict};
 use crate::database::outage::Outage;
@@ -98,6 +99,8 @@ pub struct Writer {
     claim: Claim,
     outage: Arc<Outage>,
     takeover: Option<Takeover>,
+    /// The collection of entities that the attempt under way writes to, once it does.
+    writing_to: Option<CollectionId>,
     pace: Pace,
     /// The records before the checkpoint that were rejected in a row.
     rejections: Rejections,
@@ -128,6 +131,7 @@ impl Writer {
             claim,
             outage,
             takeover: None,
+            writing_to: None,
             pace: Pace::new(),
             refused_before: false,
         }
@@ -175,8 +179,7 @@ impl Writer {
     }
 
     /// Writes `batch`, up to where too many records in a row are rejected; retries without limit
-    /// what is transient. `on_retry` is called for every
-    /// failed attempt.
+    /// what is transient. `attempts` is told of every failed one.
     ///
     /// Dropping the future leaves at most an open transaction behind, which the session's end
     /// aborts and the next claim would kill. A group that the batch has joined may still commit it,
@@ -187,7 +190,7 @@ impl Writer {
     pub async fn write(
         &mut self,
         batch: &Batch,
-        mut on_retry: impl FnMut(Cause),
+        mut attempts: impl Attempts,
     ) -> Result<Settled, Unwritten> {
         let target = Arc::clone(&self.target);
         // A batch behind one with a refused record goes alone: a partition with such records would
@@ -206,7 +209,7 @@ impl Writer {
             };
             let records = progress.next_records(self.pace.records_max());
             let plan = Plan::new(batch, records, &folding, &refusals);
-            match self.attempt(&plan, &mut progress, &mut on_retry).await? {
+            match self.attempt(&plan, &mut progress, &mut attempts).await? {
                 Attempted::Committed(commit) => {
                     self.outage.passed(&self.checkpoints.key().partition);
                     self.pace.double();
@@ -217,15 +220,9 @@ impl Writer {
                     }
                 }
                 Attempted::Failed(failure) => {
-                    let records = plan.records.len();
-                    self.recover(
-                        failure,
-                        records,
-                        &mut progress,
-                        &mut refusals,
-                        &mut on_retry,
-                    )
-                    .await?;
+                    let sent = Sent::of(&plan);
+                    self.recover(failure, sent, &mut progress, &mut refusals, &mut attempts)
+                        .await?;
                 }
                 Attempted::ClientChanged => {}
             }
@@ -234,18 +231,60 @@ impl Writer {
         Ok(progress.into_settled())
     }
 
-    /// Reports a failed attempt that will be retried, and waits until it may be.
+    /// Reports a failed attempt that will be repeated, and waits so long. What the batch holds of
+    /// what is scarce goes to others meanwhile.
     async fn back_off(
         &self,
         cause: Cause,
         error: &str,
-        backoff: &mut Backoff,
-        on_retry: &mut impl FnMut(Cause),
+        sent: Sent,
+        wait: Duration,
+        progress: &mut BatchProgress<'_>,
+        attempts: &mut impl Attempts,
     ) {
-        on_retry(cause);
+        let collection = self.collection_at_fault(cause);
+        let trouble = Trouble {
+            cause,
+            error,
+            collection,
+            offset: sent.offset,
+            records: sent.records,
+            bytes: sent.bytes,
+        };
         let partition = &self.checkpoints.key().partition;
-        self.outage.failed(partition, cause, error);
-        backoff.wait().await;
+        self.outage.failed(partition, cause, error, collection);
+        attempts.failed(&trouble);
+        progress.give_place_back();
+        attempts.pause();
+        tokio::time::sleep(wait).await;
+        attempts.resume().await;
+    }
+
+    /// The collection of entities that the last attempt failed in, behind a guard that MongoDB
+    /// accepted: then it is not MongoDB that is down.
+    fn collection_at_fault(&self, cause: Cause) -> Option<&str> {
+        let is_answer = !matches!(cause, Cause::Network | Cause::Election);
+        let collection = self.writing_to.filter(|_| is_answer)?;
+        Some(self.target.mapping.collection(collection))
+    }
+}
+
+/// What an attempt was to write.
+#[derive(Clone, Copy)]
+struct Sent {
+    offset: i64,
+    records: usize,
+    bytes: usize,
+}
+
+impl Sent {
+    fn of(plan: &Plan<'_>) -> Sent {
+        let writes = plan.writes.iter().flat_map(|(_, writes)| writes);
+        Sent {
+            offset: plan.offsets.start,
+            records: plan.records.len(),
+            bytes: writes.map(|write| write.document.len()).sum(),
+        }
     }
 }
 

@@ -83,6 +83,11 @@ impl<'b> BatchProgress<'b> {
         None
     }
 
+    /// Gives up the place of a batch that is written alone, until its next attempt.
+    pub(super) fn give_place_back(&mut self) {
+        self.place = None;
+    }
+
     /// Notes that `commit` landed: no other one from the same record can any more.
     pub(super) fn settle(&mut self, commit: Commit) {
         self.settled.add(commit.counts);

@@ -12,11 +12,10 @@ use mongodb::ClientSession;
 
 use super::attempt::Attempted;
 use super::progress::BatchProgress;
-use super::{Group, Session, Unwritten, Writer, cause_of, sessions_of};
+use super::{Attempts, Group, Sent, Session, Unwritten, Writer, cause_of, sessions_of};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Fence};
 use crate::database::Current;
-use crate::database::errors::Cause;
 use crate::record::fold::Plan;
 
 /// A takeover that does not count yet. It is kept when it fails, so that an attempt that the server
@@ -36,7 +35,7 @@ impl Writer {
         &mut self,
         plan: &Plan<'_>,
         progress: &mut BatchProgress<'_>,
-        on_retry: &mut impl FnMut(Cause),
+        attempts: &mut impl Attempts,
     ) -> Result<Attempted, Unwritten> {
         // Not the batch's: with many tries a claim waits long before it kills what holds the
         // checkpoint.
@@ -58,7 +57,8 @@ impl Writer {
                 Err(error) => error,
             };
             let cause = cause_of(&error);
-            self.back_off(cause, &error.to_string(), &mut backoff, on_retry)
+            let (error, wait) = (error.to_string(), backoff.next_wait());
+            self.back_off(cause, &error, Sent::of(plan), wait, progress, attempts)
                 .await;
         }
     }

@@ -33,6 +33,7 @@ impl Writer {
         let count = plan.count();
         for (collection, writes) in &plan.writes {
             let name = self.target.mapping.collection(*collection).to_owned();
+            self.writing_to = Some(*collection);
             for run in command::runs(writes) {
                 let update = command::update(&name, run, self.target.mode, STATEMENT_MS_MAX);
                 let reply = self.session.update(update, count).await?;
@@ -44,6 +45,7 @@ impl Writer {
                     (run.len() as u64).saturating_sub(reply.modified + reply.upserted);
             }
         }
+        self.writing_to = None;
         self.put_dead_letters(progress.batch, plan).await?;
         progress.unanswered.remember(Commit::of(plan, counts));
         self.session.commit().await?;

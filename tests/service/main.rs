@@ -19,6 +19,7 @@ mod rotation;
 mod security;
 mod shutdown;
 mod startup;
+mod stuck;
 mod together;
 mod transactions;
 mod truncated;

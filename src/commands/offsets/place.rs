@@ -83,6 +83,7 @@ impl Place {
                 Standing::Resume | Standing::Adopt => match checkpoint.halt {
                     Some(halt) if halt.reason == HaltReason::Rejections => "halted by rejections",
                     Some(_) => "halted: unreadable",
+                    None if self.is_held(checkpoint) => "held by an open transaction",
                     None => "ok",
                 },
                 Standing::Recreated(_) => "topic recreated",
@@ -91,6 +92,12 @@ impl Place {
                 Standing::Stale => "the broker is behind",
             },
         }
+    }
+
+    /// Whether all that is stable is applied, and more stands behind an open transaction.
+    fn is_held(&self, checkpoint: &Checkpoint) -> bool {
+        let stable_end = self.log.stable_end;
+        stable_end < self.log.offsets.end && checkpoint.next_offset >= stable_end
     }
 
     /// Whether the service stops here, or would start over.
@@ -192,13 +199,21 @@ pub(super) fn resolution(place: &Place, way: Way) -> anyhow::Result<Resolution> 
 }
 
 /// The columns that every table of places begins with; all but the topic are numbers.
-const COMMON: [&str; 5] = ["topic", "partition", "log start", "log end", "checkpoint"];
+const COMMON: [&str; 6] = [
+    "topic",
+    "partition",
+    "log start",
+    "stable end",
+    "log end",
+    "checkpoint",
+];
 
 fn common(place: &Place) -> [String; COMMON.len()] {
     [
         place.partition.topic.to_string(),
         place.partition.number.to_string(),
         place.log.offsets.start.to_string(),
+        place.log.stable_end.to_string(),
         place.log.offsets.end.to_string(),
         or_dash(place.next_offset()),
     ]
@@ -241,12 +256,15 @@ fn place_json(place: &Place) -> Value {
         "partition": place.partition.number,
         "topic_id": place.log.topic_id.map(|id| id.to_string()),
         "log_start": place.log.offsets.start,
+        "stable_end": place.log.stable_end,
         "log_end": place.log.offsets.end,
+        "leader_epoch": place.log.leader_epoch,
         "committed": place.log.committed,
         "lag": place.lag(),
         "state": place.state(),
         "checkpoint": checkpoint.map(|found| json!({
             "next_offset": found.next_offset,
+            "leader_epoch": found.leader_epoch,
             "topic_id": found.topic_id.map(|id| id.to_string()),
             "owner": found.owner.map(|id| id.to_string()),
             "session": found.session.map(|id| id.to_string()),
@@ -444,7 +462,9 @@ mod tests {
             .collect();
         assert_eq!(
             lines[1],
-            ["t", "0", "10", "20", "15", "5", "14", "3", "-", "-", "ok"]
+            [
+                "t", "0", "10", "20", "20", "15", "5", "14", "3", "-", "-", "ok"
+            ]
         );
         assert_eq!(
             lines[2],
@@ -452,6 +472,7 @@ mod tests {
                 "t",
                 "0",
                 "10",
+                "20",
                 "20",
                 "-",
                 "8",
@@ -464,10 +485,10 @@ mod tests {
             ]
         );
         assert_eq!(
-            lines[3][5], "-",
+            lines[3][6], "-",
             "what has no offset at all has no known lag"
         );
-        assert_eq!(lines[4][10..], ["before", "the", "log"]);
+        assert_eq!(lines[4][11..], ["before", "the", "log"]);
         let json: Value =
             serde_json::from_str(&text(|out| print_places(&places, true, out))).unwrap();
         assert_eq!(json[0]["checkpoint"]["next_offset"], 15);

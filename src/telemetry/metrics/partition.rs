@@ -153,9 +153,7 @@ pub struct PartitionMetrics {
     settled: Arc<[IntCounter; Outcome::ALL.len()]>,
     last_settled: Gauge,
     lag: OnceLock<IntGauge>,
-    /// When the oldest record that is not applied was produced, in seconds since 1970; 0 where all
-    /// are.
-    pub oldest_unapplied: Gauge,
+    oldest_unapplied: Gauge,
     lags: IntGaugeVec,
     states: IntGaugeVec,
     oldest: GaugeVec,
@@ -167,8 +165,21 @@ impl PartitionMetrics {
     /// Counts `records` that have just settled as `outcome`.
     pub fn settled(&self, outcome: Outcome, records: u64) {
         self.settled[outcome as usize].inc_by(records);
-        let now = Timestamp::now().as_microsecond() as f64 / 1e6;
-        self.last_settled.set(now);
+        self.last_settled.set(now_seconds());
+    }
+
+    /// Shows when the oldest of the `lag` records that are still to come was produced: at
+    /// `timestamp_ms`, in milliseconds since 1970. Where that is not known, and none was shown yet,
+    /// it was now, at the latest.
+    pub fn set_oldest_unapplied(&self, lag: i64, timestamp_ms: Option<i64>) {
+        match (lag, timestamp_ms) {
+            (0, _) => self.oldest_unapplied.set(0.0),
+            (_, Some(timestamp_ms)) => self.oldest_unapplied.set(timestamp_ms as f64 / 1000.0),
+            (_, None) if self.oldest_unapplied.get() == 0.0 => {
+                self.oldest_unapplied.set(now_seconds());
+            }
+            (_, None) => {}
+        }
     }
 
     /// Shows how many records are still to come. The gauge is absent until this is known.
@@ -192,6 +203,10 @@ impl PartitionMetrics {
                 .set(i64::from(each == state));
         }
     }
+}
+
+fn now_seconds() -> f64 {
+    Timestamp::now().as_microsecond() as f64 / 1e6
 }
 
 impl Drop for PartitionMetrics {

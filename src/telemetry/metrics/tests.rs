@@ -138,7 +138,53 @@ fn names_keep_to_the_rules_of_promtool() {
     }
     assert_eq!(
         families,
-        20 + 7,
+        22 + 7,
         "the design's table and the process metrics"
     );
+}
+
+#[test]
+fn a_partition_is_in_one_state_until_it_has_gone() {
+    let metrics = Metrics::new();
+    let lane = metrics.partition("t", 3);
+    let state = |state: &str, value: u8| {
+        let labels = format!("partition=\"3\",state=\"{state}\",topic=\"t\"");
+        let line = format!("workflows_sink_partition_state{{{labels}}} {value}");
+        assert!(has(&metrics, &line), "{line}\n{}", metrics.render());
+    };
+    state("claiming", 1);
+    lane.set_state(PartitionState::Stuck);
+    for (name, value) in [
+        ("claiming", 0),
+        ("running", 0),
+        ("stopped", 0),
+        ("breaker", 0),
+        ("stuck", 1),
+    ] {
+        state(name, value);
+    }
+    drop(lane);
+    assert!(!metrics.render().contains("partition_state{"));
+}
+
+#[test]
+fn what_stands_goes_on_ageing() {
+    let metrics = Metrics::new();
+    let lane = metrics.partition("t", 0);
+    let line = |value: &str| {
+        let name = "workflows_sink_oldest_unapplied_timestamp_seconds";
+        has(
+            &metrics,
+            &format!("{name}{{partition=\"0\",topic=\"t\"}} {value}"),
+        )
+    };
+    assert!(line("0"));
+    lane.set_oldest_unapplied(5, Some(1_500));
+    assert!(line("1.5"));
+    lane.set_oldest_unapplied(9, None);
+    assert!(line("1.5"), "what was read is the oldest still");
+    lane.set_oldest_unapplied(0, None);
+    assert!(line("0"));
+    lane.set_oldest_unapplied(1, None);
+    assert!(!line("0"), "it was not read yet, and is not applied");
 }

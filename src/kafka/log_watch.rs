@@ -1,0 +1,205 @@
+//! Asks the leaders where the logs end, apart from what is fetched: what is fetched says nothing of
+//! a log that is fetched no more, nor of what stands behind an open transaction.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rdkafka::consumer::Consumer as _;
+
+use super::log_ends::{LogEnds, log_ends};
+use super::{Handle, Progress};
+use crate::record::Partition;
+use crate::telemetry::metrics::Metrics;
+
+/// How often the leaders are asked.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How long one question may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How many looks in a row must find that nothing was delivered before the partition is assigned
+/// anew.
+const STALLED_LOOKS: u32 = 3;
+
+/// How many must find that a transaction is open before this is logged.
+const HELD_LOOKS: u32 = 6;
+
+/// What the looks at one partition found.
+#[derive(Debug, Default)]
+struct Looks {
+    /// What was taken in at the last look.
+    taken: Option<i64>,
+    /// The last stable offset at the last look.
+    stable_end: i64,
+    /// How many looks in a row found nothing delivered though there was something.
+    stalled: u32,
+    /// How many found the same open transaction.
+    held: u32,
+}
+
+/// What a look calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finding {
+    /// Nothing.
+    Fine,
+    /// The log has gone on, and nothing is delivered: it has to be assigned anew.
+    Stalled,
+    /// A transaction has been open for long, and holds back what stands behind it.
+    Held,
+}
+
+impl Looks {
+    /// Takes note of a look. `waits`: whether the lane waits for records.
+    fn add(&mut self, taken: Option<i64>, waits: bool, ends: &LogEnds) -> Finding {
+        let stands = waits && taken.is_some() && taken == self.taken;
+        // What was there at the last look had the time to come.
+        let is_owed = taken.is_some_and(|taken| taken < self.stable_end.min(ends.stable_end));
+        self.stalled = if stands && is_owed {
+            self.stalled + 1
+        } else {
+            0
+        };
+        let is_held = ends.stable_end < ends.high_watermark;
+        let is_same = is_held && ends.stable_end == self.stable_end;
+        self.held = if is_same { self.held + 1 } else { 0 };
+        (self.taken, self.stable_end) = (taken, ends.stable_end);
+        if self.stalled >= STALLED_LOOKS {
+            self.stalled = 0;
+            return Finding::Stalled;
+        }
+        match self.held {
+            HELD_LOOKS => Finding::Held,
+            _ => Finding::Fine,
+        }
+    }
+}
+
+/// Looks at the logs of every partition that has a lane, without end.
+pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
+    let mut looks: HashMap<Partition, Looks> = HashMap::new();
+    loop {
+        tokio::time::sleep(LOOK_EVERY).await;
+        let Some(consumer) = handle.answering() else {
+            continue;
+        };
+        let lanes = consumer.context().progress();
+        looks.retain(|partition, _| lanes.iter().any(|(lane, _)| lane == partition));
+        let partitions: Vec<Partition> = lanes.iter().map(|(lane, _)| lane.clone()).collect();
+        if partitions.is_empty() {
+            continue;
+        }
+        let asked = tokio::task::spawn_blocking(move || {
+            log_ends(consumer.client(), &partitions, LOOK_TIMEOUT)
+        });
+        let ends = match asked.await {
+            Ok(Ok(ends)) => ends,
+            Ok(Err(error)) => {
+                let error = format!("{error:#}");
+                tracing::debug!(error, "the leaders were not asked where the logs end");
+                continue;
+            }
+            Err(error) => {
+                tracing::error!(%error, "the lookup of the logs' ends did not finish");
+                continue;
+            }
+        };
+        for ((partition, progress), ends) in lanes.into_iter().zip(ends) {
+            match ends {
+                Ok(ends) => {
+                    let of_it = looks.entry(partition.clone()).or_default();
+                    look_at(&partition, &progress, of_it, &ends, &metrics);
+                }
+                Err(error) => {
+                    let error = format!("{error:#}");
+                    tracing::debug!(%partition, error, "its leader does not say where it ends");
+                }
+            }
+        }
+    }
+}
+
+fn look_at(
+    partition: &Partition,
+    progress: &Progress,
+    looks: &mut Looks,
+    ends: &LogEnds,
+    metrics: &Metrics,
+) {
+    progress.log_ends(ends.high_watermark);
+    match looks.add(progress.taken(), progress.is_waiting(), ends) {
+        Finding::Fine => {}
+        Finding::Stalled => {
+            metrics.errors("fetch", "stalled");
+            tracing::warn!(
+                %partition, next_offset = progress.taken(), log_end = ends.stable_end,
+                "the log has gone on, and nothing was delivered for {:?}: assigning the partition \
+                 anew",
+                LOOK_EVERY * STALLED_LOOKS
+            );
+            progress.tell_stalled();
+        }
+        Finding::Held => {
+            metrics.errors("fetch", "open_transaction");
+            tracing::warn!(
+                %partition, offset = ends.stable_end, log_end = ends.high_watermark,
+                "a producer's transaction has been open for {:?}: what stands behind it is not \
+                 delivered until it ends (`kafka-transactions.sh find-hanging` finds it, `abort` \
+                 ends it)",
+                LOOK_EVERY * HELD_LOOKS
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ends(stable_end: i64, high_watermark: i64) -> LogEnds {
+        LogEnds {
+            start: 0,
+            stable_end,
+            high_watermark,
+            leader_epoch: None,
+        }
+    }
+
+    #[test]
+    fn a_log_that_goes_on_and_delivers_nothing_is_stalled() {
+        let mut looks = Looks::default();
+        let mut look = |taken, waits, end| looks.add(Some(taken), waits, &ends(end, end));
+        assert_eq!(look(5, true, 5), Finding::Fine, "caught up");
+        assert_eq!(look(5, true, 9), Finding::Fine, "it has just gone on");
+        assert_eq!(look(5, true, 9), Finding::Fine);
+        assert_eq!(look(5, true, 9), Finding::Fine);
+        assert_eq!(look(5, true, 12), Finding::Stalled);
+        assert_eq!(look(5, true, 12), Finding::Fine, "it begins anew");
+        // A lane that is busy with its batch takes nothing in, and one that goes on is not stalled.
+        for _ in 0..2 * STALLED_LOOKS {
+            assert_eq!(look(5, false, 12), Finding::Fine);
+        }
+        for taken in 6..12 {
+            assert_eq!(look(taken, true, 12), Finding::Fine);
+        }
+    }
+
+    #[test]
+    fn a_transaction_that_stays_open_is_told_once() {
+        let mut looks = Looks::default();
+        let found: Vec<Finding> = (0..3 * HELD_LOOKS)
+            .map(|_| looks.add(Some(5), true, &ends(5, 9)))
+            .collect();
+        let held = |finding: &&Finding| **finding == Finding::Held;
+        assert_eq!(found.iter().filter(held).count(), 1);
+        assert!(!found.contains(&Finding::Stalled));
+        // One transaction after the other is no open one.
+        let mut looks = Looks::default();
+        for end in 0..20 {
+            assert_eq!(
+                looks.add(Some(end), true, &ends(end, end + 3)),
+                Finding::Fine
+            );
+        }
+    }
+}
