@@ -4,7 +4,7 @@
 //! Kafka's committed offset only follows it. It is never deleted, since one that is recreated could
 //! match the guard of an old owner.
 
-mod halt;
+mod noted;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -13,13 +13,14 @@ use std::ops::Range;
 
 use bson::{Bson, Document, Uuid, doc};
 
-use self::halt::read_rejections;
+use self::noted::{read_leader_epoch, read_rejections};
 use crate::config::Start;
 use crate::record::{Partition, Position, Rejections};
 
-pub use self::halt::{Halt, HaltReason, rejections};
+pub use self::noted::{Halt, HaltReason, leader_epoch, rejections};
 pub use self::store::{
-    Checkpoints, ClaimError, FirstCheckpoint, Found, Sessions, known_topics, open_all, other_groups,
+    Checkpoints, ClaimError, FirstCheckpoint, Found, Reset, Sessions, known_topics, open_all,
+    other_groups,
 };
 
 /// The collection that holds the checkpoints.
@@ -73,6 +74,8 @@ pub struct Checkpoint {
     pub rejections: Rejections,
     /// Why nothing may be applied until a person says how to continue.
     pub halt: Option<Halt>,
+    /// Whether a person has said that the next record is to be a dead letter.
+    pub reject_next: bool,
     /// Whether the log was seen to end before this checkpoint. This stays so when the log grows
     /// past it again, since the records there were never applied. Only a command resets it.
     pub truncated: bool,
@@ -92,15 +95,14 @@ impl Checkpoint {
         let uuid = |name: &str| document.get(name).and_then(to_uuid);
         let former = document.get_array("former_topic_ids");
         let number = |name: &str| number(document, name);
+        let next_offset = number("next_offset").filter(|n| *n >= 0).ok_or_else(|| {
+            let id = document.get("_id").unwrap_or(&Bson::Null);
+            format!("the checkpoint {id} has no valid next_offset")
+        })?;
         Ok(Checkpoint {
             topic_id: uuid("topic_id").filter(|id| id.bytes() != [0; 16]),
-            next_offset: number("next_offset").filter(|n| *n >= 0).ok_or_else(|| {
-                let id = document.get("_id").unwrap_or(&Bson::Null);
-                format!("the checkpoint {id} has no valid next_offset")
-            })?,
-            leader_epoch: number("leader_epoch")
-                .and_then(|epoch| i32::try_from(epoch).ok())
-                .filter(|epoch| *epoch >= 0),
+            next_offset,
+            leader_epoch: read_leader_epoch(document, next_offset),
             former_topic_ids: former.map_or_else(
                 |_| Vec::new(),
                 |ids| ids.iter().filter_map(to_uuid).collect(),
@@ -109,8 +111,9 @@ impl Checkpoint {
             epoch: number("epoch").unwrap_or(0),
             session: uuid("session"),
             group_session: uuid("group_session"),
-            rejections: read_rejections(document),
-            halt: document.get_document("halt").ok().map(Halt::read),
+            rejections: read_rejections(document, next_offset),
+            halt: Halt::read(document, next_offset),
+            reject_next: document.get_bool("reject_next").unwrap_or(false),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
     }
@@ -233,6 +236,8 @@ pub struct Claim {
     pub former_topic_ids: Vec<Uuid>,
     /// The records before the position that were rejected in a row.
     pub rejections: Rejections,
+    /// Whether a person has said that the next record is to be a dead letter.
+    pub reject_next: bool,
 }
 
 /// What a guard that did not match means, by the checkpoint as a majority has it.

@@ -7,7 +7,7 @@ use mongodb::Database;
 use mongodb::error::{Error, ErrorKind};
 use mongodb::options::WriteConcern;
 
-use super::{COLLECTION, Checkpoint, Halt, Key};
+use super::{COLLECTION, Checkpoint, Halt, Key, leader_epoch};
 use crate::database::errors::code;
 use crate::record::Position;
 
@@ -73,6 +73,19 @@ pub enum Found<'f> {
     Unreadable(Option<&'f Bson>),
     /// This one.
     Checkpoint(&'f Checkpoint),
+}
+
+/// Where a person moves a checkpoint.
+#[derive(Clone, Copy, Debug)]
+pub struct Reset {
+    /// The new owner, which no worker has.
+    pub owner: Uuid,
+    /// The first offset that is to be applied.
+    pub next_offset: i64,
+    /// The id of the topic that it is an offset of.
+    pub topic_id: Option<Uuid>,
+    /// Whether the record there is to be a dead letter.
+    pub reject_next: bool,
 }
 
 /// One checkpoint in one database.
@@ -158,8 +171,8 @@ impl Checkpoints {
             .await
     }
 
-    /// Moves the checkpoint to `next_offset` for a person, under the new `owner`, so that no
-    /// earlier one can write any more. `None` where it is not as `found` any more: it was claimed,
+    /// Moves the checkpoint for a person, under a new owner, so that no earlier one can write any
+    /// more. `None` where it is not as `found` any more: it was claimed,
     /// written or moved since, or this very call was, and a try of it that was held back has
     /// landed.
     ///
@@ -168,12 +181,20 @@ impl Checkpoints {
     pub async fn reset(
         &self,
         found: Found<'_>,
-        owner: Uuid,
-        next_offset: i64,
-        topic_id: Option<Uuid>,
+        to: &Reset,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let mut set = doc! { "owner": owner, "next_offset": next_offset };
+        let Reset {
+            owner,
+            next_offset,
+            topic_id,
+            reject_next,
+        } = *to;
+        let mut set = doc! {
+            "owner": owner,
+            "next_offset": next_offset,
+            "reject_next": reject_next,
+        };
         // The next claim asks for the epoch that belongs to the new offset.
         let mut unset = doc! { "truncated": "", "leader_epoch": "", "rejections": "", "halt": "" };
         match topic_id {
@@ -230,7 +251,7 @@ impl Checkpoints {
         topic_id: Option<Uuid>,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let mut made = doc! { "next_offset": first.offset, "leader_epoch": first.leader_epoch };
+        let mut made = doc! { "next_offset": first.offset, "leader_epoch": leader_epoch(first) };
         if let Some(id) = topic_id {
             made.insert("topic_id", id);
         }
@@ -254,7 +275,10 @@ impl Checkpoints {
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let set = doc! {
             "topic_id": found.topic_id.or(topic_id),
-            "leader_epoch": found.leader_epoch.or(leader_epoch),
+            "leader_epoch": super::leader_epoch(Position {
+                offset: found.next_offset,
+                leader_epoch: found.leader_epoch.or(leader_epoch),
+            }),
         };
         let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
         let query = self.as_found(Found::Checkpoint(found));
@@ -277,7 +301,7 @@ impl Checkpoints {
             "$set": {
                 "topic_id": topic_id,
                 "next_offset": start.offset,
-                "leader_epoch": start.leader_epoch,
+                "leader_epoch": leader_epoch(start),
             },
             "$unset": { "truncated": "", "rejections": "", "halt": "" },
             "$currentDate": { "updated_at": true },
@@ -313,7 +337,7 @@ impl Checkpoints {
         halt: Halt,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let set = doc! { "halt": halt.document() };
+        let set = doc! { "halt": halt.document(found.next_offset) };
         let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
         let query = self.as_found(Found::Checkpoint(found));
         self.modify(query, update, false, tries).await
@@ -449,7 +473,7 @@ pub async fn open_all(database: &Database, first: &[FirstCheckpoint]) -> Result<
         doc! {
             "_id": first.key.id(),
             "next_offset": first.start.offset,
-            "leader_epoch": first.start.leader_epoch,
+            "leader_epoch": leader_epoch(first.start),
             "topic_id": first.topic_id,
             "epoch": 0_i64,
             "updated_at": DateTime::now(),

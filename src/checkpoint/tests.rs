@@ -11,9 +11,9 @@ fn stored() -> Document {
         "_id": { "group": "g", "topic": "t", "partition": 3 },
         "topic_id": id(1), "next_offset": 7_i64, "owner": id(2), "epoch": 4_i64,
         "session": id(3), "group_session": id(4),
-        "leader_epoch": 5, "former_topic_ids": [id(8), id(7)],
-        "rejections": { "in_a_row": 20, "from": 3_i64 },
-        "halt": { "reason": "unreadable", "from": 7_i64, "at": bson::DateTime::now() },
+        "leader_epoch": { "epoch": 5, "at": 7_i64 }, "former_topic_ids": [id(8), id(7)],
+        "rejections": { "in_a_row": 20, "from": 3_i64, "at": 7_i64 },
+        "halt": { "reason": "unreadable", "from": 7_i64, "at": 7_i64 },
         "updated_at": bson::DateTime::now(),
     }
 }
@@ -37,6 +37,7 @@ fn a_checkpoint_is_read_as_it_was_written() {
             reason: HaltReason::Unreadable,
             from: 7,
         }),
+        reject_next: false,
         truncated: false,
     };
     assert_eq!(Checkpoint::read(&stored()), Ok(expected));
@@ -52,10 +53,22 @@ fn a_number_that_a_shell_wrote_is_that_number() {
     for seven in [bson!(7), bson!(7_i64), bson!(7.0)] {
         let mut document = stored();
         document.insert("next_offset", seven.clone());
-        document.insert("epoch", seven);
+        document.insert("epoch", seven.clone());
+        document.insert("leader_epoch", doc! { "epoch": seven.clone(), "at": seven });
         let found = Checkpoint::read(&document).unwrap();
         assert_eq!((found.next_offset, found.epoch), (7, 7));
+        assert_eq!(found.leader_epoch, Some(7));
     }
+}
+
+#[test]
+fn what_was_noted_at_another_offset_does_not_count() {
+    let mut document = stored();
+    document.insert("next_offset", 8_i64);
+    let found = Checkpoint::read(&document).unwrap();
+    assert_eq!((found.leader_epoch, found.halt), (None, None));
+    assert_eq!(found.rejections, Rejections::default());
+    assert_eq!(found.former_topic_ids, [id(8), id(7)]);
 }
 
 #[test]
@@ -296,16 +309,16 @@ fn what_halts_a_partition_is_read_as_it_was_written() {
             from: 3,
         };
         let mut document = stored();
-        document.insert("halt", halt.document());
-        document.insert("rejections", rejections(row));
+        document.insert("halt", halt.document(7));
+        document.insert("rejections", rejections(row, 7));
         let found = Checkpoint::read(&document).unwrap();
         assert_eq!((found.halt, found.rejections), (Some(halt), row));
-        document.insert("rejections", rejections(Rejections::default()));
+        document.insert("rejections", rejections(Rejections::default(), 7));
         let found = Checkpoint::read(&document).unwrap();
         assert_eq!(found.rejections, Rejections::default());
     }
     // A reason of another release halts all the same.
     let mut document = stored();
-    document.insert("halt", doc! { "reason": "?" });
+    document.insert("halt", doc! { "reason": "?", "at": 7 });
     assert!(Checkpoint::read(&document).unwrap().halt.is_some());
 }

@@ -106,7 +106,8 @@ pub enum Offsets {
     /// what it would do.
     #[command(after_help = "Examples:\n  \
                   workflows-sink offsets resolve --topic dyff.workflows.state --partition 3 --yes\n  \
-                  workflows-sink offsets resolve --partition 3 --retry --yes")]
+                  workflows-sink offsets resolve --partition 3 --retry --yes\n  \
+                  workflows-sink offsets resolve --partition 3 --reject --yes")]
     Resolve {
         /// Which checkpoints.
         #[command(flatten)]
@@ -192,6 +193,9 @@ pub struct Way {
     /// Apply or read them again
     #[arg(long)]
     pub retry: bool,
+    /// Make the next record of a partition a dead letter, which MongoDB neither takes nor refuses
+    #[arg(long)]
+    pub reject: bool,
 }
 
 /// Where to move a checkpoint.

@@ -106,7 +106,10 @@ impl<'b> LaneAttempts<'b> {
             None => "is not accepted by MongoDB".to_owned(),
         };
         let why = format!(
-            "its batch from offset {offset} on ({records} record(s), {bytes} bytes) {place}: {error}"
+            "its batch from offset {offset} on ({records} record(s), {bytes} bytes) {place}: {error}; where \
+             it is one record that MongoDB cannot take, `workflows-sink offsets resolve --topic {} \
+             --partition {} --reject` makes it a dead letter",
+            self.shown.partition.topic, self.shown.partition.number
         );
         self.shown
             .health

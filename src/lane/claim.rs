@@ -212,6 +212,7 @@ impl Claimant {
             topic_id: found.topic_id,
             former_topic_ids: found.former_topic_ids,
             rejections: found.rejections,
+            reject_next: found.reject_next,
         };
         let partition = &checkpoints.key().partition;
         let (next_offset, epoch) = (claim.position.offset, claim.epoch);

@@ -92,6 +92,16 @@ pub struct Refusal {
     pub message: String,
 }
 
+impl Refusal {
+    /// A person's word, in place of the server's.
+    pub fn of_a_person() -> Refusal {
+        Refusal {
+            code: 0,
+            message: "rejected by a person, with `offsets resolve --reject`".to_owned(),
+        }
+    }
+}
+
 impl Reason {
     /// Every reason, in the order of the checks.
     pub const ALL: [Self; 12] = [

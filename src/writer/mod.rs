@@ -43,6 +43,7 @@ use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::record::Rejections;
 use crate::record::batch::Batch;
+use crate::record::entity::Refusal;
 use crate::record::fold::{Folding, Plan, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
 
@@ -104,6 +105,8 @@ pub struct Writer {
     pace: Pace,
     /// The records before the checkpoint that were rejected in a row.
     rejections: Rejections,
+    /// Whether the next record is to be a dead letter, by a person's word.
+    reject_next: bool,
     /// Whether the server refused a record of the last batch.
     refused_before: bool,
 }
@@ -124,6 +127,7 @@ impl Writer {
             target,
             connection,
             rejections: claim.rejections,
+            reject_next: claim.reject_next,
             generation: current.generation,
             session: Session::new(current.database, session),
             group: None,
@@ -198,6 +202,10 @@ impl Writer {
         let joins = !mem::take(&mut self.refused_before);
         let mut progress = BatchProgress::new(batch, joins);
         let mut refusals = Refusals::new();
+        if self.reject_next && !batch.entries().is_empty() {
+            refusals.insert(0, Refusal::of_a_person());
+            progress.stop_at = 1;
+        }
         self.pace.next_batch();
         loop {
             let folding = Folding {
@@ -214,6 +222,7 @@ impl Writer {
                     self.outage.passed(&self.checkpoints.key().partition);
                     self.pace.double();
                     self.rejections = commit.rejections;
+                    self.reject_next = false;
                     progress.settle(commit);
                     if progress.is_settled() {
                         break;

@@ -14,6 +14,7 @@ use crate::database::errors::{self, Cause, Verdict};
 use crate::record::batch::Batch;
 use crate::record::entity::Refusal;
 use crate::record::fold::Plan;
+use crate::record::{Position, Rejections};
 
 /// The most bytes of dead letters in one command.
 const DEAD_LETTER_COMMAND_BYTES_MAX: usize = 12 * 1024 * 1024;
@@ -69,16 +70,27 @@ impl Writer {
     }
 
     fn moved(&self, plan: &Plan<'_>) -> Document {
-        let mut set = doc! { "next_offset": plan.offsets.end, "leader_epoch": plan.leader_epoch };
-        if plan.rejections != self.rejections {
-            set.insert("rejections", checkpoint::rejections(plan.rejections));
+        let end = plan.offsets.end;
+        let position = Position {
+            offset: end,
+            leader_epoch: plan.leader_epoch,
+        };
+        let mut set = doc! {
+            "next_offset": end,
+            "leader_epoch": checkpoint::leader_epoch(position),
+        };
+        if self.reject_next {
+            set.insert("reject_next", false);
+        }
+        if [plan.rejections, self.rejections] != [Rejections::default(); 2] {
+            set.insert("rejections", checkpoint::rejections(plan.rejections, end));
         }
         if plan.halts {
             let halt = Halt {
                 reason: HaltReason::Rejections,
                 from: plan.rejections.from,
             };
-            set.insert("halt", halt.document());
+            set.insert("halt", halt.document(end));
         }
         set
     }

@@ -3,7 +3,7 @@
 use bson::{Document, Uuid, doc};
 use local_stack::{Mongo, MongoOptions};
 use workflows_sink::checkpoint::{
-    COLLECTION, Checkpoint, ClaimError, Found, known_topics, other_groups,
+    COLLECTION, Checkpoint, ClaimError, Found, Reset, known_topics, other_groups,
 };
 use workflows_sink::database::errors::Cause;
 use workflows_sink::writer::{cause_of, session_id};
@@ -108,6 +108,12 @@ async fn a_change_that_lands_late_moves_no_checkpoint_that_has_gone_on() {
     assert_eq!(late.await.unwrap(), None);
     let late = checkpoints.relocate(&opened, topic_id, 0.into(), 0);
     assert_eq!(late.await.unwrap(), None);
+    let to_the_start = |owner| Reset {
+        owner,
+        next_offset: 0,
+        topic_id: Some(topic_id),
+        reject_next: false,
+    };
     let late = checkpoints.mark_truncated(&opened, 0);
     assert_eq!(late.await.unwrap(), None);
     for found in [
@@ -115,8 +121,9 @@ async fn a_change_that_lands_late_moves_no_checkpoint_that_has_gone_on() {
         Found::Absent,
         Found::Unreadable(None),
     ] {
-        let late = checkpoints.reset(found, Uuid::new(), 0, Some(topic_id), 0);
-        assert_eq!(late.await.unwrap(), None, "{found:?}");
+        let to = to_the_start(Uuid::new());
+        let late = checkpoints.reset(found, &to, 0).await;
+        assert_eq!(late.unwrap(), None, "{found:?}");
     }
     assert_eq!(world.checkpoint().await, written, "nothing has moved");
 
@@ -125,8 +132,8 @@ async fn a_change_that_lands_late_moves_no_checkpoint_that_has_gone_on() {
     let found = written.as_ref().unwrap();
     let reset = async || {
         let found = Found::Checkpoint(found);
-        let reset = checkpoints.reset(found, person, 0, Some(topic_id), 0);
-        reset.await.unwrap()
+        let to = to_the_start(person);
+        checkpoints.reset(found, &to, 0).await.unwrap()
     };
     assert_eq!(reset().await.expect("moved").owner, Some(person));
     let mut writer = sink.writer(0).await;

@@ -6,7 +6,7 @@ use local_stack::{Message, MongoOptions};
 use test_support::fail_point::FailPoint;
 use test_support::scene::Scene;
 use test_support::wait::{until, until_is};
-use test_support::worker::Worker;
+use test_support::worker::{Worker, run};
 
 const PARTITIONS: i32 = 12;
 
@@ -98,4 +98,68 @@ async fn small_batches_that_one_collection_refuses_hold_up_no_other_partition() 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_batches_that_one_collection_refuses_hold_up_no_other_partition() {
     one_bad_collection("stuck_large", 300_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_does_not_get_through_becomes_a_dead_letter_by_a_persons_word() {
+    let (scene, mongo) = Scene::apart("stuck_rejected", 1, MongoOptions::default()).await;
+    let mut refusing = FailPoint::of(&mongo.client().await.expect("a client"));
+    let namespace = format!("{}.datasets", scene.database.name());
+    let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
+    refusing.set("alwaysOn", data).await;
+    let worker = scene.worker(&[]);
+    let records = [
+        entity(1, "Model", 0, 10),
+        entity(2, "Dataset", 0, 10),
+        entity(3, "Model", 0, 10),
+        entity(4, "Dataset", 0, 10),
+    ];
+    scene.produce(&records[..1]);
+    applied(&scene, 0..1, 1).await;
+    scene.produce(&records[1..3]);
+    until_is("a stuck partition", Some(1.0), || async {
+        in_state(&worker, "stuck")
+    })
+    .await;
+
+    let resolve = async |ways: &[&str]| {
+        let resolve = ["offsets", "resolve", "--partition", "0"];
+        run(&scene.environment(), &[&resolve, ways].concat()).await
+    };
+    let (code, shown, error) = resolve(&["--reject"]).await;
+    assert_eq!(code, Some(0), "{error}");
+    assert!(
+        shown.contains("the record at 1 becomes a DEAD LETTER"),
+        "{shown}"
+    );
+    let (code, _, error) = resolve(&["--reject", "--yes"]).await;
+    assert_eq!(code, Some(0), "{error}");
+    applied(&scene, 0..1, 3).await;
+    let letters = scene.dead_letters().await;
+    let [letter] = &letters[..] else {
+        panic!("one: {letters:?}");
+    };
+    assert_eq!(letter.get_str("reason").expect("a reason"), "write_error");
+    let message = letter.get_document("error").expect("an error");
+    assert!(
+        message
+            .get_str("message")
+            .expect("a text")
+            .contains("offsets resolve --reject")
+    );
+    let at = letter.get_document("_id").expect("an id");
+    assert_eq!(at.get_i64("offset").expect("an offset"), 1);
+
+    // It was about that one record.
+    let (code, _, error) = resolve(&["--reject", "--yes"]).await;
+    assert_eq!(code, Some(1), "caught up");
+    assert!(
+        error.contains("there is no next record to reject"),
+        "{error}"
+    );
+    refusing.off().await;
+    scene.produce(&records[3..]);
+    scene.settled().await;
+    assert_eq!(scene.dead_letters().await.len(), 1);
+    assert_eq!(scene.entities().await.len(), 3);
 }

@@ -9,9 +9,11 @@ use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
-use self::place::{Move, Place, Resolution, Stored, print_moves, print_places, resolution, target};
+use self::place::{
+    Move, Place, Resolution, Stored, print_moves, print_places, reject, resolution, target,
+};
 use crate::backoff::Backoff;
-use crate::checkpoint::{COLLECTION, Checkpoints, Key, Standing, standing};
+use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, standing};
 use crate::cli::{Offsets, Partitions, To, Way};
 use crate::config::{Config, Kafka, Start};
 use crate::database;
@@ -64,10 +66,13 @@ pub async fn execute(
             }
             (moves, moving.yes)
         }
-        Offsets::Resolve { moving, way } => (
-            resolve(places, config.kafka.start, way, &broker)?,
-            moving.yes,
-        ),
+        Offsets::Resolve { moving, way } => {
+            let moves = match way.reject {
+                true => reject(places)?,
+                false => resolve(places, config.kafka.start, way, &broker)?,
+            };
+            (moves, moving.yes)
+        }
     };
     if yes {
         for planned in &moves {
@@ -183,7 +188,11 @@ fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move
     );
     let moves = places.into_iter().zip(at).map(|(place, at)| {
         let to = target(to, &place, at)?;
-        Ok(Move { place, to })
+        Ok(Move {
+            place,
+            to,
+            reject_next: false,
+        })
     });
     moves.collect()
 }
@@ -203,7 +212,11 @@ fn resolve(
                 broker.readable_from(&place.partition, from, place.log.offsets.end)?
             }
         };
-        Ok(Move { place, to })
+        Ok(Move {
+            place,
+            to,
+            reject_next: false,
+        })
     });
     moves.collect()
 }
@@ -211,8 +224,13 @@ fn resolve(
 /// Writes a checkpoint under a new owner, so that its former owner can no longer write; only where
 /// it still stands as it was shown. A stopped partition's checkpoint may be claimed meanwhile.
 async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Result<()> {
-    let Move { place, to } = planned;
-    let owner = Uuid::new();
+    let place = &planned.place;
+    let to = Reset {
+        owner: Uuid::new(),
+        next_offset: planned.to,
+        topic_id: place.log.topic_id,
+        reject_next: planned.reject_next,
+    };
     let mut shown = place.checkpoint.clone();
     let checkpoints = Checkpoints::new(
         database.clone(),
@@ -225,8 +243,7 @@ async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Resu
     loop {
         let tries = backoff.tries();
         let moved = async {
-            let topic_id = place.log.topic_id;
-            let moved = checkpoints.reset(shown.as_found(), owner, *to, topic_id, tries);
+            let moved = checkpoints.reset(shown.as_found(), &to, tries);
             if moved.await?.is_some() {
                 return Ok(None);
             }
@@ -235,7 +252,7 @@ async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Resu
         match moved.await {
             Ok(None) => return Ok(()),
             // An earlier try landed without an answer.
-            Ok(Some(found)) if found.owner == Some(owner) => return Ok(()),
+            Ok(Some(found)) if found.owner == Some(to.owner) => return Ok(()),
             Ok(Some(found)) if tries < TRIES_MAX && shown.was_only_claimed(&found) => {
                 shown = Stored::Checkpoint(found);
                 backoff.wait().await;

@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use anyhow::bail;
+use anyhow::{anyhow, bail};
 use bson::{Bson, DateTime, Document};
 use serde_json::{Value, json};
 
@@ -128,10 +128,15 @@ impl Place {
 pub(super) struct Move {
     pub(super) place: Place,
     pub(super) to: i64,
+    /// Whether the record there is to be a dead letter.
+    pub(super) reject_next: bool,
 }
 
 impl Move {
     fn effect(&self) -> String {
+        if self.reject_next {
+            return format!("the record at {} becomes a DEAD LETTER", self.to);
+        }
         match self.place.next_offset() {
             Some(from) if self.to < from => format!("replays {}", from - self.to),
             Some(from) if self.to > from => format!("SKIPS {}", self.to - from),
@@ -165,6 +170,40 @@ pub(super) enum Resolution {
     To(i64),
     /// Behind what cannot be read from this offset on: the broker has to be asked where that is.
     BehindUnreadable(i64),
+}
+
+/// Makes the record at the checkpoint a dead letter: for one that MongoDB does not take, and does
+/// not refuse either.
+///
+/// # Errors
+/// Unless it is about one partition, whose checkpoint and log fit.
+pub(super) fn reject(places: Vec<Place>) -> anyhow::Result<Vec<Move>> {
+    let [place] = <[Place; 1]>::try_from(places).map_err(|places| {
+        anyhow!(
+            "--reject is about the next record of one partition, and these are {}: name it with \
+             --topic and --partition",
+            places.len()
+        )
+    })?;
+    let (Stored::Checkpoint(checkpoint), "ok") = (&place.checkpoint, place.state()) else {
+        bail!(
+            "{} is not in the middle of its log ({}): there is no next record to reject",
+            place.partition,
+            place.state()
+        );
+    };
+    let to = checkpoint.next_offset;
+    if to >= place.log.stable_end {
+        bail!(
+            "{} is caught up: there is no next record to reject",
+            place.partition
+        );
+    }
+    Ok(vec![Move {
+        place,
+        to,
+        reject_next: true,
+    }])
 }
 
 /// Where a stuck partition continues: one that is halted where `way` says, any other at the log's
@@ -376,7 +415,8 @@ mod tests {
             assert_eq!(
                 Move {
                     place: place(from, None),
-                    to
+                    to,
+                    reject_next: false,
                 }
                 .effect(),
                 effect
@@ -505,6 +545,7 @@ mod tests {
         let moves = [Move {
             place: place(Some(15), None),
             to: 10,
+            reject_next: false,
         }];
         assert!(
             text(|out| print_moves(&moves, false, false, out))

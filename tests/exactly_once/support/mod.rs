@@ -391,6 +391,7 @@ impl Sink {
             topic_id: found.topic_id,
             former_topic_ids: found.former_topic_ids.clone(),
             rejections: found.rejections,
+            reject_next: found.reject_next,
         };
         let (connection, current) = (self.connection.clone(), self.connection.current());
         let outage = Arc::new(Outage::default());
