@@ -81,11 +81,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
         Arc::clone(&health),
         std::future::pending(),
     );
-    supervise(
-        "the health server",
-        &fatal,
-        async move { Ok(served.await?) },
-    );
+    supervise_endless("the health server", &fatal, served);
 
     let mut stopping = stop.clone();
     let started = tokio::select! {

@@ -1,6 +1,7 @@
 //! What the process says of itself: metrics, health, the log, its version.
 
 pub mod health;
+mod http;
 pub mod logging;
 pub mod metrics;
 pub mod probes;

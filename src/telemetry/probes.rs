@@ -1,7 +1,6 @@
-//! The HTTP server of both long-running processes, the service and the sidecar: `/metrics` and
-//! the probes.
+//! What both long-running processes, the service and the sidecar, serve: `/metrics` and the probes.
 
-use std::{fmt, future::Future, io, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use axum::{
     Router,
@@ -10,6 +9,8 @@ use axum::{
     routing::get,
 };
 use tokio::net::TcpListener;
+
+use super::http;
 
 /// A question that Kubernetes asks the process.
 pub struct Probe {
@@ -64,23 +65,18 @@ impl fmt::Debug for Probe {
 }
 
 /// Serves `/metrics`, in the text format 0.0.4, and `probes`, until `shutdown` is done and the
-/// requests in flight are answered.
-///
-/// # Errors
-/// The listener's.
+/// requests that have begun are answered, or two seconds have passed.
 pub async fn serve(
     listener: TcpListener,
     metrics: impl Fn() -> String + Clone + Send + Sync + 'static,
     probes: Vec<Probe>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let mut router = Router::new().route("/metrics", get(async move || exposition(metrics())));
     for Probe { path, answer } in probes {
         router = router.route(path, get(async move || answer()));
     }
-    axum::serve(listener, router)
-        .with_graceful_shutdown(shutdown)
-        .await
+    http::serve(listener, router, shutdown).await;
 }
 
 fn exposition(text: String) -> impl IntoResponse {
@@ -157,7 +153,6 @@ mod tests {
         stop.send(()).unwrap();
         timeout(Duration::from_secs(10), server)
             .await
-            .unwrap()
             .unwrap()
             .unwrap();
         assert!(TcpStream::connect(address).await.is_err());

@@ -1,6 +1,7 @@
 //! What the service reports of itself is complete, readable, and leaks nothing.
 
 use std::io::Write as _;
+use std::net::TcpStream;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -142,6 +143,43 @@ async fn a_worker_that_waits_for_mongodb_is_alive_and_not_ready() {
     assert_eq!(status(&worker, "/livez"), Some(200));
     mongo.thaw(0).expect("thawed");
     worker.ready().await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+/// How many descriptors a process has open.
+fn descriptors(pid: u32) -> usize {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process");
+    open.count()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sockets_that_ask_nothing_keep_no_probe_out_and_hold_few_descriptors() {
+    const SOCKETS: usize = 600;
+    const HELD_MAX: usize = 200;
+    let scene = Scene::new("sockets", 1).await;
+    let mut worker = scene.worker(&[]);
+    worker.ready().await;
+    let pid = worker.server().pid().expect("a running worker");
+    let before = descriptors(pid);
+    let address = worker.address().expect("an address");
+    let mut open = Vec::new();
+    for n in 0..SOCKETS {
+        let mut socket = TcpStream::connect(&address).expect("a connection");
+        let sent: &[u8] = [b"", &b"GET /livez HTTP/1.1\r\nHo"[..]][n % 2];
+        // One that has made way already takes nothing any more.
+        let _ = socket.write_all(sent);
+        open.push(socket);
+    }
+    for path in ["/livez", "/readyz", "/metrics"] {
+        assert_eq!(status(&worker, path), Some(200), "{path}");
+    }
+    let held = descriptors(pid).saturating_sub(before);
+    assert!(held < HELD_MAX, "{held} descriptors more than before");
+    until("those that are left are closed too", || async {
+        descriptors(pid) < before + HELD_MAX / 4
+    })
+    .await;
+    drop(open);
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 

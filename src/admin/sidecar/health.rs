@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     future::Future,
-    io,
     sync::{Arc, Mutex, MutexGuard},
     time::{Duration, Instant},
 };
@@ -116,24 +115,21 @@ impl Health {
     }
 }
 
-/// Serves the metrics and the probes until `shutdown` is done and the requests in flight are
-/// answered.
-///
-/// # Errors
-/// The listener's.
+/// Serves the metrics and the probes until `shutdown` is done and the requests that have begun are
+/// answered, or two seconds have passed.
 pub async fn serve(
     listener: TcpListener,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
-    shutdown: impl Future<Output = ()> + Send + 'static,
-) -> io::Result<()> {
+    shutdown: impl Future<Output = ()> + Send,
+) {
     let (live, started) = (Arc::clone(&health), Arc::clone(&health));
     let probes = vec![
         Probe::live(move || live.stuck(Instant::now())),
         Probe::started(move || started.not_started()),
         Probe::ready(move || health.not_ready(Instant::now())),
     ];
-    probes::serve(listener, move || metrics.render(), probes, shutdown).await
+    probes::serve(listener, move || metrics.render(), probes, shutdown).await;
 }
 
 #[cfg(test)]

@@ -103,7 +103,7 @@ pub async fn serve(config: Admin, store: Store, duty: Duty) -> anyhow::Result<()
     tracing::info!("stopping");
     loops.shutdown().await;
     let _ = stop.send(());
-    Ok(served.await??)
+    Ok(served.await?)
 }
 
 async fn keep(shared: &Shared, user: &User) -> Infallible {
