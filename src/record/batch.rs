@@ -188,6 +188,7 @@ impl Batch {
             Decoded::Accepted {
                 collection,
                 document,
+                names,
             } => {
                 next.encoded
                     .extend_from_slice(&self.encoded[document.clone()]);
@@ -195,6 +196,7 @@ impl Batch {
                 Decoded::Accepted {
                     collection,
                     document: 0..next.encoded.len(),
+                    names,
                 }
             }
             other => other,

@@ -36,6 +36,8 @@ pub enum Decoded {
         /// Its fields as a BSON document, without `_id`, as a range of the buffer it was appended
         /// to.
         document: Range<usize>,
+        /// How many top-level names its text has: the document has as many at most.
+        names: u32,
     },
     /// The entity with this key is to be deleted from every collection.
     Delete,
@@ -160,6 +162,7 @@ pub struct Decoder {
 struct Entity<'a> {
     id: Option<Str<'a>>,
     kind: Option<Str<'a>>,
+    names: u32,
     /// One bit for each of the mapping's maps.
     malformed_maps: u32,
     unsafe_name: bool,
@@ -256,6 +259,7 @@ impl Decoder {
             None => Ok(Decoded::Accepted {
                 collection,
                 document: start..out.len(),
+                names: entity.names,
             }),
         }
     }
@@ -317,6 +321,7 @@ impl<'a> Walk<'_, 'a> {
         let resolved = name.resolve(self.resolved);
         let is_unsafe = if depth == 1 {
             self.in_map = false;
+            self.entity.names += 1;
             self.field = top_level_field(self.mapping, resolved);
             self.entity.forget(self.field);
             is_unsafe_top_level(resolved)

@@ -7,6 +7,7 @@ mod failover;
 mod fences;
 mod group;
 mod lost_answers;
+mod many_names;
 mod refused_writes;
 mod slow_batches;
 mod support;

@@ -31,7 +31,7 @@ async fn with_unique_names(name: &str) -> World {
 }
 
 /// The server's code of each dead letter, by offset.
-async fn refused(world: &World) -> BTreeMap<i64, i32> {
+pub async fn refused(world: &World) -> BTreeMap<i64, i32> {
     let letters = world.dead_letters().await;
     let code = |letter: &Document| {
         assert_eq!(letter.get_str("reason").unwrap(), "write_error");

@@ -1,7 +1,8 @@
 //! What a state does to the document that is there: adds, replaces, deletes.
 
-use bson::doc;
+use bson::{Bson, doc};
 use workflows_sink::record::fold::WriteMode;
+use workflows_sink::writer::command::SET_NAMES_MAX;
 
 use crate::support::{Records, World, records, settle};
 
@@ -101,24 +102,31 @@ async fn a_tombstone_does_not_hide_a_state_that_is_refused() {
     assert_eq!(documents["a"], doc! { "kind": "Dataset", "m": 2 });
 }
 
-/// A dataset whose document has `bytes` bytes.
-fn dataset_of(start: i64, id: &str, bytes: usize, fill: &str) -> Records {
-    let empty = doc! { "_id": id, "kind": "Dataset", "fill": "" };
+/// A dataset of so many fields whose document has `bytes` bytes.
+fn dataset_of(start: i64, id: &str, bytes: usize, fields: usize, fill: &str) -> Records {
+    let mut empty = doc! { "_id": id, "kind": "Dataset", "fill": "" };
+    empty.extend((3..fields).map(|n| (format!("n{n}"), Bson::Null)));
     let fill = fill.repeat(bytes - empty.to_vec().unwrap().len());
-    records(start).dataset(id, &format!(r#""fill": "{fill}""#))
+    let nulls: String = (3..fields).map(|n| format!(r#", "n{n}": null"#)).collect();
+    records(start).dataset(id, &format!(r#""fill": "{fill}"{nulls}"#))
 }
 
 #[tokio::test]
 async fn a_document_of_the_largest_size_is_stored_new_and_over_an_older_one() {
-    for mode in [WriteMode::Set, WriteMode::Replace] {
-        let world = World::new(&format!("largest_{mode:?}")).await;
+    let many = SET_NAMES_MAX + 3;
+    for (mode, fields) in [
+        (WriteMode::Set, 3),
+        (WriteMode::Set, many),
+        (WriteMode::Replace, 3),
+    ] {
+        let world = World::new(&format!("largest_{mode:?}_{fields}")).await;
         let mut sink = world.sink().await;
         sink.mode = mode;
         let mut writer = sink.writer(0).await;
         for (start, fill) in [(0, "x"), (1, "y")] {
-            let batch = dataset_of(start, "big", DOCUMENT_BYTES_MAX, fill).batch();
+            let batch = dataset_of(start, "big", DOCUMENT_BYTES_MAX, fields, fill).batch();
             let settled = settle(&mut writer, &batch).await;
-            assert_eq!(settled.counts().upserted, 1, "{mode:?} {fill}");
+            assert_eq!(settled.counts().upserted, 1, "{mode:?} {fields} {fill}");
             let documents = world.documents("datasets").await;
             let size =
                 documents["big"].to_vec().unwrap().len() + "\x02_id\0".len() + 4 + "big\0".len();

@@ -10,6 +10,7 @@ mod kill;
 mod lineage;
 mod memory;
 mod modes;
+mod names;
 mod observability;
 mod offsets;
 mod outage;

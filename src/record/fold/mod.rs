@@ -56,6 +56,8 @@ pub struct Write<'a> {
     pub id: &'a str,
     /// The fields to write, as a BSON document.
     pub document: Cow<'a, [u8]>,
+    /// How many fields these are, at most.
+    pub names: usize,
 }
 
 /// A record that is not applied but kept, and why.
@@ -131,11 +133,13 @@ impl<'a> Plan<'a> {
                 Decoded::Accepted {
                     collection,
                     document,
+                    names,
                 } => {
                     let state = State {
                         record: index,
                         id: batch.id(entry),
                         document: &batch.encoded()[document.clone()],
+                        names: *names as usize,
                     };
                     plan.folded += usize::from(pending.add(*collection, state, folding));
                     plan.rejections.clear();
@@ -188,6 +192,7 @@ struct State<'a> {
     record: usize,
     id: &'a str,
     document: &'a [u8],
+    names: usize,
 }
 
 /// The writes gathered so far, by collection, with the place of each entity's latest one.
@@ -301,11 +306,17 @@ impl<'a> Folded<'a> {
     }
 
     fn into_write(self, names: &mut ahash::HashSet<&'a [u8]>) -> Write<'a> {
+        let latest = self.latest;
+        let document = union(&self.earlier, latest.document, names);
         Write {
-            record: self.latest.record,
+            record: latest.record,
             states: self.states,
-            id: self.latest.id,
-            document: union(&self.earlier, self.latest.document, names),
+            id: latest.id,
+            names: match document {
+                Cow::Borrowed(_) => latest.names,
+                Cow::Owned(_) => names.len(),
+            },
+            document,
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::record::document::element;
 
 /// The top-level union of documents, of each name the latest field; the latest document itself
 /// where it has every field of the earlier ones. `names` is memory that each union leaves to the
-/// next.
+/// next; after one that is not borrowed it holds the names of that.
 pub(super) fn union<'a>(
     earlier: &[&'a [u8]],
     latest: &'a [u8],

@@ -1,6 +1,6 @@
 use std::borrow::Cow;
 
-use bson::{Document, doc};
+use bson::{Document, bson, doc};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,6 +19,7 @@ fn write<'a>(id: &'a str, document: &Document) -> Write<'a> {
         states: 1,
         id,
         document: Cow::Owned(document.to_vec().unwrap()),
+        names: document.len(),
     }
 }
 
@@ -51,21 +52,43 @@ prop_compose! {
     }
 }
 
+/// The write that a property test speaks of.
+fn told((id, document, names): &(String, Document, usize)) -> Write<'_> {
+    Write {
+        names: *names,
+        ..write(id, document)
+    }
+}
+
+/// How many names a document is said to have: few or many.
+fn names() -> impl Strategy<Value = usize> {
+    prop::sample::select(vec![1, SET_NAMES_MAX, SET_NAMES_MAX + 1])
+}
+
 proptest! {
     #[test]
     fn an_update_is_what_a_document_would_be(
         collection in "[a-z]{1,20}",
-        documents in prop::collection::vec((".{0,40}", document()), 0..25),
+        documents in prop::collection::vec((".{0,40}", document(), names()), 0..25),
         replace in any::<bool>(),
         time_ms_max in 1..100_000_i64,
     ) {
-        let writes: Vec<_> = documents.iter().map(|(id, document)| write(id, document)).collect();
+        let writes: Vec<_> = documents
+            .iter()
+            .map(told)
+            .collect();
         let mode = if replace { WriteMode::Replace } else { WriteMode::Set };
         let command = update(&collection, &writes, mode, time_ms_max);
         let updates: Vec<_> = documents
             .iter()
-            .map(|(id, document)| {
-                let u = if replace { document.clone() } else { doc! { "$set": document } };
+            .map(|(id, document, names)| {
+                let u = match mode {
+                    WriteMode::Replace => document.into(),
+                    WriteMode::Set if *names <= SET_NAMES_MAX => bson!({ "$set": document }),
+                    WriteMode::Set => bson!([
+                        { "$replaceWith": { "$mergeObjects": ["$$ROOT", { "$literal": document }] } },
+                    ]),
+                };
                 doc! { "q": { "_id": id }, "u": u, "upsert": true }
             })
             .collect();
@@ -76,12 +99,15 @@ proptest! {
 
     #[test]
     fn an_update_of_statements_is_that_of_their_writes(
-        parts in prop::collection::vec(prop::collection::vec((".{0,40}", document()), 0..6), 1..6),
+        parts in prop::collection::vec(
+            prop::collection::vec((".{0,40}", document(), names()), 0..6),
+            1..6,
+        ),
         replace in any::<bool>(),
     ) {
         let mode = if replace { WriteMode::Replace } else { WriteMode::Set };
         let parts: Vec<Vec<Write<'_>>> = (parts.iter())
-            .map(|part| part.iter().map(|(id, document)| write(id, document)).collect())
+            .map(|part| part.iter().map(told).collect())
             .collect();
         let statements: Vec<Statements> = (parts.iter())
             .map(|part| Statements::new(part, mode))
@@ -140,6 +166,7 @@ proptest! {
                 states: 1,
                 id: "",
                 document: Cow::Borrowed(&buffer[..*size]),
+                names: 1,
             })
             .collect();
         let bytes = |run: &[Write<'_>]| run.iter().map(|write| write.document.len()).sum::<usize>();
@@ -215,10 +242,18 @@ fn the_largest_document_fits_a_command() {
     let id = "0123456789abcdef0123456789abcdef";
     let id_len = b"t_id\0llll\0".len() + id.len();
     let largest = write_of(id, DOCUMENT_BYTES_MAX - id_len);
-    for mode in [WriteMode::Set, WriteMode::Replace] {
+    let merged = Write {
+        names: SET_NAMES_MAX + 1,
+        ..write_of(id, DOCUMENT_BYTES_MAX - id_len)
+    };
+    for (mode, largest) in [
+        (WriteMode::Set, &largest),
+        (WriteMode::Set, &merged),
+        (WriteMode::Replace, &largest),
+    ] {
         let command = update(
             &"c".repeat(120),
-            std::slice::from_ref(&largest),
+            std::slice::from_ref(largest),
             mode,
             30_000,
         );
@@ -242,15 +277,20 @@ fn a_full_run_fits_a_command() {
 
 #[test]
 fn a_command_is_allocated_once() {
-    let writes: Vec<_> = (0..100)
-        .map(|_| write_of("0123456789abcdef", 100))
-        .collect();
-    let bytes: usize = writes
-        .iter()
-        .map(|w| w.document.len() + w.id.len() + 96)
-        .sum();
-    let command = update("models", &writes, WriteMode::Set, 30_000).into_bytes();
-    assert!(command.capacity() <= bytes + 128, "it grew on the way");
+    for (names, overhead) in [(SET_NAMES_MAX, 96), (SET_NAMES_MAX + 1, 192)] {
+        let writes: Vec<_> = (0..100)
+            .map(|_| Write {
+                names,
+                ..write_of("0123456789abcdef", 100)
+            })
+            .collect();
+        let bytes: usize = writes
+            .iter()
+            .map(|w| w.document.len() + w.id.len() + overhead)
+            .sum();
+        let command = update("models", &writes, WriteMode::Set, 30_000).into_bytes();
+        assert!(command.capacity() <= bytes + 128, "it grew on the way");
+    }
 }
 
 #[test]

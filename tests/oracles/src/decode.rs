@@ -87,12 +87,14 @@ pub fn decoded(
         Decoded::Accepted {
             collection,
             document,
+            names,
         } => {
             assert_eq!(document, before.len()..out.len());
             let bytes = &out[document];
             let fields = RawDocument::from_bytes(bytes).expect("BSON");
             let fields = Document::try_from(fields).expect("BSON all the way down");
             assert_eq!(fields.to_vec().expect("BSON"), bytes);
+            assert!(names as usize >= fields.len());
             let id = str::from_utf8(key.expect("a key")).expect("UTF-8");
             let mut document = doc! { "_id": id };
             document.extend(fields);
