@@ -31,7 +31,7 @@ pub const CONNECTION_STRING: Setting = Setting {
     default: None,
     example: "mongodb+srv://workflows-sink@dyff-datastore-rs0.mongodb.svc.cluster.local/workflows\
               ?replicaSet=rs0&ssl=false&authSource=users",
-    meaning: "The whole MongoDB URI, of a replica set or a sharded cluster. Required.",
+    meaning: "The whole MongoDB URI, of a replica set. Required.",
     secret: true,
 };
 /// Database.

@@ -85,7 +85,8 @@ impl Cause {
 
 /// The server's codes for transient errors, by cause. From `error_codes.yml` of the server:
 /// everything there that is retriable, an interruption, a stale shard version or a sign of
-/// pressure, and what is about the server's state rather than about a document.
+/// pressure, and what is about the server's state, or the shards of a cluster, rather than about a
+/// document. A cluster is refused at start; should one be met all the same, no record is to pay.
 #[rustfmt::skip]
 const TRANSIENT: &[(Cause, &[i32])] = &[
     (Cause::Network, &[
@@ -113,7 +114,8 @@ const TRANSIENT: &[(Cause, &[i32])] = &[
         11, 13, 18, 31, 33, 214, 334, 337, 390, 391, 392, 404,
     ]),
     (Cause::Other, &[
-        0, 1, 8, 77, 90, 263, 301, 310, 371, 8000, 91331, 10045600,
+        0, 1, 8, 61, 77, 90, 105, 118, 137, 154, 193, 227, 263, 283, 301, 310, 360, 366, 371, 431,
+        8000, 91331, 10045600,
     ]),
 ];
 

@@ -100,11 +100,17 @@ impl User {
 /// Whether the server can be used, by its answer to `hello`. `set` is the replica set that the URI
 /// names.
 pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault> {
-    let sharded = hello
+    let is_router = hello
         .get_str("msg")
         .is_ok_and(|message| message == "isdbgrid");
     match (hello.get_str("setName"), set) {
-        _ if sharded => {}
+        _ if is_router => {
+            return Err(Fault::Permanent(format!(
+                "{} leads to a mongos of a sharded cluster, which is not supported: \
+                 name a replica set",
+                CONNECTION_STRING.name
+            )));
+        }
         (Ok(found), Some(set)) if found != set => {
             return Err(Fault::Permanent(format!(
                 "the server belongs to the replica set {found}, but {} says replicaSet={set}",
@@ -120,8 +126,7 @@ pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault>
         (Err(_), _) => {
             return Err(Fault::Permanent(format!(
                 "{} leads to a standalone MongoDB server, which has no transactions: \
-                 start it with --replSet and run rs.initiate(), \
-                 or name a replica set or a sharded cluster",
+                 start it with --replSet and run rs.initiate(), or name a replica set",
                 CONNECTION_STRING.name
             )));
         }
@@ -210,19 +215,25 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_set_or_a_router_of_5_0_is_accepted() {
+    fn a_replica_set_of_5_0_is_accepted() {
         let member = doc! { "setName": "rs0", "maxWireVersion": 13 };
         assert_eq!(of_hello(&member, None), Ok(()));
         assert_eq!(of_hello(&member, Some("rs0")), Ok(()));
-        assert_eq!(
-            of_hello(&doc! { "msg": "isdbgrid", "maxWireVersion": 17 }, None),
-            Ok(())
-        );
     }
 
     #[test]
     fn other_servers_are_refused_with_what_to_do() {
         for (hello, set, says) in [
+            (
+                doc! { "msg": "isdbgrid", "maxWireVersion": 17 },
+                None,
+                "sharded cluster",
+            ),
+            (
+                doc! { "msg": "isdbgrid", "maxWireVersion": 9 },
+                Some("rs0"),
+                "sharded cluster",
+            ),
             (doc! { "maxWireVersion": 17 }, None, "standalone"),
             (doc! { "maxWireVersion": 17 }, Some("rs0"), "standalone"),
             (

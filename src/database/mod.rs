@@ -41,10 +41,9 @@ const REFUSED_MAX: Duration = Duration::from_secs(30);
 /// The most hosts of a URI that are asked one by one where no server can be found.
 const HOSTS_ASKED_MAX: usize = 8;
 
-/// Connects as the configuration says, once everything is ready: a replica set or sharded cluster
-/// of 5.0 or later, a user that may do what the service does, and the `collections`. Those that are
-/// absent are created here: one that is created in a transaction fails others that run meanwhile,
-/// with code 246.
+/// Connects as the configuration says, once everything is ready: a replica set of 5.0 or later, a
+/// user that may do what the service does, and the `collections`. Those that are absent are created
+/// here: one that is created in a transaction fails others that run meanwhile, with code 246.
 ///
 /// `lanes_max`: how many batches are written at the same time.
 ///

@@ -268,6 +268,22 @@ async fn a_refusal_that_speaks_of_no_record_rejects_none() {
     }
 }
 
+/// Where a collection is sharded by another key than `_id`, every upsert is refused.
+#[tokio::test]
+async fn a_refusal_for_a_shard_key_rejects_no_record() {
+    const SHARD_KEY_NOT_FOUND: i32 = 61;
+    let world = World::new("shard_key").await;
+    let (sink, proxy) = world.sink_behind_proxy().await;
+    let mut writer = sink.writer(0).await;
+    let error = doc! { "index": 0, "code": SHARD_KEY_NOT_FOUND, "errmsg": "no shard key" };
+    let refusal = doc! { "ok": 1, "n": 0, "nModified": 0, "writeErrors": [error] };
+    proxy.at(1, Act::Answer(refusal));
+    let (written, causes) = write(&mut writer, &records(0).datasets("d", 2).batch()).await;
+    assert_eq!(causes, [Cause::Other]);
+    assert_eq!(written.unwrap().counts().upserted, 2);
+    assert!(world.dead_letters().await.is_empty());
+}
+
 /// Refused as a whole, a command says nothing of which record it is: it is found by halving.
 #[tokio::test]
 async fn a_record_for_which_the_whole_command_is_refused_is_found() {

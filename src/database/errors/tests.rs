@@ -104,12 +104,34 @@ fn each_code_has_the_cause_that_an_operator_would_look_for() {
         (391, Cause::Authentication), // ReauthenticationRequired
         (1, Cause::Other),            // InternalError
         (371, Cause::Other),          // UserWritesBlocked
+        (61, Cause::Other),           // ShardKeyNotFound
+        (283, Cause::Other),          // WouldChangeOwningShard
     ] {
         assert_eq!(
             of_error(&command(code)),
             Verdict::Transient(cause),
             "{code}"
         );
+    }
+}
+
+#[test]
+fn what_is_about_shards_rejects_no_document() {
+    for code in [
+        61,  // ShardKeyNotFound
+        105, // IncompatibleShardingMetadata
+        118, // NamespaceNotSharded
+        137, // IncompatibleShardingConfigVersion
+        154, // InconsistentShardIdentity
+        193, // NoShardingEnabled
+        227, // CannotImplicitlyCreateCollection
+        283, // WouldChangeOwningShard
+        360, // PlacementVersionRefreshCanceled
+        366, // WouldChangeOwningShardDeletedNoDocument
+        431, // ChunkMetadataInconsistency
+    ] {
+        let verdict = Verdict::Transient(Cause::Other);
+        assert_eq!(of_write(code, false), verdict, "{code}");
     }
 }
 

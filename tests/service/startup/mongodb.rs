@@ -1,6 +1,7 @@
 //! MongoDB as the service needs it, and as it may be found.
 
 use std::collections::{BTreeMap, HashSet};
+use std::io;
 
 use bson::{Document, doc};
 use local_stack::{Authority, Mongo, MongoOptions, Topology};
@@ -9,6 +10,8 @@ use secrecy::SecretString;
 use test_support::credentials::PASSWORD;
 use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING};
 use test_support::worker::Worker;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 use workflows_sink::config::{Credentials, Mongodb};
 use workflows_sink::database;
 use workflows_sink::record::mapping::Mapping;
@@ -63,6 +66,53 @@ async fn a_standalone_server_is_refused() {
         assert!(
             why.contains("standalone") && why.contains(CONNECTION_STRING),
             "{uri}: {why}"
+        );
+    }
+}
+
+/// The address of a server that answers every command as a mongos answers `hello`.
+async fn router() -> String {
+    let hello = doc! {
+        "msg": "isdbgrid", "isWritablePrimary": true, "helloOk": true, "minWireVersion": 0,
+        "maxWireVersion": 17, "maxBsonObjectSize": 16 << 20, "maxMessageSizeBytes": 48_000_000,
+        "maxWriteBatchSize": 100_000, "logicalSessionTimeoutMinutes": 30, "ok": 1.0,
+    };
+    let hello = hello.to_vec().unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((client, _)) = listener.accept().await {
+            let hello = hello.clone();
+            tokio::spawn(async move { answer(client, &hello).await });
+        }
+    });
+    address.to_string()
+}
+
+/// Answers every message of the protocol with one that holds `document`, until the client leaves.
+async fn answer(mut client: TcpStream, document: &[u8]) -> io::Result<()> {
+    const OP_MSG: u32 = 2013;
+    // Flags, and the kind of the section.
+    let body = [&[0; 5], document].concat();
+    loop {
+        let len = client.read_u32_le().await?;
+        let request = client.read_u32_le().await?;
+        client.read_exact(&mut vec![0; len as usize - 8]).await?;
+        for number in [16 + body.len() as u32, 0, request, OP_MSG] {
+            client.write_u32_le(number).await?;
+        }
+        client.write_all(&body).await?;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sharded_cluster_is_refused() {
+    let router = router().await;
+    for options in ["", "?replicaSet=rs0", "?directConnection=true"] {
+        let why = refused(&format!("mongodb://{router}/{options}")).await;
+        assert!(
+            why.contains("sharded cluster") && why.contains(CONNECTION_STRING),
+            "{options}: {why}"
         );
     }
 }
