@@ -44,8 +44,15 @@ pub enum Fault {
     ClaimsStolen,
     /// SIGKILL to a broker, and its restart.
     BrokerKilled,
+    /// SIGSTOP to a broker for longer than its session, then SIGCONT: it is behind, and does not
+    /// know.
+    BrokerFrozen,
+    /// Every broker is restarted, one after the other.
+    BrokersRestarted,
     /// Other replicas lead the partitions.
     LeadershipMoved,
+    /// And others again, several times in a row.
+    LeadershipFlips,
     /// The broker that coordinates the group is frozen past its session.
     CoordinatorLost,
     /// SIGKILL to the primary, and its restart.
@@ -54,6 +61,8 @@ pub enum Fault {
     PrimaryFrozen,
     /// The primary is asked to step down.
     PrimarySteppedDown,
+    /// Every member of the replica set is restarted, one after the other.
+    MembersRestarted,
     /// A primary without a majority accepts writes that are then rolled back.
     PrimaryRolledBack,
     /// All of MongoDB is unavailable for longer than `max.poll.interval.ms`.
@@ -85,6 +94,11 @@ pub enum Fault {
     Burst,
     /// Records without a value.
     Tombstones,
+    /// Transactions that are committed and aborted, and one that hangs: control records, and holes
+    /// in the offsets.
+    Transactions,
+    /// A person lets stopped partitions continue, while there are none.
+    OffsetsResolved,
     /// The topic gets more partitions.
     PartitionsAdded,
     /// The topic is deleted and recreated.
@@ -94,7 +108,7 @@ pub enum Fault {
 use Fault::*;
 
 /// Every fault, each once.
-pub const FAULTS: [Fault; 37] = [
+pub const FAULTS: [Fault; 43] = [
     WorkerKilled,
     WorkerStopped,
     WorkerFrozen,
@@ -103,11 +117,15 @@ pub const FAULTS: [Fault; 37] = [
     ClockFarOff,
     ClaimsStolen,
     BrokerKilled,
+    BrokerFrozen,
+    BrokersRestarted,
     LeadershipMoved,
+    LeadershipFlips,
     CoordinatorLost,
     PrimaryKilled,
     PrimaryFrozen,
     PrimarySteppedDown,
+    MembersRestarted,
     PrimaryRolledBack,
     MongodbDown,
     Network(Side::Kafka, Trouble::Reset),
@@ -130,6 +148,8 @@ pub const FAULTS: [Fault; 37] = [
     LargeRecords,
     Burst,
     Tombstones,
+    Transactions,
+    OffsetsResolved,
     PartitionsAdded,
     TopicRecreated,
 ];
@@ -152,14 +172,17 @@ impl Fault {
     pub fn part(self) -> Part {
         match self {
             WorkerKilled | WorkerStopped | WorkerFrozen | WorkerAdded | WorkerRemoved
-            | ClockFarOff | ClaimsStolen => Part::Workers,
+            | ClockFarOff | ClaimsStolen | OffsetsResolved => Part::Workers,
             BrokerKilled
+            | BrokerFrozen
+            | BrokersRestarted
             | LeadershipMoved
+            | LeadershipFlips
             | CoordinatorLost
             | Network(Side::Kafka, _)
             | PartitionsAdded
             | TopicRecreated => Part::Kafka,
-            Poison | LargeRecords | Burst | Tombstones => Part::Records,
+            Poison | LargeRecords | Burst | Tombstones | Transactions => Part::Records,
             _ => Part::Mongodb,
         }
     }

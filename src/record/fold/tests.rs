@@ -499,3 +499,45 @@ fn replacing_folds_documents_of_any_size() {
     );
     assert_eq!(plan.folded, 1);
 }
+
+#[test]
+fn a_plan_ends_where_too_many_records_in_a_row_are_rejected() {
+    // `r` is rejected, `a` applied, `s` skipped.
+    let planned = |records: &str, before: usize, max: usize| {
+        let mut decoder = Decoder::new(Arc::clone(&MAPPING), Tombstones::Ignore);
+        let mut batch = Batch::new(10);
+        for (offset, told) in (10..).zip(records.chars()) {
+            let value: Option<&[u8]> = match told {
+                'r' => Some(b"{"),
+                'a' => Some(br#"{"id":"1","kind":"A"}"#),
+                _ => None,
+            };
+            let record = Record {
+                offset,
+                key: Some(b"1"),
+                value,
+                ..Record::default()
+            };
+            assert!(batch.push(&mut decoder, record));
+        }
+        let none = HashSet::new();
+        let folding = Folding {
+            rejections: Rejections {
+                in_a_row: before,
+                from: 3,
+            },
+            rejections_in_a_row_max: max,
+            ..set(&none)
+        };
+        let refused = HashMap::new();
+        let plan = Plan::new(&batch, 0..batch.entries().len(), &folding, &refused);
+        let Rejections { in_a_row, from } = plan.rejections;
+        (plan.records.end, in_a_row, from, plan.halts)
+    };
+    assert_eq!(planned("rrarr", 0, 0), (5, 2, 13, false), "without a limit");
+    assert_eq!(planned("rrarr", 0, 3), (5, 2, 13, false));
+    assert_eq!(planned("rrarr", 1, 3), (2, 3, 3, true), "counted on");
+    assert_eq!(planned("arrsr", 5, 3), (5, 3, 11, true), "a skip is no end");
+    assert_eq!(planned("arrrr", 5, 3), (4, 3, 11, true), "and no more");
+    assert_eq!(planned("ss", 2, 3), (2, 2, 3, false));
+}

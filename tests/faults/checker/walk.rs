@@ -252,14 +252,27 @@ impl Walk {
                 ),
             );
         }
+        // What is noted of the records before the offset moves with it.
         let moved_only = Checkpoint {
             next_offset: to,
+            leader_epoch: after.leader_epoch,
+            rejections: after.rejections,
+            halt: after.halt,
             ..before.clone()
         };
         if moved_only != *after {
             violated(
                 Rule::Owner,
                 "more than the next offset was changed".to_owned(),
+            );
+        }
+        if before.leader_epoch.is_some() && after.leader_epoch < before.leader_epoch {
+            violated(
+                Rule::Transaction,
+                format!(
+                    "the leader epoch went from {:?} to {:?}",
+                    before.leader_epoch, after.leader_epoch
+                ),
             );
         }
         if to <= from {

@@ -4,6 +4,7 @@
 mod answers;
 mod records;
 mod servers;
+mod transactions;
 
 use std::time::Duration;
 
@@ -102,8 +103,21 @@ impl Nemesis<'_> {
                     .expect("killed");
                 struck.lasts = PAST_THE_SESSION;
             }
+            BrokerFrozen => {
+                struck.target = self.random.below(SERVERS);
+                let broker = self.stage.cluster.server(struck.target);
+                broker.freeze().expect("frozen");
+                struck.lasts = PAST_THE_SESSION;
+            }
+            BrokersRestarted => self.restart_brokers().await,
             ClaimsStolen => self.steal_claims().await,
+            OffsetsResolved => self.resolve_offsets().await,
             LeadershipMoved => self.move_leadership().await,
+            LeadershipFlips => {
+                for _ in 0..3 {
+                    self.move_leadership().await;
+                }
+            }
             CoordinatorLost => {
                 struck.target = self.coordinator().await;
                 self.stage
@@ -124,6 +138,7 @@ impl Nemesis<'_> {
                 struck.lasts = PAST_THE_SESSION;
             }
             PrimarySteppedDown => self.step_down().await,
+            MembersRestarted => self.restart_members().await,
             PrimaryRolledBack => self.roll_back().await,
             MongodbDown => {
                 for member in 0..SERVERS {
@@ -161,6 +176,7 @@ impl Nemesis<'_> {
             Poison => self.load.send(records::poison(&mut self.random)),
             LargeRecords => self.load.send(records::large(&mut self.random)),
             Tombstones => self.load.send(records::tombstones(&mut self.random)),
+            Transactions => self.run_transactions().await,
             Burst => {
                 self.load.rate(100 * RATE);
                 struck.lasts = Duration::from_millis(500);
@@ -185,7 +201,9 @@ impl Nemesis<'_> {
                 }
             }
             BrokerKilled => self.stage.cluster.restart(target).await.expect("restarted"),
-            CoordinatorLost => self.stage.cluster.server(target).thaw().expect("thawed"),
+            CoordinatorLost | BrokerFrozen => {
+                self.stage.cluster.server(target).thaw().expect("thawed");
+            }
             PrimaryKilled => self.stage.mongo.restart(target).await.expect("restarted"),
             PrimaryFrozen => self.stage.mongo.thaw(target).expect("thawed"),
             MongodbDown => {

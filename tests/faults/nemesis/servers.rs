@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
 use test_support::wait::until;
+use test_support::worker::run;
 use workflows_sink::checkpoint;
 
 use super::{BRIEFLY, Nemesis};
@@ -11,6 +12,9 @@ use crate::fault::Side;
 use crate::round::read_log;
 use crate::stage::SERVERS;
 use crate::witness;
+
+/// How long a broker may take to hand over and end.
+const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
 impl Nemesis<'_> {
     pub(super) async fn move_leadership(&mut self) {
@@ -24,6 +28,41 @@ impl Nemesis<'_> {
                 .is_ok_and(|now| now != leader)
         })
         .await;
+    }
+
+    /// A rolling update of the brokers.
+    pub(super) async fn restart_brokers(&mut self) {
+        for broker in 0..SERVERS {
+            let server = self.stage.cluster.server(broker);
+            server.stop(STOP_DEADLINE).await.expect("stopped");
+            let restarted = self.stage.cluster.restart(broker).await;
+            restarted.expect("restarted");
+        }
+    }
+
+    /// A rolling update of the replica set.
+    pub(super) async fn restart_members(&mut self) {
+        for member in 0..SERVERS {
+            self.stage.mongo.stop(member).await.expect("stopped");
+            self.stage.mongo.restart(member).await.expect("restarted");
+        }
+    }
+
+    /// What a person types at the wrong time: no partition is stopped, so nothing may move.
+    pub(super) async fn resolve_offsets(&mut self) {
+        for ways in [
+            &["--yes"][..],
+            &["--retry", "--yes"],
+            &["--continue", "--yes"],
+        ] {
+            let resolve = [&["offsets", "resolve"], ways].concat();
+            let (code, out, error) = run(&self.fleet.environment, &resolve).await;
+            // A server that does not answer is no reason to move anything either.
+            assert!(
+                code == Some(1) || out.contains("nothing to do"),
+                "{out}{error}"
+            );
+        }
     }
 
     /// The broker that coordinates the workers' group.
