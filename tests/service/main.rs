@@ -24,5 +24,6 @@ mod stuck;
 mod together;
 mod transactions;
 mod truncated;
+mod unpacked;
 mod wire;
 mod workers;

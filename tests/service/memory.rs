@@ -14,7 +14,7 @@ use test_support::worker::Worker;
 
 use crate::drain::caught_up;
 
-const MIB: u64 = 1024 * 1024;
+pub const MIB: u64 = 1024 * 1024;
 
 /// Random letters: nothing for a compression to gain.
 fn letters(bytes: usize) -> String {
@@ -53,7 +53,7 @@ fn in_turn(record: Message, n: u32, partitions: i32) -> Message {
 }
 
 /// A line of `/proc/PID/status`, in bytes.
-fn status(worker: &mut Worker, name: &str) -> u64 {
+pub fn status(worker: &mut Worker, name: &str) -> u64 {
     let pid = worker.server().pid().expect("a running worker");
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
     let line = status

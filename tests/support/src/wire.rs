@@ -62,41 +62,29 @@ impl WireBatch {
     /// A batch of one record, in a zstd frame whose value is `bytes` times the letter `a` between
     /// `head` and `tail`: so many bytes take four for each 128 KiB on the wire.
     pub fn expanding(key: &[u8], head: &[u8], bytes: usize, tail: &[u8]) -> WireBatch {
-        const BLOCK_BYTES_MAX: usize = 128 * 1024;
-        let mut before = vec![0];
-        varint(0, &mut before);
-        varint(0, &mut before);
-        field(Some(key), &mut before);
-        varint((head.len() + bytes + tail.len()) as i64, &mut before);
-        before.extend_from_slice(head);
-        let mut after = tail.to_vec();
-        varint(0, &mut after);
-        let mut start = Vec::new();
-        varint((before.len() + bytes + after.len()) as i64, &mut start);
-        start.extend_from_slice(&before);
+        WireBatch::all_expanding(&[Expanding {
+            key,
+            head,
+            bytes,
+            tail,
+        }])
+    }
 
-        let len = (start.len() + bytes + after.len()) as u64;
+    /// [`WireBatch::expanding`], of several records.
+    pub fn all_expanding(records: &[Expanding<'_>]) -> WireBatch {
+        let (mut blocks, mut unpacked_bytes) = (Vec::new(), 0);
+        for (delta, record) in (0..).zip(records) {
+            unpacked_bytes += record.encode(delta, &mut blocks);
+        }
+        // The last block, which is empty.
+        blocks.extend(block_header(1, 0, 0));
         let mut payload = 0xfd2f_b528_u32.to_le_bytes().to_vec();
         payload.extend_from_slice(&[0xc0, 0x38]);
-        payload.extend_from_slice(&len.to_le_bytes());
-        let block = |last: usize, kind: usize, size: usize| {
-            let header = (last | kind << 1 | size << 3) as u32;
-            header.to_le_bytes()[..3].to_vec()
-        };
-        payload.extend(block(0, 0, start.len()));
-        payload.extend_from_slice(&start);
-        let mut left = bytes;
-        while left > 0 {
-            let size = left.min(BLOCK_BYTES_MAX);
-            payload.extend(block(0, 1, size));
-            payload.push(b'a');
-            left -= size;
-        }
-        payload.extend(block(1, 0, after.len()));
-        payload.extend_from_slice(&after);
+        payload.extend_from_slice(&(unpacked_bytes as u64).to_le_bytes());
+        payload.extend(blocks);
         WireBatch {
             payload,
-            count: 1,
+            count: records.len() as i32,
             codec: Codec::Zstd,
             base_timestamp: 0,
         }
@@ -161,6 +149,59 @@ impl WireBatch {
         let offset = i64::from_be_bytes(*answer[at + 2..].first_chunk().unwrap());
         if code == 0 { Ok(offset) } else { Err(code) }
     }
+}
+
+/// A record whose value is `bytes` times the letter `a` between `head` and `tail`.
+#[derive(Clone, Copy, Debug)]
+pub struct Expanding<'a> {
+    /// The key.
+    pub key: &'a [u8],
+    /// What the value begins with.
+    pub head: &'a [u8],
+    /// How many letters follow.
+    pub bytes: usize,
+    /// What the value ends with.
+    pub tail: &'a [u8],
+}
+
+impl Expanding<'_> {
+    /// Adds the record as blocks of a zstd frame; how many bytes they unpack to.
+    fn encode(&self, offset_delta: i64, blocks: &mut Vec<u8>) -> usize {
+        const BLOCK_BYTES_MAX: usize = 128 * 1024;
+        let mut before = vec![0];
+        varint(0, &mut before);
+        varint(offset_delta, &mut before);
+        field(Some(self.key), &mut before);
+        let value_bytes = self.head.len() + self.bytes + self.tail.len();
+        varint(value_bytes as i64, &mut before);
+        before.extend_from_slice(self.head);
+        let mut after = self.tail.to_vec();
+        varint(0, &mut after);
+        let mut start = Vec::new();
+        let record_bytes = before.len() + self.bytes + after.len();
+        varint(record_bytes as i64, &mut start);
+        start.extend_from_slice(&before);
+
+        blocks.extend(block_header(0, 0, start.len()));
+        blocks.extend_from_slice(&start);
+        let mut left = self.bytes;
+        while left > 0 {
+            let size = left.min(BLOCK_BYTES_MAX);
+            blocks.extend(block_header(0, 1, size));
+            blocks.push(b'a');
+            left -= size;
+        }
+        blocks.extend(block_header(0, 0, after.len()));
+        blocks.extend_from_slice(&after);
+        start.len() + self.bytes + after.len()
+    }
+}
+
+/// The header of a zstd block: raw (0), or of one byte that is repeated (1).
+fn block_header(last: usize, kind: usize, size: usize) -> [u8; 3] {
+    let header = (last | kind << 1 | size << 3) as u32;
+    let [a, b, c, _] = header.to_le_bytes();
+    [a, b, c]
 }
 
 impl WireRecord {
