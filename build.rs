@@ -1,7 +1,17 @@
 //! Passes the source revision to the compiler: `WORKFLOWS_SINK_REVISION`, else what git says, else `unknown`. Links
-//! the binary with packed relocations and with our answer to how large a zstd frame is.
+//! the binary with packed relocations and with our C around librdkafka's decompressors.
 
 use std::{env, path::Path, process::Command};
+
+/// What our C puts itself before.
+const WRAPPED: [&str; 6] = [
+    "ZSTD_getFrameContentSize",
+    "rd_gz_decompress",
+    "rd_kafka_zstd_decompress",
+    "rd_kafka_lz4_decompress",
+    "rd_kafka_buf_new_shadow",
+    "rd_kafka_msgset_parse",
+];
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
@@ -16,12 +26,14 @@ fn main() {
     if env::var("CARGO_CFG_TARGET_ENV").is_ok_and(|env| env == "gnu") {
         println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
         // An object rather than a library: with some linkers it depends on its place whether a library is looked into.
-        println!("cargo::rustc-link-arg-bins=-Wl,--wrap=ZSTD_getFrameContentSize");
-        println!("cargo::rerun-if-changed=src/kafka/zstd.c");
-        for object in cc::Build::new()
-            .file("src/kafka/zstd.c")
-            .compile_intermediates()
-        {
+        for wrapped in WRAPPED {
+            println!("cargo::rustc-link-arg-bins=-Wl,--wrap={wrapped}");
+        }
+        let sources = ["src/kafka/unpacking.c", "src/kafka/zstd.c"];
+        for source in sources {
+            println!("cargo::rerun-if-changed={source}");
+        }
+        for object in cc::Build::new().files(sources).compile_intermediates() {
             println!("cargo::rustc-link-arg-bins={}", object.display());
         }
     }

@@ -21,6 +21,7 @@ mod readable;
 pub mod statistics;
 pub mod topic_id;
 pub mod topics;
+pub mod unpacking;
 mod validation;
 
 use std::sync::{Arc, mpsc};

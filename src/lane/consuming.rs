@@ -17,7 +17,7 @@ use super::slots::Slot;
 use super::writing::{Writing, Written};
 use super::{End, Lanes};
 use crate::checkpoint::Claim;
-use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress};
+use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
 use crate::record::batch::Batch;
 use crate::record::entity::Decoder;
 use crate::record::{Partition, Position};
@@ -76,6 +76,10 @@ struct Consuming<'l> {
     finishing: bool,
     /// Whether the batch of records behind the last one cannot be read: nothing more is taken in.
     unreadable: bool,
+    /// How many batches had been refused for want of room when this lane was started.
+    refusals: u64,
+    /// What the unreadable batch unpacks to, in bytes, where it may be one that was refused.
+    refused_bytes: Option<usize>,
     /// What speaks against the checkpoint, until something arrives.
     doubt: &'l mut Doubt,
     /// The claim's position, until something arrives.
@@ -107,6 +111,7 @@ pub(super) async fn consume(
     progress.took(position.offset);
     let seen = topic_id.map(|id| (partition.topic.to_string(), id));
     lanes.topic_ids.note(seen);
+    let refusals = unpacking::refusals();
     let started = tokio::select! {
         _ = order.wait_for(|order| *order != Order::Run) => return End::Revoked,
         started = lanes.handle.start(partition, position) => started,
@@ -135,6 +140,8 @@ pub(super) async fn consume(
         slot: None,
         finishing: false,
         unreadable: false,
+        refusals,
+        refused_bytes: None,
         doubt,
         unconfirmed: Some(position),
         at_end: false,
@@ -154,7 +161,11 @@ impl Consuming<'_> {
                 return Err(End::Revoked);
             }
             if self.unreadable && self.writing.is_idle() && self.hand.is_empty() {
-                return Err(End::Unreadable(self.hand.filling.batch.start()));
+                let offset = self.hand.filling.batch.start();
+                return Err(match self.refused_bytes {
+                    Some(bytes) => End::NoRoom { offset, bytes },
+                    None => End::Unreadable(offset),
+                });
             }
             if self.writing.is_waiting() {
                 // Other lanes' batches may get through.
@@ -212,7 +223,12 @@ impl Consuming<'_> {
                 }
                 Arrival::Unreadable(error) => {
                     let partition = self.partition;
-                    self.lanes.metrics.errors("fetch", "unreadable");
+                    self.refused_bytes = unpacking::refused_since(self.refusals);
+                    let kind = match self.refused_bytes {
+                        Some(_) => "no_room",
+                        None => "unreadable",
+                    };
+                    self.lanes.metrics.errors("fetch", kind);
                     tracing::debug!(%partition, %error, "a batch of records cannot be read");
                     self.unreadable = true;
                     continue;

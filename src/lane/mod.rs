@@ -83,6 +83,13 @@ enum End {
     OffsetLost(Option<Position>),
     /// The batch of records at this offset cannot be read; all before it is applied.
     Unreadable(i64),
+    /// There was no room to unpack the batch of records at this offset; all before it is applied.
+    NoRoom {
+        /// Where the batch begins, or before it.
+        offset: i64,
+        /// What it unpacks to.
+        bytes: usize,
+    },
     /// A person is needed: the process ends.
     Permanent(String),
 }
@@ -113,7 +120,7 @@ async fn claim_and_consume(
     progress: &Arc<Progress>,
 ) {
     let mut backoff = Backoff::new();
-    let (mut stop_logged, mut reclaim_logged) = (false, false);
+    let (mut stop_logged, mut reclaim_logged, mut no_room_logged) = (false, false, false);
     let mut doubt = Doubt::default();
     loop {
         let claimed = tokio::select! {
@@ -143,7 +150,7 @@ async fn claim_and_consume(
         let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;
         if began.elapsed() > STOPPED_RECHECK {
             backoff = Backoff::new();
-            reclaim_logged = false;
+            (reclaim_logged, no_room_logged) = (false, false);
         }
         match end {
             End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
@@ -151,6 +158,14 @@ async fn claim_and_consume(
             _ => {}
         }
         show(lanes, partition, progress, PartitionState::Claiming, None);
+        if let End::NoRoom { offset, bytes } = end {
+            const TEXT: &str = "the next batch of records unpacks to more than the memory budget \
+                                has room for beside what waits: reading it again once there is";
+            match std::mem::replace(&mut no_room_logged, true) {
+                false => tracing::warn!(%partition, offset, bytes, "{TEXT}"),
+                true => tracing::debug!(%partition, offset, bytes, "{TEXT}"),
+            }
+        }
         if let End::Reclaim(why) = end {
             match std::mem::replace(&mut reclaim_logged, true) {
                 false => tracing::warn!(%partition, "claiming again: {why}"),
@@ -204,7 +219,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             );
             lanes.handle.stop(partition).await;
         }
-        End::Reclaim(_) | End::OffsetLost(_) | End::Unreadable(_) => {
+        End::Reclaim(_) | End::OffsetLost(_) | End::Unreadable(_) | End::NoRoom { .. } => {
             lanes.handle.stop(partition).await
         }
     }

@@ -6,7 +6,7 @@ use crate::record::DOCUMENT_BYTES_MAX;
 
 /// How much smaller records are on the wire than in memory, at the most: zstd on 2 KB entities was
 /// seen at 11:1. A fetch is limited by its compressed size, and a queue exceeds its limit by one
-/// fetch.
+/// fetch. What unpacks to more is bounded by `kafka/unpacking.rs`.
 const COMPRESSION_MAX: usize = 12;
 
 /// The largest fetch of one partition, in bytes on the wire: more gives no more throughput.

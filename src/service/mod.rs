@@ -28,7 +28,7 @@ use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
 use crate::kafka::topics::{self, KnownTopics};
-use crate::kafka::{self, Poller, preflight};
+use crate::kafka::{self, Poller, preflight, unpacking};
 use crate::lane::budget::Budget;
 use crate::lane::claim::Claimant;
 use crate::lane::{Lanes, Slots};
@@ -58,6 +58,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             ("fetch", "unreadable"),
             ("fetch", "stalled"),
             ("fetch", "open_transaction"),
+            ("fetch", "no_room"),
             ("credentials", "unfit"),
             ("credentials", "refused"),
         ],
@@ -121,7 +122,8 @@ async fn start(
     supervise_endless("the watch over topic ids", fatal, watch);
     let watch = watch_logs(handle.clone(), Arc::clone(metrics));
     supervise_endless("the watch over the logs' ends", fatal, watch);
-    let (_, batches) = memory::shares(config.limits.budget_bytes_max);
+    let (queues, batches) = memory::shares(config.limits.budget_bytes_max);
+    unpacking::set_bytes_max(queues);
     let lanes = Arc::new(Lanes {
         handle: handle.clone(),
         claimant: Claimant {

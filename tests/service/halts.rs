@@ -1,10 +1,12 @@
 //! A partition that stops by itself, and what a person says then: no restart forgets the one or
 //! needs the other.
 
+use local_stack::Message;
+use rdkafka::producer::Producer as _;
 use serde_json::Value;
 use test_support::operator::{poison, states, until_at, until_committed, until_statuses};
 use test_support::scene::Scene;
-use test_support::wait::{until, until_is};
+use test_support::wait::{DEADLINE, until, until_is};
 use test_support::wire::{WireBatch, WireRecord};
 use test_support::worker::{Worker, run};
 
@@ -154,4 +156,32 @@ async fn a_batch_that_cannot_be_unpacked_stops_its_partition_once_behind_what_is
     })
     .await;
     until_at(&scene, 0, 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gzip_batch_that_unpacks_to_more_than_100_mb_stops_its_partition() {
+    let scene = Scene::as_produced("unreadable_gzip", 1).await;
+    scene.produce(&states(0..3, "before", 0));
+    let producer = scene.producer(&[
+        ("compression.type", "gzip"),
+        ("message.max.bytes", "200000000"),
+        ("batch.size", "200000000"),
+        ("batch.num.messages", "11"),
+        ("linger.ms", "5000"),
+    ]);
+    let text = "a".repeat(TOO_LARGE_BYTES / 11);
+    for n in 1..=11 {
+        let id = format!("{n:032x}");
+        let value = format!(r#"{{"id":"{id}","kind":"Report","text":"{text}"}}"#);
+        scene.send(&producer, &Message::new(id, value));
+    }
+    producer.flush(DEADLINE).expect("acknowledged");
+
+    let worker = scene.worker(&[]);
+    has_halted(&worker, "stopped").await;
+    until_at(&scene, 0, 3).await;
+    let stop = worker.lines_with("this partition has stopped").remove(0);
+    let message = stop["message"].as_str().expect("a text");
+    assert!(message.contains("offset 3"), "{message}");
+    assert!(message.contains("more than 100 MB"), "{message}");
 }
