@@ -47,19 +47,23 @@ impl Room {
     }
 
     /// Takes room for `bytes` more, if there is some. A batch larger than three quarters of all
-    /// room gets it where so much is free: it could wait for ever until nothing else is held.
+    /// room needs only so much: it could wait for ever until nothing else is held.
     fn take(&mut self, bytes: usize, of_partition_bytes: usize) -> bool {
-        let needed = bytes.min(self.bytes_max / 4 * 3);
-        let has_room = of_partition_bytes.saturating_add(bytes) <= ORDINARY_BYTES_MAX
-            || self.held_bytes.saturating_add(needed) <= self.bytes_max;
-        match has_room {
+        let is_ordinary = of_partition_bytes.saturating_add(bytes) <= ORDINARY_BYTES_MAX;
+        let may_unpack = is_ordinary || self.has(bytes);
+        match may_unpack {
             true => self.held_bytes = self.held_bytes.saturating_add(bytes),
             false => {
                 self.refusals += 1;
                 self.refused_bytes = bytes;
             }
         }
-        has_room
+        may_unpack
+    }
+
+    fn has(&self, bytes: usize) -> bool {
+        let needed = bytes.min(self.bytes_max / 4 * 3);
+        self.held_bytes.saturating_add(needed) <= self.bytes_max
     }
 
     fn give_back(&mut self, bytes: usize) {
@@ -70,6 +74,11 @@ impl Room {
 /// Bounds what all queues together hold unpacked, in bytes; until then there is no bound.
 pub fn set_bytes_max(bytes_max: usize) {
     ROOM.lock().bytes_max = bytes_max;
+}
+
+/// Whether there is room now for a batch that unpacks to `bytes`.
+pub fn has_room(bytes: usize) -> bool {
+    ROOM.lock().has(bytes)
 }
 
 /// How many batches were refused so far for want of room.

@@ -31,7 +31,7 @@ use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
 use crate::config::Limits;
 use crate::kafka::topics::TopicIds;
-use crate::kafka::{Handle, NewLane, Order, Progress};
+use crate::kafka::{Handle, NewLane, Order, Progress, unpacking};
 use crate::record::entity::Tombstones;
 use crate::record::{Partition, Position};
 use crate::telemetry::health::Health;
@@ -41,6 +41,13 @@ use crate::writer::Target;
 /// How long a stopped partition waits before it looks whether somebody has resolved what stopped
 /// it.
 const STOPPED_RECHECK: Duration = Duration::from_secs(10);
+
+/// How long a lane waits at most for room before it claims its partition again all the same: what
+/// its batch needs is only known roughly.
+const ROOM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How often it looks meanwhile whether there is room.
+const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What all lanes share.
 pub struct Lanes {
@@ -195,6 +202,10 @@ fn show(
 
 /// Does what the end of a claim calls for; `false` if the lane must end with it.
 async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut Backoff) -> bool {
+    let needed_bytes = match end {
+        End::NoRoom { bytes, .. } => bytes,
+        _ => 0,
+    };
     match end {
         End::Revoked => return false,
         End::Permanent(error) => {
@@ -224,5 +235,14 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         }
     }
     backoff.wait().await;
+    // Where it runs out, another claim finds out.
+    let _ = tokio::time::timeout(ROOM_DEADLINE, room(needed_bytes)).await;
     true
+}
+
+/// Waits until there is room for a batch that unpacks to `bytes`. Another lane may be faster.
+async fn room(bytes: usize) {
+    while bytes > 0 && !unpacking::has_room(bytes) {
+        tokio::time::sleep(ROOM_LOOK_EVERY).await;
+    }
 }

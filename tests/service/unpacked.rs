@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, doc};
+use local_stack::{Message, MongoOptions};
 use rdkafka::producer::Producer as _;
 use test_support::scene::Scene;
 use test_support::wait::{DEADLINE, until, until_within};
@@ -34,13 +35,13 @@ fn head(id: &str) -> String {
 }
 
 /// Partitions and numbers of all batches, in the order in which they are sent.
-fn batches() -> impl Iterator<Item = (i32, i32)> {
-    (0..BATCHES).flat_map(|batch| (0..PARTITIONS).map(move |partition| (partition, batch)))
+fn batches(of_partition: i32) -> impl Iterator<Item = (i32, i32)> {
+    (0..of_partition).flat_map(|batch| (0..PARTITIONS).map(move |partition| (partition, batch)))
 }
 
 /// By the wire, each in a few KB: nothing but runs of one letter.
-async fn send_zstd(scene: &Scene) {
-    for (partition, batch) in batches() {
+async fn send_zstd(scene: &Scene, of_partition: i32) {
+    for (partition, batch) in batches(of_partition) {
         let texts: Vec<(String, String)> =
             ids(partition, batch).map(|id| (head(&id), id)).collect();
         let records: Vec<Expanding<'_>> = texts
@@ -73,12 +74,12 @@ fn send_gzip(scene: &Scene) {
         ("batch.num.messages", "50"),
         ("linger.ms", "5000"),
     ]);
-    for (partition, batch) in batches() {
+    for (partition, batch) in batches(BATCHES) {
         for id in ids(partition, batch) {
             let value = head(&id) + &text + TAIL;
-            let record = local_stack::Message {
+            let record = Message {
                 partition: Some(partition),
-                ..local_stack::Message::new(id, value)
+                ..Message::new(id, value)
             };
             scene.send(&producer, &record);
         }
@@ -86,9 +87,15 @@ fn send_gzip(scene: &Scene) {
     }
 }
 
+/// How often there was no room for a batch.
+fn no_room(worker: &Worker) -> f64 {
+    let count = worker.metric("workflows_sink_errors_total", "\"no_room\"");
+    count.unwrap_or_default()
+}
+
 /// Waits until all is applied, by a worker that stayed within its container.
-async fn all_is_applied(scene: &Scene, worker: &mut Worker) {
-    let all = u64::from((PARTITIONS * BATCHES * RECORDS).unsigned_abs());
+async fn all_is_applied(scene: &Scene, worker: &mut Worker, of_partition: i32) {
+    let all = u64::from((PARTITIONS * of_partition * RECORDS).unsigned_abs());
     let reports = scene.database.collection::<Document>("reports");
     until_within(APPLIED_WITHIN, "all is applied", || async {
         reports.estimated_document_count().await.expect("a count") == all
@@ -100,15 +107,17 @@ async fn all_is_applied(scene: &Scene, worker: &mut Worker) {
     let (peak, most) = (status(worker, "VmHWM"), CONTAINER_BYTES_MAX);
     assert!(peak < most, "{} MiB of {}", peak / MIB, most / MIB);
     assert!(scene.dead_letters().await.is_empty());
+    assert!(no_room(worker) > 0.0, "nothing was refused");
+    assert!(worker.lines_with("has stopped").is_empty());
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_that_unpacks_to_more_than_the_container_holds_is_applied() {
     let scene = Scene::as_produced("unpacked_zstd", PARTITIONS).await;
-    send_zstd(&scene).await;
+    send_zstd(&scene, BATCHES).await;
     let mut worker = scene.worker(&[]);
-    all_is_applied(&scene, &mut worker).await;
+    all_is_applied(&scene, &mut worker, BATCHES).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +125,7 @@ async fn a_gzip_backlog_that_unpacks_to_more_than_the_container_holds_is_applied
     let scene = Scene::as_produced("unpacked_gzip", PARTITIONS).await;
     send_gzip(&scene);
     let mut worker = scene.worker(&[]);
-    all_is_applied(&scene, &mut worker).await;
+    all_is_applied(&scene, &mut worker, BATCHES).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,6 +133,24 @@ async fn a_burst_that_unpacks_to_more_than_the_container_holds_is_applied() {
     let scene = Scene::as_produced("unpacked_burst", PARTITIONS).await;
     let mut worker = scene.worker(&[]);
     caught_up(&worker, PARTITIONS as usize).await;
-    send_zstd(&scene).await;
-    all_is_applied(&scene, &mut worker).await;
+    send_zstd(&scene, BATCHES).await;
+    all_is_applied(&scene, &mut worker, BATCHES).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_that_unpacks_to_more_than_the_container_holds_waits_for_mongodb() {
+    let config = [
+        ("compression.type", "producer"),
+        ("retention.ms", "-1"),
+        ("max.message.bytes", "20000000"),
+    ];
+    let options = MongoOptions::default();
+    let (scene, mongo) = Scene::apart_with("unpacked_outage", PARTITIONS, options, &config).await;
+    let mut worker = scene.worker(&[]);
+    caught_up(&worker, PARTITIONS as usize).await;
+    mongo.freeze(0).expect("frozen");
+    send_zstd(&scene, 1).await;
+    until("there is no room", || async { no_room(&worker) > 0.0 }).await;
+    mongo.thaw(0).expect("thawed");
+    all_is_applied(&scene, &mut worker, 1).await;
 }
