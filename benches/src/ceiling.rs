@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 use workflows_sink::checkpoint;
 use workflows_sink::config::{Config, Limits, reference};
 use workflows_sink::kafka;
+use workflows_sink::record::Rejections;
 use workflows_sink::record::batch::Batch;
 use workflows_sink::record::entity::{Decoder, Tombstones};
 use workflows_sink::record::fold::WriteMode;

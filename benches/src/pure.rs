@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use local_stack::Generator;
-use workflows_sink::record::Record;
 use workflows_sink::record::batch::Batch;
 use workflows_sink::record::entity::{Decoder, Tombstones};
 use workflows_sink::record::fold::WriteMode;
 use workflows_sink::record::fold::{Folding, Plan};
 use workflows_sink::record::mapping::Mapping;
+use workflows_sink::record::{Record, Rejections};
 use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
 
 /// One batch of the service's: records of 1.9 KB on average, of all kinds.
@@ -126,6 +126,7 @@ fn plan<'b, T>(
 fn recorded(offset: usize, (key, value): &(String, String)) -> Record<'_> {
     Record {
         offset: offset as i64,
+        leader_epoch: None,
         timestamp_ms: None,
         key: Some(key.as_bytes()),
         value: Some(value.as_bytes()),

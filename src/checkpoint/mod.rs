@@ -4,7 +4,9 @@
 //! Kafka's committed offset only follows it. It is never deleted, since one that is recreated could
 //! match the guard of an old owner.
 
+mod changes;
 mod noted;
+mod of_group;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -17,11 +19,10 @@ use self::noted::{read_leader_epoch, read_rejections};
 use crate::config::Start;
 use crate::record::{Partition, Position, Rejections};
 
+pub use self::changes::{Found, Reset};
 pub use self::noted::{Halt, HaltReason, leader_epoch, rejections};
-pub use self::store::{
-    Checkpoints, ClaimError, FirstCheckpoint, Found, Reset, Sessions, known_topics, open_all,
-    other_groups,
-};
+pub use self::of_group::{FirstCheckpoint, known_topics, open_all, other_groups};
+pub use self::store::{Checkpoints, ClaimError, Sessions};
 
 /// The collection that holds the checkpoints.
 pub const COLLECTION: &str = "workflows_sink_checkpoints";

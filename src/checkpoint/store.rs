@@ -1,13 +1,12 @@
-//! The checkpoints in MongoDB: read, claimed, created and moved, each as a majority has it.
+//! The checkpoints in MongoDB: read, claimed and created, each as a majority has it.
 
 use std::time::Duration;
 
-use bson::{Bson, DateTime, Document, Uuid, doc};
+use bson::{Bson, Document, Uuid, doc};
 use mongodb::Database;
-use mongodb::error::{Error, ErrorKind};
-use mongodb::options::WriteConcern;
+use mongodb::error::Error;
 
-use super::{COLLECTION, Checkpoint, Halt, Key, leader_epoch};
+use super::{COLLECTION, Checkpoint, Key, leader_epoch};
 use crate::database::errors::code;
 use crate::record::Position;
 
@@ -21,11 +20,8 @@ const CLAIM_MS_MAX: u64 = 10_000;
 /// How much longer than the server's own limit an answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
-/// How many ids of earlier topics a checkpoint keeps, the latest ones.
-const FORMER_TOPIC_IDS_MAX: i32 = 8;
-
 const MAX_TIME_MS_EXPIRED: i32 = 50;
-const DUPLICATE_KEY: i32 = 11000;
+pub(super) const DUPLICATE_KEY: i32 = 11000;
 
 /// Why a try to claim did not count.
 #[derive(Debug, thiserror::Error)]
@@ -64,35 +60,11 @@ impl From<Uuid> for Sessions {
     }
 }
 
-/// What was found of a checkpoint that is to be changed: only that is changed.
-#[derive(Clone, Copy, Debug)]
-pub enum Found<'f> {
-    /// None.
-    Absent,
-    /// Something that is not a checkpoint, with this `next_offset`, if any.
-    Unreadable(Option<&'f Bson>),
-    /// This one.
-    Checkpoint(&'f Checkpoint),
-}
-
-/// Where a person moves a checkpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct Reset {
-    /// The new owner, which no worker has.
-    pub owner: Uuid,
-    /// The first offset that is to be applied.
-    pub next_offset: i64,
-    /// The id of the topic that it is an offset of.
-    pub topic_id: Option<Uuid>,
-    /// Whether the record there is to be a dead letter.
-    pub reject_next: bool,
-}
-
 /// One checkpoint in one database.
 #[derive(Clone, Debug)]
 pub struct Checkpoints {
     database: Database,
-    key: Key,
+    pub(super) key: Key,
 }
 
 impl Checkpoints {
@@ -171,53 +143,8 @@ impl Checkpoints {
             .await
     }
 
-    /// Moves the checkpoint for a person, under a new owner, so that no earlier one can write any
-    /// more. `None` where it is not as `found` any more: it was claimed,
-    /// written or moved since, or this very call was, and a try of it that was held back has
-    /// landed.
-    ///
-    /// # Errors
-    /// [`ClaimError`], where this does not count.
-    pub async fn reset(
-        &self,
-        found: Found<'_>,
-        to: &Reset,
-        tries: u32,
-    ) -> Result<Option<Checkpoint>, ClaimError> {
-        let Reset {
-            owner,
-            next_offset,
-            topic_id,
-            reject_next,
-        } = *to;
-        let mut set = doc! {
-            "owner": owner,
-            "next_offset": next_offset,
-            "reject_next": reject_next,
-        };
-        // The next claim asks for the epoch that belongs to the new offset.
-        let mut unset = doc! { "truncated": "", "leader_epoch": "", "rejections": "", "halt": "" };
-        match topic_id {
-            Some(id) => set.insert("topic_id", id),
-            None => unset.insert("topic_id", ""),
-        };
-        let mut update = doc! {
-            "$set": set,
-            "$unset": unset,
-            "$inc": { "epoch": 1_i64 },
-            "$currentDate": { "updated_at": true },
-        };
-        if let Found::Checkpoint(found) = found {
-            leave_topic(&mut update, found, topic_id);
-        }
-        let query = self.as_found(found);
-        let is_absent = matches!(found, Found::Absent);
-        self.modify_past_holder(query, update, is_absent, tries)
-            .await
-    }
-
     /// Modifies the checkpoint. Where a transaction holds it, kills its session and retries once.
-    async fn modify_past_holder(
+    pub(super) async fn modify_past_holder(
         &self,
         query: Document,
         update: Document,
@@ -261,109 +188,8 @@ impl Checkpoints {
             .await
     }
 
-    /// Notes on a checkpoint, which is as `found`, the topic id and the leader epoch that it does
-    /// not name yet. `None` where it is not as `found` any more.
-    ///
-    /// # Errors
-    /// [`ClaimError`], where this does not count.
-    pub async fn adopt(
-        &self,
-        found: &Checkpoint,
-        topic_id: Option<Uuid>,
-        leader_epoch: Option<i32>,
-        tries: u32,
-    ) -> Result<Option<Checkpoint>, ClaimError> {
-        let set = doc! {
-            "topic_id": found.topic_id.or(topic_id),
-            "leader_epoch": super::leader_epoch(Position {
-                offset: found.next_offset,
-                leader_epoch: found.leader_epoch.or(leader_epoch),
-            }),
-        };
-        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
-    }
-
-    /// Moves a checkpoint, which is as `found`, to `start` of another topic: a fresh lineage.
-    /// `None` where it is not as `found` any more.
-    ///
-    /// # Errors
-    /// [`ClaimError`], where this does not count.
-    pub async fn relocate(
-        &self,
-        found: &Checkpoint,
-        topic_id: Uuid,
-        start: Position,
-        tries: u32,
-    ) -> Result<Option<Checkpoint>, ClaimError> {
-        let mut update = doc! {
-            "$set": {
-                "topic_id": topic_id,
-                "next_offset": start.offset,
-                "leader_epoch": leader_epoch(start),
-            },
-            "$unset": { "truncated": "", "rejections": "", "halt": "" },
-            "$currentDate": { "updated_at": true },
-        };
-        leave_topic(&mut update, found, Some(topic_id));
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
-    }
-
-    /// Notes on a checkpoint, which is as `found`, that the log was truncated before it. `None`
-    /// where it is not as `found` any more.
-    ///
-    /// # Errors
-    /// [`ClaimError`], where this does not count.
-    pub async fn mark_truncated(
-        &self,
-        found: &Checkpoint,
-        tries: u32,
-    ) -> Result<Option<Checkpoint>, ClaimError> {
-        let update = doc! { "$set": { "truncated": true }, "$currentDate": { "updated_at": true } };
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
-    }
-
-    /// Notes on a checkpoint, which is as `found`, that nothing may be applied until a person says
-    /// how. `None` where it is not as `found` any more.
-    ///
-    /// # Errors
-    /// [`ClaimError`], where this does not count.
-    pub async fn halt(
-        &self,
-        found: &Checkpoint,
-        halt: Halt,
-        tries: u32,
-    ) -> Result<Option<Checkpoint>, ClaimError> {
-        let set = doc! { "halt": halt.document(found.next_offset) };
-        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
-    }
-
-    /// The query that finds this checkpoint only as it was `found`: what the network held back must
-    /// not move one that has gone on.
-    fn as_found(&self, found: Found<'_>) -> Document {
-        let mut query = doc! { "_id": self.key.id() };
-        query.extend(match found {
-            Found::Absent => doc! { "next_offset": { "$exists": false } },
-            Found::Unreadable(next_offset) => match next_offset {
-                Some(value) => doc! { "next_offset": value.clone() },
-                None => doc! { "next_offset": { "$exists": false } },
-            },
-            Found::Checkpoint(found) => doc! {
-                "owner": is_uuid(found.owner),
-                "next_offset": found.next_offset,
-                "topic_id": is_uuid(found.topic_id),
-            },
-        });
-        query
-    }
-
     /// Modifies the checkpoint that `query` finds, and gives it as it is then.
-    async fn modify(
+    pub(super) async fn modify(
         &self,
         query: Document,
         update: Document,
@@ -428,22 +254,6 @@ impl Checkpoints {
     }
 }
 
-/// The query for what is read as this id; absent is also what is null, zero, or of another type.
-fn is_uuid(id: Option<Uuid>) -> Bson {
-    match id {
-        Some(id) => Bson::from(id),
-        None => Bson::from(doc! { "$not": { "$gt": Uuid::from_bytes([0; 16]) } }),
-    }
-}
-
-/// Adds the id of the topic that a checkpoint leaves to the former ones, if it does.
-fn leave_topic(update: &mut Document, left: &Checkpoint, topic_id: Option<Uuid>) {
-    if let Some(former) = left.topic_id.filter(|former| Some(*former) != topic_id) {
-        let push = doc! { "$each": [former], "$slice": -FORMER_TOPIC_IDS_MAX };
-        update.insert("$push", doc! { "former_topic_ids": push });
-    }
-}
-
 /// What a claim changes.
 fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
     doc! {
@@ -451,102 +261,6 @@ fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
         "$inc": { "epoch": 1_i64 },
         "$currentDate": { "updated_at": true },
     }
-}
-
-/// A checkpoint that nobody has claimed yet.
-#[derive(Clone, Debug)]
-pub struct FirstCheckpoint {
-    /// What it is of.
-    pub key: Key,
-    /// Where it begins.
-    pub start: Position,
-    /// The id of the topic; `None` where the broker gives none.
-    pub topic_id: Option<Uuid>,
-}
-
-/// Makes all of these checkpoints, or none. `false` where there is one of them already.
-///
-/// # Errors
-/// The driver's or the server's. They may have been made all the same.
-pub async fn open_all(database: &Database, first: &[FirstCheckpoint]) -> Result<bool, Error> {
-    let documents = first.iter().map(|first| {
-        doc! {
-            "_id": first.key.id(),
-            "next_offset": first.start.offset,
-            "leader_epoch": leader_epoch(first.start),
-            "topic_id": first.topic_id,
-            "epoch": 0_i64,
-            "updated_at": DateTime::now(),
-        }
-    });
-    let documents: Vec<Document> = documents.collect();
-    if documents.is_empty() {
-        return Ok(true);
-    }
-    let mut session = database.client().start_session().await?;
-    let begun = session.start_transaction();
-    begun.write_concern(WriteConcern::majority()).await?;
-    let collection = database.collection::<Document>(COLLECTION);
-    let inserted = collection.insert_many(documents).session(&mut session);
-    if let Err(error) = inserted.await {
-        let _ = session.abort_transaction().await;
-        return match is_duplicate(&error) {
-            true => Ok(false),
-            false => Err(error),
-        };
-    }
-    session.commit_transaction().await?;
-    Ok(true)
-}
-
-fn is_duplicate(error: &Error) -> bool {
-    match error.kind.as_ref() {
-        ErrorKind::InsertMany(failed) => {
-            (failed.write_errors.iter().flatten()).any(|error| error.code == DUPLICATE_KEY)
-        }
-        _ => code(error) == Some(DUPLICATE_KEY),
-    }
-}
-
-/// The groups other than `group` with checkpoints for one of `topics`: they are not fenced against
-/// us.
-///
-/// # Errors
-/// The driver's or the server's.
-pub async fn other_groups(
-    database: &Database,
-    group: &str,
-    topics: &[String],
-) -> Result<Vec<String>, Error> {
-    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": { "$ne": group } };
-    let groups = database
-        .collection::<Document>(COLLECTION)
-        .distinct("_id.group", filter)
-        .await?;
-    Ok(groups
-        .into_iter()
-        .filter_map(|group| group.as_str().map(str::to_owned))
-        .collect())
-}
-
-/// The topics among `topics` for which `group` has a checkpoint of any partition.
-///
-/// # Errors
-/// The driver's or the server's.
-pub async fn known_topics(
-    database: &Database,
-    group: &str,
-    topics: &[String],
-) -> Result<Vec<String>, Error> {
-    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": group };
-    let known = database
-        .collection::<Document>(COLLECTION)
-        .distinct("_id.topic", filter)
-        .await?;
-    Ok(known
-        .into_iter()
-        .filter_map(|topic| topic.as_str().map(str::to_owned))
-        .collect())
 }
 
 /// Waits for an answer, a little longer than the server's own limit of `time_ms`.

@@ -1,6 +1,8 @@
 //! A claimed checkpoint held against its log: it stays, names what it did not name yet, begins a
 //! fresh lineage, or stops its partition.
 
+use bson::Uuid;
+
 use super::claim::{Stop, Unclaimed};
 use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence};
 use crate::checkpoint::{
@@ -29,18 +31,9 @@ pub(super) async fn fit(
             confirm(partition, doubt, Evidence::Recreated(id), || {
                 format!("the topic has the id {id}, which is not that of the checkpoint")
             })?;
-            let start = Position {
-                offset: log.offsets.start,
-                leader_epoch: log.leader_epoch,
-            };
-            let was = found.topic_id.map(tracing::field::display);
-            tracing::warn!(
-                %partition, was, is = %id, next_offset = start.offset,
-                "the topic was deleted and recreated: a fresh lineage, from the start of the log"
-            );
-            let moved = checkpoints.relocate(&found, id, start, tries).await?;
+            let moved = begin_lineage(checkpoints, &found, log, id, tries).await;
             doubt.clear();
-            return Ok(moved.ok_or(ClaimError::Outrun)?);
+            return moved;
         }
         Standing::Truncated => {
             if !found.truncated {
@@ -100,6 +93,28 @@ fn confirm(
         );
     }
     Err(Unclaimed::Doubtful)
+}
+
+/// Moves a checkpoint to the start of another topic's log.
+async fn begin_lineage(
+    checkpoints: &Checkpoints,
+    found: &Checkpoint,
+    log: &PartitionLog,
+    topic_id: Uuid,
+    tries: u32,
+) -> Result<Checkpoint, Unclaimed> {
+    let start = Position {
+        offset: log.offsets.start,
+        leader_epoch: log.leader_epoch,
+    };
+    let partition = &checkpoints.key().partition;
+    let was = found.topic_id.map(tracing::field::display);
+    tracing::warn!(
+        %partition, was, is = %topic_id, next_offset = start.offset,
+        "the topic was deleted and recreated: a fresh lineage, from the start of the log"
+    );
+    let moved = checkpoints.relocate(found, topic_id, start, tries);
+    Ok(moved.await?.ok_or(ClaimError::Outrun)?)
 }
 
 /// Notes the topic id and the leader epoch that a checkpoint of an earlier release does not name.

@@ -17,6 +17,7 @@ mod slots;
 mod spare;
 mod writing;
 
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -127,7 +128,7 @@ async fn claim_and_consume(
     progress: &Arc<Progress>,
 ) {
     let mut backoff = Backoff::new();
-    let (mut stop_logged, mut reclaim_logged, mut no_room_logged) = (false, false, false);
+    let (mut logged, mut stop_logged) = (Logged::default(), false);
     let mut doubt = Doubt::default();
     loop {
         let claimed = tokio::select! {
@@ -157,7 +158,7 @@ async fn claim_and_consume(
         let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;
         if began.elapsed() > STOPPED_RECHECK {
             backoff = Backoff::new();
-            (reclaim_logged, no_room_logged) = (false, false);
+            logged = Logged::default();
         }
         match end {
             End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
@@ -165,25 +166,37 @@ async fn claim_and_consume(
             _ => {}
         }
         show(lanes, partition, progress, PartitionState::Claiming, None);
-        if let End::NoRoom { offset, bytes } = end {
-            const TEXT: &str = "the next batch of records unpacks to more than the memory budget \
-                                has room for beside what waits: reading it again once there is";
-            match std::mem::replace(&mut no_room_logged, true) {
-                false => tracing::warn!(%partition, offset, bytes, "{TEXT}"),
-                true => tracing::debug!(%partition, offset, bytes, "{TEXT}"),
-            }
-        }
-        if let End::Reclaim(why) = end {
-            match std::mem::replace(&mut reclaim_logged, true) {
-                false => tracing::warn!(%partition, "claiming again: {why}"),
-                true => tracing::debug!(%partition, "claiming again: {why}"),
-            }
-        }
+        logged.end(partition, &end);
         // The poll thread may be waiting for this lane to end, so every wait here ends with its
         // order.
         tokio::select! {
             _ = order.wait_for(|order| *order != Order::Run) => return,
             recovered = recover(lanes, partition, end, &mut backoff) => if !recovered { return },
+        }
+    }
+}
+
+/// What is logged of the ends of claims that follow each other at short notice: each kind once.
+#[derive(Default)]
+struct Logged {
+    reclaim: bool,
+    no_room: bool,
+}
+
+impl Logged {
+    fn end(&mut self, partition: &Partition, end: &End) {
+        const NO_ROOM: &str = "the next batch of records unpacks to more than the memory budget \
+                               has room for beside what waits: reading it again once there is";
+        match end {
+            End::NoRoom { offset, bytes } => match mem::replace(&mut self.no_room, true) {
+                false => tracing::warn!(%partition, offset, bytes, "{NO_ROOM}"),
+                true => tracing::debug!(%partition, offset, bytes, "{NO_ROOM}"),
+            },
+            End::Reclaim(why) => match mem::replace(&mut self.reclaim, true) {
+                false => tracing::warn!(%partition, "claiming again: {why}"),
+                true => tracing::debug!(%partition, "claiming again: {why}"),
+            },
+            _ => {}
         }
     }
 }

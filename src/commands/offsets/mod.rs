@@ -1,6 +1,7 @@
 //! `offsets show`, `reset` and `resolve`: the checkpoints beside their logs.
 
 mod place;
+mod print;
 
 use std::{collections::HashMap, io::Write, time::Duration};
 
@@ -9,9 +10,8 @@ use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
-use self::place::{
-    Move, Place, Resolution, Stored, print_moves, print_places, reject, resolution, target,
-};
+use self::place::{Move, Place, Resolution, Stored, reject, resolution, target};
+use self::print::{print_moves, print_places};
 use crate::backoff::Backoff;
 use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, standing};
 use crate::cli::{Offsets, Partitions, To, Way};

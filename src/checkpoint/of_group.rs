@@ -1,0 +1,107 @@
+//! The checkpoints of a whole group: whether there are any, and the first ones.
+
+use bson::{DateTime, Document, Uuid, doc};
+use mongodb::Database;
+use mongodb::error::{Error, ErrorKind};
+use mongodb::options::WriteConcern;
+
+use super::store::DUPLICATE_KEY;
+use super::{COLLECTION, Key, leader_epoch};
+use crate::database::errors::code;
+use crate::record::Position;
+
+/// A checkpoint that nobody has claimed yet.
+#[derive(Clone, Debug)]
+pub struct FirstCheckpoint {
+    /// What it is of.
+    pub key: Key,
+    /// Where it begins.
+    pub start: Position,
+    /// The id of the topic; `None` where the broker gives none.
+    pub topic_id: Option<Uuid>,
+}
+
+/// Makes all of these checkpoints, or none. `false` where there is one of them already.
+///
+/// # Errors
+/// The driver's or the server's. They may have been made all the same.
+pub async fn open_all(database: &Database, first: &[FirstCheckpoint]) -> Result<bool, Error> {
+    let documents = first.iter().map(|first| {
+        doc! {
+            "_id": first.key.id(),
+            "next_offset": first.start.offset,
+            "leader_epoch": leader_epoch(first.start),
+            "topic_id": first.topic_id,
+            "epoch": 0_i64,
+            "updated_at": DateTime::now(),
+        }
+    });
+    let documents: Vec<Document> = documents.collect();
+    if documents.is_empty() {
+        return Ok(true);
+    }
+    let mut session = database.client().start_session().await?;
+    let begun = session.start_transaction();
+    begun.write_concern(WriteConcern::majority()).await?;
+    let collection = database.collection::<Document>(COLLECTION);
+    let inserted = collection.insert_many(documents).session(&mut session);
+    if let Err(error) = inserted.await {
+        let _ = session.abort_transaction().await;
+        return match is_duplicate(&error) {
+            true => Ok(false),
+            false => Err(error),
+        };
+    }
+    session.commit_transaction().await?;
+    Ok(true)
+}
+
+fn is_duplicate(error: &Error) -> bool {
+    match error.kind.as_ref() {
+        ErrorKind::InsertMany(failed) => {
+            (failed.write_errors.iter().flatten()).any(|error| error.code == DUPLICATE_KEY)
+        }
+        _ => code(error) == Some(DUPLICATE_KEY),
+    }
+}
+
+/// The groups other than `group` with checkpoints for one of `topics`: they are not fenced against
+/// us.
+///
+/// # Errors
+/// The driver's or the server's.
+pub async fn other_groups(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<Vec<String>, Error> {
+    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": { "$ne": group } };
+    let groups = database
+        .collection::<Document>(COLLECTION)
+        .distinct("_id.group", filter)
+        .await?;
+    Ok(groups
+        .into_iter()
+        .filter_map(|group| group.as_str().map(str::to_owned))
+        .collect())
+}
+
+/// The topics among `topics` for which `group` has a checkpoint of any partition.
+///
+/// # Errors
+/// The driver's or the server's.
+pub async fn known_topics(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<Vec<String>, Error> {
+    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": group };
+    let known = database
+        .collection::<Document>(COLLECTION)
+        .distinct("_id.topic", filter)
+        .await?;
+    Ok(known
+        .into_iter()
+        .filter_map(|topic| topic.as_str().map(str::to_owned))
+        .collect())
+}
