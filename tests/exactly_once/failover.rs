@@ -140,3 +140,33 @@ async fn a_claim_that_no_majority_has_does_not_count() {
     let found = claim(&sink.checkpoints, owner, session, 9).await;
     assert_eq!((found.owner, found.next_offset), (Some(owner), 5));
 }
+
+/// What a guard that did not match means is decided by what was read: a commit that no majority has
+/// may still be rolled back.
+#[tokio::test]
+async fn a_checkpoint_is_read_as_a_majority_has_it() {
+    let mut mongo = three().await;
+    let world = World::on(&mongo, "read_majority").await;
+    let sink = world.sink().await;
+    sink.writer(5).await;
+    let primary = mongo.primary().await.unwrap();
+    let alone = mongo.direct(primary).await.unwrap();
+    let checkpoints = alone.database(world.database.name());
+    for secondary in secondaries(primary) {
+        mongo.freeze(secondary).unwrap();
+    }
+    let moved = checkpoints.run_command(doc! {
+        "update": COLLECTION,
+        "updates": [{ "q": { "_id": key().id() }, "u": { "$set": { "next_offset": 9_i64 } } }],
+        "writeConcern": { "w": 1 },
+    });
+    let moved = moved.await;
+    let here = next_offset_on(&alone, world.database.name()).await;
+    let read = sink.checkpoints.read().await;
+    for secondary in secondaries(primary) {
+        mongo.thaw(secondary).unwrap();
+    }
+    moved.unwrap();
+    assert_eq!(here, Some(9));
+    assert_eq!(read.unwrap().unwrap().next_offset, 5);
+}

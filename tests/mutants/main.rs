@@ -39,15 +39,26 @@ fn each_patch_applies_to_the_source_as_it_is() {
 }
 
 #[test]
-fn each_patch_says_what_it_breaks_and_which_rounds_find_it() {
+fn each_patch_says_what_it_breaks_and_what_finds_it() {
     for patch in patches() {
         let text = std::fs::read_to_string(&patch).expect("UTF-8");
         let head: Vec<&str> = text.lines().take(2).collect();
         assert!(head[0].ends_with('.'), "{}: {head:?}", patch.display());
-        assert!(
-            head[1].starts_with("Found by: ") && head[1].contains("SEED="),
-            "{}: {head:?}",
-            patch.display()
-        );
+        let found_by = head[1].strip_prefix("Found by: ").unwrap_or_default();
+        let is_found = match found_by.strip_prefix("TEST=\"") {
+            Some(test) => exists(test.trim_end_matches('"')),
+            None => found_by.starts_with("SEED="),
+        };
+        assert!(is_found, "{}: {head:?}", patch.display());
     }
+}
+
+/// Whether there is a test of this target and name: `exactly_once claims::a_claim_…`.
+fn exists(test: &str) -> bool {
+    let (target, name) = test.split_once(' ').expect("a target and a name");
+    let (file, name) = name.split_once("::").expect("a module and a name");
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    let path = tests.join(target).join(format!("{file}.rs"));
+    let source = std::fs::read_to_string(path).unwrap_or_default();
+    source.contains(&format!("fn {name}("))
 }

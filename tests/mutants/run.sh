@@ -26,14 +26,24 @@ build() {
     mkdir -p "$work/bin" && cp "$work/build/debug/workflows-sink" "$work/bin/$1"
 }
 
-# Runs the harness's rounds $2 with the binary $1; 0 if the promise held.
+# Runs the harness's rounds $2 with the binary $1; 0 if the promise held. Where $2 is a test instead (TEST="target
+# name"), runs it on the source as it stands in the tree.
 rounds() {
+    case $2 in
+    TEST=*)
+        eval "$2"
+        (cd "$tree" && CARGO_TARGET_DIR=$work/build timeout $MUTANT_SECONDS_MAX \
+            cargo test --locked --test "${TEST% *}" -- --exact "${TEST#* }") >"$work/logs/$3.log" 2>&1
+        return
+        ;;
+    esac
     eval "env ROUNDS=1 $2 WORKFLOWS_SINK='$work/bin/$1' timeout $MUTANT_SECONDS_MAX \
         cargo test --quiet --locked --workspace --test faults -- --nocapture the_promise" >"$work/logs/$3.log" 2>&1
 }
 
-# The rules that a log names, each once.
+# The rules that a log names, each once; or that its test failed.
 rules() {
+    grep -q '^test result: FAILED' "$work/logs/$1.log" && echo "its test fails"
     grep -oE "^ *($RULES)( |:)" "$work/logs/$1.log" | tr -d ' :' | sort -u | paste -sd ' ' -
 }
 
@@ -61,6 +71,7 @@ for name in "$@"; do
     *"|$found_by|"*) continue ;;
     esac
     passed="$passed|$found_by|"
+    restore
     began=$(date +%s)
     if rounds unbroken "$found_by" "unbroken-$name"; then
         row "(unbroken)" "$found_by" $(($(date +%s) - began)) "nothing, as it must"
