@@ -54,13 +54,13 @@ impl Checkpoints {
             topic_id,
             reject_next,
         } = *to;
-        let mut set = doc! {
-            "owner": owner,
-            "next_offset": next_offset,
-            "reject_next": reject_next,
-        };
+        let mut set = doc! { "owner": owner, "next_offset": next_offset };
         // The next claim asks for the epoch that belongs to the new offset.
         let mut unset = doc! { "truncated": "", "leader_epoch": "", "rejections": "", "halt": "" };
+        match reject_next {
+            true => set.insert("reject_next", super::reject_next(next_offset)),
+            false => unset.insert("reject_next", ""),
+        };
         match topic_id {
             Some(id) => set.insert("topic_id", id),
             None => unset.insert("topic_id", ""),
@@ -122,7 +122,7 @@ impl Checkpoints {
                 "next_offset": start.offset,
                 "leader_epoch": leader_epoch(start),
             },
-            "$unset": { "truncated": "", "rejections": "", "halt": "" },
+            "$unset": { "truncated": "", "rejections": "", "halt": "", "reject_next": "" },
             "$currentDate": { "updated_at": true },
         };
         leave_topic(&mut update, found, Some(topic_id));

@@ -15,12 +15,12 @@ use std::ops::Range;
 
 use bson::{Bson, Document, Uuid, doc};
 
-use self::noted::{read_leader_epoch, read_rejections};
+use self::noted::{read_leader_epoch, read_rejections, reads_reject_next};
 use crate::config::Start;
 use crate::record::{Partition, Position, Rejections};
 
 pub use self::changes::{Found, Reset};
-pub use self::noted::{Halt, HaltReason, leader_epoch, rejections};
+pub use self::noted::{Halt, HaltReason, leader_epoch, reject_next, rejections};
 pub use self::of_group::{FirstCheckpoint, known_topics, open_all, other_groups};
 pub use self::store::{Checkpoints, ClaimError, Sessions};
 
@@ -114,7 +114,7 @@ impl Checkpoint {
             group_session: uuid("group_session"),
             rejections: read_rejections(document, next_offset),
             halt: Halt::read(document, next_offset),
-            reject_next: document.get_bool("reject_next").unwrap_or(false),
+            reject_next: reads_reject_next(document, next_offset),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
     }
@@ -200,7 +200,7 @@ pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
 }
 
 /// Whether a later leader than the one that answered had what the checkpoint stands on.
-fn is_of_the_past(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
+pub fn is_of_the_past(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
     let epochs = log.leader_epoch.zip(checkpoint.leader_epoch);
     epochs.is_some_and(|(answered, applied)| answered < applied)
 }

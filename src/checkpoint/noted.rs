@@ -76,6 +76,15 @@ pub(super) fn read_leader_epoch(checkpoint: &Document, next_offset: i64) -> Opti
     (epoch >= 0).then_some(epoch)
 }
 
+/// The value of the field `reject_next` of a checkpoint at `next_offset`.
+pub fn reject_next(next_offset: i64) -> Bson {
+    Bson::from(doc! { "at": next_offset })
+}
+
+pub(super) fn reads_reject_next(checkpoint: &Document, next_offset: i64) -> bool {
+    noted_at(checkpoint, "reject_next", next_offset).is_some()
+}
+
 /// A field of a checkpoint, if it was noted where the checkpoint stands.
 fn noted_at<'d>(checkpoint: &'d Document, name: &str, next_offset: i64) -> Option<&'d Document> {
     let noted = checkpoint.get_document(name).ok()?;

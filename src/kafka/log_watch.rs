@@ -22,6 +22,9 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// anew.
 const STALLED_LOOKS: u32 = 3;
 
+/// How often the number of looks is doubled.
+const STALLS_MAX: u32 = 5;
+
 /// How many must find that a transaction is open before this is logged.
 const HELD_LOOKS: u32 = 6;
 
@@ -34,6 +37,8 @@ struct Looks {
     stable_end: i64,
     /// How many looks in a row found nothing delivered though there was something.
     stalled: u32,
+    /// How often in a row it was assigned anew for that.
+    stalls: u32,
     /// How many found the same open transaction.
     held: u32,
 }
@@ -64,8 +69,13 @@ impl Looks {
         let is_same = is_held && ends.stable_end == self.stable_end;
         self.held = if is_same { self.held + 1 } else { 0 };
         (self.taken, self.stable_end) = (taken, ends.stable_end);
-        if self.stalled >= STALLED_LOOKS {
+        if !is_owed {
+            self.stalls = 0;
+        }
+        // Later each time: what is slow to come would never come if it were begun anew for ever.
+        if self.stalled >= STALLED_LOOKS << self.stalls {
             self.stalled = 0;
+            self.stalls = (self.stalls + 1).min(STALLS_MAX);
             return Finding::Stalled;
         }
         match self.held {
@@ -133,9 +143,8 @@ fn look_at(
             metrics.errors("fetch", "stalled");
             tracing::warn!(
                 %partition, next_offset = progress.taken(), log_end = ends.stable_end,
-                "the log has gone on, and nothing was delivered for {:?}: assigning the partition \
-                 anew",
-                LOOK_EVERY * STALLED_LOOKS
+                "the log has gone on, and nothing was delivered for a while: assigning the \
+                 partition anew"
             );
             progress.tell_stalled();
         }
@@ -174,7 +183,10 @@ mod tests {
         assert_eq!(look(5, true, 9), Finding::Fine);
         assert_eq!(look(5, true, 9), Finding::Fine);
         assert_eq!(look(5, true, 12), Finding::Stalled);
-        assert_eq!(look(5, true, 12), Finding::Fine, "it begins anew");
+        for _ in 0..2 * STALLED_LOOKS - 1 {
+            assert_eq!(look(5, true, 12), Finding::Fine, "it is given more time");
+        }
+        assert_eq!(look(5, true, 12), Finding::Stalled);
         // A lane that is busy with its batch takes nothing in, and one that goes on is not stalled.
         for _ in 0..2 * STALLED_LOOKS {
             assert_eq!(look(5, false, 12), Finding::Fine);

@@ -30,6 +30,10 @@ const POLL_AT_REST: Duration = Duration::from_millis(250);
 /// For how long after an assignment, a lane's request or a settled batch another one is expected.
 const RESTS_AFTER: Duration = Duration::from_secs(5);
 
+/// For how long lanes' requests are served between two polls: one waits for librdkafka's main
+/// thread, which may be waiting for a coordinator.
+const SERVE_MAX: Duration = Duration::from_secs(2);
+
 /// How long leaving the group may take once every lane has ended.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
@@ -141,7 +145,10 @@ impl Poller {
         if self.consumer.context().assigned() != assigned {
             self.needed = Instant::now();
         }
-        while let Ok(request) = self.requests.try_recv() {
+        let until = Instant::now() + SERVE_MAX;
+        while Instant::now() < until
+            && let Ok(request) = self.requests.try_recv()
+        {
             self.serve(request);
             self.needed = Instant::now();
         }

@@ -13,6 +13,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use super::errors::is_unreadable;
 use crate::record::Partition;
 
+/// How many offsets are tried one by one.
+const ONE_BY_ONE_MAX: usize = 1_000;
+
 /// How long one look at a partition's queue waits.
 const ANSWER_POLL: Duration = Duration::from_millis(20);
 
@@ -32,16 +35,21 @@ pub(super) fn readable_from<C: ConsumerContext>(
     })
 }
 
-/// The first of `offsets` that is readable, or their end: by steps that double, then by halves.
+/// The first of `offsets` that is readable, or their end: one by one, since readable batches may
+/// stand between others; behind [`ONE_BY_ONE_MAX`] by steps that double, then by halves.
 fn search(
     offsets: Range<i64>,
     is_readable: impl Fn(i64) -> anyhow::Result<bool>,
 ) -> anyhow::Result<i64> {
     let Range { start, end } = offsets;
-    if start >= end || is_readable(start)? {
-        return Ok(start);
+    let mut bad = start;
+    for offset in (start..end).take(ONE_BY_ONE_MAX) {
+        if is_readable(offset)? {
+            return Ok(offset);
+        }
+        bad = offset;
     }
-    let (mut bad, mut step) = (start, 1);
+    let mut step = 1;
     let mut good = loop {
         let next = bad + step;
         if next >= end {
@@ -98,12 +106,17 @@ mod tests {
 
     #[test]
     fn the_first_readable_offset_is_found_wherever_it_is() {
-        for end in 1..70 {
-            for good in 0..=end {
+        for end in [1, 7, 999, 1_000, 1_001, 1_070, 5_000] {
+            for good in [
+                0, 1, 6, 998, 1_000, 1_001, 1_002, 1_033, 1_069, 4_999, 5_000,
+            ] {
                 let found = search(0..end, |offset| Ok(offset >= good)).unwrap();
-                assert_eq!(found, good, "of {end}");
+                assert_eq!(found, good.min(end), "of {end}");
             }
         }
+        // Readable ones between others are not stepped over.
+        let mixed = |offset| Ok(offset == 12 || offset >= 20);
+        assert_eq!(search(10..100, mixed).unwrap(), 12);
         assert_eq!(search(5..5, |_| Ok(false)).unwrap(), 5);
     }
 }

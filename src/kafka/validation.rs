@@ -19,7 +19,7 @@ use super::leader_epoch;
 use crate::record::{Partition, Position};
 
 /// How long librdkafka's main thread may take to begin with a seek.
-const SEEK_TIMEOUT: Duration = Duration::from_secs(5);
+const SEEK_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long to wait before a seek is repeated that came before the fetcher had begun.
 const RETRY_AFTER: Duration = Duration::from_millis(5);

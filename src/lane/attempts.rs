@@ -91,6 +91,18 @@ impl<'b> LaneAttempts<'b> {
         }
     }
 
+    fn recover(&mut self) {
+        if std::mem::take(&mut self.is_stuck) {
+            self.shown
+                .progress
+                .metrics
+                .set_state(PartitionState::Running);
+            self.shown
+                .health
+                .note(&self.shown.partition.to_string(), None);
+        }
+    }
+
     fn show(&mut self, trouble: &Trouble<'_>) {
         let Trouble {
             offset,
@@ -120,13 +132,18 @@ impl<'b> LaneAttempts<'b> {
 impl Attempts for LaneAttempts<'_> {
     fn failed(&mut self, trouble: &Trouble<'_>) {
         self.shown.metrics.retries(trouble.cause.as_str());
-        if trouble.cause.is_an_outage() && trouble.collection.is_none() {
+        if trouble.cause.is_an_outage() && trouble.collection.is_none() && trouble.alone {
             self.shown.health.mongodb_failed();
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= STUCK_AFTER {
             self.show(trouble);
         }
+    }
+
+    fn passed(&mut self) {
+        self.failing_since = None;
+        self.recover();
     }
 
     fn pause(&mut self) {
@@ -145,14 +162,6 @@ impl Attempts for LaneAttempts<'_> {
 impl Drop for LaneAttempts<'_> {
     /// The batch is written, or nobody waits for it any more.
     fn drop(&mut self) {
-        if self.is_stuck {
-            self.shown
-                .progress
-                .metrics
-                .set_state(PartitionState::Running);
-            self.shown
-                .health
-                .note(&self.shown.partition.to_string(), None);
-        }
+        self.recover();
     }
 }

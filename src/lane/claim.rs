@@ -159,6 +159,7 @@ impl Claimant {
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 Err(Unclaimed::Failed(ClaimError::Unreadable(fault))) => {
+                    self.outage.passed(partition);
                     return Claimed::Stopped(Stop::new(format!(
                         "{fault}; repair it with `workflows-sink offsets reset --topic {} \
                          --partition {} --to …`",

@@ -14,6 +14,7 @@ use super::doubt::Doubt;
 use super::filling::Filling;
 use super::hand::{Hand, Taken};
 use super::slots::Slot;
+use super::starving::Starving;
 use super::writing::{Writing, Written};
 use super::{End, Lanes};
 use crate::checkpoint::Claim;
@@ -50,6 +51,8 @@ enum Event {
     Stalled,
     /// The log ended a while ago, and nothing came behind the last record.
     LogStillEnded,
+    /// The lane has waited for memory for a while.
+    Starved,
     /// It is time to look at the checkpoint.
     CheckpointDue,
     /// There may be more to take in, or the batch may be ready.
@@ -88,6 +91,8 @@ struct Consuming<'l> {
     at_end: bool,
     /// When to ask for the position, where the log has ended since.
     position_at: Option<Instant>,
+    /// Since when the lane waits for memory.
+    starving: Starving,
     /// When to look at the checkpoint.
     look_at: Instant,
 }
@@ -109,6 +114,8 @@ pub(super) async fn consume(
     } = writer.claim().clone();
     progress.settled_to(position.offset, None);
     progress.took(position.offset);
+    // What was noticed under an earlier claim.
+    let _ = progress.stalled().now_or_never();
     let seen = topic_id.map(|id| (partition.topic.to_string(), id));
     lanes.topic_ids.note(seen);
     let refusals = unpacking::refusals();
@@ -146,9 +153,11 @@ pub(super) async fn consume(
         unconfirmed: Some(position),
         at_end: false,
         position_at: None,
+        starving: Starving::default(),
         look_at: Instant::now() + CHECKPOINT_LOOK_EVERY,
     };
     let Err(end) = consuming.run().await;
+    progress.waits(false);
     end
 }
 
@@ -196,6 +205,10 @@ impl Consuming<'_> {
                     return Err(End::Reclaim(
                         "nothing was delivered though the log has gone on",
                     ));
+                }
+                Event::Starved => {
+                    self.starving
+                        .show(self.lanes, self.partition, self.progress);
                 }
                 Event::LogStillEnded => self.step_past_control_records(),
                 Event::CheckpointDue => self.look_at_checkpoint().await?,
@@ -311,6 +324,12 @@ impl Consuming<'_> {
         let waiting = self.writing.waiting();
         let holds_slot = self.hand.filling.slot.is_some();
         let starved = self.hand.starved();
+        let starved_at = self.starving.note(
+            starved.is_some() && is_idle,
+            self.lanes,
+            self.partition,
+            self.progress,
+        );
         let reads =
             self.hand.unadmitted.is_none() && self.hand.filling.has_room() && !self.unreadable;
         self.progress.waits(reads && is_idle);
@@ -336,6 +355,9 @@ impl Consuming<'_> {
             () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Woken,
             Some(()) = OptionFuture::from(waiting.as_ref().map(|w| w.begins())), if holds_slot => {
                 Event::Woken
+            }
+            Some(()) = OptionFuture::from(starved_at.map(sleep_until)), if is_running => {
+                Event::Starved
             }
             Some(()) = OptionFuture::from(lent), if is_running => Event::Woken,
             () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Woken,

@@ -25,6 +25,8 @@ pub(super) enum Evidence {
     Unreadable(i64),
     /// The topic has this id, which is not the checkpoint's.
     Recreated(Uuid),
+    /// Who answers knows less than the checkpoint does. It is never acted upon, but told.
+    Stale,
 }
 
 /// The evidence against one partition's checkpoint.
@@ -38,6 +40,7 @@ struct Held {
     evidence: Evidence,
     since: Instant,
     looks: u32,
+    told: bool,
 }
 
 impl Doubt {
@@ -49,6 +52,13 @@ impl Doubt {
     /// Whether `evidence` has stood for long enough to count.
     pub(super) fn confirms(&self, evidence: Evidence) -> bool {
         self.confirms_at(Instant::now(), evidence)
+    }
+
+    /// Whether `evidence` counts, and this was not asked before.
+    pub(super) fn is_to_be_told(&mut self, evidence: Evidence) -> bool {
+        let confirmed = self.confirms(evidence);
+        let held = self.held.as_mut().filter(|_| confirmed);
+        held.is_some_and(|held| !std::mem::replace(&mut held.told, true))
     }
 
     /// Whether nothing speaks against the checkpoint.
@@ -69,6 +79,7 @@ impl Doubt {
                     evidence,
                     since: now,
                     looks: 1,
+                    told: false,
                 });
             }
         }
@@ -115,5 +126,12 @@ mod tests {
         assert!(!doubt.confirms_at(late, Evidence::Recreated(one)));
         doubt.clear();
         assert!(doubt.is_none());
+        let long_ago = first - CONFIRMED_AFTER;
+        for _ in 0..LOOKS_MIN {
+            assert!(!doubt.is_to_be_told(Evidence::Stale));
+            doubt.add_at(long_ago, Evidence::Stale);
+        }
+        assert!(doubt.is_to_be_told(Evidence::Stale));
+        assert!(!doubt.is_to_be_told(Evidence::Stale), "once");
     }
 }

@@ -6,7 +6,8 @@ use bson::Uuid;
 use super::claim::{Stop, Unclaimed};
 use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence};
 use crate::checkpoint::{
-    Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, standing,
+    Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, is_of_the_past,
+    standing,
 };
 use crate::record::{Partition, Position};
 use crate::telemetry::metrics::PartitionState;
@@ -22,7 +23,9 @@ pub(super) async fn fit(
 ) -> Result<Checkpoint, Unclaimed> {
     let partition = &checkpoints.key().partition;
     let fitting = match standing(&found, log) {
-        Standing::Resume | Standing::Adopt if diverged(&found, doubt) => {
+        Standing::Resume | Standing::Adopt
+            if diverged(&found, doubt) && !is_of_the_past(&found, log) =>
+        {
             return Err(truncated(checkpoints, &found, log, tries).await);
         }
         Standing::Resume => found,
@@ -49,7 +52,16 @@ pub(super) async fn fit(
             return Err(Unclaimed::Stopped(Stop::new(advice)));
         }
         Standing::Stale => {
-            doubt.clear();
+            doubt.add(Evidence::Stale);
+            if doubt.is_to_be_told(Evidence::Stale) {
+                tracing::warn!(
+                    %partition, applied_under = found.leader_epoch, answered_by = log.leader_epoch,
+                    topic_id = log.topic_id.map(tracing::field::display),
+                    "Kafka knows less of this partition than was applied: an earlier leader or an \
+                     earlier topic answers; waiting until another one does (if that is the true \
+                     one now: `workflows-sink offsets reset`)"
+                );
+            }
             return Err(Unclaimed::Doubtful);
         }
     };

@@ -15,6 +15,7 @@ mod fit;
 mod hand;
 mod slots;
 mod spare;
+mod starving;
 mod writing;
 
 use std::mem;

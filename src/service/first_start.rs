@@ -15,6 +15,9 @@ use crate::kafka::broker::Broker;
 use crate::kafka::topics::KnownTopics;
 use crate::record::{Partition, Position};
 
+/// The try at which it is logged that Kafka does not answer.
+const LOGGED_AT_TRY: u32 = 3;
+
 /// Makes the checkpoints of every topic that the group does not know yet, all of a topic or none.
 /// Waits for what is transient. Where a partition's committed offset is outside its log, it gets
 /// none: its claim stops it, and says why.
@@ -49,7 +52,14 @@ async fn decide_topic(
         let first = match logs {
             Ok(logs) => first_checkpoints(config, &partitions, &logs),
             Err(error) => {
-                tracing::debug!(error = format!("{error:#}"), "the logs were not looked up");
+                let error = format!("{error:#}");
+                match backoff.tries() {
+                    LOGGED_AT_TRY => tracing::warn!(
+                        error,
+                        "Kafka does not answer where the logs begin and end; retrying until it does"
+                    ),
+                    _ => tracing::debug!(error, "the logs were not looked up"),
+                }
                 backoff.wait().await;
                 continue;
             }

@@ -39,13 +39,17 @@ impl Writer {
             self.checkpoints.key().partition.clone(),
         );
         let written = async {
-            match progress.group_to_join(self.group.as_ref(), plan).await {
-                Some(group) => self.join(&group, plan, progress, attempts).await,
-                None => self.write_alone(plan, progress, attempts).await,
-            }
+            let group = progress.group_to_join(self.group.as_ref(), plan).await;
+            let written = async {
+                match group {
+                    Some(group) => self.join(&group, plan, progress, attempts).await,
+                    None => self.write_alone(plan, progress, attempts).await,
+                }
+            };
+            outage.watch(&partition, written).await
         };
         tokio::select! {
-            attempted = outage.watch(&partition, written) => attempted,
+            attempted = written => attempted,
             // The takeover finds out what became of what was sent.
             () = connection.expired(generation) => Ok(Attempted::ClientChanged),
         }

@@ -72,6 +72,7 @@ impl Writer {
                 offset: sent.offset,
                 records,
                 bytes: sent.bytes,
+                alone: true,
             });
         }
         match self.react(failure, records, progress, refusals)? {

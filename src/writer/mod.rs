@@ -220,6 +220,7 @@ impl Writer {
             match self.attempt(&plan, &mut progress, &mut attempts).await? {
                 Attempted::Committed(commit) => {
                     self.outage.passed(&self.checkpoints.key().partition);
+                    attempts.passed();
                     self.pace.double();
                     self.rejections = commit.rejections;
                     self.reject_next = false;
@@ -259,6 +260,7 @@ impl Writer {
             offset: sent.offset,
             records: sent.records,
             bytes: sent.bytes,
+            alone: true,
         };
         let partition = &self.checkpoints.key().partition;
         self.outage.failed(partition, cause, error, collection);

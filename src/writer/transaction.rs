@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use bson::{Document, RawDocumentBuf, doc};
+use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::command::{self, STATEMENT_MS_MAX};
 use super::dead_letter;
@@ -80,7 +80,7 @@ impl Writer {
             "leader_epoch": checkpoint::leader_epoch(position),
         };
         if self.reject_next {
-            set.insert("reject_next", false);
+            set.insert("reject_next", Bson::Null);
         }
         if [plan.rejections, self.rejections] != [Rejections::default(); 2] {
             set.insert("rejections", checkpoint::rejections(plan.rejections, end));

@@ -18,6 +18,8 @@ pub struct Trouble<'t> {
     pub records: usize,
     /// Their size, in bytes of documents.
     pub bytes: usize,
+    /// Whether nothing of other lanes was in the transaction, whose fault it could be.
+    pub alone: bool,
 }
 
 impl Trouble<'_> {
@@ -30,6 +32,7 @@ impl Trouble<'_> {
             offset: plan.offsets.start,
             records: plan.records.len(),
             bytes: 0,
+            alone: false,
         }
     }
 }
@@ -39,6 +42,9 @@ impl Trouble<'_> {
 pub trait Attempts: Send {
     /// An attempt failed, and will be repeated.
     fn failed(&mut self, trouble: &Trouble<'_>);
+
+    /// An attempt succeeded; there may be more of the batch.
+    fn passed(&mut self) {}
 
     /// No attempt is under way, until [`Attempts::resume`].
     fn pause(&mut self) {}

@@ -123,7 +123,7 @@ fn entity(n: u32) -> WireRecord {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_that_cannot_be_unpacked_stops_its_partition_once_behind_what_is_before_it() {
-    let scene = Scene::as_produced("unreadable", 1).await;
+    let scene = Scene::as_produced("unpackable", 1).await;
     let send = |batch: WireBatch| {
         let sent = batch.send(&scene.bootstrap, &scene.topic, 0);
         sent.expect("taken")
