@@ -109,6 +109,9 @@ async fn start(
     let login = database::connect(&config.mongodb, lanes_max, &collections).await?;
     health.mongodb_answered();
     let counts = preflight::topic_partitions(&config.kafka).await?;
+    for (topic, count) in &counts {
+        metrics.topic_partitions(topic, usize::try_from(*count).expect("a count"));
+    }
     let partitions = total(&counts);
     memory::warn_of_shortage(config.limits.budget_bytes_max, partitions);
     let known = known_topics(&login.database, config, counts).await?;

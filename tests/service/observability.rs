@@ -12,7 +12,7 @@ use test_support::wait::until;
 use test_support::worker::Worker;
 
 /// The design's table of metrics.
-const METRICS: [&str; 20] = [
+const METRICS: [&str; 23] = [
     "records_consumed_total",
     "records_settled_total",
     "record_delay_seconds",
@@ -20,7 +20,10 @@ const METRICS: [&str; 20] = [
     "batch_records",
     "batch_bytes",
     "consumer_lag_records",
+    "oldest_unapplied_timestamp_seconds",
+    "partition_state",
     "assigned_partitions",
+    "topic_partitions",
     "buffered_bytes",
     "breaker_open",
     "tasks",

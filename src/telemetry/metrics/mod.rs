@@ -7,7 +7,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
 pub(crate) use self::namespace::Namespace;
 pub use self::outcome::Outcome;
@@ -28,6 +28,7 @@ pub struct Metrics {
     pub credential_swaps: IntCounter,
     /// Partitions that the group has assigned to this worker.
     pub assigned_partitions: IntGauge,
+    topic_partitions: IntGaugeVec,
     /// Bytes in batches that are built or in flight.
     pub buffered_bytes: IntGauge,
     tasks: IntGauge,
@@ -60,6 +61,11 @@ impl Metrics {
             ),
             assigned_partitions: namespace
                 .gauge("assigned_partitions", "Partitions assigned to this worker."),
+            topic_partitions: namespace.gauges(
+                "topic_partitions",
+                "Partitions that the topic has, whoever is assigned them.",
+                &["topic"],
+            ),
             buffered_bytes: namespace.gauge(
                 "buffered_bytes",
                 "Bytes in batches that are built or in flight.",
@@ -113,6 +119,12 @@ impl Metrics {
         let breaker_open = &self.trouble.breaker_open;
         breaker_open.inc();
         OpenBreaker(breaker_open.clone())
+    }
+
+    /// Shows how many partitions `topic` has.
+    pub fn topic_partitions(&self, topic: &str, count: usize) {
+        let count = i64::try_from(count).expect("Kafka numbers partitions in 32 bits");
+        self.topic_partitions.with_label_values(&[topic]).set(count);
     }
 
     /// Counts an assignment or a revocation.

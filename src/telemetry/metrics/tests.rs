@@ -111,6 +111,7 @@ fn names_keep_to_the_rules_of_promtool() {
     metrics.expect(&["network"], &[("write", "network")]);
     let lane = metrics.partition("t", 0);
     lane.set_lag(1);
+    metrics.topic_partitions("t", 3);
     let text = metrics.render();
     let mut families = 0;
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
@@ -138,7 +139,7 @@ fn names_keep_to_the_rules_of_promtool() {
     }
     assert_eq!(
         families,
-        22 + 7,
+        23 + 7,
         "the design's table and the process metrics"
     );
 }
