@@ -36,9 +36,8 @@ pub struct Reset {
 
 impl Checkpoints {
     /// Moves the checkpoint for a person, under a new owner, so that no earlier one can write any
-    /// more. `None` where it is not as `found` any more: it was claimed,
-    /// written or moved since, or this very call was, and a try of it that was held back has
-    /// landed.
+    /// more. `None` where it is not as `found` any more: it was claimed, written or moved since,
+    /// or a try of this very call that was held back has landed.
     ///
     /// # Errors
     /// [`ClaimError`], where this does not count.
@@ -99,9 +98,7 @@ impl Checkpoints {
                 leader_epoch: found.leader_epoch.or(leader_epoch),
             }),
         };
-        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
+        self.change(found, doc! { "$set": set }, tries).await
     }
 
     /// Moves a checkpoint, which is as `found`, to `start` of another topic: a fresh lineage.
@@ -123,11 +120,9 @@ impl Checkpoints {
                 "leader_epoch": leader_epoch(start),
             },
             "$unset": { "truncated": "", "rejections": "", "halt": "", "reject_next": "" },
-            "$currentDate": { "updated_at": true },
         };
         leave_topic(&mut update, found, Some(topic_id));
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
+        self.change(found, update, tries).await
     }
 
     /// Notes on a checkpoint, which is as `found`, that the log was truncated before it. `None`
@@ -140,9 +135,8 @@ impl Checkpoints {
         found: &Checkpoint,
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
-        let update = doc! { "$set": { "truncated": true }, "$currentDate": { "updated_at": true } };
-        let query = self.as_found(Found::Checkpoint(found));
-        self.modify(query, update, false, tries).await
+        let set = doc! { "truncated": true };
+        self.change(found, doc! { "$set": set }, tries).await
     }
 
     /// Notes on a checkpoint, which is as `found`, that nothing may be applied until a person says
@@ -157,7 +151,17 @@ impl Checkpoints {
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let set = doc! { "halt": halt.document(found.next_offset) };
-        let update = doc! { "$set": set, "$currentDate": { "updated_at": true } };
+        self.change(found, doc! { "$set": set }, tries).await
+    }
+
+    /// Makes this `update` of a checkpoint that is as `found`, and notes the time.
+    async fn change(
+        &self,
+        found: &Checkpoint,
+        mut update: Document,
+        tries: u32,
+    ) -> Result<Option<Checkpoint>, ClaimError> {
+        update.insert("$currentDate", doc! { "updated_at": true });
         let query = self.as_found(Found::Checkpoint(found));
         self.modify(query, update, false, tries).await
     }

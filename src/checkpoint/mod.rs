@@ -160,6 +160,16 @@ pub struct PartitionLog {
     pub known: bool,
 }
 
+impl PartitionLog {
+    /// The position at `offset`, as the leader that answered has it.
+    pub fn position(&self, offset: i64) -> Position {
+        Position {
+            offset,
+            leader_epoch: self.leader_epoch,
+        }
+    }
+}
+
 /// Where a checkpoint stands in the log of its partition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {

@@ -76,14 +76,7 @@ pub async fn other_groups(
     topics: &[String],
 ) -> Result<Vec<String>, Error> {
     let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": { "$ne": group } };
-    let groups = database
-        .collection::<Document>(COLLECTION)
-        .distinct("_id.group", filter)
-        .await?;
-    Ok(groups
-        .into_iter()
-        .filter_map(|group| group.as_str().map(str::to_owned))
-        .collect())
+    distinct(database, "_id.group", filter).await
 }
 
 /// The topics among `topics` for which `group` has a checkpoint of any partition.
@@ -96,12 +89,17 @@ pub async fn known_topics(
     topics: &[String],
 ) -> Result<Vec<String>, Error> {
     let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": group };
-    let known = database
-        .collection::<Document>(COLLECTION)
-        .distinct("_id.topic", filter)
-        .await?;
-    Ok(known
-        .into_iter()
-        .filter_map(|topic| topic.as_str().map(str::to_owned))
-        .collect())
+    distinct(database, "_id.topic", filter).await
+}
+
+/// The different texts in a field of the checkpoints that `filter` finds.
+async fn distinct(
+    database: &Database,
+    field: &str,
+    filter: Document,
+) -> Result<Vec<String>, Error> {
+    let checkpoints = database.collection::<Document>(COLLECTION);
+    let found = checkpoints.distinct(field, filter).await?;
+    let texts = found.iter().filter_map(|value| value.as_str());
+    Ok(texts.map(str::to_owned).collect())
 }

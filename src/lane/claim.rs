@@ -20,7 +20,7 @@ use crate::database::{Connection, Current};
 use crate::kafka::Handle;
 use crate::kafka::broker::{committed_offsets, partition_logs, refresh_metadata};
 use crate::kafka::topics::KnownTopics;
-use crate::record::{Partition, Position};
+use crate::record::Partition;
 use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
@@ -255,11 +255,7 @@ impl Claimant {
             %partition, next_offset = first, committed = log.committed,
             "no checkpoint yet: the first claim"
         );
-        let first = Position {
-            offset: first,
-            leader_epoch: log.leader_epoch,
-        };
-        let opened = checkpoints.open(owner, sessions, first, log.topic_id, tries);
+        let opened = checkpoints.open(owner, sessions, log.position(first), log.topic_id, tries);
         Ok(opened.await?.ok_or(ClaimError::Outrun)?)
     }
 

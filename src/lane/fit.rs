@@ -9,7 +9,7 @@ use crate::checkpoint::{
     Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, is_of_the_past,
     standing,
 };
-use crate::record::{Partition, Position};
+use crate::record::Partition;
 use crate::telemetry::metrics::PartitionState;
 
 /// Compares a checkpoint, which this claim holds, with the log; gives it as it is then. What only a
@@ -115,10 +115,7 @@ async fn begin_lineage(
     topic_id: Uuid,
     tries: u32,
 ) -> Result<Checkpoint, Unclaimed> {
-    let start = Position {
-        offset: log.offsets.start,
-        leader_epoch: log.leader_epoch,
-    };
+    let start = log.position(log.offsets.start);
     let partition = &checkpoints.key().partition;
     let was = found.topic_id.map(tracing::field::display);
     tracing::warn!(

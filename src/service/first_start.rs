@@ -13,7 +13,7 @@ use crate::config::{Config, Start};
 use crate::database::errors;
 use crate::kafka::broker::Broker;
 use crate::kafka::topics::KnownTopics;
-use crate::record::{Partition, Position};
+use crate::record::Partition;
 
 /// The try at which it is logged that Kafka does not answer.
 const LOGGED_AT_TRY: u32 = 3;
@@ -109,10 +109,7 @@ fn first_checkpoints(
                 group: config.kafka.group.clone(),
                 partition: partition.clone(),
             },
-            start: Position {
-                offset: first_offset(log, Start::Latest).ok()?,
-                leader_epoch: log.leader_epoch,
-            },
+            start: log.position(first_offset(log, Start::Latest).ok()?),
             topic_id: log.topic_id,
         })
     };
