@@ -1,12 +1,12 @@
 //! Topics, group and the librdkafka properties.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
 
 use super::owned::{DEFAULTS, OF_THE_BROKER};
 use super::passed::{Passed, millis};
-use super::{Environment, reference, value};
+use super::{ConfigErrors, Environment, OF_THE_SERVICE, reference, value};
 
 /// Under KIP-848 the broker decides how often a worker sends heartbeats: by default so often.
 const BROKERS_HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
@@ -17,6 +17,9 @@ pub struct Kafka {
     /// What librdkafka gets: defaults of ours, everything passed through, `group.id` and
     /// `group.instance.id`; of [`OWNED`](super::owned::OWNED) only those two.
     pub properties: Properties,
+    /// The files that passwords are read from, and those that librdkafka reads when a client is
+    /// created: they may change.
+    pub files: Vec<PathBuf>,
     /// The topics to consume: at least one, each once.
     pub topics: Vec<String>,
     /// The consumer group.
@@ -26,6 +29,16 @@ pub struct Kafka {
 }
 
 impl Kafka {
+    /// As this process's environment, and the files that it names, say now.
+    ///
+    /// # Errors
+    /// Every fault of the whole configuration but those of MongoDB and limits.
+    pub fn from_env() -> Result<Kafka, ConfigErrors> {
+        let mut env = Environment::of_process(&OF_THE_SERVICE);
+        let kafka = Kafka::read(&mut env);
+        env.unless_any_fault(kafka)
+    }
+
     pub(super) fn read(env: &mut Environment) -> Option<Kafka> {
         let topics = match env.get(&reference::TOPICS) {
             Some(_) => env.read(&reference::TOPICS, value::topics),
@@ -39,6 +52,7 @@ impl Kafka {
         let start = env.read(&reference::START, value::choice(&starts));
         let passed = Passed::checked(env);
         Some(Kafka {
+            files: passed.files(),
             properties: Properties::new(passed, group.as_deref()?, instance),
             topics: topics?,
             group: group?,

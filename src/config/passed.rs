@@ -1,7 +1,7 @@
 //! What the environment passes through to librdkafka: any property, but for those that the service
 //! owns.
 
-use std::{collections::BTreeMap, fs, time::Duration};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 
 use rdkafka::{ClientConfig, error::KafkaError};
 
@@ -25,9 +25,17 @@ const FILES: [&str; 5] = [
     "ssl.crl.location",
 ];
 
-/// What the environment passes: property → variable and value.
+/// Looks for the certificates of the system, rather than in a file.
+const PROBE: &str = "probe";
+
+/// What the environment passes.
 #[derive(Default)]
-pub(super) struct Passed(BTreeMap<String, (String, String)>);
+pub(super) struct Passed {
+    /// Property → variable and value.
+    properties: BTreeMap<String, (String, String)>,
+    /// The files that secrets were read from.
+    secrets: Vec<PathBuf>,
+}
 
 impl Passed {
     /// The valid properties that `env` passes.
@@ -43,7 +51,7 @@ impl Passed {
         passed.read_files(faults);
 
         let faults_before = faults.count();
-        passed.0.retain(|property, (variable, value)| {
+        passed.properties.retain(|property, (variable, value)| {
             let checked = check(property, value);
             checked.map_err(|fault| faults.add(variable, fault)).is_ok()
         });
@@ -53,8 +61,15 @@ impl Passed {
         passed
     }
 
+    /// Every file that a value is read from, or that librdkafka reads.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        let read = FILES.into_iter().filter_map(|property| self.get(property));
+        let read = read.filter(|path| *path != PROBE).map(PathBuf::from);
+        read.chain(self.secrets.iter().cloned()).collect()
+    }
+
     pub(super) fn into_properties(self) -> BTreeMap<String, String> {
-        let properties = self.0.into_iter();
+        let properties = self.properties.into_iter();
         properties
             .map(|(property, (_, value))| (property, value))
             .collect()
@@ -77,7 +92,7 @@ impl Passed {
             return faults.add(variable, fault);
         }
         let entry = (variable.to_owned(), value.to_owned());
-        if let Some((other, _)) = self.0.insert(property.clone(), entry) {
+        if let Some((other, _)) = self.properties.insert(property.clone(), entry) {
             faults.add(
                 variable,
                 format!("{other} sets {property} too: leave one of them out"),
@@ -87,29 +102,34 @@ impl Passed {
 
     /// Replaces each `<secret>_FILE` by the text of the file.
     fn read_files(&mut self, faults: &mut Faults) {
-        let files: Vec<(String, String)> = (self.0.values())
+        let files: Vec<(String, String)> = (self.properties.values())
             .filter_map(|(variable, _)| variable.strip_suffix(FILE_SUFFIX))
             .map(|variable| (variable.to_owned(), property_of(variable)))
             .filter(|(_, property)| is_secret(property))
             .collect();
         for (variable, property) in files {
             let file = self
-                .0
+                .properties
                 .remove(&property_of(&format!("{variable}{FILE_SUFFIX}")));
-            let value = self.0.remove(&property);
-            let secret =
-                faults.secret_named(&variable, value.map(|(_, v)| v), file.map(|(_, v)| v));
-            self.0
+            let (value, file) = (
+                self.properties.remove(&property),
+                file.map(|(_, path)| path),
+            );
+            self.secrets.extend(file.as_ref().map(PathBuf::from));
+            let secret = faults.secret_named(&variable, value.map(|(_, v)| v), file);
+            self.properties
                 .extend(secret.map(|secret| (property, (variable, secret))));
         }
     }
 
     fn get(&self, property: &str) -> Option<&str> {
-        self.0.get(property).map(|(_, value)| value.as_str())
+        self.properties
+            .get(property)
+            .map(|(_, value)| value.as_str())
     }
 
     fn fault(&self, faults: &mut Faults, property: &str, fault: impl Into<String>) {
-        let variable = match self.0.get(property) {
+        let variable = match self.properties.get(property) {
             Some((variable, _)) => variable.clone(),
             None => variable_of(property),
         };
@@ -196,8 +216,7 @@ fn check(property: &str, value: &str) -> Result<(), String> {
             false => Err(why),
         };
     }
-    // `probe` looks for the certificates of the system
-    if FILES.contains(&property) && value != "probe" {
+    if FILES.contains(&property) && value != PROBE {
         fs::File::open(value)
             .map_err(|error| format!("{} cannot be read: {error}", value::shown(value)))?;
     }

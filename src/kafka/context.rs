@@ -38,7 +38,7 @@ impl Lane {
 /// The consumer's callbacks. A panic in one would end the process: they pass through C.
 pub struct Context {
     pub(super) metrics: Arc<Metrics>,
-    start_lane: Box<dyn Fn(NewLane) + Send + Sync>,
+    start_lane: Arc<dyn Fn(NewLane) + Send + Sync>,
     revoke_deadline: Duration,
     pub(super) lanes: Mutex<HashMap<Partition, Lane>>,
     generations: AtomicU64,
@@ -61,12 +61,28 @@ impl Context {
         revoke_deadline: Duration,
         start_lane: impl Fn(NewLane) + Send + Sync + 'static,
     ) -> Self {
+        Context::begin(metrics, revoke_deadline, Arc::new(start_lane), 0)
+    }
+
+    /// Those of a consumer that takes this one's place. Generations go on: what a lane of the old
+    /// one still asks for meets none of the new one's.
+    pub(super) fn renewed(&self) -> Self {
+        let (metrics, start_lane) = (Arc::clone(&self.metrics), Arc::clone(&self.start_lane));
+        Context::begin(metrics, self.revoke_deadline, start_lane, self.assigned())
+    }
+
+    fn begin(
+        metrics: Arc<Metrics>,
+        revoke_deadline: Duration,
+        start_lane: Arc<dyn Fn(NewLane) + Send + Sync>,
+        generations: u64,
+    ) -> Self {
         Context {
             metrics,
-            start_lane: Box::new(start_lane),
+            start_lane,
             revoke_deadline,
             lanes: Mutex::default(),
-            generations: AtomicU64::new(0),
+            generations: AtomicU64::new(generations),
             joined: AtomicBool::new(false),
             drain_until: Mutex::default(),
             commit_failed: AtomicBool::new(false),
@@ -175,7 +191,7 @@ impl Context {
         lanes.values().any(|lane| !lane.has_ended())
     }
 
-    fn revoke_deadline(&self) -> Duration {
+    pub(super) fn revoke_deadline(&self) -> Duration {
         let until = *self.drain_until.lock();
         let left = until.map(|until| until.saturating_duration_since(Instant::now()));
         left.map_or(self.revoke_deadline, |left| left.min(self.revoke_deadline))

@@ -1,8 +1,9 @@
 //! The lanes' side of the poll thread.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::Sender;
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use rdkafka::Offset;
@@ -12,6 +13,7 @@ use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::consumer::Shared;
 use super::errors::is_unreadable;
 use super::headers::headers;
 use super::leader_epoch;
@@ -32,6 +34,15 @@ pub(super) enum Request {
         generation: u64,
         done: oneshot::Sender<()>,
     },
+    Renew(Renewal),
+}
+
+/// A new consumer in place of the one in use.
+pub(super) struct Renewal {
+    /// Why, for the log.
+    pub(super) why: &'static str,
+    /// librdkafka's, where others than those in use.
+    pub(super) properties: Option<BTreeMap<String, String>>,
 }
 
 /// Why a partition is not fetched.
@@ -106,7 +117,7 @@ pub fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
 /// The lanes' side of the poll thread.
 #[derive(Clone)]
 pub struct Handle {
-    pub(super) consumer: Arc<OnceLock<Arc<Consumer>>>,
+    pub(super) consumer: Shared,
     pub(super) requests: Sender<Request>,
     pub(super) polls: watch::Receiver<u64>,
 }
@@ -114,7 +125,15 @@ pub struct Handle {
 impl Handle {
     /// The consumer.
     pub fn consumer(&self) -> Option<Arc<Consumer>> {
-        self.consumer.get().cloned()
+        self.consumer.read().clone()
+    }
+
+    /// Lets the poll thread leave the group, and join it with a new consumer, because of `why`;
+    /// from these properties of librdkafka, or those in use.
+    pub fn renew(&self, why: &'static str, properties: Option<BTreeMap<String, String>>) {
+        // Without a poll thread there is no consumer to replace.
+        let renewal = Renewal { why, properties };
+        let _ = self.requests.send(Request::Renew(renewal));
     }
 
     /// The consumer, for lookups: not while all brokers are down. As long as a lookup waits for
@@ -170,7 +189,7 @@ impl Handle {
 
     /// Notes that everything below the settled offset is durable; the next poll commits it.
     pub fn store(&self, partition: &Partition, settled: &Settled) {
-        let Some(consumer) = self.consumer.get() else {
+        let Some(consumer) = self.consumer() else {
             return;
         };
         // librdkafka stores the offset behind the one that is given.
@@ -187,7 +206,7 @@ impl Handle {
     /// The position behind everything delivered so far, control records included; `None` where
     /// librdkafka does not know it.
     pub fn position(&self, partition: &Partition) -> Option<Position> {
-        let positions = match self.consumer.get()?.position() {
+        let positions = match self.consumer()?.position() {
             Ok(positions) => positions,
             Err(error) => {
                 tracing::debug!(%partition, %error, "the position is not known");

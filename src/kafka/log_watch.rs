@@ -22,8 +22,9 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 /// anew.
 const STALLED_LOOKS: u32 = 3;
 
-/// How often the number of looks is doubled.
-const STALLS_MAX: u32 = 5;
+/// How often in a row a partition is assigned anew, each time after twice as many looks, before a
+/// new consumer is to help.
+const STALLS_MAX: u32 = 3;
 
 /// How many must find that a transaction is open before this is logged.
 const HELD_LOOKS: u32 = 6;
@@ -50,6 +51,8 @@ enum Finding {
     Fine,
     /// The log has gone on, and nothing is delivered: it has to be assigned anew.
     Stalled,
+    /// That did not help.
+    Lost,
     /// A transaction has been open for long, and holds back what stands behind it.
     Held,
 }
@@ -75,7 +78,11 @@ impl Looks {
         // Later each time: what is slow to come would never come if it were begun anew for ever.
         if self.stalled >= STALLED_LOOKS << self.stalls {
             self.stalled = 0;
-            self.stalls = (self.stalls + 1).min(STALLS_MAX);
+            self.stalls += 1;
+            if self.stalls > STALLS_MAX {
+                self.stalls = 0;
+                return Finding::Lost;
+            }
             return Finding::Stalled;
         }
         match self.held {
@@ -118,7 +125,12 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
             match ends {
                 Ok(ends) => {
                     let of_it = looks.entry(partition.clone()).or_default();
-                    look_at(&partition, &progress, of_it, &ends, &metrics);
+                    if look_at(&partition, &progress, of_it, &ends, &metrics) == Finding::Lost {
+                        handle.renew(
+                            "a partition is not fetched, and assigning it did not help",
+                            None,
+                        );
+                    }
                 }
                 Err(error) => {
                     let error = format!("{error:#}");
@@ -135,10 +147,18 @@ fn look_at(
     looks: &mut Looks,
     ends: &LogEnds,
     metrics: &Metrics,
-) {
+) -> Finding {
     progress.log_ends(ends.high_watermark);
-    match looks.add(progress.taken(), progress.is_waiting(), ends) {
+    let finding = looks.add(progress.taken(), progress.is_waiting(), ends);
+    match finding {
         Finding::Fine => {}
+        Finding::Lost => {
+            metrics.errors("fetch", "stalled");
+            tracing::warn!(
+                %partition, next_offset = progress.taken(), log_end = ends.stable_end,
+                "nothing of this partition is delivered, whatever was tried"
+            );
+        }
         Finding::Stalled => {
             metrics.errors("fetch", "stalled");
             tracing::warn!(
@@ -159,6 +179,7 @@ fn look_at(
             );
         }
     }
+    finding
 }
 
 #[cfg(test)]
@@ -187,6 +208,16 @@ mod tests {
             assert_eq!(look(5, true, 12), Finding::Fine, "it is given more time");
         }
         assert_eq!(look(5, true, 12), Finding::Stalled);
+        for (looks, finding) in [
+            (4, Finding::Stalled),
+            (8, Finding::Lost),
+            (1, Finding::Stalled),
+        ] {
+            for _ in 0..looks * STALLED_LOOKS - 1 {
+                assert_eq!(look(5, true, 12), Finding::Fine);
+            }
+            assert_eq!(look(5, true, 12), finding);
+        }
         // A lane that is busy with its batch takes nothing in, and one that goes on is not stalled.
         for _ in 0..2 * STALLED_LOOKS {
             assert_eq!(look(5, false, 12), Finding::Fine);

@@ -7,6 +7,7 @@
 
 mod admin_request;
 pub mod broker;
+mod consumer;
 mod context;
 mod errors;
 mod handle;

@@ -1,20 +1,21 @@
 //! The thread that polls: it alone assigns and unassigns partitions, commits, and leaves the group.
 
 use std::collections::BTreeMap;
+use std::mem;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, watch};
 
+use super::consumer::{self, Shared};
 use super::context::log_commit;
 use super::errors::{code_name, code_of, is_permanent};
-use super::handle::Request;
+use super::handle::{Renewal, Request};
 use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::{Partition, Position};
@@ -34,13 +35,17 @@ const RESTS_AFTER: Duration = Duration::from_secs(5);
 /// thread, which may be waiting for a coordinator.
 const SERVE_MAX: Duration = Duration::from_secs(2);
 
-/// How long leaving the group may take once every lane has ended.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+/// How long lanes that did not end in time may take to give up.
+const ABANDON_DEADLINE: Duration = Duration::from_secs(1);
 
 /// What the poll thread runs.
 pub struct Poller {
     consumer: Arc<Consumer>,
-    shared: Arc<OnceLock<Arc<Consumer>>>,
+    shared: Shared,
+    /// librdkafka's, for a consumer in place of this one.
+    properties: BTreeMap<String, String>,
+    /// What is to take this consumer's place, where somebody has asked for it.
+    renewal: Option<Renewal>,
     requests: Receiver<Request>,
     polls: watch::Sender<u64>,
     /// When the poll thread was last needed.
@@ -51,7 +56,7 @@ pub struct Poller {
 pub fn channel() -> (Handle, Unstarted) {
     let (requests, received) = mpsc::channel();
     let (polls, polled) = watch::channel(0);
-    let shared = Arc::new(OnceLock::new());
+    let shared = Shared::default();
     let handle = Handle {
         consumer: Arc::clone(&shared),
         requests,
@@ -67,7 +72,7 @@ pub fn channel() -> (Handle, Unstarted) {
 
 /// A poll thread without a consumer yet: the consumer's callbacks need the lanes' handle first.
 pub struct Unstarted {
-    shared: Arc<OnceLock<Arc<Consumer>>>,
+    shared: Shared,
     requests: Receiver<Request>,
     polls: watch::Sender<u64>,
 }
@@ -79,16 +84,14 @@ impl Unstarted {
     /// librdkafka's, which accepts not all of them.
     pub fn create(
         self,
-        properties: &BTreeMap<String, String>,
+        properties: BTreeMap<String, String>,
         context: Context,
     ) -> KafkaResult<Poller> {
-        let config: ClientConfig = properties.clone().into_iter().collect();
-        let consumer: Arc<Consumer> = Arc::new(config.create_with_context(context)?);
-        let set = self.shared.set(Arc::clone(&consumer));
-        assert!(set.is_ok(), "the consumer is created once");
         Ok(Poller {
-            consumer,
+            consumer: consumer::begin(&properties, context, &self.shared)?,
             shared: self.shared,
+            properties,
+            renewal: None,
             requests: self.requests,
             polls: self.polls,
             needed: Instant::now(),
@@ -117,12 +120,37 @@ impl Poller {
     ) -> anyhow::Result<()> {
         let topics: Vec<&str> = topics.iter().map(String::as_str).collect();
         self.consumer.subscribe(&topics)?;
-        let context = Arc::clone(self.consumer.context());
         while !*stop.borrow() {
             self.poll_once()?;
-            beat(context.joined.load(Ordering::Relaxed));
+            beat(self.is_joined());
+            if let Some(renewal) = self.renewal.take() {
+                self.renew(renewal, &topics)?;
+            }
         }
         self.drain(drain_deadline, beat)
+    }
+
+    fn is_joined(&self) -> bool {
+        self.consumer.context().joined.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the group, and joins it with a new consumer: what the old one holds of a partition
+    /// may be what keeps it from being fetched.
+    fn renew(&mut self, renewal: Renewal, topics: &[&str]) -> anyhow::Result<()> {
+        let Renewal { why, properties } = renewal;
+        tracing::warn!(why, "leaving the group, to join it with a new Kafka client");
+        let context = Arc::clone(self.consumer.context());
+        let finish = context.revoke_deadline();
+        context.drain(Instant::now() + finish);
+        let partitions: Vec<Partition> = context.lanes.lock().keys().cloned().collect();
+        context.end_lanes(&partitions, Order::Finish, finish);
+        log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        consumer::leave(&self.consumer);
+        self.properties = properties.unwrap_or_else(|| mem::take(&mut self.properties));
+        self.consumer = consumer::begin(&self.properties, context.renewed(), &self.shared)?;
+        self.consumer.subscribe(topics)?;
+        self.needed = Instant::now();
+        Ok(())
     }
 
     fn poll_once(&mut self) -> anyhow::Result<()> {
@@ -189,8 +217,8 @@ impl Poller {
         Ok(())
     }
 
-    fn serve(&self, request: Request) {
-        let context = self.consumer.context();
+    fn serve(&mut self, request: Request) {
+        let context = Arc::clone(self.consumer.context());
         match request {
             Request::Start {
                 partition,
@@ -215,6 +243,7 @@ impl Poller {
                 }
                 let _ = done.send(());
             }
+            Request::Renew(renewal) => self.renewal = Some(renewal),
         }
     }
 
@@ -263,32 +292,16 @@ impl Poller {
                 break;
             }
             self.poll_once()?;
-            beat(context.joined.load(Ordering::Relaxed));
+            beat(self.is_joined());
         }
-        context.end_lanes(&partitions, Order::Abandon, Duration::from_secs(1));
+        context.end_lanes(&partitions, Order::Abandon, ABANDON_DEADLINE);
         // Leaving waits for it, but not without end, as a synchronous commit does without a broker.
         log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
-        self.leave();
+        consumer::leave(&self.consumer);
         anyhow::ensure!(
             in_time,
             "not everything under way was written before the deadline; it will be read again"
         );
         Ok(())
-    }
-
-    fn leave(self) {
-        let until = Instant::now() + LEAVE_DEADLINE;
-        let Poller {
-            consumer,
-            shared: _shared,
-            ..
-        } = self;
-        if let Err(error) = consumer.close_queue() {
-            tracing::debug!(%error, "the group could not be left");
-            return;
-        }
-        while !consumer.closed() && Instant::now() < until {
-            let _ = consumer.poll(Duration::from_millis(5));
-        }
     }
 }

@@ -54,6 +54,21 @@ pub async fn topic_partitions(config: &Kafka) -> anyhow::Result<BTreeMap<String,
         .context("the lookup of the topics did not finish")?
 }
 
+/// Whether the brokers answer a client of this configuration, and let it read the topics: one try.
+///
+/// # Errors
+/// Why not; never a secret.
+pub fn is_accepted(config: &Kafka) -> Result<(), String> {
+    let client: ClientConfig = config.properties.client_config();
+    let probe: BaseConsumer<Probe> = client
+        .create_with_context(Probe::default())
+        .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
+    match count_partitions(&probe, &config.topics) {
+        Ok(_) => Ok(()),
+        Err(Unanswered::Permanent(why) | Unanswered::Transient(why)) => Err(why),
+    }
+}
+
 /// Why Kafka gave no answer to build on.
 enum Unanswered {
     /// A person has to change something: what, and how.

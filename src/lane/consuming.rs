@@ -2,16 +2,16 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bson::Uuid;
-use futures_util::future::{BoxFuture, FutureExt as _, OptionFuture};
+use futures_util::future::{BoxFuture, FutureExt as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use super::doubt::Doubt;
-use super::filling::Filling;
+use super::event::Event;
 use super::hand::{Hand, Taken};
 use super::slots::Slot;
 use super::starving::Starving;
@@ -19,14 +19,13 @@ use super::writing::{Writing, Written};
 use super::{End, Lanes};
 use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
-use crate::record::batch::Batch;
 use crate::record::entity::Decoder;
 use crate::record::{Partition, Position};
 use crate::telemetry::metrics::Outcome;
-use crate::writer::{Settled, Unwritten, Writer};
+use crate::writer::{Unwritten, Writer};
 
 /// How long a lane sleeps at most before it looks at its queue, should a wake-up have been lost.
-const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(2);
+pub(super) const QUEUE_LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// How often a lane with nothing to write looks whether its checkpoint still stands where it left
 /// it: a database restored under an idle topic would miss what came since until the next record.
@@ -37,64 +36,42 @@ const CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);
 /// them as well, and the answer takes a turn of librdkafka's main thread.
 const POSITION_AFTER: Duration = Duration::from_millis(500);
 
-/// What a lane waits for.
-enum Event {
-    /// The writer is through with its batch.
-    Written(Box<Written>),
-    /// It is the turn of a batch that waited for a slot.
-    Slot(Slot),
-    /// The poll thread has given an order.
-    Ordered(Order),
-    /// The topic has another id than the claim, or one where the claim has none.
-    OtherTopicId,
-    /// The log has gone on, and nothing is delivered.
-    Stalled,
-    /// The log ended a while ago, and nothing came behind the last record.
-    LogStillEnded,
-    /// The lane has waited for memory for a while.
-    Starved,
-    /// It is time to look at the checkpoint.
-    CheckpointDue,
-    /// There may be more to take in, or the batch may be ready.
-    Woken,
-}
-
 /// A lane between its claim and the end of it.
-struct Consuming<'l> {
-    lanes: &'l Lanes,
-    partition: &'l Partition,
-    order: &'l mut watch::Receiver<Order>,
-    progress: &'l Arc<Progress>,
+pub(super) struct Consuming<'l> {
+    pub(super) lanes: &'l Lanes,
+    pub(super) partition: &'l Partition,
+    pub(super) order: &'l mut watch::Receiver<Order>,
+    pub(super) progress: &'l Arc<Progress>,
     /// The id of the claim's topic.
-    topic_id: Option<Uuid>,
+    pub(super) topic_id: Option<Uuid>,
     /// The ids that topics of this name had before.
-    former_topic_ids: Vec<Uuid>,
-    queue: &'l LaneQueue,
-    decoder: Decoder,
-    writing: Writing,
-    hand: Hand<'l>,
+    pub(super) former_topic_ids: Vec<Uuid>,
+    pub(super) queue: &'l LaneQueue,
+    pub(super) decoder: Decoder,
+    pub(super) writing: Writing,
+    pub(super) hand: Hand<'l>,
     /// Set while the batch in hand waits for a slot.
-    slot: Option<BoxFuture<'l, Slot>>,
+    pub(super) slot: Option<BoxFuture<'l, Slot>>,
     /// Whether only what is under way may still be written.
-    finishing: bool,
+    pub(super) finishing: bool,
     /// Whether the batch of records behind the last one cannot be read: nothing more is taken in.
-    unreadable: bool,
+    pub(super) unreadable: bool,
     /// How many batches had been refused for want of room when this lane was started.
-    refusals: u64,
+    pub(super) refusals: u64,
     /// What the unreadable batch unpacks to, in bytes, where it may be one that was refused.
-    refused_bytes: Option<usize>,
+    pub(super) refused_bytes: Option<usize>,
     /// What speaks against the checkpoint, until something arrives.
-    doubt: &'l mut Doubt,
+    pub(super) doubt: &'l mut Doubt,
     /// The claim's position, until something arrives.
-    unconfirmed: Option<Position>,
+    pub(super) unconfirmed: Option<Position>,
     /// Whether the log was seen to end behind the last record.
-    at_end: bool,
+    pub(super) at_end: bool,
     /// When to ask for the position, where the log has ended since.
-    position_at: Option<Instant>,
+    pub(super) position_at: Option<Instant>,
     /// Since when the lane waits for memory.
-    starving: Starving,
+    pub(super) starving: Starving,
     /// When to look at the checkpoint.
-    look_at: Instant,
+    pub(super) look_at: Instant,
 }
 
 /// Consumes `partition` under the claim of `writer` until the claim ends; says why it ended.
@@ -313,57 +290,6 @@ impl Consuming<'_> {
         }
     }
 
-    /// Waits for what comes first. Nothing else is lost by that: the next call waits for it.
-    async fn next_event(&mut self) -> Event {
-        let Lanes {
-            budget, topic_ids, ..
-        } = self.lanes;
-        let topic = &self.partition.topic;
-        let is_running = !self.finishing;
-        let is_idle = self.writing.is_idle();
-        let waiting = self.writing.waiting();
-        let holds_slot = self.hand.filling.slot.is_some();
-        let starved = self.hand.starved();
-        let starved_at = self.starving.note(
-            starved.is_some() && is_idle,
-            self.lanes,
-            self.partition,
-            self.progress,
-        );
-        let reads =
-            self.hand.unadmitted.is_none() && self.hand.filling.has_room() && !self.unreadable;
-        self.progress.waits(reads && is_idle);
-        let Filling {
-            loan,
-            slot,
-            fill_until,
-            ..
-        } = &mut self.hand.filling;
-        let lent = starved.map(|bytes| budget.grow(loan, bytes));
-        tokio::select! {
-            written = self.writing.written() => Event::Written(written),
-            Some(slot) = OptionFuture::from(self.slot.as_mut()) => Event::Slot(slot),
-            order = next_order(self.order), if is_running => Event::Ordered(order),
-            () = topic_ids.differs(topic, self.topic_id, &self.former_topic_ids), if is_running => {
-                Event::OtherTopicId
-            }
-            () = self.progress.stalled(), if is_running && is_idle => Event::Stalled,
-            Some(()) = OptionFuture::from(self.position_at.map(sleep_until)), if is_running => {
-                Event::LogStillEnded
-            }
-            () = sleep_until(self.look_at), if is_idle && is_running => Event::CheckpointDue,
-            () = sleep_until(*fill_until), if is_idle && slot.is_some() => Event::Woken,
-            Some(()) = OptionFuture::from(waiting.as_ref().map(|w| w.begins())), if holds_slot => {
-                Event::Woken
-            }
-            Some(()) = OptionFuture::from(starved_at.map(sleep_until)), if is_running => {
-                Event::Starved
-            }
-            Some(()) = OptionFuture::from(lent), if is_running => Event::Woken,
-            () = self.queue.wait(QUEUE_LOOK_EVERY), if reads && is_running => Event::Woken,
-        }
-    }
-
     fn step_past_control_records(&mut self) {
         self.position_at = None;
         if let Some(position) = self.lanes.handle.position(self.partition) {
@@ -409,45 +335,5 @@ impl Consuming<'_> {
         self.writing = Writing::Idle(writer);
         self.hand.recycle(filled);
         Ok(())
-    }
-
-    fn count(&self, settled: &Settled) {
-        let counts = settled.counts();
-        for (outcome, count) in [
-            (Outcome::Upserted, counts.upserted),
-            (Outcome::Unchanged, counts.unchanged),
-            (Outcome::Folded, counts.folded),
-            (Outcome::Deleted, counts.deleted),
-            (Outcome::Skipped, counts.skipped),
-            (Outcome::Rejected, counts.rejected.len() as u64),
-        ] {
-            self.progress.metrics.settled(outcome, count);
-        }
-        for reason in &counts.rejected {
-            self.lanes.metrics.dead_letter(*reason);
-        }
-    }
-
-    /// How long each record before `next_offset` took from its own time until now.
-    fn observe_delays(&self, batch: &Batch, next_offset: i64) {
-        // A clock that stands before 1970 shows no delay.
-        let now_ms = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |now| now.as_millis() as i64);
-        let settled = (batch.entries().iter()).take_while(|entry| entry.offset < next_offset);
-        let timestamps_ms = settled.map(|entry| entry.timestamp_ms);
-        for timestamp_ms in timestamps_ms.flatten() {
-            let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
-            let delay = &self.progress.metrics.record_delay;
-            delay.observe(delay_ms as f64 / 1000.0);
-        }
-    }
-}
-
-/// The poll thread's next order. Without a poll thread there is no more to do.
-async fn next_order(order: &mut watch::Receiver<Order>) -> Order {
-    match order.changed().await {
-        Ok(()) => *order.borrow(),
-        Err(_) => Order::Finish,
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod allocator;
 mod first_start;
+mod kafka_credentials;
 pub mod memory;
 mod parts;
 mod progress;
@@ -21,8 +22,8 @@ use self::parts::{Fatal, lane_starter, poll, supervise, supervise_endless, watch
 use self::progress::report_progress;
 use crate::backoff::Backoff;
 use crate::checkpoint;
-use crate::config::Config;
 use crate::config::startup::StartupError;
+use crate::config::{Config, Kafka};
 use crate::database::errors::{self, Cause};
 use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
@@ -61,6 +62,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
             ("fetch", "no_room"),
             ("credentials", "unfit"),
             ("credentials", "refused"),
+            ("credentials", "kafka"),
         ],
     );
     let health = Arc::new(Health::default());
@@ -123,8 +125,6 @@ async fn start(
     let (handle, unstarted) = kafka::channel();
     let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
     supervise_endless("the watch over topic ids", fatal, watch);
-    let watch = watch_logs(handle.clone(), Arc::clone(metrics));
-    supervise_endless("the watch over the logs' ends", fatal, watch);
     let (queues, batches) = memory::shares(config.limits.budget_bytes_max);
     unpacking::set_bytes_max(queues);
     let lanes = Arc::new(Lanes {
@@ -150,14 +150,33 @@ async fn start(
         health: Arc::clone(health),
         fatal: fatal.clone(),
     });
-    let is_human = is_human(&config.log, std::io::stderr().is_terminal());
-    let progress = report_progress(Arc::clone(&lanes), partitions, is_human);
-    supervise_endless("the watch over progress", fatal, progress);
+    let budget_bytes_max = config.limits.budget_bytes_max;
+    let properties_of = move |kafka: &Kafka| properties(kafka, budget_bytes_max, partitions);
+    watch_lanes(config, &lanes, partitions, properties_of, fatal);
     let deadline = revoke_deadline(config);
     let context = kafka::Context::new(Arc::clone(metrics), deadline, lane_starter(lanes));
     unstarted
-        .create(&properties(config, partitions), context)
+        .create(properties_of(&config.kafka), context)
         .context("the Kafka consumer could not be created")
+}
+
+/// The parts that look at the lanes and at what they read.
+fn watch_lanes(
+    config: &Config,
+    lanes: &Arc<Lanes>,
+    partitions: usize,
+    properties_of: impl Fn(&Kafka) -> BTreeMap<String, String> + Send + Sync + 'static,
+    fatal: &Fatal,
+) {
+    let (handle, metrics) = (&lanes.handle, &lanes.metrics);
+    let logs = watch_logs(handle.clone(), Arc::clone(metrics));
+    supervise_endless("the watch over the logs' ends", fatal, logs);
+    let is_human = is_human(&config.log, std::io::stderr().is_terminal());
+    let progress = report_progress(Arc::clone(lanes), partitions, is_human);
+    supervise_endless("the watch over progress", fatal, progress);
+    let (kafka, metrics) = (config.kafka.clone(), Arc::clone(metrics));
+    let followed = kafka_credentials::follow(kafka, handle.clone(), metrics, properties_of);
+    supervise_endless("the watch over Kafka's credentials", fatal, followed);
 }
 
 /// The connection that lanes write on, and the parts that keep it in use: one follows a change of
@@ -258,13 +277,17 @@ fn revoke_deadline(config: &Config) -> Duration {
 }
 
 /// The user's properties with those that the service owns.
-fn properties(config: &Config, partitions: usize) -> BTreeMap<String, String> {
-    let passed = config.kafka.properties.iter();
+fn properties(
+    kafka: &Kafka,
+    budget_bytes_max: usize,
+    partitions: usize,
+) -> BTreeMap<String, String> {
+    let passed = kafka.properties.iter();
     let mut properties: BTreeMap<String, String> = passed
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     let owned = [
-        ("group.id", config.kafka.group.as_str()),
+        ("group.id", kafka.group.as_str()),
         ("enable.auto.commit", "false"),
         ("enable.auto.offset.store", "false"),
         ("auto.offset.reset", "error"),
@@ -273,7 +296,7 @@ fn properties(config: &Config, partitions: usize) -> BTreeMap<String, String> {
         ("statistics.interval.ms", STATISTICS_MS),
     ];
     properties.extend(owned.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let (queues, _) = memory::shares(config.limits.budget_bytes_max);
+    let (queues, _) = memory::shares(budget_bytes_max);
     let sizes = memory::properties(queues, partitions);
     properties.extend(sizes.map(|(name, value)| (name.to_owned(), value)));
     properties

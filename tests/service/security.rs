@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use test_support::credentials::PASSWORD;
 use test_support::operator::{states, until_statuses};
 use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
+use test_support::wait::until;
 use test_support::worker::Worker;
 
 use crate::startup;
@@ -132,10 +133,36 @@ async fn encrypted_and_authenticated_servers_work_and_every_mistake_is_one_clear
     let scene = secured.scene().await;
     let good = secured.environment(&scene);
 
-    scene.produce(&[states(0..10, "first", 0), states(10..20, "first", 1)].concat());
-    let mut worker = Worker::start(good.clone());
+    let of_both = |text| [states(0..10, text, 0), states(10..20, text, 1)].concat();
+    scene.produce(&of_both("first"));
+    let authorities = fs::read_to_string(secured.ca()).expect("certificates");
+    let mut follows = good.clone();
+    let ca = secured.secret("ca.crt", &authorities);
+    follows.insert(KAFKA_CA.to_owned(), ca.clone());
+    let mut worker = Worker::start(follows);
     scene.settled().await;
     until_statuses(&scene, (0..20).map(|n| (n, "first"))).await;
+    // What the brokers refuse is not put in use; what they accept is, under load.
+    secured.secret("kafka", WRONG_PASSWORD);
+    worker.logs("continuing with the client in use").await;
+    secured.secret("kafka", &format!("{SCRAM_PASSWORD}\n"));
+    let stranger = fs::read_to_string(secured.stranger.ca()).expect("a certificate");
+    fs::write(&ca, format!("{authorities}\n{stranger}")).expect("written");
+    until("a new client is in use", || {
+        scene.produce(&of_both("first"));
+        let renewed = worker.log().contains("to join it with a new Kafka client");
+        async move { renewed }
+    })
+    .await;
+    scene.produce(&of_both("last"));
+    scene.settled().await;
+    until_statuses(&scene, (0..20).map(|n| (n, "last"))).await;
+    assert_eq!(
+        worker.times("partitions assigned").len(),
+        2,
+        "{}",
+        worker.log()
+    );
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     let password = secured.mongo.password().expect("a password");
     for secret in [SCRAM_PASSWORD, password] {

@@ -1,0 +1,43 @@
+//! What is counted of a batch that is settled.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::consuming::Consuming;
+use crate::record::batch::Batch;
+use crate::telemetry::metrics::Outcome;
+use crate::writer::Settled;
+
+impl Consuming<'_> {
+    /// Counts every record by its outcome.
+    pub(super) fn count(&self, settled: &Settled) {
+        let counts = settled.counts();
+        for (outcome, count) in [
+            (Outcome::Upserted, counts.upserted),
+            (Outcome::Unchanged, counts.unchanged),
+            (Outcome::Folded, counts.folded),
+            (Outcome::Deleted, counts.deleted),
+            (Outcome::Skipped, counts.skipped),
+            (Outcome::Rejected, counts.rejected.len() as u64),
+        ] {
+            self.progress.metrics.settled(outcome, count);
+        }
+        for reason in &counts.rejected {
+            self.lanes.metrics.dead_letter(*reason);
+        }
+    }
+
+    /// How long each record before `next_offset` took from its own time until now.
+    pub(super) fn observe_delays(&self, batch: &Batch, next_offset: i64) {
+        // A clock that stands before 1970 shows no delay.
+        let now_ms = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |now| now.as_millis() as i64);
+        let settled = (batch.entries().iter()).take_while(|entry| entry.offset < next_offset);
+        let timestamps_ms = settled.map(|entry| entry.timestamp_ms);
+        for timestamp_ms in timestamps_ms.flatten() {
+            let delay_ms = now_ms.saturating_sub(timestamp_ms).max(0);
+            let delay = &self.progress.metrics.record_delay;
+            delay.observe(delay_ms as f64 / 1000.0);
+        }
+    }
+}
