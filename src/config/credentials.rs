@@ -108,6 +108,16 @@ impl Credentials {
         let uri = secret(&reference::CONNECTION_STRING, &self.uri);
         let password = secret(&reference::PASSWORD, &self.password);
         let database = texts.remove(reference::DATABASE.name);
+        if let (Some(of_file), Some(set)) = (&database, &self.database)
+            && of_file.expose_secret() != set
+        {
+            let fault = format!(
+                "says {}, and the file of that name in {} another database: leave one of them out",
+                value::shown(set),
+                reference::CREDENTIALS_DIR.name
+            );
+            faults.add(reference::DATABASE.name, fault);
+        }
         Values {
             uri,
             password,
@@ -182,7 +192,7 @@ fn read_file(path: &Path) -> io::Result<SecretString> {
             "it is larger than {FILE_BYTES_MAX} bytes"
         )));
     }
-    let end = text.trim_end_matches(['\r', '\n']).len();
+    let end = value::without_line_end(&text).len();
     if end == 0 {
         return Err(io::Error::other("it is empty"));
     }
@@ -229,7 +239,6 @@ mod tests {
                 value: Some("mongodb://variable".to_owned().into()),
                 file: None,
             },
-            database: Some("variable".to_owned()),
             ..Credentials::default()
         }
     }
@@ -244,7 +253,7 @@ mod tests {
         let credentials = of(&directory);
         let (values, faults) = read(&credentials);
         assert_eq!(text(&values.uri), Some("mongodb://variable"));
-        assert_eq!(values.database.as_deref(), Some("variable"));
+        assert_eq!(values.database, None);
         assert!(faults.is_empty(), "{faults:?}");
 
         let first = [
@@ -259,6 +268,12 @@ mod tests {
         assert_eq!(text(&values.password), Some("one"));
         assert_eq!(text(&values.password_next), None);
         assert!(faults.is_empty(), "{faults:?}");
+
+        let mut twice = credentials.clone();
+        twice.database = Some("file".to_owned());
+        assert_eq!(read(&twice).1, [""; 0], "both say the same");
+        twice.database = Some("variable".to_owned());
+        assert!(read(&twice).1[0].contains("another database"));
 
         publish(
             directory.path(),

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 
 use super::faults::Faults;
 use super::reference::{self, FILE_SUFFIX, Setting};
-use super::{ConfigErrors, value};
+use super::{ConfigErrors, misspelt, value};
 use crate::telemetry::logging::{Log, LogFormat, filter};
 
 /// A table of settings, and what the names of those begin with that nothing else may begin with.
@@ -53,6 +53,12 @@ impl Environment {
         let (known, unknown): (Vec<_>, Vec<_>) = (vars.iter())
             .filter(|(name, _)| name.starts_with(prefix))
             .partition(|(name, _)| reference::is_known(table, name));
+        let others = vars.keys().filter(|name| !name.starts_with(prefix));
+        for name in others.filter(|name| !reference::is_known(table, name)) {
+            if let Some(meant) = misspelt::meant(table, name) {
+                faults.add(name, format!("is ignored; did you mean {meant}?"));
+            }
+        }
         for (name, _) in unknown {
             let nearest = reference::nearest(table, prefix, name);
             let fault = format!("there is no such setting; did you mean {nearest}?");

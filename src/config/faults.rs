@@ -132,10 +132,7 @@ impl Faults {
             }
             (Some(value), None) => (name, value),
             (None, Some(path)) => match fs::read_to_string(&path) {
-                Ok(text) => (
-                    file_name.as_str(),
-                    text.trim_end_matches(['\r', '\n']).to_owned(),
-                ),
+                Ok(text) => (file_name.as_str(), text),
                 Err(error) => {
                     self.add(
                         &file_name,
@@ -145,10 +142,11 @@ impl Faults {
                 }
             },
         };
+        let text = value::without_line_end(&text);
         if text.is_empty() {
             self.add(from, "is empty: give it a value or leave it out");
             return None;
         }
-        Some(text)
+        Some(text.to_owned())
     }
 }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
 
 use super::owned::{DEFAULTS, OF_THE_BROKER};
 use super::passed::{Passed, millis};
@@ -22,6 +23,8 @@ pub struct Kafka {
     pub files: Vec<PathBuf>,
     /// The topics to consume: at least one, each once.
     pub topics: Vec<String>,
+    /// The variable that names them.
+    pub topics_variable: &'static str,
     /// The consumer group.
     pub group: String,
     /// Where a group begins that has neither checkpoint nor committed offset.
@@ -40,9 +43,14 @@ impl Kafka {
     }
 
     pub(super) fn read(env: &mut Environment) -> Option<Kafka> {
-        let topics = match env.get(&reference::TOPICS) {
-            Some(_) => env.read(&reference::TOPICS, value::topics),
-            None => env
+        let is_list = env.get(&reference::TOPICS).is_some();
+        let topics_variable = match is_list {
+            true => reference::TOPICS.name,
+            false => reference::TOPIC.name,
+        };
+        let topics = match is_list {
+            true => env.read(&reference::TOPICS, value::topics),
+            false => env
                 .read(&reference::TOPIC, value::kafka_name)
                 .map(|topic| vec![topic]),
         };
@@ -55,6 +63,7 @@ impl Kafka {
             files: passed.files(),
             properties: Properties::new(passed, group.as_deref()?, instance),
             topics: topics?,
+            topics_variable,
             group: group?,
             start: start?,
         })
@@ -79,6 +88,7 @@ impl Properties {
     fn new(passed: Passed, group: &str, instance: Option<String>) -> Properties {
         let of_the_broker = passed.is("group.protocol", "consumer");
         let mut set = passed.into_properties();
+        let has_authorities = set.contains_key("ssl.ca.pem");
         let mut default = |name: &str, value: &str| {
             set.entry(name.to_owned())
                 .or_insert_with(|| value.to_owned());
@@ -87,7 +97,9 @@ impl Properties {
             default("bootstrap.servers", brokers);
         }
         for (name, value, _) in DEFAULTS {
-            if !(of_the_broker && OF_THE_BROKER.contains(&name)) {
+            let is_decided = of_the_broker && OF_THE_BROKER.contains(&name)
+                || has_authorities && name == "ssl.ca.location";
+            if !is_decided {
                 default(name, value);
             }
         }
@@ -108,7 +120,12 @@ impl Properties {
 
     /// A client configuration that holds these properties, to which the service adds its own.
     pub fn client_config(&self) -> ClientConfig {
-        self.0.clone().into_iter().collect()
+        client_config(&self.0)
+    }
+
+    /// Whether librdkafka is asked to log what it does.
+    pub fn asks_for_log(&self) -> bool {
+        self.get("debug").is_some() || self.get("log_level").is_some()
     }
 
     /// How long the poll thread may be silent before the group evicts the worker.
@@ -125,6 +142,23 @@ impl Properties {
             None => BROKERS_HEARTBEAT_INTERVAL,
         }
     }
+}
+
+/// A client configuration of these properties. It logs what `debug` and `log_level` ask for: the
+/// crate sets the level anew, by a logger that the service does not use.
+pub fn client_config(properties: &BTreeMap<String, String>) -> ClientConfig {
+    use RDKafkaLogLevel::{Alert, Critical, Debug, Emerg, Error, Info, Notice, Warning};
+    const LEVELS: [RDKafkaLogLevel; 8] =
+        [Emerg, Alert, Critical, Error, Warning, Notice, Info, Debug];
+    let mut config: ClientConfig = properties.clone().into_iter().collect();
+    let set = properties.get("log_level");
+    let set = set.and_then(|level| LEVELS.get(level.parse::<usize>().ok()?).copied());
+    let default = match properties.contains_key("debug") {
+        true => Debug,
+        false => Warning,
+    };
+    config.set_log_level(set.unwrap_or(default));
+    config
 }
 
 impl fmt::Debug for Properties {

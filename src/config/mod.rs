@@ -6,6 +6,7 @@ mod environment;
 pub(crate) mod faults;
 pub mod kafka;
 mod limits;
+mod misspelt;
 pub mod mongodb;
 pub mod owned;
 mod passed;
@@ -13,6 +14,7 @@ pub mod reference;
 pub mod startup;
 #[cfg(test)]
 mod tests;
+mod tls;
 pub(crate) mod value;
 pub(crate) mod volume;
 
@@ -92,7 +94,13 @@ impl Config {
         let tombstones = env.read(&reference::TOMBSTONES, value::choice(&tombstones));
         let limits = Limits::read(&mut env);
         let listen_address = env.read(&reference::LISTEN_ADDRESS, value::address);
-        let log = env.log();
+        let asks_for_log = kafka
+            .as_ref()
+            .is_some_and(|kafka| kafka.properties.asks_for_log());
+        let log = env.log().map(|log| match asks_for_log {
+            true => log.with_librdkafka(),
+            false => log,
+        });
 
         let config = (|| {
             Some(Config {

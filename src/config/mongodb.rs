@@ -4,7 +4,9 @@
 use std::{fs, net::Ipv6Addr, path::Path};
 
 use mongodb::error::ErrorKind;
-use mongodb::options::{Acknowledgment, AuthMechanism, ConnectionString, ReadPreference, Tls};
+use mongodb::options::{
+    Acknowledgment, AuthMechanism, ConnectionString, HostInfo, ReadPreference, Tls,
+};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::credentials::Values;
@@ -38,6 +40,18 @@ impl Mongodb {
         let mut faults = Faults::of(&super::SETTINGS);
         let mongodb = read(&mut faults, self.credentials.clone());
         faults.unless_any(mongodb)
+    }
+
+    /// The servers that the URI names, for people.
+    pub fn hosts(&self) -> String {
+        match parse(self.uri.expose_secret()).map(|parsed| parsed.host_info) {
+            Ok(HostInfo::HostIdentifiers(hosts)) => {
+                let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+                hosts.join(",")
+            }
+            Ok(HostInfo::DnsRecord(name)) => name,
+            Ok(_) | Err(_) => "unknown".to_owned(),
+        }
     }
 
     /// Whether both name the same database, servers and user; their passwords may differ.
@@ -155,6 +169,9 @@ fn why_invalid(uri: &str) -> String {
         let why = "a host is not `name` or `name:port`; is the `@` before it missing?";
         return format!("is not a MongoDB URI: {why}");
     };
+    if shown.to_lowercase().contains("compressors=") {
+        return "sets `compressors`, of which this build has none; leave it out".to_owned();
+    }
     match ConnectionString::parse(shown) {
         Ok(_) => "the user name or the password is not percent-encoded (`@` is %40, `:` %3A, \
                   `/` %2F, `?` %3F, `%` %25)"
@@ -258,6 +275,17 @@ pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
         faults.push(
             "sets `readPreference`: transactions read from the primary; leave it out".to_owned(),
         );
+    }
+    if parsed.direct_connection == Some(true) {
+        faults.push(
+            "sets `directConnection`: after an election the service would go on asking a server \
+             that takes no writes; leave it out"
+                .to_owned(),
+        );
+    }
+    if parsed.load_balanced == Some(true) {
+        faults
+            .push("sets `loadBalanced`: the service needs a replica set; leave it out".to_owned());
     }
     #[allow(deprecated)]
     if parsed.socket_timeout.is_some() {

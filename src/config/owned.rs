@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Our defaults: property, value, and why.
-pub const DEFAULTS: [(&str, &str, &str); 7] = [
+pub const DEFAULTS: [(&str, &str, &str); 8] = [
     (
         "client.id",
         "workflows-sink",
@@ -133,6 +133,11 @@ pub const DEFAULTS: [(&str, &str, &str); 7] = [
         "socket.timeout.ms",
         "30000",
         "a broker that is silent on an open connection is given up after 30 s, not 60",
+    ),
+    (
+        "ssl.ca.location",
+        "probe",
+        "the system's authorities are used; OpenSSL alone looks for them where it was built",
     ),
     (
         "topic.metadata.refresh.interval.ms",

@@ -8,10 +8,12 @@ use rdkafka::{ClientConfig, error::KafkaError};
 use super::kafka::is_secret;
 use super::owned::{COOPERATIVE, OF_THE_BROKER, OWNED, default_of};
 use super::reference::{FILE_SUFFIX, KAFKA_PREFIX};
-use super::{Environment, Faults, value};
+use super::{Environment, Faults, tls, value};
 
 /// Other names of properties: with both set, it would be a matter of luck which wins.
-const ALIASES: [(&str, &str); 2] = [
+const ALIASES: [(&str, &str); 3] = [
+    // the one name with an underscore
+    ("log.level", "log_level"),
     ("metadata.broker.list", "bootstrap.servers"),
     ("sasl.mechanism", "sasl.mechanisms"),
 ];
@@ -91,6 +93,10 @@ impl Passed {
             };
             return faults.add(variable, fault);
         }
+        let value = match is_secret(&property) {
+            true => value::without_line_end(value),
+            false => value,
+        };
         let entry = (variable.to_owned(), value.to_owned());
         if let Some((other, _)) = self.properties.insert(property.clone(), entry) {
             faults.add(
@@ -138,6 +144,7 @@ impl Passed {
 
     /// What librdkafka would say only when a client is created, or never.
     fn check_together(&self, faults: &mut Faults) {
+        self.check_brokers(faults);
         self.check_assignment(faults);
         self.check_is_less(faults, "session.timeout.ms", "max.poll.interval.ms");
         self.check_is_less(faults, "heartbeat.interval.ms", "session.timeout.ms");
@@ -145,6 +152,34 @@ impl Passed {
             || self.is("security.protocol", "sasl_ssl")
         {
             self.check_sasl(faults);
+        }
+        if self.is("security.protocol", "ssl") || self.is("security.protocol", "sasl_ssl") {
+            let properties = self.properties.iter();
+            let plain = properties.map(|(name, (_, value))| (name.clone(), value.clone()));
+            if let Err((property, fault)) = tls::check(&plain.collect()) {
+                self.fault(faults, &property, fault);
+            }
+        }
+    }
+
+    /// librdkafka drops what it cannot parse, and asks nobody.
+    fn check_brokers(&self, faults: &mut Faults) {
+        const PROTOCOLS: [&str; 4] = ["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"];
+        let Some(brokers) = self.get("bootstrap.servers") else {
+            return;
+        };
+        for broker in brokers.split(',').map(str::trim) {
+            let (protocol, place) = broker.split_once("://").unwrap_or(("plaintext", broker));
+            let port = place
+                .rsplit_once(':')
+                .filter(|(_, port)| !port.contains(']'));
+            let has_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok());
+            let is_place = !place.is_empty() && !place.contains(['/', ' ', '@']) && has_port;
+            if !is_place || !PROTOCOLS.contains(&protocol.to_lowercase().as_str()) {
+                let shown = value::shown(broker);
+                let fault = format!("{shown} is no Kafka broker: name it as host or host:port");
+                self.fault(faults, "bootstrap.servers", fault);
+            }
         }
     }
 
@@ -189,7 +224,13 @@ impl Passed {
                 "sasl.mechanisms",
                 format!("must be one of {}", MECHANISMS.join(", ")),
             );
-        } else if !self.is("sasl.mechanisms", "OAUTHBEARER") {
+        } else if self.is("sasl.mechanisms", "OAUTHBEARER") {
+            if !self.is("enable.sasl.oauthbearer.unsecure.jwt", "true") {
+                let fault = "OAUTHBEARER has no source of tokens in this build: use SCRAM-SHA-512, \
+                             or a client certificate";
+                self.fault(faults, "sasl.mechanisms", fault);
+            }
+        } else {
             for property in ["sasl.username", "sasl.password"] {
                 if self.get(property).is_none() {
                     self.fault(

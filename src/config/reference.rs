@@ -194,8 +194,8 @@ pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX",
     default: Some("1000"),
     example: "1000",
-    meaning: "A partition stops when more records than this are rejected in a row (a changed \
-              schema, a wrong topic); 0: never.",
+    meaning: "A partition stops once so many records in a row are rejected (a changed schema, a \
+              wrong topic); 0: never.",
     secret: false,
 };
 /// Metrics and probes.

@@ -45,6 +45,38 @@ fn file(text: &str) -> tempfile::NamedTempFile {
 }
 
 #[test]
+fn a_line_end_is_no_part_of_a_secret_wherever_it_is_read_from() {
+    let uri = (URI.0, "mongodb://workflows-sink@localhost/\n");
+    let password = (
+        "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+        "pw\r\n",
+    );
+    let config = read(&[uri, password]).unwrap();
+    assert_eq!(config.mongodb.passwords[0].expose_secret(), "pw");
+    let sasl = ("DYFF_KAFKA__CONFIG__SASL_PASSWORD", "pw\n");
+    let config = with(&[sasl]).unwrap();
+    assert_eq!(config.kafka.properties.get("sasl.password"), Some("pw"));
+}
+
+#[test]
+fn a_misspelt_name_is_a_fault_and_not_ignored() {
+    let (variable, fault) = fault(&[("DYFF_WORKFLOWS_SINK_GROUP", "mine")]);
+    assert_eq!(variable, "DYFF_WORKFLOWS_SINK_GROUP");
+    assert!(
+        fault.contains("did you mean DYFF_WORKFLOWS_SINK__GROUP?"),
+        "{fault}"
+    );
+    let others = [
+        (
+            "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS",
+            "dyff.workflows.events",
+        ),
+        ("DYFF_WORKFLOWS_SINK_SERVICE_HOST", "10.0.0.1"),
+    ];
+    assert!(with(&others).is_ok());
+}
+
+#[test]
 fn a_uri_is_all_that_has_to_be_set() {
     let config = with(&[]).unwrap();
     assert_eq!(config.kafka.topics, ["dyff.workflows.state"]);
@@ -78,6 +110,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             ("heartbeat.interval.ms", "500"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("socket.timeout.ms", "30000"),
+            ("ssl.ca.location", "probe"),
             ("topic.metadata.refresh.interval.ms", "60000"),
         ]
     );

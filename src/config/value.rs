@@ -16,6 +16,12 @@ pub(crate) fn shown(value: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
+/// A secret without the line ends behind it, which editors and `echo` add: they are part of none,
+/// wherever it is read from.
+pub(crate) fn without_line_end(secret: &str) -> &str {
+    secret.trim_end_matches(['\r', '\n'])
+}
+
 pub(crate) fn text(value: &str) -> Result<String, String> {
     if value.trim() == value && !value.contains(char::is_control) {
         Ok(value.to_owned())

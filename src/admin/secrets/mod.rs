@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretSlice, SecretString, zeroize::Zeroizing};
 
 use super::Failure;
+use crate::config::value::without_line_end;
 
 /// A password is this many random bytes, in URL-safe base64 with padding.
 pub const PASSWORD_BYTES: usize = 32;
@@ -41,10 +42,11 @@ pub struct Held {
 }
 
 impl Held {
-    /// The value of a key as text; none where it is absent, empty or not text.
+    /// The value of a key as text, without line ends behind it; none where it is absent, empty or
+    /// not text.
     pub fn text(&self, key: &str) -> Option<SecretString> {
         let bytes = self.data.get(key)?.expose_secret();
-        let text = std::str::from_utf8(bytes).ok()?;
+        let text = without_line_end(std::str::from_utf8(bytes).ok()?);
         (!text.is_empty()).then(|| SecretString::from(text))
     }
 

@@ -14,6 +14,7 @@ use crate::admin::config;
 use crate::admin::secrets::{self, Change, bytes};
 use crate::admin::table::SecretName;
 use crate::cli::{Secret, SecretKey};
+use crate::config::value;
 
 /// Kubernetes takes no larger Secret.
 const VALUE_BYTES_MAX: u64 = 1024 * 1024;
@@ -36,7 +37,7 @@ pub(super) async fn execute(
         } => {
             let value = match (value, value_file, random_bytes) {
                 (Some(value), _, _) => bytes(value.expose_secret()),
-                (_, Some(path), _) => read(&path)?,
+                (_, Some(path), _) => without_line_end(read(&path)?),
                 (_, _, Some(count)) => {
                     bytes(secrets::random(usize::try_from(count)?)?.expose_secret())
                 }
@@ -55,8 +56,13 @@ async fn get(config: &config::Admin, key: SecretKey, out: &mut impl Write) -> an
     let held = held.with_context(|| format!("there is no Secret {shown}"))?;
     let value = held.data.get(&key.key);
     let value = value.with_context(|| format!("the Secret {shown} has no key {:?}", key.key))?;
-    out.write_all(value.expose_secret())?;
-    Ok(writeln!(out)?)
+    let value = value.expose_secret();
+    out.write_all(value)?;
+    // What ends a line already gets no second one: `set --value-file` takes the output back.
+    match value.ends_with(b"\n") {
+        true => Ok(()),
+        false => Ok(writeln!(out)?),
+    }
 }
 
 async fn set(
@@ -96,6 +102,15 @@ fn name(key: &SecretKey) -> SecretName {
     SecretName {
         namespace: key.namespace.clone(),
         name: key.secret.clone(),
+    }
+}
+
+/// The value, without the line end behind it where it is one line of text: that is no part of a
+/// password. Certificates and bytes stay as they are.
+fn without_line_end(value: SecretSlice<u8>) -> SecretSlice<u8> {
+    match std::str::from_utf8(value.expose_secret()).map(value::without_line_end) {
+        Ok(line) if !line.contains('\n') => bytes(line),
+        _ => value,
     }
 }
 

@@ -24,6 +24,10 @@ fn librdkafka_checks_each_property() {
         ("SESSION_TIMEOUT_MS", "0", "range"),
         ("SSL_CA_LOCATION", "/nowhere/ca.pem", "cannot be read"),
         ("CLIENT_RACK", "", "is empty"),
+        ("BOOTSTRAP_SERVERS", "http://kafka:9092", "no Kafka broker"),
+        ("BOOTSTRAP_SERVERS", "kafka:port", "no Kafka broker"),
+        ("BOOTSTRAP_SERVERS", "kafka:9092,", "no Kafka broker"),
+        ("BOOTSTRAP_SERVERS", "kafka 9092", "no Kafka broker"),
         (
             "SESSION_TIMEOUT_MS",
             "300000",
@@ -101,6 +105,60 @@ fn sasl_is_complete_or_refused() {
         config.unwrap().kafka.properties.get("sasl.mechanisms"),
         Some("SCRAM-SHA-512")
     );
+}
+
+#[test]
+fn tokens_without_a_source_are_refused() {
+    let sasl = [
+        ("DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL", "SASL_SSL"),
+        ("DYFF_KAFKA__CONFIG__SASL_MECHANISMS", "OAUTHBEARER"),
+    ];
+    let (variable, fault) = fault(&sasl);
+    assert_eq!(variable, sasl[1].0);
+    assert!(fault.contains("no source of tokens"), "{fault}");
+}
+
+#[test]
+fn a_file_that_holds_no_certificate_is_refused_before_anything_is_connected() {
+    let (ca, key) = (file("no certificate"), file("no key"));
+    let (ca, key) = (ca.path().to_str().unwrap(), key.path().to_str().unwrap());
+    let protocol = ("DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL", "ssl");
+    for (name, value) in [
+        ("SSL_CA_LOCATION", ca),
+        ("SSL_CERTIFICATE_LOCATION", ca),
+        ("SSL_KEY_LOCATION", key),
+        ("SSL_CA_PEM", "-----BEGIN CERTIFICATE-----"),
+        ("SSL_KEY_PEM", "hunter2"),
+    ] {
+        let name = format!("{KAFKA_PREFIX}{name}");
+        let (variable, fault) = fault(&[protocol, (&name, value)]);
+        assert_eq!(variable, name, "{fault}");
+        assert!(!fault.contains("hunter2"), "{fault}");
+    }
+    assert!(with(&[protocol]).is_ok());
+}
+
+#[test]
+fn the_systems_authorities_are_looked_for_where_none_are_named() {
+    let named = |vars: &[_]| {
+        with(vars)
+            .unwrap()
+            .kafka
+            .properties
+            .get("ssl.ca.location")
+            .map(str::to_owned)
+    };
+    assert_eq!(named(&[]).as_deref(), Some("probe"));
+    for list in [
+        "kafka.kafka.svc.cluster.local",
+        "SASL_SSL://a:9093, b:9093,[::1]:9092",
+        "PLAINTEXT://a",
+    ] {
+        assert!(
+            with(&[("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", list)]).is_ok(),
+            "{list}"
+        );
+    }
 }
 
 #[test]

@@ -42,6 +42,16 @@ fn a_uri_is_refused_with_the_drivers_reason() {
             "`readPreference`",
         ),
         (
+            "mongodb://localhost/?directConnection=true",
+            "`directConnection`",
+        ),
+        ("mongodb://localhost/?loadBalanced=true", "`loadBalanced`"),
+        (
+            "mongodb://localhost/?compressors=zstd,zlib",
+            "sets `compressors`",
+        ),
+        ("mongodb://localhost/?compressors=x", "sets `compressors`"),
+        (
             "mongodb://localhost/?tls=true&tlsCAFile=/nowhere/ca.pem",
             "cannot be read",
         ),
