@@ -10,7 +10,7 @@ use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
 use workflows_sink::commands::{admin, dead_letters, offsets};
-use workflows_sink::config::{Config, startup};
+use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::logging::{self, Log};
 
@@ -30,12 +30,31 @@ fn main() -> ExitCode {
         // the reader of the output has seen enough
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            match serves && tracing::dispatcher::has_been_set() {
-                true => tracing::error!("{error:#}"),
-                false => eprintln!("error: {error:#}"),
-            }
+            report(&error, serves);
             startup::exit_code(&error).into()
         }
+    }
+}
+
+/// What ends the process: to the log where it serves, else to a person.
+fn report(error: &anyhow::Error, serves: bool) {
+    if let Some(faults) = error.downcast_ref::<ConfigErrors>()
+        && serves
+        && logging::init_json_if_set()
+    {
+        for fault in &faults.0 {
+            tracing::error!(
+                variable = fault.variable,
+                example = fault.example,
+                "{}",
+                fault.fault
+            );
+        }
+        return;
+    }
+    match serves && tracing::dispatcher::has_been_set() {
+        true => tracing::error!("{error:#}"),
+        false => eprintln!("error: {error:#}"),
     }
 }
 

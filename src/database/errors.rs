@@ -72,6 +72,16 @@ impl Cause {
         }
     }
 
+    /// What a probe says of an `error` with this cause: whether MongoDB answers at all, and what.
+    pub fn told(self, error: &str) -> String {
+        match self {
+            Cause::Network | Cause::Election | Cause::Timeout => {
+                format!("MongoDB does not answer: {error}")
+            }
+            _ => format!("MongoDB accepts no writes ({}): {error}", self.as_str()),
+        }
+    }
+
     /// Whether MongoDB accepts no writes at all, rather than not this batch.
     pub fn is_an_outage(self) -> bool {
         !matches!(self, Cause::Conflict | Cause::Timeout)
@@ -154,7 +164,7 @@ pub fn of_error(error: &Error) -> Verdict {
         ErrorKind::Io(_)
         | ErrorKind::ConnectionPoolCleared { .. }
         | ErrorKind::DnsResolve { .. } => Verdict::Transient(Cause::Network),
-        ErrorKind::ServerSelection { .. } => Verdict::Transient(Cause::Election),
+        ErrorKind::ServerSelection { message, .. } => Verdict::Transient(of_selection(message)),
         ErrorKind::Authentication { .. } | ErrorKind::Shutdown => {
             Verdict::Transient(Cause::Authentication)
         }
@@ -162,6 +172,24 @@ pub fn of_error(error: &Error) -> Verdict {
             Verdict::Permanent(Subject::Deployment)
         }
         _ => Verdict::Transient(Cause::Other),
+    }
+}
+
+/// Why the driver found no server that it can write to. It gives only a text, with what it knows of
+/// each server: the last error, or that it is a secondary.
+fn of_selection(message: &str) -> Cause {
+    const REFUSED_LOGIN: [&str; 3] = [
+        "SCRAM failure",
+        "AuthenticationFailed",
+        "Authentication failed",
+    ];
+    let has = |text: &str| message.contains(text);
+    if REFUSED_LOGIN.into_iter().any(has) {
+        Cause::Authentication
+    } else if has("RsSecondary") || has("RSSecondary") || has("RsOther") {
+        Cause::Election
+    } else {
+        Cause::Network
     }
 }
 

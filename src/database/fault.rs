@@ -6,8 +6,8 @@ use mongodb::{
     options::ClientOptions,
 };
 
-use super::errors::code;
-use crate::config::reference::{CONNECTION_STRING, PASSWORD};
+use super::errors::{Cause, Verdict, code, of_error};
+use crate::config::reference::{CONNECTION_STRING, DATABASE, PASSWORD};
 
 /// The wire version of MongoDB 5.0.
 const WIRE_VERSION_MIN: i32 = 13;
@@ -53,10 +53,17 @@ impl User {
     pub(super) fn fault(&self, error: &Error) -> Fault {
         const AUTHENTICATION: [i32; 5] = [11, 18, 331, 334, 8000];
         const UNAUTHORIZED: i32 = 13;
+        const DATABASE_DIFFERS_IN_CASE: i32 = 13297;
         let refused = match error.kind.as_ref() {
             ErrorKind::Authentication { message, .. } => Some(message.as_str()),
             ErrorKind::Command(command) if AUTHENTICATION.contains(&command.code) => {
                 Some(command.message.as_str())
+            }
+            // What the driver met on each server.
+            ErrorKind::ServerSelection { message, .. }
+                if of_error(error) == Verdict::Transient(Cause::Authentication) =>
+            {
+                Some(message.as_str())
             }
             _ => None,
         };
@@ -79,6 +86,13 @@ impl User {
                     CONNECTION_STRING.name, PASSWORD.name
                 ),
             });
+        }
+        if code(error) == Some(DATABASE_DIFFERS_IN_CASE) {
+            return Fault::Permanent(format!(
+                "MongoDB has a database whose name differs from {} only in upper and lower case: \
+                 write it as it is there",
+                DATABASE.name
+            ));
         }
         if let ErrorKind::IncompatibleServer { message, .. } = error.kind.as_ref() {
             return Fault::Permanent(format!("this MongoDB cannot be used: {message}"));
@@ -168,6 +182,15 @@ pub(super) fn no_tls(what: &str) -> Fault {
     Fault::Permanent(format!(
         "no TLS connection to MongoDB: {what}; \
          check tls, tlsCAFile, tlsCertificateKeyFile and the host names in {}",
+        CONNECTION_STRING.name
+    ))
+}
+
+/// The fault of a URI without TLS, where the server answers to nothing else.
+pub(super) fn needs_tls() -> Fault {
+    Fault::Permanent(format!(
+        "MongoDB answers only over TLS: set tls=true in {}, and tlsCAFile where its authority is \
+         not one of the system's",
         CONNECTION_STRING.name
     ))
 }

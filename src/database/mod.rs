@@ -20,7 +20,7 @@ use mongodb::{
     Client, Database,
     bson::{Document, doc},
     error::{Error, ErrorKind},
-    options::{ClientOptions, ServerAddress, Tls},
+    options::{ClientOptions, ServerAddress, Tls, TlsOptions},
 };
 
 pub use self::connection::{Connection, Current, Swap};
@@ -33,6 +33,8 @@ pub use self::rotation::Rotation;
 use crate::backoff::Backoff;
 use crate::config::Mongodb;
 use crate::config::startup::StartupError;
+use crate::telemetry::health::Health;
+use crate::telemetry::reminder::Reminder;
 
 /// How long passwords from files may be refused at start: a rotation may be under way, in which the
 /// files follow the user.
@@ -45,7 +47,7 @@ const HOSTS_ASKED_MAX: usize = 8;
 /// user that may do what the service does, and the `collections`. Those that are absent are created
 /// here: one that is created in a transaction fails others that run meanwhile, with code 246.
 ///
-/// `lanes_max`: how many batches are written at the same time.
+/// `lanes_max`: how many batches are written at the same time. `health` is told what is waited for.
 ///
 /// # Errors
 /// [`StartupError`] for what is permanent. What is transient is retried without limit.
@@ -53,9 +55,10 @@ pub async fn connect(
     mongodb: &Mongodb,
     lanes_max: usize,
     collections: &[&str],
+    health: &Health,
 ) -> anyhow::Result<Login> {
     let (mut mongodb, mut refused_since) = (mongodb.clone(), None);
-    retry_transient(async || {
+    retry_transient(Some(health), async || {
         // Files that cannot be read now may be in the middle of a change: the passwords stay.
         if let Ok(now) = mongodb.read_again() {
             mongodb.passwords = now.passwords;
@@ -98,7 +101,7 @@ pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
 /// # Errors
 /// [`StartupError`] for what is permanent. What is transient is retried without limit.
 pub async fn unfoldable(database: &Database) -> anyhow::Result<HashSet<String>> {
-    retry_transient(async || {
+    retry_transient(None, async || {
         let user = User::unknown();
         let collections = list(database).await.map_err(|error| user.fault(&error))?;
         let mut unfoldable = HashSet::new();
@@ -120,12 +123,14 @@ pub async fn unfoldable(database: &Database) -> anyhow::Result<HashSet<String>> 
     .await
 }
 
-/// Retries `attempt` while its faults are transient. Logs once that it waits, and once that it no
-/// longer does.
+/// Retries `attempt` while its faults are transient. Logs that it waits, again when it waits for
+/// something else, and once that it no longer does.
 async fn retry_transient<T>(
+    health: Option<&Health>,
     mut attempt: impl AsyncFnMut() -> Result<T, Fault>,
 ) -> anyhow::Result<T> {
     let mut backoff = Backoff::new();
+    let mut reminder = Reminder::default();
     loop {
         match attempt().await {
             Ok(done) => {
@@ -137,10 +142,19 @@ async fn retry_transient<T>(
             Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
                 return Err(StartupError::configuration(why).into());
             }
-            Err(Fault::Transient(why)) if backoff.tries() == 0 => {
-                tracing::warn!("MongoDB does not answer yet, retrying until it does: {why}");
+            Err(Fault::Transient(why)) => {
+                if let Some(health) = health {
+                    health.mongodb_failed(&format!("MongoDB does not answer yet: {why}"));
+                }
+                match reminder.is_due(&why) {
+                    true => {
+                        tracing::warn!(
+                            "MongoDB does not answer yet, retrying until it does: {why}"
+                        );
+                    }
+                    false => tracing::debug!("MongoDB does not answer yet: {why}"),
+                }
             }
-            Err(Fault::Transient(why)) => tracing::debug!("MongoDB does not answer yet: {why}"),
         }
         backoff.wait().await;
     }
@@ -206,6 +220,9 @@ async fn ask_each(options: &ClientOptions) -> Option<Fault> {
                 (None, Some(Tls::Enabled(_))) if hello(host, None).await.is_ok() => {
                     Some(fault::no_tls("the server does not speak TLS"))
                 }
+                (None, None | Some(Tls::Disabled)) if speaks_tls(host).await => {
+                    Some(fault::needs_tls())
+                }
                 (fault, _) => fault,
             },
         };
@@ -214,6 +231,16 @@ async fn ask_each(options: &ClientOptions) -> Option<Fault> {
         }
     }
     None
+}
+
+/// Whether the server answers over TLS, if only to ask for a certificate.
+async fn speaks_tls(host: &ServerAddress) -> bool {
+    let with_anyone = TlsOptions::builder().allow_invalid_certificates(true);
+    let answer = hello(host, Some(Tls::Enabled(with_anyone.build()))).await;
+    match answer {
+        Ok(_) => true,
+        Err(error) => fault::of_tls(&error).is_some(),
+    }
 }
 
 async fn hello(host: &ServerAddress, tls: Option<Tls>) -> Result<Document, Error> {

@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::errors::Cause;
 use crate::record::Partition;
+use crate::telemetry::reminder::Reminder;
 
 /// How long attempts may fail before this is logged: servers recover from short failures by
 /// themselves.
@@ -38,6 +39,8 @@ struct State {
     failing: HashMap<Source, Failing>,
     /// Since when writes are not accepted, once this is logged.
     logged: Option<Instant>,
+    /// What was logged of it last.
+    reminder: Reminder,
     tries: u64,
 }
 
@@ -165,11 +168,16 @@ impl State {
         let since = failing.since;
         if self.logged.is_none() && since.elapsed() >= LOGGED_AFTER {
             self.logged = Some(since);
+        }
+        if let Some(since) = self.logged
+            && self.reminder.is_due(cause.as_str())
+        {
             tracing::warn!(
                 partition,
                 cause = cause.as_str(),
                 error,
                 tries = self.tries,
+                seconds = since.elapsed().as_secs(),
                 "MongoDB does not accept writes; retrying until it does, nothing is lost"
             );
         }
@@ -206,7 +214,7 @@ impl State {
     fn end_with_the_last(&mut self) {
         if !self.is_total() {
             if let Some(since) = self.logged {
-                let seconds = since.elapsed().as_secs_f64();
+                let seconds = since.elapsed().as_secs();
                 tracing::info!(seconds, tries = self.tries, "MongoDB accepts writes again");
             }
             self.forget();
@@ -215,6 +223,7 @@ impl State {
 
     fn forget(&mut self) {
         (self.logged, self.tries) = (None, 0);
+        self.reminder = Reminder::default();
     }
 }
 

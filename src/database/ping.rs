@@ -42,7 +42,7 @@ pub async fn ping(
             },
             Err(_) => (Cause::Timeout, format!("no answer within {PING_EVERY:?}")),
         };
-        health.mongodb_failed();
+        health.mongodb_failed(&cause.told(&error));
         outage.unanswered(since, cause, &error);
         drop(database);
         tokio::time::sleep(PING_EVERY).await;

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::RwLock;
-use rdkafka::config::ClientConfig;
 use rdkafka::error::KafkaResult;
 
 use super::{Consumer, Context};
+use crate::config::kafka::client_config;
 
 /// How long leaving the group may take once every lane has ended.
 const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
@@ -26,8 +26,8 @@ pub(super) fn begin(
     context: Context,
     shared: &Shared,
 ) -> KafkaResult<Arc<Consumer>> {
-    let config: ClientConfig = properties.clone().into_iter().collect();
-    let consumer: Arc<Consumer> = Arc::new(config.create_with_context(context)?);
+    let consumer = client_config(properties).create_with_context(context)?;
+    let consumer: Arc<Consumer> = Arc::new(consumer);
     *shared.write() = Some(Arc::clone(&consumer));
     Ok(consumer)
 }

@@ -15,6 +15,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::errors::{code_name, code_of, is_permanent};
+use super::membership::LastError;
 use super::statistics::Statistics;
 use super::{NewLane, Order, Progress};
 use crate::record::Partition;
@@ -47,6 +48,7 @@ pub struct Context {
     drain_until: Mutex<Option<Instant>>,
     pub(super) stored: AtomicBool,
     commit_failed: AtomicBool,
+    pub(super) last_error: LastError,
     /// librdkafka's last statistics.
     statistics: Mutex<Statistics>,
     /// Whether no broker has been up since librdkafka said that all are down.
@@ -86,10 +88,16 @@ impl Context {
             joined: AtomicBool::new(false),
             drain_until: Mutex::default(),
             commit_failed: AtomicBool::new(false),
+            last_error: LastError::default(),
             stored: AtomicBool::new(false),
             statistics: Mutex::default(),
             is_down: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the worker is in its group.
+    pub(super) fn is_joined(&self) -> bool {
+        self.joined.load(Ordering::Relaxed)
     }
 
     /// Whether no broker has been up since librdkafka said that all are down.
@@ -245,6 +253,10 @@ impl ClientContext for Context {
             return;
         }
         self.metrics.errors("kafka", code_name(code));
+        // That all are down follows what says why.
+        if code != RDKafkaErrorCode::AllBrokersDown {
+            self.last_error.note(reason);
+        }
         let all_down = code == RDKafkaErrorCode::AllBrokersDown;
         if is_permanent(code) || (all_down && !self.is_down.swap(true, Ordering::Relaxed)) {
             tracing::warn!(code = code_name(code), "Kafka: {reason}");
@@ -267,6 +279,7 @@ impl ConsumerContext for Context {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 tracing::info!(count = partitions.len(), "partitions assigned");
                 self.joined.store(true, Ordering::Relaxed);
+                self.last_error.clear();
                 let answer = consumer.incremental_assign(&TopicPartitionList::new());
                 self.assign(partitions);
                 answer

@@ -15,6 +15,7 @@ mod headers;
 mod leader_epoch;
 mod log_ends;
 pub mod log_watch;
+pub mod membership;
 mod poller;
 pub mod preflight;
 mod progress;

@@ -14,7 +14,7 @@ use tokio::sync::{Notify, watch};
 
 use super::consumer::{self, Shared};
 use super::context::log_commit;
-use super::errors::{code_name, code_of, is_permanent};
+use super::errors::code_of;
 use super::handle::{Renewal, Request};
 use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
@@ -131,7 +131,7 @@ impl Poller {
     }
 
     fn is_joined(&self) -> bool {
-        self.consumer.context().joined.load(Ordering::Relaxed)
+        self.consumer.context().is_joined()
     }
 
     /// Leaves the group, and joins it with a new consumer: what the old one holds of a partition
@@ -196,22 +196,16 @@ impl Poller {
         is_due
     }
 
-    /// Counts and logs an error; fails where librdkafka cannot continue.
+    /// Logs an error, which the callback has counted; fails where librdkafka cannot continue.
     fn report(&self, error: &KafkaError) -> anyhow::Result<()> {
         if let Some((code, reason)) = self.consumer.client().fatal_error() {
             anyhow::bail!("librdkafka cannot continue: {code}: {reason}");
         }
-        let code = code_of(error);
-        let metrics = &self.consumer.context().metrics;
-        metrics.errors("kafka", code_name(code));
-        match code {
+        match code_of(error) {
             RDKafkaErrorCode::PollExceeded => tracing::warn!(
                 "nothing was polled for max.poll.interval.ms (was the process frozen?); \
                  rejoining the group"
             ),
-            code if is_permanent(code) => {
-                tracing::warn!(code = code_name(code), %error, "Kafka refuses this client");
-            }
             _ => tracing::debug!(%error, "an error of the Kafka client"),
         }
         Ok(())

@@ -2,6 +2,7 @@
 //! them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -16,6 +17,8 @@ use super::context::forward_log;
 use super::errors::{code_name, is_permanent};
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
+use crate::telemetry::health::Health;
+use crate::telemetry::reminder::Reminder;
 
 /// How long one question may take before it is repeated.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,28 +27,36 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// would end with the first log line.
 const EVENTS_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How many partitions each topic has. Waits for brokers that are unavailable.
+/// How many partitions each topic has. Waits for brokers that are unavailable, and tells `health`
+/// why.
 ///
 /// # Errors
 /// [`StartupError`] for a topic that does not exist or may not be read, and for brokers that refuse
 /// the connection.
-pub async fn topic_partitions(config: &Kafka) -> anyhow::Result<BTreeMap<String, i32>> {
+pub async fn topic_partitions(
+    config: &Kafka,
+    health: &Arc<Health>,
+) -> anyhow::Result<BTreeMap<String, i32>> {
     let client: ClientConfig = config.properties.client_config();
-    let topics = config.topics.clone();
+    let (config, health) = (config.clone(), Arc::clone(health));
     let asked = tokio::task::spawn_blocking(move || {
         let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
-        let mut logged = false;
+        let mut reminder = Reminder::default();
         loop {
-            match count_partitions(&probe, &topics) {
-                Ok(counts) => return Ok(counts),
+            match count_partitions(&probe, &config) {
+                Ok(counts) => {
+                    health.note_kafka(None);
+                    return Ok(counts);
+                }
                 Err(Unanswered::Permanent(why)) => {
                     return Err(StartupError::configuration(why).into());
                 }
-                Err(Unanswered::Transient(why)) if !logged => {
-                    tracing::warn!("Kafka does not answer yet, retrying until it does: {why}");
-                    logged = true;
+                Err(Unanswered::Transient(why)) => {
+                    if reminder.is_due(&why) {
+                        tracing::warn!("Kafka does not answer yet, retrying until it does: {why}");
+                    }
+                    health.note_kafka(Some(format!("Kafka does not answer yet: {why}")));
                 }
-                Err(Unanswered::Transient(_)) => {}
             }
         }
     });
@@ -63,7 +74,7 @@ pub fn is_accepted(config: &Kafka) -> Result<(), String> {
     let probe: BaseConsumer<Probe> = client
         .create_with_context(Probe::default())
         .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
-    match count_partitions(&probe, &config.topics) {
+    match count_partitions(&probe, config) {
         Ok(_) => Ok(()),
         Err(Unanswered::Permanent(why) | Unanswered::Transient(why)) => Err(why),
     }
@@ -79,10 +90,10 @@ enum Unanswered {
 
 fn count_partitions(
     probe: &BaseConsumer<Probe>,
-    topics: &[String],
+    config: &Kafka,
 ) -> Result<BTreeMap<String, i32>, Unanswered> {
     let mut counts = BTreeMap::new();
-    for topic in topics {
+    for topic in &config.topics {
         let metadata = probe.fetch_metadata(Some(topic), METADATA_TIMEOUT);
         // Errors of the client, such as a refused login, arrive by a poll, behind its log lines.
         while probe.poll(EVENTS_TIMEOUT).is_some() {}
@@ -98,13 +109,14 @@ fn count_partitions(
             let last = probe.context().last.lock().take();
             Unanswered::Transient(last.unwrap_or_else(|| error.to_string()))
         })?;
-        counts.insert(topic.clone(), count_of(topic, &metadata)?);
+        let count = count_of(topic, &metadata, config.topics_variable)?;
+        counts.insert(topic.clone(), count);
     }
     Ok(counts)
 }
 
-/// How many partitions `metadata` says that `topic` has.
-fn count_of(topic: &str, metadata: &Metadata) -> Result<i32, Unanswered> {
+/// How many partitions `metadata` says that `topic` has, which `variable` names.
+fn count_of(topic: &str, metadata: &Metadata, variable: &str) -> Result<i32, Unanswered> {
     use RDKafkaErrorCode::{TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition};
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let error = found.and_then(|found| found.error());
@@ -115,8 +127,7 @@ fn count_of(topic: &str, metadata: &Metadata) -> Result<i32, Unanswered> {
         ))),
         (None, _) | (_, Some(UnknownTopicOrPartition | UnknownTopic)) => {
             Err(Unanswered::Permanent(format!(
-                "the topic {topic} does not exist: create it, or name another in \
-                 DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"
+                "the topic {topic} does not exist: create it, or name another in {variable}"
             )))
         }
         (Some(_), Some(error)) => Err(Unanswered::Transient(format!("{topic}: {error}"))),

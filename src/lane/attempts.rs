@@ -133,7 +133,9 @@ impl Attempts for LaneAttempts<'_> {
     fn failed(&mut self, trouble: &Trouble<'_>) {
         self.shown.metrics.retries(trouble.cause.as_str());
         if trouble.cause.is_an_outage() && trouble.collection.is_none() && trouble.alone {
-            self.shown.health.mongodb_failed();
+            self.shown
+                .health
+                .mongodb_failed(&trouble.cause.told(trouble.error));
         }
         let since = *self.failing_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= STUCK_AFTER {

@@ -324,7 +324,7 @@ impl Consuming<'_> {
             Unwritten::Permanent(error) => End::Permanent(error),
         })?;
         self.lanes.handle.store(self.partition, &settled);
-        self.count(&settled);
+        self.count(&filled.batch, &settled);
         self.observe_delays(&filled.batch, settled.next_offset());
         let oldest = self.hand.filling.batch.entries().first();
         let oldest_ms = oldest.and_then(|entry| entry.timestamp_ms);

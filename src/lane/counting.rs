@@ -8,8 +8,8 @@ use crate::telemetry::metrics::Outcome;
 use crate::writer::Settled;
 
 impl Consuming<'_> {
-    /// Counts every record by its outcome.
-    pub(super) fn count(&self, settled: &Settled) {
+    /// Counts every record of `batch` that is settled by its outcome, and logs rejections.
+    pub(super) fn count(&self, batch: &Batch, settled: &Settled) {
         let counts = settled.counts();
         for (outcome, count) in [
             (Outcome::Upserted, counts.upserted),
@@ -21,9 +21,23 @@ impl Consuming<'_> {
         ] {
             self.progress.metrics.settled(outcome, count);
         }
-        for reason in &counts.rejected {
+        for (offset, reason) in &counts.rejected {
             self.lanes.metrics.dead_letter(*reason);
+            let kind = self.kind(batch, *offset);
+            self.lanes
+                .rejected
+                .note(*reason, self.partition, *offset, kind);
         }
+    }
+
+    /// What a rejected record says that it is, where its value is JSON.
+    fn kind(&self, batch: &Batch, offset: i64) -> Option<String> {
+        let entries = batch.entries();
+        let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
+        let value = batch.value(&entries[found.ok()?])?;
+        let json: serde_json::Value = serde_json::from_slice(value).ok()?;
+        let kind = json.get(self.lanes.target.mapping.kind())?;
+        kind.as_str().map(str::to_owned)
     }
 
     /// How long each record before `next_offset` took from its own time until now.

@@ -40,6 +40,7 @@ use crate::record::entity::Tombstones;
 use crate::record::{Partition, Position};
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
+use crate::telemetry::rejected::RejectedLog;
 use crate::writer::Target;
 
 /// How long a stopped partition waits before it looks whether somebody has resolved what stopped
@@ -77,6 +78,8 @@ pub struct Lanes {
     pub metrics: Arc<Metrics>,
     /// Whether MongoDB answers.
     pub health: Arc<Health>,
+    /// What is logged of rejected records.
+    pub rejected: Arc<RejectedLog>,
     /// Takes what ends the process.
     pub fatal: tokio::sync::mpsc::UnboundedSender<String>,
 }

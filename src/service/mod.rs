@@ -28,6 +28,7 @@ use crate::database::errors::{self, Cause};
 use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
+use crate::kafka::membership::watch_membership;
 use crate::kafka::topics::{self, KnownTopics};
 use crate::kafka::{self, Poller, preflight, unpacking};
 use crate::lane::budget::Budget;
@@ -36,6 +37,7 @@ use crate::lane::{Lanes, Slots};
 use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::version;
 use crate::writer::{self, Groups, Target};
 
 /// How often librdkafka reports its statistics, in milliseconds: lag and memory are as fresh as
@@ -74,6 +76,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 config.listen_address
             ))
         })?;
+    announce(&config);
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (stop_tx, stop) = watch::channel(false);
     watch_signals(stop_tx)?;
@@ -99,6 +102,24 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     }
 }
 
+/// The first line of the log: what runs, and with what.
+fn announce(config: &Config) {
+    let brokers = config.kafka.properties.get("bootstrap.servers");
+    tracing::info!(
+        version = version::VERSION,
+        revision = version::REVISION,
+        brokers,
+        topics = config.kafka.topics.join(","),
+        group = config.kafka.group,
+        mongodb = config.mongodb.hosts(),
+        database = config.mongodb.database,
+        write_mode = ?config.write_mode,
+        tombstones = ?config.tombstones,
+        collections = config.mapping.collections().count(),
+        "starting"
+    );
+}
+
 /// Everything that must be true before the group is joined; waits for what is transient.
 async fn start(
     config: &Config,
@@ -108,9 +129,14 @@ async fn start(
 ) -> anyhow::Result<Poller> {
     let lanes_max = config.limits.lanes_max;
     let collections = writer::collections(&config.mapping);
-    let login = database::connect(&config.mongodb, lanes_max, &collections).await?;
-    health.mongodb_answered();
-    let counts = preflight::topic_partitions(&config.kafka).await?;
+    let (login, counts) = tokio::try_join!(
+        async {
+            let login = database::connect(&config.mongodb, lanes_max, &collections, health).await?;
+            health.mongodb_answered();
+            anyhow::Ok(login)
+        },
+        preflight::topic_partitions(&config.kafka, health),
+    )?;
     for (topic, count) in &counts {
         metrics.topic_partitions(topic, usize::try_from(*count).expect("a count"));
     }
@@ -148,6 +174,7 @@ async fn start(
         heartbeat: config.kafka.properties.heartbeat_interval(),
         metrics: Arc::clone(metrics),
         health: Arc::clone(health),
+        rejected: Arc::default(),
         fatal: fatal.clone(),
     });
     let budget_bytes_max = config.limits.budget_bytes_max;
@@ -171,6 +198,9 @@ fn watch_lanes(
     let (handle, metrics) = (&lanes.handle, &lanes.metrics);
     let logs = watch_logs(handle.clone(), Arc::clone(metrics));
     supervise_endless("the watch over the logs' ends", fatal, logs);
+    let (group, health) = (config.kafka.group.clone(), Arc::clone(&lanes.health));
+    let membership = watch_membership(handle.clone(), group, health);
+    supervise_endless("the watch over the group", fatal, membership);
     let is_human = is_human(&config.log, std::io::stderr().is_terminal());
     let progress = report_progress(Arc::clone(lanes), partitions, is_human);
     supervise_endless("the watch over progress", fatal, progress);

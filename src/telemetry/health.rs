@@ -22,6 +22,9 @@ const STUCK_MS: u64 = 30_000;
 /// MongoDB has to have answered anything at all within this time.
 const LATELY_MS: u64 = 60_000;
 
+/// The most that is shown of why MongoDB does not answer, in characters.
+const WHY_CHARS_MAX: usize = 400;
+
 /// A loop whose standstill means that the process has to be restarted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loop {
@@ -41,8 +44,12 @@ impl Loop {
 pub struct Health {
     began: Instant,
     joined: AtomicBool,
+    /// Why the worker is not in the group, as far as that is known.
+    kafka: Mutex<Option<String>>,
     /// Milliseconds since `began` of the last answer; 0 after a failure and before the first.
     mongodb_ms: AtomicU64,
+    /// What the last failure was.
+    mongodb: Mutex<Option<String>>,
     /// Milliseconds since `began` of each loop's last turn; 0 before the first.
     turned_ms: [AtomicU64; Loop::ALL.len()],
     /// Why single partitions stand still, by partition.
@@ -54,7 +61,9 @@ impl Default for Health {
         Health {
             began: Instant::now(),
             joined: AtomicBool::new(false),
+            kafka: Mutex::default(),
             mongodb_ms: AtomicU64::new(0),
+            mongodb: Mutex::default(),
             turned_ms: Default::default(),
             notes: Mutex::default(),
         }
@@ -73,13 +82,25 @@ impl Health {
         self.joined.store(joined, Relaxed);
     }
 
+    /// Notes why the worker cannot join the group: one line, without secrets. It counts until the
+    /// worker is in the group, or another reason is noted.
+    pub fn note_kafka(&self, why: Option<String>) {
+        *self.kafka.lock() = why;
+    }
+
     /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
     pub fn mongodb_answered(&self) {
         self.mongodb_ms.store(self.now_ms(), Relaxed);
     }
 
-    /// Reports that MongoDB did not answer, or not as it should.
-    pub fn mongodb_failed(&self) {
+    /// Reports that MongoDB did not answer, or not as it should; `why` names it, in one line
+    /// without secrets.
+    pub fn mongodb_failed(&self, why: &str) {
+        let mut cut: String = why.chars().take(WHY_CHARS_MAX).collect();
+        if cut.len() < why.len() {
+            cut.push('…');
+        }
+        *self.mongodb.lock() = Some(cut);
         self.mongodb_ms.store(0, Relaxed);
     }
 
@@ -108,7 +129,7 @@ impl Health {
     }
 
     /// What the worker lacks to do its work.
-    pub fn missing(&self) -> Vec<&'static str> {
+    pub fn missing(&self) -> Vec<String> {
         self.missing_at(self.now_ms())
     }
 
@@ -121,15 +142,21 @@ impl Health {
         stuck.map(|(_, name)| *name).collect()
     }
 
-    fn missing_at(&self, now_ms: u64) -> Vec<&'static str> {
+    fn missing_at(&self, now_ms: u64) -> Vec<String> {
         let mut missing = Vec::new();
         if !self.joined.load(Relaxed) {
-            missing.push("not in the consumer group");
+            missing.push(match &*self.kafka.lock() {
+                Some(why) => format!("not in the consumer group: {why}"),
+                None => "not in the consumer group".to_owned(),
+            });
         }
         match self.mongodb_ms.load(Relaxed) {
-            0 => missing.push("MongoDB does not answer"),
+            0 => {
+                let why = self.mongodb.lock().clone();
+                missing.push(why.unwrap_or_else(|| "MongoDB has not answered yet".to_owned()));
+            }
             answered_ms if now_ms.saturating_sub(answered_ms) > LATELY_MS => {
-                missing.push("MongoDB has not answered lately");
+                missing.push("MongoDB has not answered lately".to_owned());
             }
             _ => {}
         }
@@ -167,13 +194,19 @@ mod tests {
         let health = Health::default();
         health.turned(Loop::Poll);
         health.turned(Loop::Runtime);
-        health.mongodb_failed();
+        health.mongodb_failed("MongoDB does not answer: connection refused");
         health.set_joined(false);
         assert!(health.stuck_at(STUCK_MS).is_empty());
         assert_eq!(
             health.missing_at(1),
-            ["not in the consumer group", "MongoDB does not answer"]
+            [
+                "not in the consumer group",
+                "MongoDB does not answer: connection refused"
+            ]
         );
+        health.note_kafka(Some("no broker answers".to_owned()));
+        let missing = health.missing_at(1);
+        assert_eq!(missing[0], "not in the consumer group: no broker answers");
     }
 
     #[test]
@@ -200,7 +233,11 @@ mod tests {
             health.missing_at(2 * LATELY_MS),
             ["MongoDB has not answered lately"]
         );
-        health.mongodb_failed();
-        assert_eq!(health.missing(), ["MongoDB does not answer"]);
+        health.mongodb_failed(&"x".repeat(2 * WHY_CHARS_MAX));
+        let missing = health.missing();
+        assert!(
+            missing[0].chars().count() == WHY_CHARS_MAX + 1,
+            "{missing:?}"
+        );
     }
 }

@@ -21,6 +21,16 @@ pub struct Log {
     pub filter: String,
 }
 
+impl Log {
+    /// The same with all that librdkafka logs, unless the filter names it already.
+    pub fn with_librdkafka(mut self) -> Log {
+        if !self.filter.contains(LIBRDKAFKA) {
+            self.filter = format!("{},{LIBRDKAFKA}=trace", self.filter);
+        }
+        self
+    }
+}
+
 /// How a log line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
@@ -34,6 +44,12 @@ pub enum LogFormat {
 
 /// What libraries log unless a directive names them.
 const LIBRARIES: LevelFilter = LevelFilter::WARN;
+
+/// The variable with the format, for when there is no configuration to ask.
+const FORMAT_VARIABLE: &str = "DYFF_WORKFLOWS_SINK__LOG_FORMAT";
+
+/// The target of librdkafka's lines.
+const LIBRDKAFKA: &str = "librdkafka";
 
 /// It logs each request that fails as an error; the caller knows whether it is one, and logs it.
 const LOGGED_TWICE: &str = "kube_client::client::builder";
@@ -49,6 +65,16 @@ pub fn init(log: &Log) -> anyhow::Result<()> {
     tracing::subscriber::set_global_default(subscriber)?;
     panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Sets the log up without a configuration, to say what is wrong with it, where the environment
+/// asks for JSON. `false` where it does not, or the log was set up before.
+pub fn init_json_if_set() -> bool {
+    let log = Log {
+        format: LogFormat::Json,
+        filter: "info".to_owned(),
+    };
+    env::var(FORMAT_VARIABLE).is_ok_and(|format| format == "json") && init(&log).is_ok()
 }
 
 /// Logs panics at `debug` from here on. Call it once the job is done: what panics then has lost

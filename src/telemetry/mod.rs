@@ -5,4 +5,6 @@ mod http;
 pub mod logging;
 pub mod metrics;
 pub mod probes;
+pub mod rejected;
+pub mod reminder;
 pub mod version;

@@ -17,13 +17,18 @@ pub struct Counts {
     pub deleted: u64,
     /// Skipped by the contract.
     pub skipped: u64,
-    /// Kept as dead letters, by reason.
-    pub rejected: Vec<Reason>,
+    /// Kept as dead letters: the offset of each, and why.
+    pub rejected: Vec<(i64, Reason)>,
     /// Transactions committed.
     pub transactions: u64,
 }
 
 impl Counts {
+    /// Why records were rejected, in their order.
+    pub fn reasons(&self) -> Vec<Reason> {
+        self.rejected.iter().map(|(_, reason)| *reason).collect()
+    }
+
     /// Records that were applied in one way or another.
     pub fn applied(&self) -> u64 {
         self.upserted + self.unchanged + self.deleted

@@ -183,7 +183,7 @@ pub(super) fn planned(plan: &Plan<'_>) -> Counts {
         rejected: plan
             .rejected
             .iter()
-            .map(|rejected| rejected.reason)
+            .map(|rejected| (rejected.offset, rejected.reason))
             .collect(),
         transactions: 1,
         ..Counts::default()

@@ -78,7 +78,7 @@ async fn a_record_that_a_validator_refuses_is_rejected_alone() {
         assert!(causes.is_empty(), "{causes:?}");
         assert_eq!(settled.next_offset(), first + 4);
         assert_eq!(settled.counts().upserted, 3);
-        assert_eq!(settled.counts().rejected, [Reason::WriteError]);
+        assert_eq!(settled.counts().reasons(), [Reason::WriteError]);
         assert_eq!(refused(&world).await[&(first + 2)], VALIDATION);
         let documents = world.documents("datasets").await;
         assert_eq!(documents[&id("a")].get_i32("n").unwrap(), 1);
@@ -221,7 +221,7 @@ async fn a_state_that_would_make_its_document_too_large_is_rejected_alone() {
         .batch();
     let settled = settle(&mut writer, &batch).await;
     assert_eq!(settled.next_offset(), 4);
-    assert_eq!(settled.counts().rejected, [Reason::WriteError]);
+    assert_eq!(settled.counts().reasons(), [Reason::WriteError]);
     assert_eq!(refused(&world).await.keys().collect::<Vec<_>>(), [&2]);
     let documents = world.documents("datasets").await;
     assert_eq!(documents.len(), 3);

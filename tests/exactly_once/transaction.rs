@@ -57,7 +57,7 @@ async fn nothing_of_a_batch_is_seen_before_all_of_it_is() {
         (counts.deleted, counts.skipped, counts.transactions),
         (1, 0, 1)
     );
-    assert_eq!(counts.rejected, [Reason::MalformedValue]);
+    assert_eq!(counts.reasons(), [Reason::MalformedValue]);
     let datasets = world.documents("datasets").await;
     assert_eq!(datasets.keys().collect::<Vec<_>>(), ["a"]);
     assert_eq!(datasets["a"], doc! { "kind": "Dataset", "n": 2 });

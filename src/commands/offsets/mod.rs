@@ -3,7 +3,7 @@
 mod place;
 mod print;
 
-use std::{collections::HashMap, io::Write, time::Duration};
+use std::{collections::HashMap, io::Write, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use bson::{Document, Uuid, doc};
@@ -101,7 +101,9 @@ async fn places(
     broker: &Broker,
     only: Option<i32>,
 ) -> anyhow::Result<Vec<Place>> {
-    let counts = tokio::time::timeout(KAFKA_TIMEOUT, preflight::topic_partitions(kafka));
+    let nobody = Arc::default();
+    let counts = preflight::topic_partitions(kafka, &nobody);
+    let counts = tokio::time::timeout(KAFKA_TIMEOUT, counts);
     let counts = counts.await.context("Kafka does not answer")??;
     let partitions: Vec<Partition> = (counts.iter())
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))

@@ -273,7 +273,7 @@ async fn a_server_that_cannot_be_reached_is_waited_for() {
         matches!(*error.kind, ErrorKind::ServerSelection { .. }),
         "{error}"
     );
-    assert_eq!(of_error(&error), Verdict::Transient(Cause::Election));
+    assert_eq!(of_error(&error), Verdict::Transient(Cause::Network));
 }
 
 #[tokio::test]

@@ -65,6 +65,8 @@ pub struct Write<'a> {
 pub struct Rejected<'a> {
     /// The record's index in its batch.
     pub record: usize,
+    /// Its offset.
+    pub offset: i64,
     /// The contract's reason.
     pub reason: Reason,
     /// What the server said, for [`Reason::WriteError`].
@@ -169,6 +171,7 @@ impl<'a> Plan<'a> {
     ) {
         self.rejected.push(Rejected {
             record,
+            offset: entry.offset,
             reason,
             refusal,
         });

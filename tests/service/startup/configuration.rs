@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
 use test_support::scene::CONNECTION_STRING;
 use test_support::worker::run;
 
@@ -40,6 +41,28 @@ async fn every_fault_is_reported_at_once_with_its_variable_and_an_example() {
     ] {
         assert!(err.contains(name), "{name}\n{err}");
     }
+}
+
+#[tokio::test]
+async fn a_log_of_json_has_a_line_for_each_fault() {
+    let err = refused(&[
+        (CONNECTION_STRING, "mongodb://127.0.0.1:9/?replicaSet=rs0"),
+        ("DYFF_WORKFLOWS_SINK__LOG_FORMAT", "json"),
+        ("DYFF_WORKFLOWS_SINK__START", "now"),
+        ("DYFF_WORKFLOWS_SINK_GROUP", "mine"),
+    ])
+    .await;
+    let line = |line: &str| serde_json::from_str::<Value>(line).expect("JSON");
+    let lines: Vec<Value> = err.lines().map(line).collect();
+    let of = |variable: &str| lines.iter().find(|line| line["variable"] == variable);
+    let start = of("DYFF_WORKFLOWS_SINK__START").expect("a line");
+    assert_eq!(start["example"], "earliest", "{err}");
+    let group = of("DYFF_WORKFLOWS_SINK_GROUP").expect("a line");
+    let message = group["message"].as_str().expect("text");
+    assert!(
+        message.contains("did you mean DYFF_WORKFLOWS_SINK__GROUP?"),
+        "{err}"
+    );
 }
 
 #[tokio::test]

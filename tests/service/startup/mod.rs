@@ -2,6 +2,7 @@
 //! line and an exit code.
 
 mod configuration;
+mod group;
 mod mongodb;
 
 use std::collections::BTreeMap;
@@ -61,11 +62,15 @@ async fn unavailable_servers_are_waited_for_at_the_start() {
     ]);
 
     worker.logs("MongoDB does not answer yet").await;
+    worker.logs("Kafka does not answer yet").await;
     let (live, ready) = (
         worker.get("/livez").unwrap(),
         worker.get("/readyz").unwrap(),
     );
     assert_eq!((live.0, ready.0), (200, 503));
+    for server in ["Kafka does not answer yet", "MongoDB does not answer yet"] {
+        assert!(ready.1.contains(server), "{}", ready.1);
+    }
     forward(mongo, world().await.mongo.host(0)).await;
 
     worker.logs("Kafka does not answer yet").await;
@@ -104,10 +109,7 @@ async fn a_topic_that_does_not_exist_is_named_and_nothing_is_begun() {
         message.contains("the topic absent.misspelt does not exist"),
         "{message}"
     );
-    assert!(
-        message.contains("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"),
-        "{message}"
-    );
+    assert!(message.contains("DYFF_WORKFLOWS_SINK__TOPICS"), "{message}");
     assert_eq!(scene.checkpoints().await, [].into());
     assert_eq!(scene.entities().await, [].into());
 }

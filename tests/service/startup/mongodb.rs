@@ -5,7 +5,7 @@ use std::io;
 
 use bson::{Document, doc};
 use local_stack::{Authority, Mongo, MongoOptions, Topology};
-use mongodb::Database;
+use mongodb::{Client, Database};
 use secrecy::SecretString;
 use test_support::credentials::PASSWORD;
 use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING};
@@ -15,6 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 use workflows_sink::config::{Credentials, Mongodb};
 use workflows_sink::database;
 use workflows_sink::record::mapping::Mapping;
+use workflows_sink::telemetry::health::Health;
 use workflows_sink::writer;
 
 fn environment(uri: &str) -> BTreeMap<String, String> {
@@ -46,7 +47,8 @@ fn settings(uri: &str) -> Mongodb {
 /// Connects as the service does.
 async fn connect(settings: &Mongodb) -> anyhow::Result<Database> {
     let mapping = Mapping::builtin();
-    let login = database::connect(settings, 8, &writer::collections(&mapping)).await?;
+    let collections = writer::collections(&mapping);
+    let login = database::connect(settings, 8, &collections, &Health::default()).await?;
     Ok(login.database)
 }
 
@@ -108,7 +110,7 @@ async fn answer(mut client: TcpStream, document: &[u8]) -> io::Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sharded_cluster_is_refused() {
     let router = router().await;
-    for options in ["", "?replicaSet=rs0", "?directConnection=true"] {
+    for options in ["", "?replicaSet=rs0"] {
         let why = refused(&format!("mongodb://{router}/{options}")).await;
         assert!(
             why.contains("sharded cluster") && why.contains(CONNECTION_STRING),
@@ -306,4 +308,30 @@ async fn an_unavailable_mongodb_is_waited_for() {
     assert_eq!(ready.0, 503);
     assert!(ready.1.contains("MongoDB does not answer"), "{}", ready.1);
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_answers_only_over_tls_and_a_database_of_another_case_are_named() {
+    let authority = Authority::new().expect("an authority");
+    let options = MongoOptions {
+        tls: Some(authority.server_named(&["127.0.0.1"]).expect("signed")),
+        ..MongoOptions::default()
+    };
+    let mongo = Mongo::start(options).await.expect("a replica set");
+    let why = refused(&format!("mongodb://{}/?replicaSet=rs0", mongo.host(0))).await;
+    assert!(
+        why.contains("only over TLS") && why.contains("tls=true"),
+        "{why}"
+    );
+    let admin = Client::with_uri_str(mongo.uri()).await.expect("a client");
+    let other = admin.database("Workflows").collection::<Document>("x");
+    other.insert_one(doc! {}).await.expect("inserted");
+    let mut vars = environment(&mongo.uri());
+    let name = "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE";
+    vars.insert(name.to_owned(), "workflows".to_owned());
+    let (why, _) = super::refused(&vars).await;
+    assert!(
+        why.contains("upper and lower case") && why.contains(name),
+        "{why}"
+    );
 }
