@@ -1,6 +1,8 @@
 //! The checkpoints in MongoDB: read, claimed and created, each as a majority has it.
 
+use std::sync::OnceLock;
 use std::time::Duration;
+use std::{fs, process};
 
 use bson::{Bson, Document, Uuid, doc};
 use mongodb::Database;
@@ -19,6 +21,9 @@ const CLAIM_MS_MAX: u64 = 10_000;
 
 /// How much longer than the server's own limit an answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
+
+/// The service's version, noted with each claim.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const MAX_TIME_MS_EXPIRED: i32 = 50;
 pub(super) const DUPLICATE_KEY: i32 = 11000;
@@ -254,10 +259,24 @@ impl Checkpoints {
     }
 }
 
+/// The host that this process runs on, which is the pod's name: for people.
+fn host() -> &'static str {
+    static HOST: OnceLock<String> = OnceLock::new();
+    HOST.get_or_init(|| {
+        let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        name.trim_end().to_owned()
+    })
+}
+
 /// What a claim changes.
 fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
     doc! {
-        "$set": { "owner": owner, "session": sessions.own, "group_session": sessions.group },
+        "$set": {
+            "owner": owner,
+            "session": sessions.own,
+            "group_session": sessions.group,
+            "worker": { "host": host(), "pid": i64::from(process::id()), "version": VERSION },
+        },
         "$inc": { "epoch": 1_i64 },
         "$currentDate": { "updated_at": true },
     }

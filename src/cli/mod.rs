@@ -79,18 +79,19 @@ pub enum Offsets {
     },
     /// Move checkpoints: replaying is safe, skipping loses records
     ///
-    /// Refused while the group has members: stop the service first. Without --yes it only shows
-    /// what it would do. The checkpoint gets a new owner, so that a worker that returns cannot
-    /// write under the old one; the committed offset is moved too.
+    /// Refused while the group has members, unless one partition is named: its worker continues
+    /// from where the checkpoint is moved. Without --yes it only shows what it would do. The
+    /// checkpoint gets a new owner, so that a worker that returns cannot write under the old one;
+    /// the committed offset is moved too, or follows.
     #[command(after_help = "Examples:\n  \
                   workflows-sink offsets reset --to earliest\n  \
                   workflows-sink offsets reset --to 2026-01-31T12:00:00Z --yes\n  \
                   workflows-sink offsets reset --to 4711 --topic dyff.workflows.state \
                   --partition 3 --yes")]
     Reset {
-        /// `earliest`, `latest`, an offset, or a time such as 2026-01-31T12:00:00Z (the first
+        /// `earliest`, `latest`, an offset, a time such as 2026-01-31T12:00:00Z or -1h (the first
         /// record that is not older)
-        #[arg(long)]
+        #[arg(long, allow_hyphen_values = true)]
         to: To,
         /// Which checkpoints.
         #[command(flatten)]
@@ -225,8 +226,16 @@ impl std::str::FromStr for To {
                 .map(To::Offset)
                 .map_err(|_| "offsets have 63 bits".to_owned());
         }
-        let time: jiff::Timestamp = text.parse().map_err(|_| {
-            "neither earliest, latest, an offset, nor a time such as 2026-01-31T12:00:00Z"
+        let ago = text
+            .strip_prefix('-')
+            .and_then(|ago| ago.parse::<jiff::SignedDuration>().ok());
+        let time = match ago {
+            Some(ago) => jiff::Timestamp::now().checked_sub(ago),
+            None => text.parse(),
+        };
+        let time = time.map_err(|_| {
+            "neither earliest, latest, an offset, a time such as 2026-01-31T12:00:00Z, nor one \
+             before now such as -1h"
                 .to_owned()
         })?;
         Ok(To::Time(time.as_millisecond()))
@@ -334,6 +343,11 @@ mod tests {
         assert_eq!("0".parse(), Ok(To::Offset(0)));
         assert_eq!("1970-01-01T00:00:01Z".parse(), Ok(To::Time(1000)));
         assert_eq!("1970-01-01T01:00:01+01:00".parse(), Ok(To::Time(1000)));
+        let before = jiff::Timestamp::now().as_millisecond();
+        let Ok(To::Time(hour)) = "-1h 30m".parse() else {
+            panic!("a time");
+        };
+        assert!((before - hour - 5_400_000).abs() < 10_000);
         for bad in [
             "",
             "-1",

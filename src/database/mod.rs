@@ -102,25 +102,37 @@ pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
 /// [`StartupError`] for what is permanent. What is transient is retried without limit.
 pub async fn unfoldable(database: &Database) -> anyhow::Result<HashSet<String>> {
     retry_transient(None, async || {
-        let user = User::unknown();
-        let collections = list(database).await.map_err(|error| user.fault(&error))?;
-        let mut unfoldable = HashSet::new();
-        for collection in collections.iter().filter(|collection| is_plain(collection)) {
-            let name = collection.get_str("name").unwrap_or_default();
-            let validator = collection
-                .get_document("options")
-                .and_then(|options| options.get_document("validator"));
-            if validator.is_ok_and(|validator| !validator.is_empty())
-                || has_unique_index(database, name)
-                    .await
-                    .map_err(|error| user.fault(&error))?
-            {
-                unfoldable.insert(name.to_owned());
-            }
-        }
-        Ok(unfoldable)
+        judged(database)
+            .await
+            .map_err(|error| User::unknown().fault(&error))
     })
     .await
+}
+
+/// As [`unfoldable`], asked once.
+///
+/// # Errors
+/// What the driver or the server says, which may be logged.
+pub async fn unfoldable_now(database: &Database) -> Result<HashSet<String>, String> {
+    let found = judged(database).await;
+    found.map_err(|error| errors::shown(&error))
+}
+
+async fn judged(database: &Database) -> Result<HashSet<String>, Error> {
+    let mut judged = HashSet::new();
+    let collections = list(database).await?;
+    for collection in collections.iter().filter(|collection| is_plain(collection)) {
+        let name = collection.get_str("name").unwrap_or_default();
+        let validator = collection
+            .get_document("options")
+            .and_then(|options| options.get_document("validator"));
+        if validator.is_ok_and(|validator| !validator.is_empty())
+            || has_unique_index(database, name).await?
+        {
+            judged.insert(name.to_owned());
+        }
+    }
+    Ok(judged)
 }
 
 /// Retries `attempt` while its faults are transient. Logs that it waits, again when it waits for

@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::groups::GroupMemberInfo;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
@@ -179,18 +180,19 @@ impl Broker {
             .collect())
     }
 
-    /// How many members the group has.
-    pub(crate) fn members(&self) -> anyhow::Result<usize> {
+    /// The members of the group, each with its client and host.
+    pub(crate) fn members(&self) -> anyhow::Result<Vec<String>> {
         let groups = retry_coordinator(|| {
             let groups = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
             Ok(groups?)
         });
         let groups = groups.context("the group's members could not be listed")?;
-        Ok(groups
-            .groups()
-            .iter()
-            .map(|group| group.members().len())
-            .sum())
+        let members = groups.groups().iter().flat_map(|group| group.members());
+        let shown = |member: &GroupMemberInfo| {
+            let host = member.client_host().trim_start_matches('/').to_owned();
+            format!("{} on {host} ({})", member.client_id(), member.id())
+        };
+        Ok(members.map(shown).collect())
     }
 
     /// Moves the group's committed offsets, which works only while it has no members.

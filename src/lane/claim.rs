@@ -2,7 +2,7 @@
 //! the log.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::Uuid;
 use mongodb::ClientSession;
@@ -30,12 +30,19 @@ const LOGGED_AT_TRY: u32 = 5;
 /// How long to wait before a log that does not seem to fit is looked at again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
+/// How often it is looked whether what stopped a partition is resolved.
+const STOPPED_LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How long a stopped partition is left alone if its checkpoint stays as it is.
+const STOPPED_MAX: Duration = Duration::from_secs(120);
+
 /// What became of a claim.
 pub enum Claimed {
     /// It is ours: this writes from the claim's offset on.
     Writer(Box<Writer>),
-    /// Only a person can say what to do.
-    Stopped(Stop),
+    /// Only a person can say what to do. With the owner that the claim made, if the checkpoint
+    /// could be claimed.
+    Stopped(Stop, Uuid),
 }
 
 /// A partition that waits for a person.
@@ -152,7 +159,7 @@ impl Claimant {
                 }
                 Err(Unclaimed::Stopped(why)) => {
                     self.outage.passed(partition);
-                    return Claimed::Stopped(why);
+                    return Claimed::Stopped(why, attempt.owner);
                 }
                 Err(Unclaimed::Doubtful) => {
                     self.outage.passed(partition);
@@ -160,11 +167,12 @@ impl Claimant {
                 }
                 Err(Unclaimed::Failed(ClaimError::Unreadable(fault))) => {
                     self.outage.passed(partition);
-                    return Claimed::Stopped(Stop::new(format!(
+                    let why = format!(
                         "{fault}; repair it with `workflows-sink offsets reset --topic {} \
                          --partition {} --to …`",
                         partition.topic, partition.number
-                    )));
+                    );
+                    return Claimed::Stopped(Stop::new(why), attempt.owner);
                 }
                 Err(Unclaimed::Failed(error)) => {
                     let cause = cause_of(&error);
@@ -173,6 +181,36 @@ impl Claimant {
                         .failed(partition, cause, &error.to_string(), None);
                     backoff.wait().await;
                 }
+            }
+        }
+    }
+
+    /// Returns when what stopped a partition may have been resolved: its checkpoint has another
+    /// owner than the claim that stopped, which `owner` made, or has changed in another way. It is
+    /// only read, so that owner, epoch and time stay what they were. Returns after
+    /// [`STOPPED_MAX`] all the same: the log may be another one.
+    pub(super) async fn resolved(&self, partition: &Partition, owner: Uuid) {
+        let end = Instant::now() + STOPPED_MAX;
+        let mut first = None;
+        while Instant::now() < end {
+            tokio::time::sleep(STOPPED_LOOK_EVERY).await;
+            let key = Key {
+                group: self.group.clone(),
+                partition: partition.clone(),
+            };
+            let checkpoints = Checkpoints::new(self.connection.current().database, key);
+            let found = match checkpoints.read().await {
+                Ok(found) => Ok(found),
+                Err(ClaimError::Unreadable(fault)) => Err(fault),
+                // It says nothing.
+                Err(_) => continue,
+            };
+            let is_ours = match &found {
+                Ok(Some(found)) => found.owner == Some(owner),
+                Ok(None) | Err(_) => true,
+            };
+            if !is_ours || *first.get_or_insert_with(|| found.clone()) != found {
+                return;
             }
         }
     }

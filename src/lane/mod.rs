@@ -43,9 +43,8 @@ use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::telemetry::rejected::RejectedLog;
 use crate::writer::Target;
 
-/// How long a stopped partition waits before it looks whether somebody has resolved what stopped
-/// it.
-const STOPPED_RECHECK: Duration = Duration::from_secs(10);
+/// How long a claim must have held before what is logged of the next ones begins anew.
+const SETTLED_AFTER: Duration = Duration::from_secs(10);
 
 /// How long a lane waits at most for room before it claims its partition again all the same: what
 /// its batch needs is only known roughly.
@@ -143,7 +142,7 @@ async fn claim_and_consume(
         };
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
-            Claimed::Stopped(stop) => {
+            Claimed::Stopped(stop, owner) => {
                 if !stop_logged {
                     tracing::error!(%partition, "this partition has stopped: {}", stop.why);
                     lanes.metrics.errors("lane", "stopped");
@@ -154,7 +153,7 @@ async fn claim_and_consume(
                 show(lanes, partition, progress, stop.state, Some(&stop.why));
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
-                    () = tokio::time::sleep(STOPPED_RECHECK) => continue,
+                    () = lanes.claimant.resolved(partition, owner) => continue,
                 }
             }
         };
@@ -162,7 +161,7 @@ async fn claim_and_consume(
         show(lanes, partition, progress, PartitionState::Running, None);
         let began = tokio::time::Instant::now();
         let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;
-        if began.elapsed() > STOPPED_RECHECK {
+        if began.elapsed() > SETTLED_AFTER {
             backoff = Backoff::new();
             logged = Logged::default();
         }

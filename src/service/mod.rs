@@ -7,6 +7,7 @@ mod kafka_credentials;
 pub mod memory;
 mod parts;
 mod progress;
+mod validators;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -198,6 +199,8 @@ fn watch_lanes(
     let (handle, metrics) = (&lanes.handle, &lanes.metrics);
     let logs = watch_logs(handle.clone(), Arc::clone(metrics));
     supervise_endless("the watch over the logs' ends", fatal, logs);
+    let followed = validators::follow(lanes.claimant.connection.clone(), Arc::clone(&lanes.target));
+    supervise_endless("the watch over validators", fatal, followed);
     let (group, health) = (config.kafka.group.clone(), Arc::clone(&lanes.health));
     let membership = watch_membership(handle.clone(), group, health);
     supervise_endless("the watch over the group", fatal, membership);
@@ -239,14 +242,12 @@ fn connect_parts(
 
 /// What every writer needs.
 async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Target>> {
-    let unfoldable = database::unfoldable(database).await?;
-    let collections = config.mapping.collections();
-    let unfoldable = collections.filter(|(_, name)| unfoldable.contains(*name));
+    let judged = database::unfoldable(database).await?;
     let lanes_max = config.limits.lanes_max;
     Ok(Arc::new(Target {
         mapping: Arc::clone(&config.mapping),
         mode: config.write_mode,
-        unfoldable: unfoldable.map(|(id, _)| id).collect(),
+        unfoldable: validators::routed(&config.mapping, &judged).into(),
         rejections_in_a_row_max: config.limits.rejections_in_a_row_max,
         groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
     }))

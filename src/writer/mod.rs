@@ -18,8 +18,8 @@ mod settled;
 mod takeover;
 mod transaction;
 mod trouble;
+mod unfoldable;
 
-use std::collections::HashSet;
 use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
@@ -37,6 +37,7 @@ pub use self::session::session_id;
 pub use self::settled::{Counts, Settled, Unwritten};
 use self::takeover::Takeover;
 pub use self::trouble::{Attempts, Trouble};
+pub use self::unfoldable::Unfoldable;
 use crate::checkpoint::{self, Checkpoint, Checkpoints, Claim, ClaimError, Fence, fence};
 use crate::database::errors::{self, Cause, Verdict};
 use crate::database::outage::Outage;
@@ -66,7 +67,7 @@ pub struct Target {
     /// Whether a state adds to its document or replaces it.
     pub mode: WriteMode,
     /// Collections whose states are not folded.
-    pub unfoldable: HashSet<CollectionId>,
+    pub unfoldable: Unfoldable,
     /// How many rejections in a row stop a partition; 0: none.
     pub rejections_in_a_row_max: usize,
     /// Through which small batches of several lanes share a transaction; without, each lane writes
@@ -208,9 +209,10 @@ impl Writer {
         }
         self.pace.next_batch();
         loop {
+            let unfoldable = target.unfoldable.now();
             let folding = Folding {
                 mode: target.mode,
-                unfoldable: &target.unfoldable,
+                unfoldable: &unfoldable,
                 enabled: progress.fold,
                 rejections: self.rejections,
                 rejections_in_a_row_max: target.rejections_in_a_row_max,

@@ -25,5 +25,6 @@ mod together;
 mod transactions;
 mod truncated;
 mod unpacked;
+mod validators;
 mod wire;
 mod workers;

@@ -13,7 +13,7 @@ use mongodb::{Database, options::ReadConcern};
 use self::place::{Move, Place, Resolution, Stored, reject, resolution, target};
 use self::print::{print_moves, print_places};
 use crate::backoff::Backoff;
-use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, standing};
+use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, other_groups, standing};
 use crate::cli::{Offsets, Partitions, To, Way};
 use crate::config::{Config, Kafka, Start};
 use crate::database;
@@ -44,16 +44,16 @@ pub async fn execute(
     let broker = Broker::new(&kafka)?;
     let places = places(&database, &kafka, &broker, partitions.partition).await?;
     let (moves, yes) = match command {
-        Offsets::Show { .. } => return print_places(&places, json, out),
+        Offsets::Show { .. } => return show(&database, &kafka, &broker, &places, json, out).await,
         Offsets::Reset { to, moving } => {
-            let members = broker.members()?;
-            ensure!(
-                members == 0,
-                "the group {} has {members} member(s): stop the service first",
-                kafka.group
-            );
+            // One partition's worker is fenced by the new owner, and continues from there.
+            let is_live = moving.partitions.partition.is_some() && !broker.members()?.is_empty();
+            if !is_live {
+                stopped(&broker, &kafka.group)?;
+            }
+            known(&database, &kafka, &places).await?;
             let moves = reset(places, to, &broker)?;
-            if moving.yes {
+            if moving.yes && !is_live {
                 // also fails for members that the broker does not list, those of
                 // group.protocol=consumer
                 broker.commit(&offsets(&moves)).with_context(|| {
@@ -82,6 +82,58 @@ pub async fn execute(
     print_moves(&moves, yes, json, out)
 }
 
+async fn show(
+    database: &Database,
+    kafka: &Kafka,
+    broker: &Broker,
+    places: &[Place],
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if !json {
+        let members = broker.members()?;
+        writeln!(
+            out,
+            "group {}, {} member(s); database {}\n",
+            kafka.group,
+            members.len(),
+            database.name()
+        )?;
+    }
+    print_places(places, json, out)
+}
+
+/// Fails while the group has members, and says which, and how long one that was killed stays.
+fn stopped(broker: &Broker, group: &str) -> anyhow::Result<()> {
+    let members = broker.members()?;
+    ensure!(
+        members.is_empty(),
+        "the group {group} has {} member(s): stop the service first; one that was killed, or is a \
+         static member (GROUP_INSTANCE_ID), stays until its session times out, by default 45 s:\n  {}",
+        members.len(),
+        members.join("\n  ")
+    );
+    Ok(())
+}
+
+/// Fails where the group has no checkpoint of these topics and another group has: its name may be
+/// misspelt, and its checkpoints would be made in silence.
+async fn known(database: &Database, kafka: &Kafka, places: &[Place]) -> anyhow::Result<()> {
+    let is_new = |place: &Place| matches!(place.checkpoint, Stored::Absent);
+    if !places.iter().all(is_new) || places.iter().any(|place| place.log.committed.is_some()) {
+        return Ok(());
+    }
+    let others = other_groups(database, &kafka.group, &kafka.topics).await?;
+    ensure!(
+        others.is_empty(),
+        "the group {} has no checkpoint and no committed offset in these topics, and {} has: is \
+         DYFF_WORKFLOWS_SINK__GROUP what it should be? A new group is begun by starting the service",
+        kafka.group,
+        others.join(", ")
+    );
+    Ok(())
+}
+
 fn offsets(moves: &[Move]) -> Vec<(Partition, i64)> {
     let offset = |planned: &Move| (planned.place.partition.clone(), planned.to);
     moves.iter().map(offset).collect()
@@ -91,6 +143,7 @@ fn selected(kafka: &Kafka, partitions: &Partitions) -> Kafka {
     let mut kafka = kafka.clone();
     if let Some(topic) = &partitions.topic {
         kafka.topics = vec![topic.clone()];
+        kafka.topics_variable = "--topic";
     }
     kafka
 }
@@ -109,7 +162,15 @@ async fn places(
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
         .filter(|partition| only.is_none_or(|only| partition.number == only))
         .collect();
-    ensure!(!partitions.is_empty(), "there is no such partition");
+    ensure!(
+        !partitions.is_empty(),
+        "there is no partition {}: {}",
+        only.unwrap_or_default(),
+        (counts.iter())
+            .map(|(topic, count)| format!("{topic} has {count}, from 0 to {}", count - 1))
+            .collect::<Vec<_>>()
+            .join(", ")
+    );
 
     let mut checkpoints = checkpoints(database, kafka).await?;
     let known = |topic: &str| {
@@ -124,6 +185,10 @@ async fn places(
             updated_at: found
                 .as_ref()
                 .and_then(|found| found.get_datetime("updated_at").ok().copied()),
+            host: found.as_ref().and_then(|found| {
+                let worker = found.get_document("worker").ok()?;
+                worker.get_str("host").ok().map(str::to_owned)
+            }),
             checkpoint: found.as_ref().map_or(Stored::Absent, Stored::read),
             partition,
             log,

@@ -16,6 +16,8 @@ pub(super) struct Place {
     pub(super) log: PartitionLog,
     pub(super) checkpoint: Stored,
     pub(super) updated_at: Option<DateTime>,
+    /// The host of the worker that claimed it last, which is its pod.
+    pub(super) host: Option<String>,
 }
 
 /// What is stored of a checkpoint.
@@ -64,10 +66,23 @@ impl Place {
         Some(self.checkpoint.checkpoint()?.next_offset)
     }
 
-    /// How many records the service still has to apply, where that is known.
+    /// How many records the service still has to apply, where that is known: all that is left of
+    /// the log, where it is another topic's or begins behind the checkpoint.
     pub(super) fn lag(&self) -> Option<i64> {
-        let next = self.next_offset().or(self.log.committed)?;
-        Some((self.log.offsets.end - next).max(0))
+        let next = match self.is_another_topics() {
+            true => self.log.offsets.start,
+            false => self.next_offset().or(self.log.committed)?,
+        };
+        let left = self.log.offsets.end - next.max(self.log.offsets.start);
+        Some(left.max(0))
+    }
+
+    /// Whether the checkpoint belongs to a topic of this name that was deleted.
+    fn is_another_topics(&self) -> bool {
+        let checkpoint = self.checkpoint.checkpoint();
+        checkpoint.is_some_and(|checkpoint| {
+            matches!(standing(checkpoint, &self.log), Standing::Recreated(_))
+        })
     }
 
     pub(super) fn state(&self) -> &'static str {
@@ -131,6 +146,10 @@ impl Move {
     pub(super) fn effect(&self) -> String {
         if self.reject_next {
             return format!("the record at {} becomes a DEAD LETTER", self.to);
+        }
+        if self.place.is_another_topics() {
+            let records = self.place.log.offsets.end - self.to;
+            return format!("applies the new topic, {records} record(s)");
         }
         match self.place.next_offset() {
             Some(from) if self.to < from => format!("replays {}", from - self.to),
@@ -263,7 +282,26 @@ pub(super) mod tests {
                 })
             }),
             updated_at: None,
+            host: None,
         }
+    }
+
+    #[test]
+    fn a_recreated_topic_has_all_of_its_log_to_apply() {
+        let mut place = place(Some(150), None);
+        place.log.topic_id = Some(Uuid::from_bytes([2; 16]));
+        assert_eq!(place.lag(), Some(10));
+        let planned = Move {
+            place,
+            to: 10,
+            reject_next: false,
+        };
+        assert_eq!(planned.effect(), "applies the new topic, 10 record(s)");
+        assert_eq!(
+            super::tests::place(Some(3), None).lag(),
+            Some(10),
+            "the rest is lost"
+        );
     }
 
     #[test]

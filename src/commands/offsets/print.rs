@@ -37,7 +37,12 @@ pub(super) fn print_places(
         return Ok(print_json(out, &places.iter().map(place_json).collect())?);
     }
     const NUMBERS: [&str; 3] = ["lag", "committed", "epoch"];
-    let header = [&COMMON[..], &NUMBERS, &["owner", "updated", "state"]].concat();
+    let header = [
+        &COMMON[..],
+        &NUMBERS,
+        &["worker", "owner", "updated", "state"],
+    ]
+    .concat();
     let numbers = [&COMMON[..], &NUMBERS].concat();
     let rows = places.iter().map(|place| {
         let checkpoint = place.checkpoint.checkpoint();
@@ -49,13 +54,26 @@ pub(super) fn print_places(
             or_dash(place.lag()),
             or_dash(place.log.committed),
             or_dash(checkpoint.map(|found| found.epoch)),
+            or_dash(place.host.as_ref()),
             or_dash(owner.map(|owner| owner.chars().take(8).collect::<String>())),
             or_dash(updated_at),
             place.state().to_owned(),
         ];
         common(place).into_iter().chain(more).collect()
     });
-    Ok(print_table(out, &header, &numbers, rows)?)
+    print_table(out, &header, &numbers, rows)?;
+    let (lags, unknown): (Vec<_>, Vec<_>) =
+        (places.iter().map(Place::lag)).partition(Option::is_some);
+    let lag: i64 = lags.into_iter().flatten().sum();
+    let unknown = match unknown.len() {
+        0 => String::new(),
+        count => format!("; {count} partition(s) have no offset yet"),
+    };
+    Ok(writeln!(
+        out,
+        "\n{} partition(s), lag {lag}{unknown}",
+        places.len()
+    )?)
 }
 
 fn place_json(place: &Place) -> Value {
@@ -78,6 +96,7 @@ fn place_json(place: &Place) -> Value {
             "owner": found.owner.map(|id| id.to_string()),
             "session": found.session.map(|id| id.to_string()),
             "epoch": found.epoch,
+            "host": place.host,
             "updated_at": place.updated_at.map(shown),
         })),
     })
@@ -148,7 +167,7 @@ mod tests {
         assert_eq!(
             lines[1],
             [
-                "t", "0", "10", "20", "20", "15", "5", "14", "3", "-", "-", "ok"
+                "t", "0", "10", "20", "20", "15", "5", "14", "3", "-", "-", "-", "ok"
             ]
         );
         assert_eq!(
@@ -165,6 +184,7 @@ mod tests {
                 "-",
                 "-",
                 "-",
+                "-",
                 "no",
                 "checkpoint"
             ]
@@ -173,7 +193,8 @@ mod tests {
             lines[3][6], "-",
             "what has no offset at all has no known lag"
         );
-        assert_eq!(lines[4][11..], ["before", "the", "log"]);
+        assert_eq!(lines[4][12..], ["before", "the", "log"]);
+        assert!(table.ends_with("\n4 partition(s), lag 23; 1 partition(s) have no offset yet\n"));
         let json: Value =
             serde_json::from_str(&text(|out| print_places(&places, true, out))).unwrap();
         assert_eq!(json[0]["checkpoint"]["next_offset"], 15);

@@ -371,7 +371,7 @@ impl Sink {
             rejections_in_a_row_max: 0,
             mapping: Arc::new(Mapping::builtin()),
             mode: self.mode,
-            unfoldable: self.unfoldable.clone(),
+            unfoldable: self.unfoldable.clone().into(),
             groups,
         }
     }

@@ -1,6 +1,6 @@
 //! `offsets`: what the service's errors ask people to run.
 
-use bson::{Bson, Uuid, doc};
+use bson::{Bson, Document, Uuid, doc};
 use jiff::Timestamp;
 use local_stack::Message;
 use serde_json::{Value, json};
@@ -46,6 +46,40 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
         err.contains("has 1 member(s)") && err.contains("stop the service first"),
         "{err}"
     );
+    assert!(err.contains("workflows-sink on 127.0.0.1"), "{err}");
+    let missing = failed(&scene, &["offsets", "show", "--partition", "7"]).await;
+    assert!(
+        missing.contains("no partition 7") && missing.contains("has 2, from 0 to 1"),
+        "{missing}"
+    );
+    let strange = [("DYFF_WORKFLOWS_SINK__GROUP", "reset.misspelt")];
+    let (code, _, err) = run(&scene.environment_with(&strange), &reset).await;
+    assert_eq!(code, Some(1), "{err}");
+    assert!(
+        err.contains("reset.misspelt has no checkpoint") && err.contains(&scene.group),
+        "{err}"
+    );
+
+    let entities = scene.entities().await;
+    // One partition is moved under its worker, which continues from there.
+    scene
+        .database
+        .collection::<Document>("datasets")
+        .delete_many(doc! {})
+        .await
+        .expect("deleted");
+    let one = [
+        "offsets",
+        "reset",
+        "--to",
+        "earliest",
+        "--partition",
+        "1",
+        "--yes",
+    ];
+    assert!(done(&scene, &one).await.contains("moved 1 checkpoint(s)"));
+    until_statuses(&scene, (0..10).map(|n| (2 * n + 1, "first"))).await;
+    scene.settled().await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
     let shown = json(&scene, &["offsets", "show"]).await;
@@ -59,7 +93,12 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
         assert_eq!(place["state"], "ok");
     }
     let table = done(&scene, &["offsets", "show", "--partition", "1"]).await;
-    assert_eq!(table.lines().count(), 2, "{table}");
+    assert_eq!(table.lines().count(), 6, "{table}");
+    assert!(
+        table.starts_with(&format!("group {}, 0 member(s)", scene.group)),
+        "{table}"
+    );
+    assert!(table.ends_with("1 partition(s), lag 0\n"), "{table}");
 
     let was = scene.checkpoint(0).await.unwrap();
     let plan = done(&scene, &reset[..4]).await;
@@ -80,7 +119,6 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
     assert_eq!(now.get("topic_id"), was.get("topic_id"));
     assert_eq!(json(&scene, &["offsets", "show"]).await[0]["committed"], 0);
 
-    let entities = scene.entities().await;
     let mut worker = scene.worker(&[]);
     scene.settled().await;
     assert_eq!(scene.entities().await, entities);
@@ -131,7 +169,7 @@ async fn a_checkpoint_is_moved_to_an_offset_or_a_time_inside_the_log() {
     let err = failed(&scene, &["offsets", "reset", "--to", "4"]).await;
     assert!(err.contains("--topic and --partition"), "{err}");
     let err = failed(&scene, &["offsets", "show", "--partition", "7"]).await;
-    assert!(err.contains("no such partition"), "{err}");
+    assert!(err.contains("no partition 7"), "{err}");
     let (code, _, err) = run(
         &scene.environment(),
         &["offsets", "show", "--topic", "no.such"],

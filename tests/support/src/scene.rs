@@ -169,6 +169,11 @@ impl Scene {
 
     /// A worker with this scene's environment and `changes` to it; an empty value removes a name.
     pub fn worker(&self, changes: &[(&str, &str)]) -> Worker {
+        Worker::start(self.environment_with(changes))
+    }
+
+    /// The environment of its workers with these changes; an empty value leaves a variable out.
+    pub fn environment_with(&self, changes: &[(&str, &str)]) -> BTreeMap<String, String> {
         let mut environment = self.environment();
         for (name, value) in changes {
             match value.is_empty() {
@@ -176,7 +181,7 @@ impl Scene {
                 false => environment.insert((*name).to_owned(), (*value).to_owned()),
             };
         }
-        Worker::start(environment)
+        environment
     }
 
     /// The URI by which a worker is known to the server as `app_name`.
