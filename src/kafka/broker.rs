@@ -34,7 +34,7 @@ pub(crate) struct Broker {
 }
 
 /// The callbacks of a client that is no member: it only logs.
-struct Bystander;
+pub(super) struct Bystander;
 
 impl ClientContext for Bystander {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {

@@ -20,6 +20,7 @@ mod poller;
 pub mod preflight;
 mod progress;
 mod readable;
+pub(crate) mod scan;
 pub mod statistics;
 pub mod topic_id;
 pub mod topics;
