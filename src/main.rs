@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
-use workflows_sink::commands::{admin, dead_letters, offsets};
+use workflows_sink::commands::{NotHealthy, admin, dead_letters, offsets, status};
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::logging::{self, Log};
@@ -38,6 +38,9 @@ fn main() -> ExitCode {
 
 /// What ends the process: to the log where it serves, else to a person.
 fn report(error: &anyhow::Error, serves: bool) {
+    if error.is::<NotHealthy>() {
+        return;
+    }
     if let Some(faults) = error.downcast_ref::<ConfigErrors>()
         && serves
         && logging::init_json_if_set()
@@ -70,6 +73,9 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
             let config = AdminConfig::from_env()?;
             let log = config.log.clone();
             in_runtime(&log, admin::execute(config, command, out))
+        }
+        Command::Status { watch, json } => {
+            with_config(async |config| status::execute(&config, watch, json, out).await)
         }
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)

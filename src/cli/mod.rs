@@ -41,6 +41,23 @@ pub enum Command {
     /// group. A second signal ends it at once; nothing is lost.
     #[command(after_help = "Example:\n  workflows-sink run")]
     Run,
+    /// Show on one screen whether the service does its work
+    ///
+    /// The first line is a verdict in words. Then the group, MongoDB, the open dead letters, and
+    /// each partition with its state, worker, lag, the age of its oldest record that is not
+    /// applied, and its rate. Takes two looks, two seconds apart. Exit code 0: healthy, 1: not.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink status\n  \
+                  workflows-sink status --watch\n  \
+                  workflows-sink status --json")]
+    Status {
+        /// Look again every two seconds, until it is interrupted
+        #[arg(long)]
+        watch: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show and move the checkpoints, from which the service continues
     #[command(subcommand, arg_required_else_help = true)]
     Offsets(Offsets),

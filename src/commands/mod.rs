@@ -4,12 +4,18 @@
 pub mod admin;
 pub mod dead_letters;
 pub mod offsets;
+pub mod status;
 
 use std::io::{self, Write};
 
 use bson::DateTime;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
+
+/// What a command found is not as it should be: it has said so, and its exit code is 1.
+#[derive(Debug, thiserror::Error)]
+#[error("not healthy")]
+pub struct NotHealthy;
 
 /// Prints rows under a header, for people. The columns named in `right` hold numbers.
 fn print_table(

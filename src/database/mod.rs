@@ -5,6 +5,7 @@
 
 mod connection;
 pub mod errors;
+pub mod facts;
 mod fault;
 mod login;
 pub mod outage;

@@ -52,6 +52,53 @@ pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -
     (!missing.is_empty()).then(|| missing.join("; "))
 }
 
+/// What the authenticated user may do besides what `readWrite` on `database` allows, in words; the
+/// actions that every user has are left out.
+pub(super) fn excess(status: &Document, database: &str) -> Vec<String> {
+    const ADMINISTRATION: [&str; 7] = [
+        "dropDatabase",
+        "createUser",
+        "grantRole",
+        "changeOwnPassword",
+        "enableProfiler",
+        "bypassDocumentValidation",
+        "anyAction",
+    ];
+    let info = status.get_document("authInfo").ok();
+    let privileges = info.and_then(|info| info.get_array("authenticatedUserPrivileges").ok());
+    let mut found: Vec<String> = Vec::new();
+    for privilege in privileges
+        .into_iter()
+        .flatten()
+        .filter_map(Bson::as_document)
+    {
+        let Ok(resource) = privilege.get_document("resource") else {
+            continue;
+        };
+        let writes = ["insert", "update", "remove"]
+            .into_iter()
+            .any(|action| allows(privilege, action));
+        let place = match resource.get_str("db") {
+            _ if resource.get_bool("anyResource").unwrap_or(false) => {
+                Some("every resource".to_owned())
+            }
+            Ok("") => Some("every database".to_owned()),
+            Ok(db) if db != database => Some(format!("the database {db}")),
+            _ => None,
+        };
+        if let Some(place) = place.filter(|_| writes) {
+            found.push(format!("write {place}"));
+        }
+        let may = ADMINISTRATION
+            .into_iter()
+            .filter(|action| allows(privilege, action));
+        found.extend(may.map(str::to_owned));
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
 /// Whether a privilege's resource includes `collection`; "" stands for the database as a whole.
 fn covers(privilege: &Document, database: &str, collection: &str) -> bool {
     let Ok(resource) = privilege.get_document("resource") else {
@@ -143,6 +190,31 @@ mod tests {
         let elsewhere = doc! { "resource": other, "actions": READ_WRITE.to_vec() };
         assert!(missing(&status(vec![elsewhere]), "workflows", &["models"]).is_some());
         assert!(missing(&status(vec![]), "workflows", &["models"]).is_some());
+    }
+
+    #[test]
+    fn what_is_more_than_read_write_is_named() {
+        let own = doc! { "db": "workflows", "collection": "" };
+        let other = doc! { "db": "accounts", "collection": "" };
+        let of = |resource: Document, actions: &[&str]| {
+            doc! { "resource": resource, "actions": actions.to_vec() }
+        };
+        let enough = status(vec![of(own.clone(), &READ_WRITE)]);
+        assert_eq!(excess(&enough, "workflows"), [""; 0]);
+        let more = status(vec![
+            of(own, &["find", "dropDatabase"]),
+            of(other, &["find", "insert"]),
+            of(doc! { "anyResource": true }, &["anyAction", "update"]),
+        ]);
+        assert_eq!(
+            excess(&more, "workflows"),
+            [
+                "anyAction",
+                "dropDatabase",
+                "write every resource",
+                "write the database accounts"
+            ]
+        );
     }
 
     #[test]

@@ -27,6 +27,17 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to wait before a question for the group's coordinator is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
 
+/// A consumer group.
+#[derive(Debug, Default)]
+pub(crate) struct GroupFacts {
+    /// `Stable`, `Empty`, or what it does; empty where there is no such group.
+    pub(crate) state: String,
+    /// How partitions are assigned; empty where there is no member.
+    pub(crate) protocol: String,
+    /// Each with its client, host and id.
+    pub(crate) members: Vec<String>,
+}
+
 /// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
     consumer: Arc<BaseConsumer<Bystander>>,
@@ -180,19 +191,34 @@ impl Broker {
             .collect())
     }
 
-    /// The members of the group, each with its client and host.
-    pub(crate) fn members(&self) -> anyhow::Result<Vec<String>> {
+    /// The group as its coordinator sees it. Those of group.protocol=consumer are not listed.
+    pub(crate) fn group(&self) -> anyhow::Result<GroupFacts> {
         let groups = retry_coordinator(|| {
             let groups = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
             Ok(groups?)
         });
         let groups = groups.context("the group's members could not be listed")?;
-        let members = groups.groups().iter().flat_map(|group| group.members());
+        let Some(group) = groups
+            .groups()
+            .iter()
+            .find(|group| group.name() == self.group)
+        else {
+            return Ok(GroupFacts::default());
+        };
         let shown = |member: &GroupMemberInfo| {
             let host = member.client_host().trim_start_matches('/').to_owned();
             format!("{} on {host} ({})", member.client_id(), member.id())
         };
-        Ok(members.map(shown).collect())
+        Ok(GroupFacts {
+            state: group.state().to_owned(),
+            protocol: group.protocol().to_owned(),
+            members: group.members().iter().map(shown).collect(),
+        })
+    }
+
+    /// The members of the group: see [`Broker::group`].
+    pub(crate) fn members(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.group()?.members)
     }
 
     /// Moves the group's committed offsets, which works only while it has no members.

@@ -10,7 +10,10 @@ use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
-use self::place::{Move, Place, Resolution, Stored, reject, resolution, target};
+pub(in crate::commands) use self::place::Place;
+#[cfg(test)]
+pub(in crate::commands) use self::place::tests;
+use self::place::{Move, Resolution, Stored, reject, resolution, target};
 use self::print::{print_moves, print_places};
 use crate::backoff::Backoff;
 use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, other_groups, standing};
@@ -148,7 +151,11 @@ fn selected(kafka: &Kafka, partitions: &Partitions) -> Kafka {
     kafka
 }
 
-async fn places(
+/// Every partition of the topics, or the `only` one of each, with its log and checkpoint.
+///
+/// # Errors
+/// Where a server does not answer, or there is no such topic or partition.
+pub(in crate::commands) async fn places(
     database: &Database,
     kafka: &Kafka,
     broker: &Broker,

@@ -11,13 +11,13 @@ use crate::config::Start;
 use crate::record::Partition;
 
 /// A partition, its log, and its checkpoint.
-pub(super) struct Place {
-    pub(super) partition: Partition,
-    pub(super) log: PartitionLog,
+pub(in crate::commands) struct Place {
+    pub(in crate::commands) partition: Partition,
+    pub(in crate::commands) log: PartitionLog,
     pub(super) checkpoint: Stored,
     pub(super) updated_at: Option<DateTime>,
     /// The host of the worker that claimed it last, which is its pod.
-    pub(super) host: Option<String>,
+    pub(in crate::commands) host: Option<String>,
 }
 
 /// What is stored of a checkpoint.
@@ -62,13 +62,13 @@ impl Stored {
 }
 
 impl Place {
-    pub(super) fn next_offset(&self) -> Option<i64> {
+    pub(in crate::commands) fn next_offset(&self) -> Option<i64> {
         Some(self.checkpoint.checkpoint()?.next_offset)
     }
 
     /// How many records the service still has to apply, where that is known: all that is left of
     /// the log, where it is another topic's or begins behind the checkpoint.
-    pub(super) fn lag(&self) -> Option<i64> {
+    pub(in crate::commands) fn lag(&self) -> Option<i64> {
         let next = match self.is_another_topics() {
             true => self.log.offsets.start,
             false => self.next_offset().or(self.log.committed)?,
@@ -85,7 +85,7 @@ impl Place {
         })
     }
 
-    pub(super) fn state(&self) -> &'static str {
+    pub(in crate::commands) fn state(&self) -> &'static str {
         match &self.checkpoint {
             Stored::Absent => "no checkpoint",
             Stored::Unreadable(_) => "unreadable",
@@ -111,7 +111,7 @@ impl Place {
     }
 
     /// Whether the service stops here, or would start over.
-    pub(super) fn is_stuck(&self, start: Start) -> bool {
+    pub(in crate::commands) fn is_stuck(&self, start: Start) -> bool {
         match &self.checkpoint {
             Stored::Absent => first_offset(&self.log, start).is_err(),
             Stored::Unreadable(_) => true,
@@ -252,16 +252,13 @@ pub(super) fn resolution(place: &Place, way: Way) -> anyhow::Result<Resolution> 
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(in crate::commands) mod tests {
     use bson::Uuid;
 
     use super::*;
 
     /// A partition whose log goes from 10 to 20.
-    pub(in crate::commands::offsets) fn place(
-        next_offset: Option<i64>,
-        committed: Option<i64>,
-    ) -> Place {
+    pub(in crate::commands) fn place(next_offset: Option<i64>, committed: Option<i64>) -> Place {
         Place {
             partition: Partition::new("t", 0),
             log: PartitionLog {

@@ -1,0 +1,56 @@
+//! What a person asks of MongoDB first: who is primary, how far a majority is behind it, and what
+//! the user may do.
+
+use bson::{DateTime, Document, doc};
+use mongodb::Database;
+use mongodb::error::Error;
+
+use super::{errors, privileges};
+
+/// The state of the replica set, and of the user's privileges.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The set's name.
+    pub set: Option<String>,
+    /// The primary, as `host:port`.
+    pub primary: Option<String>,
+    /// How much older than the last write the last one is that a majority has, in milliseconds.
+    pub majority_lag_ms: Option<i64>,
+    /// The server's version.
+    pub version: Option<String>,
+    /// What the user may not do and the service does.
+    pub missing: Option<String>,
+    /// What the user may do beyond `readWrite` on the database.
+    pub excess: Vec<String>,
+}
+
+/// Asks the primary of `database`; `collections` are those that the service writes.
+///
+/// # Errors
+/// What the driver or the server says, which may be shown.
+pub async fn facts(database: &Database, collections: &[&str]) -> Result<Facts, String> {
+    let asked = async {
+        let hello = database.run_command(doc! { "hello": 1 }).await?;
+        let build = database.run_command(doc! { "buildInfo": 1 }).await?;
+        let status = doc! { "connectionStatus": 1, "showPrivileges": true };
+        let status = database.run_command(status).await?;
+        Ok::<_, Error>((hello, build, status))
+    };
+    let (hello, build, status) = asked.await.map_err(|error| errors::shown(&error))?;
+    let text = |document: &Document, name: &str| document.get_str(name).ok().map(str::to_owned);
+    let written = hello.get_document("lastWrite").ok();
+    let date = |name: &str| -> Option<DateTime> { written?.get_datetime(name).ok().copied() };
+    let lag = |last: DateTime, majority: DateTime| {
+        (last.timestamp_millis() - majority.timestamp_millis()).max(0)
+    };
+    Ok(Facts {
+        set: text(&hello, "setName"),
+        primary: text(&hello, "primary"),
+        majority_lag_ms: date("lastWriteDate")
+            .zip(date("majorityWriteDate"))
+            .map(|(last, majority)| lag(last, majority)),
+        version: text(&build, "version"),
+        missing: privileges::missing(&status, database.name(), collections),
+        excess: privileges::excess(&status, database.name()),
+    })
+}
