@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use bson::Document;
 use serde::Deserialize;
 
 use super::document::{DOCUMENT_BYTES_MAX, Encoder, Scratch, Shape};
@@ -11,7 +12,7 @@ use super::json::{Malformed, Next, Reader, Str, Value};
 use super::mapping::{CollectionId, Mapping};
 
 /// An entity may be nested this deep; the entity itself is level 1.
-const DEPTH_MAX: usize = 100;
+pub(super) const DEPTH_MAX: usize = 100;
 /// Capacity of the buffer for unescaped names that is kept from one record to the next.
 const KEPT_NAME_BYTES_MAX: usize = 64 * 1024;
 
@@ -86,12 +87,14 @@ pub enum Reason {
 }
 
 /// The server's word about one write that it refuses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Refusal {
     /// The server's error code.
     pub code: i32,
     /// The server's message; it may quote the document, so it is kept with it and never logged.
     pub message: String,
+    /// What the server says beside it, as a validator's rules that the document does not meet.
+    pub info: Option<Document>,
 }
 
 impl Refusal {
@@ -100,6 +103,7 @@ impl Refusal {
         Refusal {
             code: 0,
             message: "rejected by a person, with `offsets resolve --reject`".to_owned(),
+            info: None,
         }
     }
 }
@@ -425,7 +429,7 @@ fn top_level_field(mapping: &Mapping, name: &[u8]) -> Field {
 }
 
 /// Whether `$set` would not take this name for a field's, or a document cannot hold it.
-fn is_unsafe_top_level(name: &[u8]) -> bool {
+pub(super) fn is_unsafe_top_level(name: &[u8]) -> bool {
     name.is_empty()
         || name == b"_id"
         || name.starts_with(b"$")

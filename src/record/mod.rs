@@ -1,6 +1,7 @@
 //! What a record is: its place in Kafka, and its bytes as they came.
 
 pub mod batch;
+pub mod detail;
 mod document;
 pub mod entity;
 pub mod fold;

@@ -8,7 +8,9 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::Key;
 use crate::record::Header;
 use crate::record::batch::{Batch, Entry};
+use crate::record::detail::{Detail, detail};
 use crate::record::entity::{Reason, Refusal};
+use crate::record::mapping::Mapping;
 
 #[cfg(test)]
 mod tests;
@@ -26,14 +28,52 @@ const CUT_BYTES: usize = 64 * 1024;
 /// How many headers are kept of a record that is cut.
 const CUT_HEADERS: usize = 64;
 
+/// The most bytes of what the server says beside a message, as BSON; of more, only its text's
+/// beginning is kept.
+const INFO_BYTES_MAX: usize = 16 * 1024;
+
 /// The service's version, noted with each dead letter.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
+/// The state of a letter whose record is not applied. Letters of release 0.1.0 have no state, and
+/// are open.
+pub const OPEN: &str = "open";
+
+/// The state of a letter whose record was applied after all.
+pub const REPLAYED: &str = "replayed";
+
+/// The state of a letter that a person has given up.
+pub const DISCARDED: &str = "discarded";
+
+/// The field `closed` of a letter that is no longer open, for `why`.
+pub fn closed(why: &str) -> Document {
+    doc! { "at": DateTime::now(), "by_version": VERSION, "why": first(why, CUT_BYTES) }
+}
+
+/// The field `error` of a letter whose write the server refuses.
+pub fn error(refusal: &Refusal) -> Document {
+    let message = first(&refusal.message, CUT_BYTES);
+    let mut error = doc! { "code": refusal.code, "message": message };
+    if let Some(info) = &refusal.info {
+        let bytes = info.to_vec().map_or(usize::MAX, |bytes| bytes.len());
+        match bytes <= INFO_BYTES_MAX {
+            true => error.insert("info", info.clone()),
+            false => error.insert(
+                "info",
+                format!("{}…", first(&info.to_string(), INFO_BYTES_MAX)),
+            ),
+        };
+    }
+    error
+}
+
 /// The document for a rejected record. Its `_id` is where the record stands, so that the same
-/// record rejected again replaces it.
+/// record rejected again replaces it, and is open again.
 ///
-/// `entry` is one of `batch`. `refusal` is what the server answered, for [`Reason::WriteError`].
+/// `entry` is one of `batch`, decoded by `mapping`. `refusal` is what the server answered, for
+/// [`Reason::WriteError`].
 pub fn document(
+    mapping: &Mapping,
     key: &Key,
     topic_id: Option<Uuid>,
     batch: &Batch,
@@ -66,6 +106,7 @@ pub fn document(
             "partition": key.partition.number,
             "offset": entry.offset,
         },
+        "state": OPEN,
         "reason": reason.as_str(),
         "key": binary(record_key, keep),
         "value": binary(value, keep),
@@ -74,16 +115,65 @@ pub fn document(
         "service_version": VERSION,
         "rejected_at": DateTime::now(),
     };
+    let detail = detail_document(detail(mapping, record_key, value, reason));
+    if !detail.is_empty() {
+        letter.insert("detail", detail);
+    }
+    if let Some(trace_id) = trace_id(&entry.headers) {
+        letter.insert("trace_id", trace_id);
+    }
     if let Some(refusal) = refusal {
-        letter.insert(
-            "error",
-            doc! { "code": refusal.code, "message": first(&refusal.message, CUT_BYTES) },
-        );
+        letter.insert("error", error(refusal));
     }
     if cut {
         letter.insert("cut", sizes(record_key, value, entry));
     }
     letter
+}
+
+/// What is known of a detail, by the names of its parts.
+fn detail_document(detail: Detail) -> Document {
+    let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let parts = [
+        ("kind", detail.kind.map(Bson::from)),
+        ("field", detail.field.map(Bson::from)),
+        ("found", detail.found.map(Bson::from)),
+        ("number", detail.number.map(Bson::from)),
+        ("key", detail.key.map(Bson::from)),
+        ("id", detail.id.map(Bson::from)),
+        (
+            "depth",
+            detail.depth.map(|depth| number(depth.into()).into()),
+        ),
+        ("bytes", detail.bytes.map(|bytes| number(bytes).into())),
+        ("message", detail.message.map(Bson::from)),
+    ];
+    let known = parts.into_iter();
+    known
+        .filter_map(|(name, part)| Some((name.to_owned(), part?)))
+        .collect()
+}
+
+/// The trace that a record belongs to, by its header `traceparent` (W3C Trace Context): the first
+/// one that is valid.
+fn trace_id(headers: &[Header]) -> Option<&str> {
+    let is_hex = |text: &str| {
+        text.bytes()
+            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+    };
+    let named = headers
+        .iter()
+        .filter(|(name, _)| name.eq_ignore_ascii_case(b"traceparent"));
+    let values = named.filter_map(|(_, value)| str::from_utf8(value.as_deref()?).ok());
+    let ids = values.filter_map(|value| {
+        let mut parts = value.split('-');
+        let (version, id, parent) = (parts.next()?, parts.next()?, parts.next()?);
+        let is_valid = (version.len(), id.len(), parent.len()) == (2, 32, 16)
+            && [version, id, parent].into_iter().all(is_hex)
+            && id.bytes().any(|digit| digit != b'0');
+        is_valid.then_some(id)
+    });
+    ids.into_iter().next()
 }
 
 /// What a dead letter that is cut says about the whole record: sizes in bytes, and SHA-256 in hex.

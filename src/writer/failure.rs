@@ -179,10 +179,12 @@ fn refusal_of(error: &Error) -> Refusal {
         ErrorKind::Command(command) => Refusal {
             code: command.code,
             message: command.message.clone(),
+            info: None,
         },
         kind => Refusal {
             code: 0,
             message: kind.to_string(),
+            info: None,
         },
     }
 }

@@ -27,6 +27,8 @@ pub struct WriteError {
     pub code: i32,
     /// The server's message.
     pub message: String,
+    /// What the server says beside it, such as the rules of a validator that are not met.
+    pub info: Option<Document>,
     /// Whether the duplicate key was that of `_id` alone.
     pub on_id: bool,
 }
@@ -60,6 +62,7 @@ fn unreadable() -> WriteError {
         index: usize::MAX,
         code: 0,
         message: "an unreadable entry of writeErrors".into(),
+        info: None,
         on_id: false,
     }
 }
@@ -75,6 +78,7 @@ fn write_error(error: &Bson) -> WriteError {
         }),
         code: code(error),
         message: error.get_str("errmsg").unwrap_or_default().to_owned(),
+        info: error.get_document("errInfo").ok().cloned(),
         on_id: pattern.is_some_and(|pattern| pattern.keys().eq(["_id"])),
     }
 }
@@ -163,6 +167,7 @@ mod tests {
                 index: 7,
                 code: 121,
                 message,
+                info: Some(doc! {}),
                 on_id: false
             })
         );

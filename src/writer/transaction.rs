@@ -112,6 +112,7 @@ impl Writer {
         let mut bytes = 0;
         for rejected in &plan.rejected {
             let letter = dead_letter::document(
+                &self.target.mapping,
                 self.checkpoints.key(),
                 self.claim.topic_id,
                 batch,
@@ -161,6 +162,7 @@ pub(super) fn check(
                     refusal: Refusal {
                         code: error.code,
                         message: error.message.clone(),
+                        info: error.info.clone(),
                     },
                 },
                 (Verdict::Permanent(_), None) => Failure::Transient(Cause::Other, error.code),

@@ -89,6 +89,7 @@ fn refusal() -> Refusal {
     Refusal {
         code: 121,
         message: "no".to_owned(),
+        info: None,
     }
 }
 

@@ -193,7 +193,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    fn at(&self) -> usize {
+    /// How many bytes of the text were read.
+    pub(crate) fn at(&self) -> usize {
         self.text.len() - self.rest.len()
     }
 

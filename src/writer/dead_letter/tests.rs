@@ -42,6 +42,7 @@ fn batch(key: Option<&[u8]>, value: &[u8], headers: Vec<Header>) -> Batch {
 fn letter(batch: &Batch, refusal: Option<&Refusal>) -> Document {
     let entry = &batch.entries()[0];
     document(
+        &Mapping::builtin(),
         &key(),
         Some(topic_id()),
         batch,
@@ -88,6 +89,7 @@ fn a_dead_letter_keeps_everything_of_its_record() {
             "group": "a.group", "topic": "a.topic", "topic_id": topic_id(),
             "partition": 11, "offset": 1_i64 << 40,
         },
+        "state": "open",
         "reason": "malformed_value",
         "key": binary(b"\xffkey"),
         "value": binary(b"not \x00 JSON"),
@@ -100,6 +102,7 @@ fn a_dead_letter_keeps_everything_of_its_record() {
         ],
         "timestamp": DateTime::from_millis(1_700_000_000_123),
         "service_version": env!("CARGO_PKG_VERSION"),
+        "detail": { "message": "expected ident at line 1 column 2" },
     };
     assert_eq!(letter, expected);
 }
@@ -110,7 +113,16 @@ fn what_a_record_does_not_have_is_null() {
     let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Delete);
     batch.push(&mut decoder, Record::default());
     let entry = &batch.entries()[0];
-    let letter = document(&key(), None, &batch, entry, Reason::MalformedKey, None);
+    let mapping = Mapping::builtin();
+    let letter = document(
+        &mapping,
+        &key(),
+        None,
+        &batch,
+        entry,
+        Reason::MalformedKey,
+        None,
+    );
     for name in ["key", "value", "timestamp"] {
         assert_eq!(letter.get(name), Some(&Bson::Null), "{name}");
     }
@@ -125,10 +137,12 @@ fn the_servers_word_is_kept_with_the_record_it_speaks_of() {
     let refusal = Refusal {
         code: 121,
         message: "Document failed validation".to_owned(),
+        info: None,
     };
     let batch = batch(Some(b"1"), b"", Vec::new());
     let entry = &batch.entries()[0];
     let letter = document(
+        &Mapping::builtin(),
         &key(),
         None,
         &batch,
@@ -139,6 +153,42 @@ fn the_servers_word_is_kept_with_the_record_it_speaks_of() {
     assert_eq!(letter.get_str("reason").unwrap(), "write_error");
     let expected = doc! { "code": 121, "message": "Document failed validation" };
     assert_eq!(letter.get_document("error").unwrap(), &expected);
+}
+
+#[test]
+fn what_the_server_says_beside_its_message_is_kept_up_to_a_size() {
+    let refusal = |text: String| Refusal {
+        code: 121,
+        message: String::new(),
+        info: Some(doc! { "failingDocumentId": text }),
+    };
+    let small = error(&refusal("1".to_owned()));
+    assert_eq!(
+        small.get_document("info").unwrap(),
+        &doc! { "failingDocumentId": "1" }
+    );
+    let large = error(&refusal("1".repeat(INFO_BYTES_MAX)));
+    let info = large.get_str("info").unwrap();
+    assert!(info.len() <= INFO_BYTES_MAX + 3 && info.ends_with("1…"));
+}
+
+#[test]
+fn the_trace_is_that_of_the_first_valid_traceparent() {
+    let id = "4bf92f3577b34da6a3ce929d0e0e4736";
+    let valid = format!("00-{id}-00f067aa0ba902b7-01");
+    let header = |value: &str| ("traceparent".into(), Some(value.as_bytes().to_vec()));
+    for (headers, expected) in [
+        (vec![header("abc"), header(&valid)], Some(id)),
+        (vec![header(&valid.to_uppercase())], None),
+        (vec![header(&valid.replace(id, &"0".repeat(32)))], None),
+        (vec![("traceparent".into(), None)], None),
+        (
+            vec![("other".into(), Some(valid.clone().into_bytes()))],
+            None,
+        ),
+    ] {
+        assert_eq!(trace_id(&headers), expected);
+    }
 }
 
 #[test]
@@ -210,6 +260,7 @@ fn the_servers_message_is_cut_too() {
     let refusal = Refusal {
         code: 2,
         message: "é".repeat(16 << 20),
+        info: None,
     };
     let letter = letter(&batch(None, b"", Vec::new()), Some(&refusal));
     let message = letter
@@ -256,6 +307,7 @@ fn every_dead_letter_fits_a_document() {
         let refusal = Refusal {
             code: 1,
             message: message.clone(),
+            info: None,
         };
         let batch = batch(Some(&vec![0; key_len]), &vec![b'{'; value_len], headers);
         let len = len(&letter(&batch, Some(&refusal)));
