@@ -2,6 +2,7 @@
 //! the environment.
 
 mod admin;
+mod dead_letters;
 
 use std::io::{self, Write};
 
@@ -9,7 +10,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
 
 pub use self::admin::{AdminCommand, Secret, SecretKey, Secrets, Users};
-use crate::record::entity::Reason;
+pub use self::dead_letters::{DeadLetters, LetterFilter, LetterGrouping, LetterState};
 use crate::telemetry::version;
 
 const EXIT_STATUS: &str = "\
@@ -61,7 +62,7 @@ pub enum Command {
     /// Show and move the checkpoints, from which the service continues
     #[command(subcommand, arg_required_else_help = true)]
     Offsets(Offsets),
-    /// Show the records that were rejected
+    /// Show the records that were rejected, and give them up
     #[command(subcommand, arg_required_else_help = true)]
     DeadLetters(DeadLetters),
     /// Manage the MongoDB users and the Secrets with their passwords
@@ -133,46 +134,6 @@ pub enum Offsets {
         /// What becomes of the records that stopped a partition.
         #[command(flatten)]
         way: Way,
-    },
-}
-
-/// What to do with dead letters.
-#[derive(Debug, Subcommand)]
-pub enum DeadLetters {
-    /// List rejected records, the latest first
-    #[command(after_help = "Examples:\n  \
-                  workflows-sink dead-letters list\n  \
-                  workflows-sink dead-letters list --reason unknown_kind --limit 1000 --json")]
-    List {
-        /// Which partitions.
-        #[command(flatten)]
-        partitions: Partitions,
-        /// Only those rejected for this reason
-        #[arg(long, value_parser = reasons())]
-        reason: Option<String>,
-        /// How many to list
-        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
-        limit: u32,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one rejected record in full
-    #[command(
-        after_help = "Example:\n  workflows-sink dead-letters show dyff.workflows.state 3 4711"
-    )]
-    Show {
-        /// Its topic
-        topic: String,
-        /// Its partition
-        #[arg(value_parser = clap::value_parser!(i32).range(0..))]
-        partition: i32,
-        /// Its offset
-        #[arg(value_parser = clap::value_parser!(i64).range(0..))]
-        offset: i64,
-        /// Print JSON, for programs
-        #[arg(long)]
-        json: bool,
     },
 }
 
@@ -257,10 +218,6 @@ impl std::str::FromStr for To {
         })?;
         Ok(To::Time(time.as_millisecond()))
     }
-}
-
-fn reasons() -> clap::builder::PossibleValuesParser {
-    Reason::ALL.map(Reason::as_str).into()
 }
 
 /// Prints the completion script for `shell`.

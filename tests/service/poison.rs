@@ -237,6 +237,9 @@ async fn exactly_the_poison_becomes_dead_letters_with_all_that_it_carried() {
             "timestamp": DateTime::from_millis(timestamp),
             "service_version": env!("CARGO_PKG_VERSION"),
         };
+        assert_eq!(letter.remove("state"), Some(Bson::from("open")));
+        let is_told = letter.remove("detail").is_some();
+        assert!(is_told, "{}: no detail", poison.reason);
         assert_eq!(letter, rest);
     }
     assert!(found.is_empty(), "not poison: {found:?}");

@@ -1,0 +1,176 @@
+//! `dead-letters`: the records that were rejected, shown, and given up.
+
+mod discard;
+mod filter;
+mod list;
+mod show;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod text;
+
+use std::io::{IsTerminal as _, Write, stdout};
+
+use bson::{Bson, Document, doc};
+use futures_util::TryStreamExt as _;
+use mongodb::Collection;
+
+use self::filter::matching;
+use self::text::thousands;
+use crate::cli::DeadLetters;
+use crate::config::Config;
+use crate::database;
+use crate::writer::dead_letter::{COLLECTION, OPEN};
+
+/// The most groups that a message names.
+const GROUPS_NAMED_MAX: usize = 5;
+
+/// Executes a command, and prints its result.
+///
+/// # Errors
+/// The driver's or the server's; a letter that does not exist; a filter that is missing.
+pub async fn execute(
+    config: &Config,
+    command: DeadLetters,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let database = database::open(&config.mongodb).await?;
+    let letters = Letters {
+        collection: database.collection(COLLECTION),
+        group: config.kafka.group.clone(),
+    };
+    match command {
+        DeadLetters::List {
+            filter,
+            state,
+            by: Some(by),
+            json,
+            ..
+        } => {
+            list::count(
+                &letters,
+                matching(&letters.group, &filter, state),
+                by,
+                json,
+                out,
+            )
+            .await
+        }
+        DeadLetters::List {
+            filter,
+            state,
+            limit,
+            after,
+            json,
+            ..
+        } => {
+            let filter = matching(&letters.group, &filter, state);
+            let after = after.as_deref().map(filter::read_cursor).transpose()?;
+            list::list(&letters, filter, after, limit, json, out).await
+        }
+        DeadLetters::Summary { json } => summary::summary(&letters, json, out).await,
+        DeadLetters::Show {
+            topic,
+            partition,
+            offset,
+            json,
+        } => {
+            let found = letters.at(&topic, partition, offset).await?;
+            show::print(&found, json, stdout().is_terminal(), out)
+        }
+        DeadLetters::Discard {
+            filter,
+            all,
+            why,
+            yes,
+            json,
+        } => discard::discard(&letters, &filter, all, &why, (yes, json), out).await,
+    }
+}
+
+/// The letters of one group.
+struct Letters {
+    collection: Collection<Document>,
+    group: String,
+}
+
+impl Letters {
+    /// The letters of one offset: there may be one for each topic of that name.
+    async fn at(&self, topic: &str, partition: i32, offset: i64) -> anyhow::Result<Vec<Document>> {
+        let filter = doc! {
+            "_id.group": &self.group,
+            "_id.topic": topic,
+            "_id.partition": partition,
+            "_id.offset": offset,
+        };
+        let found: Vec<Document> = self.collection.find(filter).await?.try_collect().await?;
+        anyhow::ensure!(
+            !found.is_empty(),
+            "the group {} has no dead letter at {topic}[{partition}] offset {offset}",
+            self.group
+        );
+        Ok(found)
+    }
+
+    async fn aggregate(
+        &self,
+        pipeline: impl IntoIterator<Item = Document>,
+    ) -> mongodb::error::Result<Vec<Document>> {
+        self.collection
+            .aggregate(pipeline)
+            .await?
+            .try_collect()
+            .await
+    }
+
+    /// What to say where no letter matches: what the group has, and where it has none, which groups
+    /// have some.
+    async fn none(&self) -> anyhow::Result<String> {
+        let state = doc! { "$ifNull": ["$state", OPEN] };
+        let of_group = [
+            doc! { "$match": { "_id.group": &self.group } },
+            doc! { "$sortByCount": state },
+        ];
+        let of_group = self.aggregate(of_group).await?;
+        if !of_group.is_empty() {
+            let counts = counts(&of_group, |count, state| format!("{count} {state}"));
+            return Ok(format!(
+                "no dead letters match; the group {} has {counts}",
+                self.group
+            ));
+        }
+        let others = self
+            .aggregate([doc! { "$sortByCount": "$_id.group" }])
+            .await?;
+        let others = match others.is_empty() {
+            true => String::new(),
+            false => format!(
+                "; {}",
+                counts(&others, |count, group| format!("{count} for group {group}"))
+            ),
+        };
+        Ok(format!("no dead letters for group {}{others}", self.group))
+    }
+}
+
+fn counts(found: &[Document], shown: impl Fn(&str, &str) -> String) -> String {
+    let one = |found: &Document| {
+        let count = thousands(number(found.get("count")));
+        shown(&count, &text::one_line(found.get_str("_id").unwrap_or("?")))
+    };
+    let mut named: Vec<String> = found.iter().take(GROUPS_NAMED_MAX).map(one).collect();
+    if found.len() > GROUPS_NAMED_MAX {
+        named.push("…".to_owned());
+    }
+    named.join(", ")
+}
+
+/// A count that the server gives, in one of its widths.
+fn number(value: Option<&Bson>) -> i64 {
+    match value {
+        Some(Bson::Int32(number)) => i64::from(*number),
+        Some(Bson::Int64(number)) => *number,
+        Some(Bson::Double(number)) => *number as i64,
+        _ => 0,
+    }
+}
