@@ -54,6 +54,8 @@ pub struct Config {
     pub tombstones: Tombstones,
     /// Every bound.
     pub limits: Limits,
+    /// How long closed dead letters are kept, in seconds; 0: for ever.
+    pub closed_letters_ttl_seconds: i32,
     /// Where metrics and probes are served.
     pub listen_address: SocketAddr,
     /// Format and filter of the log.
@@ -93,6 +95,8 @@ impl Config {
         ];
         let tombstones = env.read(&reference::TOMBSTONES, value::choice(&tombstones));
         let limits = Limits::read(&mut env);
+        let ttl = value::whole(0..=i32::MAX as usize);
+        let closed_letters_ttl_seconds = env.read(&reference::DEAD_LETTERS_CLOSED_TTL_SECONDS, ttl);
         let listen_address = env.read(&reference::LISTEN_ADDRESS, value::address);
         let asks_for_log = kafka
             .as_ref()
@@ -110,6 +114,7 @@ impl Config {
                 write_mode: write_mode?,
                 tombstones: tombstones?,
                 limits: limits?,
+                closed_letters_ttl_seconds: closed_letters_ttl_seconds? as i32,
                 listen_address: listen_address?,
                 log: log?,
             })

@@ -198,6 +198,15 @@ pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
               wrong topic); 0: never.",
     secret: false,
 };
+/// Closed dead letters.
+pub const DEAD_LETTERS_CLOSED_TTL_SECONDS: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__DEAD_LETTERS_CLOSED_TTL_SECONDS",
+    default: Some("0"),
+    example: "7776000",
+    meaning: "How long dead letters are kept once they are replayed or discarded, in seconds: 0 \
+              to 2147483647; 0: for ever. Open ones are always kept.",
+    secret: false,
+};
 /// Metrics and probes.
 pub const LISTEN_ADDRESS: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS",
@@ -225,7 +234,7 @@ pub const LOG_FILTER: Setting = Setting {
 };
 
 /// All settings, in the order in which the reference shows them.
-pub const SETTINGS: [&Setting; 22] = [
+pub const SETTINGS: [&Setting; 23] = [
     &CONNECTION_STRING,
     &PASSWORD,
     &DATABASE,
@@ -245,6 +254,7 @@ pub const SETTINGS: [&Setting; 22] = [
     &LANES_MAX,
     &DRAIN_DEADLINE_MS,
     &REJECTIONS_IN_A_ROW_MAX,
+    &DEAD_LETTERS_CLOSED_TTL_SECONDS,
     &LISTEN_ADDRESS,
     &LOG_FORMAT,
     &LOG_FILTER,

@@ -96,6 +96,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             rejections_in_a_row_max: 1000,
         }
     );
+    assert_eq!(config.closed_letters_ttl_seconds, 0);
     assert_eq!(config.listen_address.to_string(), "0.0.0.0:9090");
     assert_eq!(config.log.format, LogFormat::Auto);
     let properties: Vec<_> = config.kafka.properties.iter().collect();
@@ -229,6 +230,11 @@ fn each_setting_says_what_is_wrong_with_its_value() {
             "must be less than max.poll.interval.ms",
         ),
         ("REJECTIONS_IN_A_ROW_MAX", "none", "is not a whole number"),
+        (
+            "DEAD_LETTERS_CLOSED_TTL_SECONDS",
+            "90d",
+            "is not a whole number",
+        ),
         ("LISTEN_ADDRESS", "9090", "is not an address with a port"),
         ("LOG_FORMAT", "text", "is not one of auto, json, human"),
         ("LOG_FILTER", "inof", "neither a level nor target=level"),

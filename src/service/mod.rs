@@ -4,6 +4,7 @@
 pub mod allocator;
 mod first_start;
 mod kafka_credentials;
+mod letters;
 pub mod memory;
 mod parts;
 mod progress;
@@ -138,6 +139,8 @@ async fn start(
         },
         preflight::topic_partitions(&config.kafka, health),
     )?;
+    // Before there are lanes: a transaction does not wait for an index that is being made.
+    letters::make_indexes(&login.database, config.closed_letters_ttl_seconds).await;
     for (topic, count) in &counts {
         metrics.topic_partitions(topic, usize::try_from(*count).expect("a count"));
     }
@@ -149,6 +152,9 @@ async fn start(
 
     let outage = Arc::new(Outage::default());
     let connection = connect_parts(config, login, &outage, metrics, health, fatal);
+    let group = config.kafka.group.clone();
+    let open = letters::watch_open(connection.clone(), group, Arc::clone(metrics));
+    supervise_endless("the watch over open dead letters", fatal, open);
     let (handle, unstarted) = kafka::channel();
     let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
     supervise_endless("the watch over topic ids", fatal, watch);

@@ -12,7 +12,7 @@ use test_support::wait::until;
 use test_support::worker::Worker;
 
 /// The design's table of metrics.
-const METRICS: [&str; 23] = [
+const METRICS: [&str; 24] = [
     "records_consumed_total",
     "records_settled_total",
     "record_delay_seconds",
@@ -30,6 +30,7 @@ const METRICS: [&str; 23] = [
     "retries_total",
     "errors_total",
     "dead_letters_total",
+    "dead_letters_open",
     "fenced_total",
     "rebalances_total",
     "decompressed_again_total",

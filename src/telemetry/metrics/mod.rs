@@ -109,6 +109,12 @@ impl Metrics {
         dead_letters.with_label_values(&[reason.as_str()]).inc();
     }
 
+    /// Shows how many dead letters of the group are open, by the reason.
+    pub fn dead_letters_open(&self, reason: Reason, count: i64) {
+        let open = &self.trouble.dead_letters_open;
+        open.with_label_values(&[reason.as_str()]).set(count);
+    }
+
     /// Counts a batch dropped because another worker owns the partition.
     pub fn fenced(&self) {
         self.trouble.fenced.inc();
@@ -159,6 +165,7 @@ struct Trouble {
     retries: IntCounterVec,
     errors: IntCounterVec,
     dead_letters: IntCounterVec,
+    dead_letters_open: IntGaugeVec,
     fenced: IntCounter,
     breaker_open: IntGauge,
 }
@@ -170,8 +177,14 @@ impl Trouble {
             "Records kept as dead letters.",
             &["reason"],
         );
+        let dead_letters_open = namespace.gauges(
+            "dead_letters_open",
+            "Dead letters of the group that are open, counted every half minute, up to 100,000.",
+            &["reason"],
+        );
         for reason in Reason::ALL {
             dead_letters.with_label_values(&[reason.as_str()]);
+            dead_letters_open.with_label_values(&[reason.as_str()]);
         }
         Trouble {
             retries: namespace.counters(
@@ -185,6 +198,7 @@ impl Trouble {
                 &["stage", "kind"],
             ),
             dead_letters,
+            dead_letters_open,
             fenced: namespace.counter(
                 "fenced_total",
                 "Batches dropped: another worker owns the partition.",

@@ -31,6 +31,7 @@ fn what_is_known_in_advance_begins_at_zero() {
         "workflows_sink_assigned_partitions 0",
         "workflows_sink_buffered_bytes 0",
         "workflows_sink_breaker_open 0",
+        "workflows_sink_dead_letters_open{reason=\"write_error\"} 0",
         "workflows_sink_tasks 0",
         "workflows_sink_last_settled_timestamp_seconds 0",
         "workflows_sink_record_delay_seconds_count 0",
