@@ -154,6 +154,28 @@ impl Checkpoints {
         self.change(found, doc! { "$set": set }, tries).await
     }
 
+    /// The command by which a transaction that applies dead letters holds the checkpoint: the lane's
+    /// guard conflicts with it until it ends. It finds a checkpoint in the same topic, to which
+    /// nobody has applied letters since it was `found`, and counts itself. It answers with the
+    /// checkpoint as it is then. `time_ms_max` is the server's limit for it.
+    pub fn hold_command(&self, found: &Checkpoint, time_ms_max: i64) -> Document {
+        let replays = match found.replays {
+            0 => Bson::from(doc! { "$in": [Bson::Null, 0_i64] }),
+            replays => Bson::from(replays),
+        };
+        doc! {
+            "findAndModify": super::COLLECTION,
+            "query": {
+                "_id": self.key.id(),
+                "topic_id": is_uuid(found.topic_id),
+                "replays": replays,
+            },
+            "update": { "$inc": { "replays": 1_i64 } },
+            "new": true,
+            "maxTimeMS": time_ms_max,
+        }
+    }
+
     /// Makes this `update` of a checkpoint that is as `found`, and notes the time.
     async fn change(
         &self,

@@ -77,6 +77,8 @@ pub struct Checkpoint {
     pub halt: Option<Halt>,
     /// Whether a person has said that the next record is to be a dead letter.
     pub reject_next: bool,
+    /// How many transactions have applied dead letters of this partition after all.
+    pub replays: i64,
     /// Whether the log was seen to end before this checkpoint. This stays so when the log grows
     /// past it again, since the records there were never applied. Only a command resets it.
     pub truncated: bool,
@@ -115,6 +117,7 @@ impl Checkpoint {
             rejections: read_rejections(document, next_offset),
             halt: Halt::read(document, next_offset),
             reject_next: reads_reject_next(document, next_offset),
+            replays: number("replays").unwrap_or(0),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
     }

@@ -38,6 +38,7 @@ fn a_checkpoint_is_read_as_it_was_written() {
             from: 7,
         }),
         reject_next: false,
+        replays: 0,
         truncated: false,
     };
     assert_eq!(Checkpoint::read(&stored()), Ok(expected));

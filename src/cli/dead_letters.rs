@@ -63,6 +63,29 @@ pub enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
+    /// Apply open letters after all, exactly where they belong between the states of their keys
+    ///
+    /// Each letter is applied together with every later state of its key, by today's mapping, so
+    /// that no document goes back. The service may keep running. Without --yes it only shows what
+    /// it would do. May be killed and repeated at any moment. The exit status is 1 if some letters
+    /// could not be applied.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink dead-letters replay --reason unknown_kind --kind Curve\n  \
+                  workflows-sink dead-letters replay --reason unknown_kind --yes --rate 200")]
+    Replay {
+        /// Which letters.
+        #[command(flatten)]
+        filter: LetterFilter,
+        /// Apply them, rather than show what would be done
+        #[arg(long)]
+        yes: bool,
+        /// At most so many letters a second
+        #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+        rate: Option<u32>,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Give open letters up: they are kept, and count no more
     ///
     /// Needs a filter, or --all. Without --yes it only shows what it would do.

@@ -62,7 +62,7 @@ pub enum Command {
     /// Show and move the checkpoints, from which the service continues
     #[command(subcommand, arg_required_else_help = true)]
     Offsets(Offsets),
-    /// Show the records that were rejected, and give them up
+    /// Show the records that were rejected, apply them after all, or give them up
     #[command(subcommand, arg_required_else_help = true)]
     DeadLetters(DeadLetters),
     /// Manage the MongoDB users and the Secrets with their passwords

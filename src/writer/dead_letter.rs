@@ -33,7 +33,7 @@ const CUT_HEADERS: usize = 64;
 const INFO_BYTES_MAX: usize = 16 * 1024;
 
 /// The service's version, noted with each dead letter.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The state of a letter whose record is not applied. Letters of release 0.1.0 have no state, and
 /// are open.

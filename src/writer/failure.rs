@@ -174,7 +174,7 @@ impl Writer {
     }
 }
 
-fn refusal_of(error: &Error) -> Refusal {
+pub(super) fn refusal_of(error: &Error) -> Refusal {
     match error.kind.as_ref() {
         ErrorKind::Command(command) => Refusal {
             code: command.code,

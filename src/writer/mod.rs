@@ -12,6 +12,7 @@ mod failure;
 mod group;
 mod pace;
 mod progress;
+pub mod replay;
 pub mod reply;
 mod session;
 mod settled;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bson::{Bson, Document, RawDocumentBuf, Uuid, doc};
+use bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
 use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 use mongodb::{ClientSession, Database};
@@ -61,11 +61,35 @@ impl Session {
 
     /// Runs a command in the transaction.
     pub(super) async fn run(&mut self, command: RawDocumentBuf) -> Result<Reply, Failure> {
+        Ok(Reply::read(&self.answer(command).await?))
+    }
+
+    /// Runs a command in the transaction, and gives the whole answer.
+    pub(super) async fn answer(&mut self, command: RawDocumentBuf) -> Result<Document, Failure> {
         let run = self
             .database
             .run_raw_command(command)
             .session(&mut self.session);
-        Ok(Reply::read(&within_deadline(run.into_future()).await?))
+        within_deadline(run.into_future()).await
+    }
+
+    /// Gives each document of `collection` that `filter` finds, as the transaction sees it, with
+    /// the fields of `projection`, to `each`.
+    pub(super) async fn find(
+        &mut self,
+        collection: &str,
+        filter: Document,
+        projection: Document,
+        mut each: impl FnMut(&RawDocument),
+    ) -> Result<(), Failure> {
+        let collection = self.database.collection::<RawDocumentBuf>(collection);
+        let find = collection.find(filter).projection(projection);
+        let find = find.session(&mut self.session);
+        let mut cursor = within_deadline(find.into_future()).await?;
+        while within_deadline(cursor.advance(&mut self.session)).await? {
+            each(cursor.current());
+        }
+        Ok(())
     }
 
     /// Runs one of the transaction's updates of entities, which are so many `writes` in all. Where

@@ -1,8 +1,9 @@
-//! `dead-letters`: the records that were rejected, shown, and given up.
+//! `dead-letters`: the records that were rejected, shown, given up, and applied after all.
 
 mod discard;
 mod filter;
 mod list;
+mod replay;
 mod show;
 mod summary;
 #[cfg(test)]
@@ -85,6 +86,15 @@ pub async fn execute(
             yes,
             json,
         } => discard::discard(&letters, &filter, all, &why, (yes, json), out).await,
+        DeadLetters::Replay {
+            filter,
+            yes,
+            rate,
+            json,
+        } => {
+            let options = replay::ReplayOptions { yes, rate, json };
+            replay::replay(config, &database, &letters, &filter, &options, out).await
+        }
     }
 }
 

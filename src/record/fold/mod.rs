@@ -4,6 +4,7 @@
 //! → document"): under `$set` it is a top-level union in which the later field wins, under replace
 //! the later document wins.
 
+mod history;
 #[cfg(test)]
 mod tests;
 mod union;
@@ -19,6 +20,7 @@ use super::entity::Refusal;
 use super::entity::{Decoded, Reason, Skip};
 use super::mapping::CollectionId;
 
+pub use self::history::{History, HistoryFolding, Step};
 use self::union::{same_names, union};
 
 /// What a later state does to an earlier one (contract, "Entity → document").

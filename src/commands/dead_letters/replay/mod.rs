@@ -1,0 +1,188 @@
+//! `replay`: applies letters after all, exactly where they belong between the states of their keys.
+//!
+//! For each key, its letters and every later state that was accepted are folded and written in one
+//! transaction, which also touches the checkpoint of the partition: so it cannot race the lane, and
+//! no document goes back. What a letter needs and the log no longer has is decided by the document,
+//! or the letter is left as it is.
+
+mod apply;
+mod catch_up;
+mod collect;
+mod life;
+mod pass;
+mod place;
+mod refused;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashSet;
+use std::io::{IsTerminal as _, Write, stderr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use bson::Document;
+use indicatif::{ProgressBar, ProgressStyle};
+use mongodb::Database;
+
+use self::life::ReplayRules;
+use self::place::PlaceReplay;
+use self::report::ReplayReport;
+use super::filter::matching;
+use super::text::thousands;
+use super::{Letters, number};
+use crate::cli::{LetterFilter, LetterState};
+use crate::config::Config;
+use crate::database;
+use crate::kafka::scan::Scanner;
+
+/// How long MongoDB may take to describe its collections.
+const DESCRIBE_MAX: Duration = Duration::from_secs(30);
+
+/// How often progress is told where there is no terminal.
+const TELL_EVERY: Duration = Duration::from_secs(10);
+
+/// What was asked for.
+pub(super) struct ReplayOptions {
+    /// Whether letters are applied, rather than looked at.
+    pub(super) yes: bool,
+    /// How many a second, at the most.
+    pub(super) rate: Option<u32>,
+    pub(super) json: bool,
+}
+
+/// Applies the open letters that match, or shows what would become of them.
+///
+/// # Errors
+/// Where some could not be applied, after all else was; where it was interrupted.
+pub(super) async fn replay(
+    config: &Config,
+    database: &Database,
+    letters: &Letters,
+    filter: &LetterFilter,
+    options: &ReplayOptions,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let filter: Document = matching(&letters.group, filter, LetterState::Open);
+    let places = collect::places(letters, &filter).await?;
+    if places.is_empty() && !options.json {
+        return Ok(writeln!(out, "{}", letters.none().await?)?);
+    }
+    let mut report = ReplayReport::default();
+    report.letters = places.iter().map(|place| place.letters).sum();
+    let rules = rules(config, database).await?;
+    let scanner = Scanner::new(&config.kafka)?;
+    let progress = Progress::new(report.letters);
+    let stop = watch_interrupt();
+    for place in &places {
+        let replay = PlaceReplay {
+            database,
+            scanner: &scanner,
+            place,
+            filter: &filter,
+            rules: &rules,
+            options,
+            progress: &progress,
+            stop: &stop,
+            report: &mut report,
+        };
+        replay.run().await?;
+        if stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    progress.end();
+    report.print(options.yes, options.json, out)?;
+    if stop.load(Ordering::Relaxed) {
+        bail!("interrupted: what was applied is applied; run it again for the rest");
+    }
+    match report.failed() {
+        failed if failed > 0 && options.yes => {
+            bail!(
+                "{} of {} letters were not replayed",
+                thousands(failed),
+                thousands(report.letters)
+            )
+        }
+        _ => Ok(()),
+    }
+}
+
+async fn rules(config: &Config, database: &Database) -> anyhow::Result<ReplayRules> {
+    let unfoldable = tokio::time::timeout(DESCRIBE_MAX, database::unfoldable(database)).await;
+    let unfoldable = unfoldable.context("MongoDB does not describe its collections")??;
+    let collections = config.mapping.collections();
+    let unfoldable: HashSet<_> = collections
+        .filter(|(_, name)| unfoldable.contains(*name))
+        .map(|(id, _)| id)
+        .collect();
+    Ok(ReplayRules {
+        mapping: Arc::clone(&config.mapping),
+        tombstones: config.tombstones,
+        mode: config.write_mode,
+        unfoldable,
+    })
+}
+
+/// Becomes true at Ctrl-C: the transaction under way is finished, and no other begins. A second one
+/// ends the process.
+fn watch_interrupt() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = Arc::clone(&stop);
+    tokio::spawn(async move {
+        while tokio::signal::ctrl_c().await.is_ok() {
+            if stopped.swap(true, Ordering::Relaxed) {
+                std::process::exit(130);
+            }
+            eprintln!("finishing the transaction under way; a second Ctrl-C ends it at once");
+        }
+    });
+    stop
+}
+
+/// How far a replay has got, on standard error: a bar on a terminal, else a line now and then.
+struct Progress {
+    bar: Option<ProgressBar>,
+    letters: i64,
+    told: std::cell::Cell<Instant>,
+}
+
+impl Progress {
+    fn new(letters: i64) -> Progress {
+        let bar = stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new(letters.unsigned_abs());
+            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} letters, {msg}");
+            bar.set_style(style.expect("a template of our own"));
+            bar
+        });
+        Progress {
+            bar,
+            letters,
+            told: std::cell::Cell::new(Instant::now()),
+        }
+    }
+
+    /// Shows that so many letters are `counted`, and what is being done.
+    fn show(&self, counted: i64, what: &str) {
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(counted.unsigned_abs());
+                bar.set_message(what.to_owned());
+            }
+            None if self.told.get().elapsed() >= TELL_EVERY => {
+                self.told.set(Instant::now());
+                let (counted, letters) = (thousands(counted), thousands(self.letters));
+                eprintln!("{counted} of {letters} letters, {what}");
+            }
+            None => {}
+        }
+    }
+
+    fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}
