@@ -154,8 +154,8 @@ impl Checkpoints {
         self.change(found, doc! { "$set": set }, tries).await
     }
 
-    /// The command by which a transaction that applies dead letters holds the checkpoint: the lane's
-    /// guard conflicts with it until it ends. It finds a checkpoint in the same topic, to which
+    /// The command by which a transaction that applies dead letters holds the checkpoint: until it
+    /// ends, the lane's guard conflicts with it. It finds a checkpoint in the same topic, to which
     /// nobody has applied letters since it was `found`, and counts itself. It answers with the
     /// checkpoint as it is then. `time_ms_max` is the server's limit for it.
     pub fn hold_command(&self, found: &Checkpoint, time_ms_max: i64) -> Document {

@@ -94,7 +94,7 @@ pub struct Refusal {
     /// The server's message; it may quote the document, so it is kept with it and never logged.
     pub message: String,
     /// What the server says beside it, as a validator's rules that the document does not meet.
-    pub info: Option<Document>,
+    pub info: Option<Box<Document>>,
 }
 
 impl Refusal {

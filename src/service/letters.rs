@@ -27,7 +27,7 @@ const COMMAND_MS_MAX: i64 = 10_000;
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
 
 /// How often the open letters are counted.
-const COUNT_EVERY: Duration = Duration::from_secs(30);
+const COUNT_EVERY: Duration = Duration::from_secs(15);
 
 /// How many letters are counted at the most: their index alone is read.
 const COUNTED_MAX: i64 = 100_000;
@@ -91,8 +91,8 @@ async fn indexes(database: &Database, closed_ttl_seconds: i32) -> Result<(), Err
     Ok(())
 }
 
-/// Fields within `_id` are in no index of its own. Reason and kind are there so that the index alone
-/// is read to count by them.
+/// Fields within `_id` are in no index of its own. Reason and kind are there so that nothing but the
+/// index is read to count by them.
 fn by_state() -> Document {
     doc! {
         "name": BY_STATE,

@@ -152,9 +152,6 @@ async fn start(
 
     let outage = Arc::new(Outage::default());
     let connection = connect_parts(config, login, &outage, metrics, health, fatal);
-    let group = config.kafka.group.clone();
-    let open = letters::watch_open(connection.clone(), group, Arc::clone(metrics));
-    supervise_endless("the watch over open dead letters", fatal, open);
     let (handle, unstarted) = kafka::channel();
     let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
     supervise_endless("the watch over topic ids", fatal, watch);
@@ -219,7 +216,7 @@ fn watch_lanes(
 }
 
 /// The connection that lanes write on, and the parts that keep it in use: one follows a change of
-/// the password, one pings.
+/// the password, one pings, one counts the open dead letters.
 fn connect_parts(
     config: &Config,
     login: Login,
@@ -243,6 +240,9 @@ fn connect_parts(
     }
     let ping = database::ping(connection.clone(), Arc::clone(health), Arc::clone(outage));
     supervise("the watch over MongoDB", fatal, ping);
+    let group = config.kafka.group.clone();
+    let open = letters::watch_open(connection.clone(), group, Arc::clone(metrics));
+    supervise_endless("the watch over open dead letters", fatal, open);
     connection
 }
 

@@ -57,7 +57,7 @@ pub fn error(refusal: &Refusal) -> Document {
     if let Some(info) = &refusal.info {
         let bytes = info.to_vec().map_or(usize::MAX, |bytes| bytes.len());
         match bytes <= INFO_BYTES_MAX {
-            true => error.insert("info", info.clone()),
+            true => error.insert("info", info.as_ref().clone()),
             false => error.insert(
                 "info",
                 format!("{}…", first(&info.to_string(), INFO_BYTES_MAX)),

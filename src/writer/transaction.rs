@@ -162,7 +162,7 @@ pub(super) fn check(
                     refusal: Refusal {
                         code: error.code,
                         message: error.message.clone(),
-                        info: error.info.clone(),
+                        info: error.info.clone().map(Box::new),
                     },
                 },
                 (Verdict::Permanent(_), None) => Failure::Transient(Cause::Other, error.code),

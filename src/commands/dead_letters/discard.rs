@@ -24,7 +24,7 @@ pub(super) async fn discard(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     ensure!(
-        all != filter.is_all(),
+        all == filter.is_all(),
         "say which letters: by a filter, or all of them by --all"
     );
     let query = matching(&of_group.group, filter, LetterState::Open);

@@ -1,9 +1,9 @@
 //! `summary`: the letters of a group on one screen.
 
-use std::io::Write;
+use std::io::{self, Write};
 
-use bson::{Document, doc};
-use serde_json::json;
+use bson::{Bson, Document, doc};
+use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::list::place;
@@ -53,10 +53,6 @@ pub(super) fn print(
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    let part = |count: &Document, name: &str| {
-        let key = count.get_document("_id").ok();
-        key.and_then(|key| key.get(name)).cloned()
-    };
     let is = |count: &Document, state: &str| {
         part(count, "state").is_some_and(|found| found.as_str() == Some(state))
     };
@@ -71,33 +67,26 @@ pub(super) fn print(
     let newest = open
         .iter()
         .max_by_key(|count| count.get_datetime("last").ok());
+    let ends = [
+        ("oldest", oldest.copied(), "first"),
+        ("newest", newest.copied(), "last"),
+    ];
     if json {
-        let row = |count: &&Document| {
-            json!({
-                "reason": part(count, "reason").as_ref().map(bson_json),
-                "kind": part(count, "kind").as_ref().map(bson_json),
-                "letters": number(count.get("letters")),
-                "first": count.get("first").map(bson_json),
-                "last": count.get("last").map(bson_json),
-            })
-        };
-        let at = |count: Option<&&Document>, time: &str, id: &str| {
-            count.map(|count| {
-                json!({
-                    "rejected_at": count.get(time).map(bson_json),
-                    "_id": count.get(id).map(bson_json),
-                })
-            })
-        };
-        let summary = json!({
+        let mut summary = json!({
             "group": group,
             "open": sum(OPEN),
             "replayed": sum(REPLAYED),
             "discarded": sum(DISCARDED),
-            "oldest": at(oldest, "first", "oldest"),
-            "newest": at(newest, "last", "newest"),
-            "by": open.iter().map(row).collect::<Vec<_>>(),
+            "by": open.iter().map(|count| row_json(count)).collect::<Vec<_>>(),
         });
+        for (name, count, time) in ends {
+            summary[name] = count.map_or(Value::Null, |count| {
+                json!({
+                    "rejected_at": count.get(time).map(bson_json),
+                    "_id": count.get(name).map(bson_json),
+                })
+            });
+        }
         return Ok(print_json(out, &summary)?);
     }
     writeln!(
@@ -111,6 +100,34 @@ pub(super) fn print(
     if open.is_empty() {
         return Ok(());
     }
+    print_rows(&open, out)?;
+    for (name, count, time) in ends {
+        let Some(count) = count else { continue };
+        let time = or_dash(count.get(time).map(plain));
+        let at = count.get_document(name);
+        let at = at.map_or_else(|_| "-".to_owned(), place);
+        writeln!(out, "{name}  {time}  {at}")?;
+    }
+    Ok(())
+}
+
+/// A part of what a count is of.
+fn part(count: &Document, name: &str) -> Option<Bson> {
+    let key = count.get_document("_id").ok()?;
+    key.get(name).cloned()
+}
+
+fn row_json(count: &Document) -> Value {
+    json!({
+        "reason": part(count, "reason").as_ref().map(bson_json),
+        "kind": part(count, "kind").as_ref().map(bson_json),
+        "letters": number(count.get("letters")),
+        "first": count.get("first").map(bson_json),
+        "last": count.get("last").map(bson_json),
+    })
+}
+
+fn print_rows(open: &[&Document], out: &mut impl Write) -> io::Result<()> {
     writeln!(out)?;
     let rows = open.iter().take(ROWS_MAX).map(|count| {
         let kind = or_dash(part(count, "kind").as_ref().map(plain));
@@ -128,17 +145,5 @@ pub(super) fn print(
         let rest = open.len() - ROWS_MAX;
         writeln!(out, "… and {rest} more; all with `list --by kind`")?;
     }
-    writeln!(out)?;
-    for (name, count, time, id) in [
-        ("oldest", oldest, "first", "oldest"),
-        ("newest", newest, "last", "newest"),
-    ] {
-        let Some(count) = count else { continue };
-        let time = or_dash(count.get(time).map(plain));
-        let place = count
-            .get_document(id)
-            .map_or_else(|_| "-".to_owned(), place);
-        writeln!(out, "{name}  {time}  {place}")?;
-    }
-    Ok(())
+    writeln!(out)
 }

@@ -179,7 +179,7 @@ impl Trouble {
         );
         let dead_letters_open = namespace.gauges(
             "dead_letters_open",
-            "Dead letters of the group that are open, counted every half minute, up to 100,000.",
+            "Dead letters of the group that are open, counted every 15 seconds, up to 100,000.",
             &["reason"],
         );
         for reason in Reason::ALL {

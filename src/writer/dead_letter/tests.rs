@@ -160,7 +160,7 @@ fn what_the_server_says_beside_its_message_is_kept_up_to_a_size() {
     let refusal = |text: String| Refusal {
         code: 121,
         message: String::new(),
-        info: Some(doc! { "failingDocumentId": text }),
+        info: Some(Box::new(doc! { "failingDocumentId": text })),
     };
     let small = error(&refusal("1".to_owned()));
     assert_eq!(

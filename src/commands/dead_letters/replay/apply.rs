@@ -9,7 +9,7 @@ use bson::{DateTime, RawDocument, doc};
 
 use super::life::{Effect, LetterPart};
 use super::pass::ReplayPass;
-use super::place::{Course, Doubt, PlaceReplay};
+use super::place::{Course, PlaceReplay, UnansweredReplay};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::record::fold::{Step, Write};
@@ -26,8 +26,8 @@ const TRANSACTION_MAX: Duration = Duration::from_secs(10);
 /// How long it may hold it to read what was written since the pass.
 const CATCH_UP_MAX: Duration = Duration::from_secs(2);
 
-/// How long the lane may keep a transaction from its checkpoint. A transaction that a killed process
-/// has left open holds it for a minute.
+/// How long the lane may keep a transaction from its checkpoint. A transaction that a killed
+/// process has left open holds it for a minute.
 const CONFLICT_MAX: Duration = Duration::from_secs(90);
 
 /// The longest wait between two tries to hold the checkpoint.
@@ -163,7 +163,7 @@ impl Applier<'_, '_> {
             if let Some(at) = chunk.at {
                 // The commit was sent: it may have landed, or may still land.
                 let letters = std::mem::take(&mut chunk.letters);
-                self.course.in_doubt.push(Doubt { at, letters });
+                self.course.in_doubt.push(UnansweredReplay { at, letters });
                 return Ok(Applied::Again(format!("{failed:?}")));
             }
             match failed {

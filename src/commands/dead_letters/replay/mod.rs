@@ -36,6 +36,7 @@ use super::{Letters, number};
 use crate::cli::{LetterFilter, LetterState};
 use crate::config::Config;
 use crate::database;
+use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
 
 /// How long MongoDB may take to describe its collections.
@@ -73,12 +74,13 @@ pub(super) async fn replay(
     let mut report = ReplayReport::default();
     report.letters = places.iter().map(|place| place.letters).sum();
     let rules = rules(config, database).await?;
-    let scanner = Scanner::new(&config.kafka)?;
+    let (broker, scanner) = (Broker::new(&config.kafka)?, Scanner::new(&config.kafka)?);
     let progress = Progress::new(report.letters);
     let stop = watch_interrupt();
     for place in &places {
         let replay = PlaceReplay {
             database,
+            broker: &broker,
             scanner: &scanner,
             place,
             filter: &filter,

@@ -23,9 +23,9 @@ pub(super) struct ReplayPass {
 }
 
 impl ReplayPass {
-    /// Of these letters, each with when it was rejected and its key, which is text; `others` has of every other letter of
-    /// the partition whether its record was applied after all. States of the keys in `one_by_one`
-    /// are not folded.
+    /// Of these letters, each with when it was rejected and its key, which is text. `others` has of
+    /// every other letter of the partition whether its record was applied after all. States of the
+    /// keys in `one_by_one` are not folded.
     pub(super) fn new(
         rules: ReplayRules,
         letters: impl IntoIterator<Item = (i64, DateTime, String)>,

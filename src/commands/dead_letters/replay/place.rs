@@ -19,6 +19,7 @@ use super::report::{Kept, ReplayReport};
 use super::{Progress, ReplayOptions};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
 use crate::writer::dead_letter::{COLLECTION, REPLAYED};
 use crate::writer::replay::ReplaySession;
@@ -35,6 +36,7 @@ const FRUITLESS_MAX: u32 = 20;
 /// One partition, of which letters are applied.
 pub(super) struct PlaceReplay<'a> {
     pub(super) database: &'a Database,
+    pub(super) broker: &'a Broker,
     pub(super) scanner: &'a Scanner,
     pub(super) place: &'a LetterPlace,
     pub(super) filter: &'a Document,
@@ -53,14 +55,14 @@ pub(super) struct Course {
     /// Keys whose states are written one by one.
     pub(super) one_by_one: HashSet<String>,
     /// Commits that were not answered.
-    pub(super) in_doubt: Vec<Doubt>,
+    pub(super) in_doubt: Vec<UnansweredReplay>,
     /// The most letters in the next transaction.
     pub(super) letters_max: usize,
 }
 
 /// A commit that was not answered: when it closed its letters, and of each whether its document
 /// changed.
-pub(super) struct Doubt {
+pub(super) struct UnansweredReplay {
     pub(super) at: DateTime,
     pub(super) letters: Vec<(i64, bool)>,
 }
@@ -92,8 +94,8 @@ impl PlaceReplay<'_> {
         Ok(())
     }
 
-    /// Goes over the log until each letter is counted. Gives why none of the rest can be applied, if
-    /// that is so.
+    /// Goes over the log until each letter is counted. Gives why none of the rest can be applied,
+    /// if that is so.
     async fn passes(&mut self) -> anyhow::Result<Option<String>> {
         let checkpoints = Checkpoints::new(self.database.clone(), self.place.key.clone());
         let mut session = ReplaySession::start(self.database).await?;
@@ -173,14 +175,14 @@ impl PlaceReplay<'_> {
             letters.others,
             &course.one_by_one,
         );
-        self.scan(first, found.next_offset, &mut pass)?;
+        self.scan(first, found, &mut pass)?;
         let awaited = pass.awaited();
         take_gone(database, place, &awaited, &mut pass).await?;
         Ok(Some(pass))
     }
 
-    fn scan(&self, first: i64, to: i64, pass: &mut ReplayPass) -> anyhow::Result<()> {
-        let partition = &self.place.key.partition;
+    fn scan(&self, first: i64, found: &Checkpoint, pass: &mut ReplayPass) -> anyhow::Result<()> {
+        let (partition, to) = (&self.place.key.partition, found.next_offset);
         block_in_place(|| {
             let (log, topic_id) = self.scanner.log(partition)?;
             if let (Some(is), Some(was)) = (topic_id, self.place.topic_id)
@@ -189,6 +191,11 @@ impl PlaceReplay<'_> {
                 bail!("they are of a former topic of this name");
             }
             ensure!(to <= log.stable_end, "the log ends before the checkpoint");
+            if found.leader_epoch.is_some() && to >= log.start {
+                let position = (partition.clone(), found.position());
+                let diverged = self.broker.diverged(&[position])?;
+                ensure!(diverged != [true], "the log was truncated");
+            }
             let from = first.max(log.start).min(to);
             self.scanner.scan(partition, from..to, None, |record| {
                 pass.record(record.offset, record.key, record.value);

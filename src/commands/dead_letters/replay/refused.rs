@@ -29,11 +29,16 @@ impl Applier<'_, '_> {
             self.course.letters_max = 1;
             return Ok(Some(Applied::Again("a command was refused".to_owned())));
         };
-        let life = pass.life(&key);
         if states > 1 {
-            self.course.one_by_one.insert(life.id().to_owned());
+            // All of these keys at once, or each would cost another pass.
+            let ids = chunk
+                .keys
+                .iter()
+                .map(|key| pass.keys()[key].id().to_owned());
+            self.course.one_by_one.extend(ids);
             return Ok(Some(Applied::Again("a fold was refused".to_owned())));
         }
+        let life = pass.life(&key);
         let mut refused = Vec::new();
         if offset >= 0 && life.letters().contains_key(&offset) {
             let rejected_at = life.rejected_at(offset);

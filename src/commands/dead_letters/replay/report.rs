@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::super::print_json;
 use super::super::text::{letters, one_line, thousands};
@@ -59,6 +59,21 @@ impl ReplayReport {
         failed.map(|(_, (count, _))| count).sum()
     }
 
+    fn json(&self, is_done: bool) -> Value {
+        let kept = self.out.iter().map(|((kept, why), (count, example))| {
+            json!({
+                "outcome": kept.name(), "why": why, "letters": count, "example": example,
+            })
+        });
+        json!({
+            "done": is_done,
+            "letters": self.letters,
+            "upserted": self.upserted,
+            "unchanged": self.unchanged,
+            "not_replayed": kept.collect::<Vec<_>>(),
+        })
+    }
+
     /// Prints it. `is_done`: whether it was done, rather than looked at.
     pub(super) fn print(
         &self,
@@ -67,19 +82,7 @@ impl ReplayReport {
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
         if json {
-            let kept = self.out.iter().map(|((kept, why), (count, example))| {
-                json!({
-                    "outcome": kept.name(), "why": why, "letters": count, "example": example,
-                })
-            });
-            let report = json!({
-                "done": is_done,
-                "letters": self.letters,
-                "upserted": self.upserted,
-                "unchanged": self.unchanged,
-                "not_replayed": kept.collect::<Vec<_>>(),
-            });
-            return Ok(print_json(out, &report)?);
+            return Ok(print_json(out, &self.json(is_done))?);
         }
         let mut parts = Vec::new();
         if self.upserted > 0 {

@@ -117,10 +117,8 @@ impl Model {
 fn log(records: &[Told], compacted: usize, deleted: usize, tombstones_too: bool) -> HashSet<usize> {
     let is_kept = |offset: &usize| {
         let record = &records[*offset];
-        let before = records.iter().take(compacted).enumerate();
-        let is_last = before
-            .filter(|(_, later)| later.key == record.key)
-            .next_back();
+        let mut before = records.iter().take(compacted).enumerate();
+        let is_last = before.rfind(|(_, later)| later.key == record.key);
         let is_last = *offset >= compacted || is_last.is_some_and(|(last, _)| last == *offset);
         let is_expired = record.is_tombstone && tombstones_too && *offset < compacted;
         *offset >= deleted && is_last && !is_expired
