@@ -7,6 +7,7 @@ mod first_start;
 mod freeze;
 mod halts;
 mod kill;
+mod letters;
 mod lineage;
 mod memory;
 mod modes;

@@ -61,6 +61,43 @@ async fn rejected_records_are_listed_and_shown_with_everything_they_carried() {
         "no dead letters match; the group letters.group has 2 open\n"
     );
 
+    let kinds = command(&["list", "--by", "kind"]).await;
+    assert!(
+        kinds.contains(" Nothing        1 ") && kinds.ends_with("\n2 letters in all\n"),
+        "{kinds}"
+    );
+    let first: Value =
+        serde_json::from_str(&command(&["list", "--limit", "1", "--json"]).await).unwrap();
+    let after = first[0]["cursor"].as_str().unwrap();
+    let rest: Value =
+        serde_json::from_str(&command(&["list", "--after", after, "--json"]).await).unwrap();
+    assert_eq!(rest.as_array().unwrap().len(), 1);
+    assert_ne!(rest[0]["_id"], first[0]["_id"]);
+    assert!(
+        command(&["discard", "--all", "--why", "x"])
+            .await
+            .ends_with("do it with --yes\n")
+    );
+    let mut elsewhere = scene.environment();
+    elsewhere.insert("DYFF_WORKFLOWS_SINK__GROUP".to_owned(), "other".to_owned());
+    let (_, none, _) = run(&elsewhere, &["dead-letters", "list"]).await;
+    assert_eq!(
+        none,
+        "no dead letters for group other; 2 for group letters.group\n"
+    );
+    let all = ["dead-letters", "discard", "--why", "x", "--yes"];
+    let (code, _, err) = run(&scene.environment(), &all).await;
+    assert!(code == Some(1) && err.contains("--all"), "{err}");
+    let indexes = scene
+        .database
+        .collection::<bson::Document>("workflows_sink_dead_letters");
+    let indexes = indexes.list_index_names().await.unwrap();
+    assert_eq!(indexes, ["_id_", "workflows_sink_by_state"]);
+    until("the open letters are counted", || async {
+        worker.metric("workflows_sink_dead_letters_open", "") == Some(2.0)
+    })
+    .await;
+
     let shown = command(&["show", &scene.topic, "0", "0"]).await;
     for text in [
         "unknown_kind",
