@@ -91,8 +91,8 @@ async fn indexes(database: &Database, closed_ttl_seconds: i32) -> Result<(), Err
     Ok(())
 }
 
-/// Fields within `_id` are in no index of its own. Reason and kind are there so that nothing but the
-/// index is read to count by them.
+/// Fields within `_id` are in no index of its own. Reason and kind are there so that nothing but
+/// the index is read to count by them.
 fn by_state() -> Document {
     doc! {
         "name": BY_STATE,
