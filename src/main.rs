@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
-use workflows_sink::commands::{NotHealthy, admin, dead_letters, offsets, status};
+use workflows_sink::commands::{NotHealthy, admin, check, dead_letters, offsets, status};
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::logging::{self, Log};
@@ -77,6 +77,19 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
         Command::Status { watch, json } => {
             with_config(async |config| status::execute(&config, watch, json, out).await)
         }
+        Command::Check {
+            offline,
+            sample,
+            mapping,
+            json,
+        } => with_config(async |config| {
+            let checked = check::Checked {
+                offline,
+                sample,
+                mapping: mapping.as_deref(),
+            };
+            check::execute(&config, &checked, json, out).await
+        }),
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)
         }

@@ -5,6 +5,7 @@ mod admin;
 mod dead_letters;
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use clap_complete::Shell;
@@ -55,6 +56,30 @@ pub enum Command {
         /// Look again every two seconds, until it is interrupted
         #[arg(long)]
         watch: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
+    /// Check everything that the service needs, without joining the group or changing anything
+    ///
+    /// Brokers and the names that they advertise, access, settings of the topics, the group and
+    /// other members of it, MongoDB, privileges, collections, and the checkpoints against their
+    /// logs. Each finding has a remedy. Exit code 0: nothing to mend, 1: something, 78: the
+    /// configuration.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink check\n  \
+                  workflows-sink check --offline --mapping config/mapping.toml\n  \
+                  workflows-sink check --sample 1000 --json")]
+    Check {
+        /// Only what needs no server: for CI
+        #[arg(long)]
+        offline: bool,
+        /// Read so many records, and show what would become of them
+        #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
+        sample: Option<u32>,
+        /// Compare this mapping with the one in use, and sample with it
+        #[arg(long)]
+        mapping: Option<PathBuf>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,

@@ -2,6 +2,7 @@
 //! in with.
 
 pub mod admin;
+pub mod check;
 pub mod dead_letters;
 pub mod offsets;
 pub mod status;

@@ -3,6 +3,7 @@
 //! What is transient (no network, no primary) is waited for without limit. What is permanent until
 //! a person changes it ends the start with one message.
 
+pub mod collections;
 mod connection;
 pub mod errors;
 pub mod facts;
@@ -120,20 +121,9 @@ pub async fn unfoldable_now(database: &Database) -> Result<HashSet<String>, Stri
 }
 
 async fn judged(database: &Database) -> Result<HashSet<String>, Error> {
-    let mut judged = HashSet::new();
-    let collections = list(database).await?;
-    for collection in collections.iter().filter(|collection| is_plain(collection)) {
-        let name = collection.get_str("name").unwrap_or_default();
-        let validator = collection
-            .get_document("options")
-            .and_then(|options| options.get_document("validator"));
-        if validator.is_ok_and(|validator| !validator.is_empty())
-            || has_unique_index(database, name).await?
-        {
-            judged.insert(name.to_owned());
-        }
-    }
-    Ok(judged)
+    let found = collections::all(database).await?.into_iter();
+    let judged = found.filter(|found| found.has_validator || !found.unique.is_empty());
+    Ok(judged.map(|found| found.name).collect())
 }
 
 /// Retries `attempt` while its faults are transient. Logs that it waits, again when it waits for
@@ -294,17 +284,4 @@ async fn create(database: &Database, name: &str) -> Result<(), Error> {
         Err(error) if code(&error) == Some(NAMESPACE_EXISTS) => Ok(()),
         other => other,
     }
-}
-
-async fn has_unique_index(database: &Database, collection: &str) -> Result<bool, Error> {
-    let cursor = database
-        .run_cursor_command(doc! { "listIndexes": collection })
-        .await?;
-    let indexes: Vec<Document> = cursor.try_collect().await?;
-    Ok(indexes.iter().any(|index| {
-        let on_id = index
-            .get_document("key")
-            .is_ok_and(|key| key.keys().eq(["_id"]));
-        index.get_bool("unique").unwrap_or(false) && !on_id
-    }))
 }

@@ -1,12 +1,16 @@
 //! What is asked of a broker beside the records. Every call blocks, for at most `TIMEOUT` a
 //! question.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use rdkafka::config::RDKafkaLogLevel;
+
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::groups::GroupMemberInfo;
@@ -17,6 +21,8 @@ use super::log_ends::log_ends;
 use super::readable;
 use super::topic_id::topic_id;
 use super::validation;
+use tokio::runtime::Handle;
+
 use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
 use crate::record::{Partition, Position};
@@ -24,8 +30,31 @@ use crate::record::{Partition, Position};
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Asked for where only the brokers are of interest: no topic can have this name.
+const NO_TOPIC: &str = "/";
+
 /// How long to wait before a question for the group's coordinator is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
+
+/// A broker, as the others say that it can be reached.
+#[derive(Debug)]
+pub(crate) struct BrokerFacts {
+    pub(crate) id: i32,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+}
+
+/// A topic.
+#[derive(Debug)]
+pub(crate) struct TopicFacts {
+    pub(crate) partitions: usize,
+    /// How many partitions have no leader.
+    pub(crate) leaderless: usize,
+    /// Of the partition that has the fewest.
+    pub(crate) replicas: usize,
+    /// Every setting, the brokers' defaults included.
+    pub(crate) settings: BTreeMap<String, String>,
+}
 
 /// A consumer group.
 #[derive(Debug, Default)]
@@ -41,6 +70,7 @@ pub(crate) struct GroupFacts {
 /// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
     consumer: Arc<BaseConsumer<Bystander>>,
+    properties: ClientConfig,
     group: String,
 }
 
@@ -131,6 +161,7 @@ impl Broker {
         }
         let consumer = config.create_with_context(Bystander);
         Ok(Broker {
+            properties: kafka.properties.client_config(),
             consumer: Arc::new(consumer.context("the Kafka client could not be created")?),
             group: kafka.group.clone(),
         })
@@ -188,6 +219,57 @@ impl Broker {
         Ok(partitions
             .iter()
             .map(|partition| offset_in(&found, partition))
+            .collect())
+    }
+
+    /// Every broker, as it advertises itself.
+    ///
+    /// # Errors
+    /// [`KafkaError`], where none answers.
+    pub(crate) fn brokers(&self) -> anyhow::Result<Vec<BrokerFacts>> {
+        let metadata = self.consumer.fetch_metadata(Some(NO_TOPIC), TIMEOUT);
+        let metadata = metadata.context("no broker answers")?;
+        let brokers = metadata.brokers().iter().map(|broker| BrokerFacts {
+            id: broker.id(),
+            host: broker.host().to_owned(),
+            port: u16::try_from(broker.port()).unwrap_or_default(),
+        });
+        Ok(brokers.collect())
+    }
+
+    /// A topic and its settings.
+    ///
+    /// # Errors
+    /// [`KafkaError`], also where it does not exist or may not be described.
+    pub(crate) fn topic(&self, name: &str) -> anyhow::Result<TopicFacts> {
+        let metadata = self.consumer.fetch_metadata(Some(name), TIMEOUT);
+        let metadata = metadata.context("no broker answers")?;
+        let found = metadata.topics().iter().find(|found| found.name() == name);
+        let partitions = found.map_or(&[][..], |found| found.partitions());
+        let replicas = partitions
+            .iter()
+            .map(|partition| partition.replicas().len());
+        Ok(TopicFacts {
+            partitions: partitions.len(),
+            leaderless: partitions
+                .iter()
+                .filter(|partition| partition.leader() < 0)
+                .count(),
+            replicas: replicas.min().unwrap_or_default(),
+            settings: self.settings(name)?,
+        })
+    }
+
+    fn settings(&self, topic: &str) -> anyhow::Result<BTreeMap<String, String>> {
+        let admin: AdminClient<DefaultClientContext> = self.properties.create()?;
+        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let described = Handle::current().block_on(admin.describe_configs(&asked, &options))?;
+        let described = described.into_iter().next().context("no answer")?;
+        let described = described.map_err(KafkaError::AdminOp)?;
+        let entries = described.entries.into_iter();
+        Ok(entries
+            .filter_map(|entry| Some((entry.name, entry.value?)))
             .collect())
     }
 

@@ -80,6 +80,18 @@ pub fn is_accepted(config: &Kafka) -> Result<(), String> {
     }
 }
 
+/// How many partitions each topic has: one try.
+///
+/// # Errors
+/// Why no broker says so; never a secret.
+pub fn partition_counts(config: &Kafka) -> anyhow::Result<BTreeMap<String, i32>> {
+    let client: ClientConfig = config.properties.client_config();
+    let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
+    count_partitions(&probe, config).map_err(|unanswered| match unanswered {
+        Unanswered::Permanent(why) | Unanswered::Transient(why) => anyhow::anyhow!(why),
+    })
+}
+
 /// Why Kafka gave no answer to build on.
 enum Unanswered {
     /// A person has to change something: what, and how.

@@ -101,6 +101,11 @@ impl Mapping {
         self.routes.get(kind).copied()
     }
 
+    /// Every kind, with its collection.
+    pub fn routes(&self) -> impl Iterator<Item = (&str, CollectionId)> {
+        self.routes.iter().map(|(kind, id)| (kind.as_str(), *id))
+    }
+
     /// The name of a collection of this mapping.
     pub fn collection(&self, id: CollectionId) -> &str {
         &self.collections[usize::from(id.0)]

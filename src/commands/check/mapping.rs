@@ -1,0 +1,131 @@
+//! The mapping of kinds to collections: what it has, and what another one would change.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use super::report::Report;
+use crate::record::mapping::Mapping;
+
+/// How many kinds a line names.
+const KINDS_MAX: usize = 8;
+
+/// A mapping in a file.
+///
+/// # Errors
+/// Where it cannot be read, or is no mapping.
+pub(super) fn read(path: &Path) -> anyhow::Result<Mapping> {
+    let text =
+        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Mapping::parse(&text).with_context(|| path.display().to_string())
+}
+
+pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Report) {
+    let kinds = kinds(in_use);
+    report.good(
+        "mapping",
+        format!(
+            "{} kinds go into {} collections",
+            kinds.len(),
+            in_use.collections().count()
+        ),
+    );
+    let Some(other) = other else {
+        return;
+    };
+    let others = self::kinds(other);
+    let only = |some: &BTreeMap<&str, &str>, in_others: &BTreeMap<&str, &str>| -> Vec<String> {
+        let missing = some
+            .iter()
+            .filter(|(kind, _)| !in_others.contains_key(**kind));
+        missing
+            .map(|(kind, collection)| format!("{kind} ({collection})"))
+            .collect()
+    };
+    let (added, removed) = (only(&others, &kinds), only(&kinds, &others));
+    let moved: Vec<String> = (kinds.iter())
+        .filter_map(|(kind, from)| {
+            let to = others.get(kind).filter(|to| *to != from)?;
+            Some(format!("{kind} from {from} to {to}"))
+        })
+        .collect();
+    if !added.is_empty() {
+        let what = format!("the other mapping adds {}", listed(&added));
+        report.warn(
+            "mapping",
+            what,
+            "replay the dead letters of these kinds once it is in use",
+        );
+    }
+    if !removed.is_empty() {
+        let what = format!("the other mapping no longer has {}", listed(&removed));
+        report.warn(
+            "mapping",
+            what,
+            "their records become dead letters (unknown_kind)",
+        );
+    }
+    if !moved.is_empty() {
+        let what = format!("the other mapping moves {}", listed(&moved));
+        let remedy = "documents that are there stay in the old collection: move them yourself, \
+                      or reset the offsets once it is in use";
+        report.warn("mapping", what, remedy);
+    }
+    if added.is_empty() && removed.is_empty() && moved.is_empty() {
+        report.good(
+            "mapping",
+            "the other mapping routes every kind as the one in use does",
+        );
+    }
+}
+
+/// Kind → collection.
+fn kinds(mapping: &Mapping) -> BTreeMap<&str, &str> {
+    let routes = mapping.routes();
+    routes
+        .map(|(kind, id)| (kind, mapping.collection(id)))
+        .collect()
+}
+
+fn listed(names: &[String]) -> String {
+    let shown = names.len().min(KINDS_MAX);
+    let more = match names.len() - shown {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{}{more}", names[..shown].join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::report::Mark;
+    use super::*;
+
+    #[test]
+    fn what_another_mapping_would_change_is_named() {
+        let builtin = Mapping::builtin();
+        let mut report = Report::default();
+        check(&builtin, Some(&Mapping::builtin()), &mut report);
+        assert!(report.findings.iter().all(|found| found.mark == Mark::Good));
+        let text = include_str!("../../../config/mapping.toml");
+        let changed = text.replace(
+            "Account = \"accounts\"",
+            "Account = \"customers\"\nNew = \"news\"",
+        );
+        assert_ne!(text, changed);
+        let other = Mapping::parse(&changed).unwrap();
+        let mut report = Report::default();
+        check(&builtin, Some(&other), &mut report);
+        let lines: Vec<&str> = report.findings.iter().map(|found| &*found.what).collect();
+        assert!(
+            lines.contains(&"the other mapping adds New (news)"),
+            "{lines:?}"
+        );
+        assert!(
+            lines.contains(&"the other mapping moves Account from accounts to customers"),
+            "{lines:?}"
+        );
+    }
+}

@@ -1,0 +1,58 @@
+//! `check`: whether everything that the service needs is there, found without joining the group and
+//! without changing anything.
+
+mod kafka;
+mod mapping;
+mod mongodb;
+mod report;
+mod sample;
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::report::Report;
+use crate::config::Config;
+use crate::record::mapping::Mapping;
+
+/// What is to be checked.
+#[derive(Clone, Debug, Default)]
+pub struct Checked<'a> {
+    /// Only what needs no server.
+    pub offline: bool,
+    /// How many records are read and decoded.
+    pub sample: Option<u32>,
+    /// A mapping to compare with the one in use, and to sample with.
+    pub mapping: Option<&'a Path>,
+}
+
+/// Checks, and prints what was found.
+///
+/// # Errors
+/// [`super::NotHealthy`] where there is a fault; another where a file cannot be read.
+pub async fn execute(
+    config: &Config,
+    checked: &Checked<'_>,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    report.good(
+        "environment",
+        "every variable is valid, and the files that it names can be read",
+    );
+    let other = checked.mapping.map(mapping::read).transpose()?;
+    mapping::check(&config.mapping, other.as_ref(), &mut report);
+    if !checked.offline {
+        kafka::check(&config.kafka, &mut report).await;
+        mongodb::check(config, &mut report).await;
+        if let Some(records) = checked.sample {
+            let mapping: Arc<Mapping> = match other {
+                Some(other) => Arc::new(other),
+                None => Arc::clone(&config.mapping),
+            };
+            sample::check(config, mapping, records, &mut report).await;
+        }
+    }
+    report.print(json, out)
+}

@@ -1,0 +1,173 @@
+//! The replica set, the user, the collections, and the checkpoints beside their logs.
+
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::report::Report;
+use crate::checkpoint::other_groups;
+use crate::commands::offsets::places;
+use crate::config::Config;
+use crate::database;
+use crate::database::collections::{CollectionFacts, describe};
+use crate::database::facts::{Facts, facts};
+use crate::kafka::broker::Broker;
+use crate::writer;
+
+/// How long the places of all partitions may take.
+const PLACES_DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) async fn check(config: &Config, report: &mut Report) {
+    let database = match database::open(&config.mongodb).await {
+        Ok(database) => database,
+        Err(error) => return report.fault("MongoDB", format!("{error:#}"), "see the message"),
+    };
+    let collections = writer::collections(&config.mapping);
+    match facts(&database, &collections).await {
+        Ok(found) => report_facts(&found, database.name(), report),
+        Err(why) => report.fault("MongoDB", why, "is a primary elected?"),
+    }
+    match describe(&database).await {
+        Ok(found) => report_collections(&found, &collections, report),
+        Err(why) => report.fault("collections", why, "grant readWrite on the database"),
+    }
+    report_checkpoints(config, &database, report).await;
+}
+
+fn report_facts(found: &Facts, database: &str, report: &mut Report) {
+    let set = found.set.as_deref().unwrap_or("none");
+    let version = found.version.as_deref().unwrap_or("unknown");
+    match &found.primary {
+        Some(primary) => report.good(
+            "MongoDB",
+            format!("{version}, set {set}, primary {primary}"),
+        ),
+        None => report.fault(
+            "MongoDB",
+            format!("{version}, set {set}, no primary"),
+            "rs.status()",
+        ),
+    }
+    match &found.missing {
+        None => report.good(
+            "privileges",
+            format!("the user may do all that it does on {database}"),
+        ),
+        Some(missing) => report.fault(
+            "privileges",
+            format!("the user may not {missing}"),
+            format!("grant it readWrite on {database}: `workflows-sink admin provision`"),
+        ),
+    }
+    if !found.excess.is_empty() {
+        report.warn(
+            "privileges",
+            format!(
+                "the user may more than it needs: {}",
+                found.excess.join(", ")
+            ),
+            format!("readWrite on {database} is enough"),
+        );
+    }
+}
+
+fn report_collections(found: &[CollectionFacts], routed: &[&str], report: &mut Report) {
+    let of = |name: &&&str| found.iter().find(|found| found.name == **name);
+    let existing: Vec<&CollectionFacts> = routed.iter().filter_map(|name| of(&name)).collect();
+    let missing = routed.len() - existing.len();
+    report.good(
+        "collections",
+        format!("{} are there, {missing} will be created", existing.len()),
+    );
+    for CollectionFacts {
+        name,
+        is_plain,
+        has_validator,
+        unique,
+        expiring,
+    } in existing
+    {
+        if !is_plain {
+            report.fault(
+                "collections",
+                format!("{name} is a view or a time series"),
+                "drop it: the service writes a collection of that name",
+            );
+        }
+        if *has_validator || !unique.is_empty() {
+            let why = match has_validator {
+                true => "a validator".to_owned(),
+                false => format!("a unique index ({})", unique.join(", ")),
+            };
+            report.warn(
+                "collections",
+                format!("{name} has {why}: its states are written one by one"),
+                "what it refuses becomes a dead letter; drop it if it is not needed",
+            );
+        }
+        if !expiring.is_empty() {
+            report.warn(
+                "collections",
+                format!(
+                    "{name} has a TTL index ({}): its documents vanish",
+                    expiring.join(", ")
+                ),
+                "drop the index, unless that is meant",
+            );
+        }
+    }
+}
+
+async fn report_checkpoints(config: &Config, database: &mongodb::Database, report: &mut Report) {
+    let kafka = &config.kafka;
+    let looked = async {
+        let broker = Broker::new(kafka)?;
+        places(database, kafka, &broker, None).await
+    };
+    let places = match timeout(PLACES_DEADLINE, looked).await {
+        Ok(Ok(places)) => places,
+        Ok(Err(error)) => {
+            return report.fault("checkpoints", format!("{error:#}"), "see the faults above");
+        }
+        Err(_) => return report.fault("checkpoints", "no answer in time", "run it again"),
+    };
+    let stuck: Vec<_> = places
+        .iter()
+        .filter(|place| place.is_stuck(kafka.start))
+        .collect();
+    for place in &stuck {
+        let (topic, number) = (&place.partition.topic, place.partition.number);
+        report.fault(
+            "checkpoints",
+            format!("{} stands still: {}", place.partition, place.state()),
+            format!("workflows-sink offsets resolve --topic {topic} --partition {number}"),
+        );
+    }
+    let lag: i64 = places
+        .iter()
+        .filter_map(crate::commands::offsets::Place::lag)
+        .sum();
+    report.good(
+        "checkpoints",
+        format!(
+            "{} of {} fit their logs; lag {lag}",
+            places.len() - stuck.len(),
+            places.len()
+        ),
+    );
+    match other_groups(database, &kafka.group, &kafka.topics).await {
+        Ok(others) if !others.is_empty() => report.warn(
+            "group",
+            format!(
+                "other groups keep checkpoints for these topics here: {}",
+                others.join(", ")
+            ),
+            "only one may run: they are not fenced against each other",
+        ),
+        Ok(_) => {}
+        Err(error) => {
+            let why = database::errors::shown(&error);
+            report.fault("checkpoints", why, "grant readWrite on the database");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! Reads records and decodes them, as the service would: how many of each outcome, and where to
+//! find one of each rejection.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::report::Report;
+use crate::config::{Config, Kafka};
+use crate::kafka::preflight::partition_counts;
+use crate::kafka::scan::Scanner;
+use crate::record::Partition;
+use crate::record::detail::detail;
+use crate::record::entity::{Decoded, Decoder, Reason, Tombstones};
+use crate::record::mapping::Mapping;
+
+/// How long reading may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+pub(super) async fn check(
+    config: &Config,
+    mapping: Arc<Mapping>,
+    records: u32,
+    report: &mut Report,
+) {
+    let (kafka, tombstones) = (config.kafka.clone(), config.tombstones);
+    let sampled = tokio::task::spawn_blocking(move || {
+        sample(&kafka, &mapping, tombstones, i64::from(records))
+    });
+    match sampled.await {
+        Ok(Ok(sample)) => sample.report(report),
+        Ok(Err(error)) => report.fault("sample", format!("{error:#}"), "see the faults above"),
+        Err(error) => report.fault("sample", error.to_string(), "run it again"),
+    }
+}
+
+/// What records were decoded to.
+#[derive(Debug, Default)]
+struct Sample {
+    accepted: BTreeMap<String, u64>,
+    skipped: u64,
+    deletes: u64,
+    rejected: BTreeMap<Reason, Example>,
+}
+
+/// The records of one reason, and where the last of them stands.
+#[derive(Debug)]
+struct Example {
+    count: u64,
+    place: String,
+    kind: Option<String>,
+}
+
+/// The last `records` of all partitions together.
+fn sample(
+    kafka: &Kafka,
+    mapping: &Arc<Mapping>,
+    tombstones: Tombstones,
+    records: i64,
+) -> anyhow::Result<Sample> {
+    let scanner = Scanner::new(kafka)?;
+    let counts = partition_counts(kafka)?;
+    let partitions: Vec<Partition> = (counts.iter())
+        .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
+        .collect();
+    let each = (records / i64::try_from(partitions.len())?.max(1)).max(1);
+    let (mut sample, until) = (Sample::default(), Instant::now() + DEADLINE);
+    let mut decoder = Decoder::new(Arc::clone(mapping), tombstones);
+    for partition in &partitions {
+        let (ends, _) = scanner.log(partition)?;
+        let from = (ends.stable_end - each).max(ends.start);
+        scanner.scan(partition, from..ends.stable_end, Some(until), |record| {
+            let mut encoded = Vec::new();
+            match decoder.decode(record.key, record.value, &mut encoded) {
+                Decoded::Accepted { collection, .. } => {
+                    let name = mapping.collection(collection).to_owned();
+                    *sample.accepted.entry(name).or_default() += 1;
+                }
+                Decoded::Skipped(_) => sample.skipped += 1,
+                Decoded::Delete => sample.deletes += 1,
+                Decoded::Rejected(reason) => {
+                    let place = format!("{partition} offset {}", record.offset);
+                    let kind = detail(mapping, record.key, record.value, reason).kind;
+                    sample.reject(reason, place, kind);
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(sample)
+}
+
+impl Sample {
+    fn reject(&mut self, reason: Reason, place: String, kind: Option<String>) {
+        let found = self.rejected.entry(reason).or_insert(Example {
+            count: 0,
+            place: String::new(),
+            kind: None,
+        });
+        found.count += 1;
+        (found.place, found.kind) = (place, kind);
+    }
+
+    fn report(self, report: &mut Report) {
+        let accepted: u64 = self.accepted.values().sum();
+        let rejected: u64 = self.rejected.values().map(|found| found.count).sum();
+        let total = accepted + rejected + self.skipped + self.deletes;
+        report.good(
+            "sample",
+            format!(
+                "{total} records: {accepted} would be upserted into {} collections, {} skipped, {} \
+                 delete, {rejected} rejected",
+                self.accepted.len(),
+                self.skipped,
+                self.deletes
+            ),
+        );
+        for (reason, Example { count, place, kind }) in self.rejected {
+            let kind = kind.map_or_else(String::new, |kind| format!(", kind {kind}"));
+            report.warn(
+                "sample",
+                format!("{count} would be rejected ({reason}{kind}), such as {place}"),
+                "`docs/operations.md`, Dead letters, says what each reason means",
+            );
+        }
+    }
+}
