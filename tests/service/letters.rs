@@ -72,7 +72,11 @@ impl Learning {
     async fn letters(&self, words: &[&str]) -> (Option<i32>, String) {
         let arguments = [&["dead-letters"], words].concat();
         let (code, out, err) = run(&self.environment(), &arguments).await;
-        (code, out + &err)
+        // Where a command succeeds, standard error has its progress alone, if it takes long.
+        match code {
+            Some(0) => (code, out),
+            _ => (code, out + &err),
+        }
     }
 
     /// Consumes what there is without knowing the new kinds.
