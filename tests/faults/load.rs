@@ -117,9 +117,13 @@ impl Load {
         self.shared.rate.store(records_per_second, SeqCst);
     }
 
-    /// Sends these records before any other.
-    pub fn send(&self, records: impl IntoIterator<Item = Message>) {
+    /// Sends these records before any other; returns when they are on their way.
+    pub async fn send(&self, records: impl IntoIterator<Item = Message>) {
         self.shared.extra.lock().expect("no panic").extend(records);
+        test_support::wait::until("the records are sent", || async {
+            self.shared.extra.lock().expect("no panic").is_empty()
+        })
+        .await;
     }
 
     /// New entities go to the partitions behind the first ones.
@@ -206,10 +210,10 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
         }
         due += shared.rate.load(SeqCst) as f64 * (now - last).as_secs_f64();
         last = now;
-        let extra = std::mem::take(&mut *shared.extra.lock().expect("no panic"));
-        for record in extra {
+        while let Some(record) = next_extra(shared) {
             let partition = partition_of(&record, first);
             send(&producer, topic, &record, partition);
+            shared.extra.lock().expect("no panic").pop_front();
         }
         while due >= 1.0 {
             due -= 1.0;
@@ -226,6 +230,10 @@ fn produce(bootstrap: &str, topic: &str, first: usize, seed: u64, shared: &Arc<S
         }
     }
     producer.flush(FLUSH_DEADLINE).expect("all acknowledged");
+}
+
+fn next_extra(shared: &Shared) -> Option<Message> {
+    shared.extra.lock().expect("no panic").front().cloned()
 }
 
 /// The same partition for the same key, however many there are later (FNV-1a).

@@ -10,7 +10,9 @@ use test_support::credentials::CREDENTIALS_DIR;
 use test_support::scene::Scene;
 use workflows_sink::checkpoint::Checkpoint;
 
-use crate::checker::{Evidence, Lineage, Log, Recovery, Settings, Violation, check, evidence};
+use crate::checker::{
+    Evidence, Lineage, Log, Recovery, Refusals, Settings, Violation, check, evidence,
+};
 use crate::fault::Fault;
 use crate::fleet::{self, Fleet};
 use crate::load::Load;
@@ -86,6 +88,7 @@ pub struct Run {
     sampler: Sampler,
     since: Timestamp,
     lineages: Vec<Lineage>,
+    refusals: Vec<Refusals>,
     /// What it recovered from, so far.
     pub recoveries: Vec<Recovery>,
 }
@@ -136,6 +139,7 @@ impl Run {
             sampler,
             since,
             lineages: Vec::new(),
+            refusals: Vec::new(),
             recoveries: Vec::new(),
         };
         let started = run.caught_up("the start").await;
@@ -151,6 +155,7 @@ impl Run {
             load: &self.load,
             scene: &self.scene,
             lineages: &mut self.lineages,
+            refusals: &mut self.refusals,
             partitions: self.partitions,
             random,
         };
@@ -165,6 +170,10 @@ impl Run {
         }
         let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let recovery = self.caught_up(&names.join(" + ")).await;
+        let now_ms = bson::DateTime::now().timestamp_millis();
+        for refusals in &mut self.refusals {
+            refusals.until_ms = refusals.until_ms.min(now_ms);
+        }
         self.fleet.top_up();
         recovery
     }
@@ -298,20 +307,12 @@ impl Run {
         let checkpoints = evidence::checkpoints(database)
             .await
             .expect("the checkpoints");
-        let refused = schedule
-            .steps
-            .iter()
-            .any(|step| step.faults.contains(&Fault::DocumentRefused));
         let evidence = Evidence {
             settings: Settings {
                 group: self.scene.group.clone(),
                 topic: self.scene.topic.clone(),
                 mode: schedule.mode,
                 tombstones: schedule.tombstones,
-                refusal_codes: refused
-                    .then_some(witness::REFUSED_BY_A_FAIL_POINT)
-                    .into_iter()
-                    .collect(),
                 resets: false,
                 ignored_collections: BTreeSet::new(),
             },
@@ -324,6 +325,7 @@ impl Run {
             dead_letters,
             checkpoints,
             samples,
+            refusals: self.refusals,
             workers,
             recoveries: self.recoveries,
         };

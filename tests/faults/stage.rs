@@ -1,5 +1,6 @@
 //! The servers, all behind proxies, that the runs of one process share.
 
+use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 use std::time::Duration;
 
 use bson::doc;
@@ -7,6 +8,7 @@ use local_stack::mongo::{USER, USER_DATABASE};
 use local_stack::{Cluster, Mongo, MongoOptions, Proxy, Topology, Toxiproxy};
 use mongodb::{Client, Database};
 use test_support::credentials::{Credentials, PASSWORD, PASSWORD_NEXT};
+use test_support::look::number;
 use test_support::wait::until;
 
 use crate::fault::Side;
@@ -102,19 +104,28 @@ impl Stage {
         self.credentials.publish(&[(PASSWORD, &self.password)]);
     }
 
-    /// The failCommand fail point of every member, on or off.
-    pub async fn fail_point(&self, mode: impl Into<bson::Bson>, data: bson::Document) {
+    /// The failCommand fail point of every member, on or off. How many commands it has met since
+    /// the members began, over all of them.
+    pub async fn fail_point(&self, mode: impl Into<bson::Bson>, data: bson::Document) -> i64 {
         let command =
             doc! { "configureFailPoint": "failCommand", "mode": mode.into(), "data": data };
+        let mut met = 0;
         for member in 0..SERVERS {
             let client = self.mongo.direct(member).await.expect("a client");
             let admin = client.database("admin");
+            let count = AtomicI64::new(0);
             // One that rolls back lets nobody in for a moment.
             until("a fail point is set", || async {
-                admin.run_command(command.clone()).await.is_ok()
+                let reply = admin.run_command(command.clone()).await;
+                reply.is_ok_and(|reply| {
+                    count.store(number(reply.get("count")), Relaxed);
+                    true
+                })
             })
             .await;
+            met += count.into_inner();
         }
+        met
     }
 
     /// The primary's index, asked without the proxies.

@@ -16,9 +16,6 @@ use workflows_sink::kafka::topic_id::topic_id;
 
 use crate::checker::{Sample, evidence};
 
-/// BSONObjectTooLarge: it speaks of a document, so the record becomes a dead letter.
-pub const REFUSED_BY_A_FAIL_POINT: i32 = 10334;
-
 const ANSWER_DEADLINE: Duration = Duration::from_secs(3);
 const SAMPLE_EVERY: Duration = Duration::from_millis(700);
 

@@ -52,6 +52,8 @@ pub struct Evidence {
     /// What the group had committed, each beside the checkpoint read after it; in the order of
     /// time.
     pub samples: Vec<Sample>,
+    /// When the server was made to refuse writes.
+    pub refusals: Vec<Refusals>,
     /// The workers.
     pub workers: Vec<WorkerRun>,
     /// How long it took to recover from each fault.
@@ -69,9 +71,6 @@ pub struct Settings {
     pub mode: WriteMode,
     /// What a tombstone does.
     pub tombstones: Tombstones,
-    /// The codes with which the server may have refused a write: a fail point's, or that of a
-    /// document too large.
-    pub refusal_codes: BTreeSet<i32>,
     /// Whether an operator moved checkpoints.
     pub resets: bool,
     /// Collections that somebody else writes.
@@ -160,6 +159,19 @@ pub struct Sample {
     pub committed: Option<i64>,
     /// The checkpoint's topic id and next offset, if there is one; read second.
     pub checkpoint: Option<(Option<Uuid>, i64)>,
+}
+
+/// A time in which the server refused writes by a code that speaks of a document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refusals {
+    /// The code.
+    pub code: i32,
+    /// When it began, in milliseconds since 1970.
+    pub from_ms: i64,
+    /// When all that it could refuse had been applied.
+    pub until_ms: i64,
+    /// How many commands the server says to have refused.
+    pub commands: usize,
 }
 
 /// What became of a worker process.

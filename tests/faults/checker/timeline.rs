@@ -169,32 +169,50 @@ pub fn refusal(letter: &Document) -> Option<i32> {
     code.ok().filter(|_| is_refused)
 }
 
-/// Topic id, partition and offset of the records that the server has refused, with a code that it
-/// may.
+/// Topic id, partition and offset of the records that the server has refused. Of the letters that
+/// say so, those are believed that were written while it did, and no more of them than it refused
+/// commands: a record becomes a letter when a command with nothing else in it was refused.
 pub fn refused(evidence: &Evidence) -> BTreeSet<(Option<Uuid>, i32, i64)> {
-    let letters = evidence.dead_letters.iter().filter(|letter| {
-        refusal(letter).is_some_and(|code| evidence.settings.refusal_codes.contains(&code))
-    });
-    letters
-        .filter_map(|letter| {
-            let id = letter.get_document("_id").ok()?;
-            let topic_id = match id.get("topic_id") {
-                Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
-                _ => None,
-            };
-            Some((
-                topic_id,
-                id.get_i32("partition").ok()?,
-                id.get_i64("offset").ok()?,
-            ))
-        })
-        .collect()
+    let mut refused = BTreeSet::new();
+    for refusals in &evidence.refusals {
+        let during = refusals.from_ms..=refusals.until_ms;
+        let mut found = BTreeSet::new();
+        for event in &evidence.events {
+            let at = event.get_datetime("wallTime");
+            if found.len() < refusals.commands
+                && at.is_ok_and(|at| during.contains(&at.timestamp_millis()))
+                && let Ok(letter) = event.get_document("fullDocument")
+                && refusal(letter) == Some(refusals.code)
+            {
+                found.extend(place(letter));
+            }
+        }
+        refused.extend(found);
+    }
+    refused
 }
 
-/// What a record must come to, where the server may have refused it.
+/// Topic id, partition and offset of a dead letter.
+fn place(letter: &Document) -> Option<(Option<Uuid>, i32, i64)> {
+    let id = letter.get_document("_id").ok()?;
+    let topic_id = match id.get("topic_id") {
+        Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
+        _ => None,
+    };
+    Some((
+        topic_id,
+        id.get_i32("partition").ok()?,
+        id.get_i64("offset").ok()?,
+    ))
+}
+
+/// What a record must come to, where the server may have refused it: its write, or its letter, of
+/// which the reason then is that.
 fn outcome(record: &Record, tombstones: Tombstones, is_refused: bool) -> Expected {
     match reference_outcome(record.key.as_deref(), record.value.as_deref(), tombstones) {
-        Expected::Accepted { .. } if is_refused => Expected::Rejected(Reason::WriteError),
+        Expected::Accepted { .. } | Expected::Rejected(_) if is_refused => {
+            Expected::Rejected(Reason::WriteError)
+        }
         outcome => outcome,
     }
 }

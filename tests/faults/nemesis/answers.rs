@@ -2,9 +2,13 @@
 
 use std::time::Duration;
 
-use bson::doc;
+use bson::{DateTime, doc};
 
 use super::{BRIEFLY, Nemesis};
+use crate::checker::Refusals;
+
+/// BSONObjectTooLarge: it speaks of a document, so the record becomes a dead letter.
+const REFUSED_BY_A_FAIL_POINT: i32 = 10334;
 
 /// Of `error_codes.yml`: what the server calls retriable, what it does not, interruptions, and what
 /// speaks of its own state. None of them speaks of a document.
@@ -22,6 +26,26 @@ impl Nemesis<'_> {
     pub(super) async fn fail_with(&mut self, code: i32, commands: &[&str]) {
         let data = doc! { "failCommands": commands, "errorCode": code };
         self.stage.fail_point("alwaysOn", data).await;
+    }
+
+    /// Every update is refused, by a code that speaks of a document.
+    pub(super) async fn refuse_documents(&mut self) {
+        let from_ms = DateTime::now().timestamp_millis();
+        let data = doc! { "failCommands": ["update"], "errorCode": REFUSED_BY_A_FAIL_POINT };
+        let met_before = self.stage.fail_point("alwaysOn", data).await;
+        self.refusals.push(Refusals {
+            code: REFUSED_BY_A_FAIL_POINT,
+            from_ms,
+            until_ms: i64::MAX,
+            commands: met_before as usize,
+        });
+    }
+
+    /// Updates pass again; the server says how many it has refused.
+    pub(super) async fn refuse_no_more(&mut self) {
+        let met = self.stage.fail_point("off", doc! {}).await;
+        let refusals = self.refusals.last_mut().expect("it was struck");
+        refusals.commands = (met as usize).saturating_sub(refusals.commands);
     }
 
     /// Some codes, one after the other, each twice.

@@ -12,12 +12,11 @@ use local_stack::Direction;
 use local_stack::random::Random;
 use test_support::scene::Scene;
 
-use crate::checker::Lineage;
+use crate::checker::{Lineage, Refusals};
 use crate::fault::{Fault, Side, Trouble};
 use crate::fleet::Fleet;
 use crate::load::{Load, RATE};
 use crate::stage::{POLL_INTERVAL, SERVERS, SESSION, Stage};
-use crate::witness;
 
 /// Whom it can hurt.
 pub struct Nemesis<'a> {
@@ -31,6 +30,8 @@ pub struct Nemesis<'a> {
     pub scene: &'a Scene,
     /// The logs of the topic before it was recreated.
     pub lineages: &'a mut Vec<Lineage>,
+    /// When the server was made to refuse writes.
+    pub refusals: &'a mut Vec<Refusals>,
     /// How many partitions the topic is made with.
     pub partitions: i32,
     /// Chance, for one step.
@@ -168,14 +169,13 @@ impl Nemesis<'_> {
                 struck.lasts = BRIEFLY;
             }
             DocumentRefused => {
-                self.fail_with(witness::REFUSED_BY_A_FAIL_POINT, &["update"])
-                    .await;
+                self.refuse_documents().await;
                 struck.lasts = Duration::from_millis(300);
             }
             PasswordRotated => self.rotate_password().await,
-            Poison => self.load.send(records::poison(&mut self.random)),
-            LargeRecords => self.load.send(records::large(&mut self.random)),
-            Tombstones => self.load.send(records::tombstones(&mut self.random)),
+            Poison => self.load.send(records::poison(&mut self.random)).await,
+            LargeRecords => self.load.send(records::large(&mut self.random)).await,
+            Tombstones => self.load.send(records::tombstones(&mut self.random)).await,
             Transactions => self.run_transactions().await,
             Burst => {
                 self.load.rate(100 * RATE);
@@ -216,7 +216,8 @@ impl Nemesis<'_> {
                     proxy.heal().expect("healed");
                 }
             }
-            DiskFull | NotWritablePrimary | DocumentRefused => {
+            DocumentRefused => self.refuse_no_more().await,
+            DiskFull | NotWritablePrimary => {
                 self.stage.fail_point("off", bson::Document::new()).await;
             }
             Burst => self.load.rate(RATE),

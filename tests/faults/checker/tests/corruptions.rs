@@ -6,7 +6,9 @@ use workflows_sink::record::fold::WriteMode;
 
 use super::sink::{Pair, Sink, key, settle, state};
 use super::{accepted, found};
-use crate::checker::{CHECKPOINTS, DEAD_LETTERS, Evidence, Exit, Recovery, Rule, WorkerRun};
+use crate::checker::{
+    CHECKPOINTS, DEAD_LETTERS, Evidence, Exit, Recovery, Refusals, Rule, WorkerRun,
+};
 
 /// A dozen records of three entities, two of them rejected, one skipped.
 fn records() -> Vec<Pair> {
@@ -241,26 +243,57 @@ fn a_dead_letter_that_says_something_else_is_found() {
     }
 }
 
+/// A record that became a dead letter since the server refused it with code 121, and when the
+/// server says to have refused, by that, some commands.
+fn refused(refusals: impl Fn(i64) -> Refusals) -> Evidence {
+    let mut sink = Sink::new(&[vec![state("a", r#""revision":1"#)]]);
+    sink.claim(0);
+    sink.apply(0, 1);
+    let record = sink.lineage().partitions[&0].records[0].clone();
+    let mut letter = sink.letter(0, &record, "write_error");
+    letter.insert("error", doc! { "code": 121, "message": "no" });
+    let id = letter.get("_id").cloned().unwrap();
+    let transaction = Some((sink.claims[&0].1, 1));
+    sink.put(DEAD_LETTERS, id, Some(letter), transaction);
+    let written_ms = 1_000 * i64::from(sink.clock);
+    sink.evidence.refusals.push(refusals(written_ms));
+    let events = &mut sink.evidence.events;
+    events.remove(nth(events, "models", "a", 0));
+    sink.end()
+}
+
 #[test]
-fn a_refused_write_is_no_loss_where_its_code_was_to_be_expected() {
-    let refused = |code: i32| {
-        let mut sink = Sink::new(&[vec![state("a", r#""revision":1"#)]]);
-        sink.claim(0);
-        sink.apply(0, 1);
-        let record = sink.lineage().partitions[&0].records[0].clone();
-        let mut letter = sink.letter(0, &record, "write_error");
-        letter.insert("error", doc! { "code": code, "message": "no" });
-        let id = letter.get("_id").cloned().unwrap();
-        let transaction = Some((sink.claims[&0].1, 1));
-        sink.put(DEAD_LETTERS, id, Some(letter), transaction);
-        let events = &mut sink.evidence.events;
-        events.remove(nth(events, "models", "a", 0));
-        sink.end()
+fn a_refused_write_is_no_loss_where_the_server_says_that_it_refused() {
+    let right = |written_ms| Refusals {
+        code: 121,
+        from_ms: written_ms,
+        until_ms: written_ms,
+        commands: 1,
     };
-    accepted(&refused(121));
-    let shown = found(&refused(8000), Rule::DeadLetters);
-    assert!(shown.contains("code 8000"), "{shown}");
-    found(&refused(8000), Rule::Documents);
+    accepted(&refused(right));
+    let wrong: [fn(Refusals) -> Refusals; 4] = [
+        |right| Refusals { code: 122, ..right },
+        |right| Refusals {
+            commands: 0,
+            ..right
+        },
+        |right| Refusals {
+            from_ms: right.from_ms + 1,
+            until_ms: right.until_ms + 1,
+            ..right
+        },
+        |right| Refusals {
+            from_ms: right.from_ms - 1,
+            until_ms: right.until_ms - 1,
+            ..right
+        },
+    ];
+    for wrong in wrong {
+        let evidence = refused(|written_ms| wrong(right(written_ms)));
+        let shown = found(&evidence, Rule::DeadLetters);
+        assert!(shown.contains("code 121"), "{shown}");
+        found(&evidence, Rule::Documents);
+    }
 }
 
 #[test]

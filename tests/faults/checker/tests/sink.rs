@@ -35,7 +35,8 @@ pub struct Sink {
     pub unfolded: bool,
     documents: BTreeMap<(String, String), Document>,
     number: i64,
-    clock: u32,
+    /// Events so far, one a second.
+    pub clock: u32,
 }
 
 impl Sink {
@@ -46,7 +47,6 @@ impl Sink {
             topic: "topic".to_owned(),
             mode: WriteMode::Set,
             tombstones: Tombstones::Ignore,
-            refusal_codes: [121].into(),
             resets: false,
             ignored_collections: [MARKER.to_owned()].into(),
         };
@@ -59,6 +59,7 @@ impl Sink {
             dead_letters: Vec::new(),
             checkpoints: Vec::new(),
             samples: Vec::new(),
+            refusals: Vec::new(),
             workers: Vec::new(),
             recoveries: Vec::new(),
         };
@@ -236,6 +237,7 @@ impl Sink {
         let mut event = doc! {
             "operationType": "insert",
             "clusterTime": Bson::Timestamp(bson::Timestamp { time: self.clock, increment: 1 }),
+            "wallTime": DateTime::from_millis(1_000 * i64::from(self.clock)),
             "ns": { "db": "test", "coll": collection },
             "documentKey": { "_id": id },
         };
