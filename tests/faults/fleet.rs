@@ -6,6 +6,7 @@ use local_stack::install;
 use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
+use crate::pulse::Pulse;
 
 const MIB: u64 = 1024 * 1024;
 /// What a process needs beyond its budget (docs/operations.md).
@@ -22,10 +23,23 @@ pub struct Member {
     pub name: String,
     /// The process.
     pub worker: Worker,
+    pulse: Pulse,
     peak_bytes: u64,
 }
 
 impl Member {
+    /// SIGSTOP: it need not answer until it is thawed.
+    pub fn freeze(&mut self) {
+        self.pulse.excuse();
+        self.worker.server().freeze().expect("frozen");
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&mut self) {
+        self.worker.server().thaw().expect("thawed");
+        self.pulse.expect();
+    }
+
     fn look(&mut self) {
         let pid = self.worker.server().pid();
         let status =
@@ -40,7 +54,10 @@ impl Member {
     }
 
     fn ended(self, exit: Exit) -> WorkerRun {
+        let heard = self.pulse.end();
         WorkerRun {
+            silence: heard.silence,
+            denied: heard.denied,
             name: self.name,
             peak_bytes: self.peak_bytes,
             budget_bytes: BUDGET_BYTES + BESIDES_BYTES,
@@ -90,9 +107,11 @@ impl Fleet {
         for (name, value) in more {
             environment.insert((*name).to_owned(), (*value).to_owned());
         }
+        let mut worker = Worker::start(environment);
         self.members.push(Member {
             name: format!("worker {}", self.started),
-            worker: Worker::start(environment),
+            pulse: Pulse::start(worker.server().log()),
+            worker,
             peak_bytes: 0,
         });
     }
@@ -114,6 +133,7 @@ impl Fleet {
     pub fn kill(&mut self, index: usize) {
         let mut member = self.members.remove(index);
         member.look();
+        member.pulse.end();
         let exit = match member.worker.server().try_wait().expect("a process") {
             None => Exit::Asked,
             Some(status) => Exit::Unexpected(status.to_string()),
@@ -126,6 +146,7 @@ impl Fleet {
     pub async fn stop(&mut self, index: usize) {
         let mut member = self.members.remove(index);
         member.look();
+        member.pulse.end();
         let exit = match member.worker.server().try_wait().expect("a process") {
             Some(status) => Exit::Unexpected(status.to_string()),
             None => match member.worker.stop().await {

@@ -8,10 +8,13 @@ mod checker;
 mod fault;
 mod fleet;
 mod load;
+mod look;
 mod nemesis;
+mod pulse;
 mod round;
 mod schedule;
 mod soak;
+mod sparing;
 mod stage;
 mod witness;
 

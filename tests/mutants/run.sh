@@ -9,7 +9,7 @@ mkdir -p "${CARGO_TARGET_DIR:-target}/mutants/logs"
 work=$(cd "${CARGO_TARGET_DIR:-target}/mutants" && pwd)
 tree=$work/tree
 MUTANT_SECONDS_MAX=900
-RULES='Evidence|Acknowledged|Documents|DeadLetters|Checkpoints|Order|Transaction|Owner|Outside|Committed|Memory|Exit|Recovery'
+RULES='Evidence|Acknowledged|Documents|DeadLetters|Checkpoints|Order|Transaction|Owner|Outside|Committed|Memory|Exit|Recovery|Progress|Alive|Ready|Counted'
 
 [ $# -gt 0 ] || set -- $(cd tests/mutants && ls -- *.patch | sed 's/\.patch$//')
 

@@ -1,6 +1,7 @@
 //! Several Kafka brokers on loopback, each broker and controller: what is needed to lose one of
 //! them.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -241,6 +242,18 @@ replica.fetch.max.bytes=20000000
             index(found.leader()).context("no leader")?,
             replicas.collect(),
         ))
+    }
+
+    /// The broker that leads each partition of a topic.
+    pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, usize>> {
+        let metadata = self.metadata(Some(topic)).await?;
+        let found = metadata.topics().first();
+        let partitions = found.context("no answer for the topic")?.partitions();
+        let leader = |leader: i32| usize::try_from(leader).ok()?.checked_sub(1);
+        let leaders = partitions
+            .iter()
+            .filter_map(|p| Some((p.id(), leader(p.leader())?)));
+        Ok(leaders.collect())
     }
 
     /// The broker that coordinates a group: the leader of the partition that its name's Java hash

@@ -53,6 +53,8 @@ pub struct Change {
     pub transaction: Option<(Uuid, i64)>,
     /// When, for a person.
     pub at: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
     /// The names of the fields that were set or removed; of a whole document `*`.
     pub fields: Vec<String>,
     /// The document after it.
@@ -132,6 +134,7 @@ impl Replay {
             document: (before, kept(document)),
             transaction: transaction(event),
             at: at(event),
+            at_ms: (event.get_datetime("wallTime")).map_or(0, |at| at.timestamp_millis()),
             operation: operation.to_owned(),
             fields,
             entity,

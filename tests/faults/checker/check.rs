@@ -8,7 +8,7 @@ use super::change::Replay;
 use super::timeline::{Timeline, refused, stretches, timeline};
 use super::violation::{Rule, Violation};
 use super::walk::{Applied, Segment, walk};
-use super::{Evidence, bounds, finals, judge};
+use super::{Evidence, bounds, finals, judge, shown as shown_by, spared};
 
 /// How many violations of one rule are shown; the others are counted.
 const TOLD_MAX: usize = 5;
@@ -47,6 +47,11 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     violations.extend(bounds::committed(evidence));
     violations.extend(bounds::workers(evidence));
     violations.extend(bounds::recoveries(evidence));
+    violations.extend(spared::spared(evidence, &walked.partitions));
+    violations.extend(shown_by::looks(evidence));
+    violations.extend(shown_by::alive(evidence));
+    let applied = timelines.values().map(|timeline| timeline.steps.len());
+    violations.extend(shown_by::counted(evidence, applied.sum()));
     shown(violations)
 }
 

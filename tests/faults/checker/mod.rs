@@ -12,6 +12,8 @@ mod excerpt;
 mod finals;
 mod judge;
 mod letters;
+pub mod shown;
+pub mod spared;
 #[cfg(test)]
 mod tests;
 pub mod timeline;
@@ -27,6 +29,8 @@ use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
 pub use self::check::check;
+pub use self::shown::{Look, Shown};
+pub use self::spared::Spared;
 pub use self::violation::{Rule, Violation};
 
 const CHECKPOINTS: &str = workflows_sink::checkpoint::COLLECTION;
@@ -54,6 +58,10 @@ pub struct Evidence {
     pub samples: Vec<Sample>,
     /// When the server was made to refuse writes.
     pub refusals: Vec<Refusals>,
+    /// Partitions that a fault left healthy.
+    pub spared: Vec<Spared>,
+    /// What the workers showed once all was well again, each time.
+    pub looks: Vec<Look>,
     /// The workers.
     pub workers: Vec<WorkerRun>,
     /// How long it took to recover from each fault.
@@ -183,6 +191,10 @@ pub struct WorkerRun {
     pub peak_bytes: u64,
     /// What its memory must stay under, in bytes.
     pub budget_bytes: u64,
+    /// The longest time that it did not say to be alive, though nothing kept it from that.
+    pub silence: Duration,
+    /// What it said when it said that it is not.
+    pub denied: Option<String>,
     /// How it ended.
     pub exit: Exit,
 }

@@ -32,6 +32,14 @@ pub enum Rule {
     Exit,
     /// Records are applied again within a bound.
     Recovery,
+    /// Partitions that a fault leaves healthy go on while it lasts.
+    Progress,
+    /// A worker says that it is alive while it is.
+    Alive,
+    /// Once all is well, the workers show that.
+    Ready,
+    /// What the workers count is what was applied.
+    Counted,
 }
 
 /// What did not hold.

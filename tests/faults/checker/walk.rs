@@ -23,6 +23,8 @@ pub struct Applied {
     pub owner: Option<Uuid>,
     /// When, for a person.
     pub at: String,
+    /// When, in milliseconds since 1970.
+    pub at_ms: i64,
     /// What it did to entities.
     pub writes: Vec<Change>,
     /// What it did to the dead letters.
@@ -296,6 +298,7 @@ impl Walk {
             transaction,
             owner: before.owner,
             at: change.at.clone(),
+            at_ms: change.at_ms,
             writes,
             letters,
         });

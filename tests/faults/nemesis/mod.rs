@@ -42,7 +42,7 @@ pub struct Nemesis<'a> {
 pub struct Struck {
     fault: Fault,
     /// Which server or worker.
-    target: usize,
+    pub target: usize,
     /// How long it should last.
     pub lasts: Duration,
 }
@@ -62,8 +62,8 @@ impl Nemesis<'_> {
         };
         match fault {
             WorkerKilled => {
-                let worker = self.any_worker();
-                self.fleet.kill(worker);
+                struck.target = self.any_worker();
+                self.fleet.kill(struck.target);
             }
             WorkerStopped => {
                 let worker = self.any_worker();
@@ -71,11 +71,7 @@ impl Nemesis<'_> {
             }
             WorkerFrozen => {
                 struck.target = self.any_worker();
-                self.fleet.members[struck.target]
-                    .worker
-                    .server()
-                    .freeze()
-                    .expect("frozen");
+                self.fleet.members[struck.target].freeze();
                 struck.lasts = PAST_THE_SESSION;
             }
             WorkerAdded => {
@@ -148,7 +144,7 @@ impl Nemesis<'_> {
                 struck.lasts = PAST_THE_POLL_INTERVAL;
             }
             Network(side, trouble) => {
-                self.trouble(side, trouble).await;
+                struck.target = self.trouble(side, trouble).await;
                 struck.lasts = 2 * BRIEFLY;
             }
             UpdateErrors => self.errors_on(&["update", "delete"]).await,
@@ -197,7 +193,7 @@ impl Nemesis<'_> {
         match struck.fault {
             WorkerFrozen => {
                 if let Some(member) = self.fleet.members.get_mut(target) {
-                    member.worker.server().thaw().expect("thawed");
+                    member.thaw();
                 }
             }
             BrokerKilled => self.stage.cluster.restart(target).await.expect("restarted"),
@@ -229,7 +225,8 @@ impl Nemesis<'_> {
         self.random.below(self.fleet.members.len())
     }
 
-    async fn trouble(&mut self, side: Side, trouble: Trouble) {
+    /// The server that it strikes, where it strikes only one.
+    async fn trouble(&mut self, side: Side, trouble: Trouble) -> usize {
         let direction = [Direction::Upstream, Direction::Downstream][self.random.below(2)];
         let bytes = [20, 200, 2_000, 200_000][self.random.below(4)];
         let one = match side {
@@ -246,5 +243,6 @@ impl Nemesis<'_> {
             }
             .expect("toxiproxy does it");
         }
+        one
     }
 }

@@ -474,6 +474,8 @@ fn memory_exits_and_late_recoveries_are_found() {
         name: "worker 1".to_owned(),
         peak_bytes,
         budget_bytes: 100 << 20,
+        silence: std::time::Duration::ZERO,
+        denied: None,
         exit,
     };
     let recovery = |took_ms: Option<u64>| Recovery {

@@ -1,6 +1,7 @@
 //! The checker, checked on made-up histories.
 
 mod corruptions;
+mod health;
 mod lineages;
 mod properties;
 mod sink;

@@ -60,6 +60,8 @@ impl Sink {
             checkpoints: Vec::new(),
             samples: Vec::new(),
             refusals: Vec::new(),
+            spared: Vec::new(),
+            looks: Vec::new(),
             workers: Vec::new(),
             recoveries: Vec::new(),
         };

@@ -1,30 +1,30 @@
 //! One run: servers, workers and a producer; the nemesis by its schedule; and what became of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
-use std::time::{Duration, Instant};
+mod waits;
 
-use bson::{Timestamp, Uuid};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bson::Timestamp;
 use local_stack::random::Random;
 use test_support::credentials::CREDENTIALS_DIR;
 use test_support::scene::Scene;
-use workflows_sink::checkpoint::Checkpoint;
 
 use crate::checker::{
-    Evidence, Lineage, Log, Recovery, Refusals, Settings, Violation, check, evidence,
+    Evidence, Lineage, Log, Look, Recovery, Refusals, Settings, Spared, Violation, check, evidence,
 };
 use crate::fault::Fault;
-use crate::fleet::{self, Fleet};
+use crate::fleet::Fleet;
 use crate::load::Load;
 use crate::nemesis::Nemesis;
 use crate::schedule::Schedule;
+use crate::sparing;
 use crate::stage::{POLL_INTERVAL, SESSION, Stage};
 use crate::witness::{self, Sampler};
 
 /// How long after the end of a fault until all that was in the log by then is applied. Against
 /// hanging, not a figure.
 const RECOVERY_BOUND: Duration = Duration::from_secs(60);
-const POLL: Duration = Duration::from_millis(50);
 
 /// The result of a run.
 pub struct Verdict {
@@ -89,6 +89,8 @@ pub struct Run {
     since: Timestamp,
     lineages: Vec<Lineage>,
     refusals: Vec<Refusals>,
+    spared: Vec<Spared>,
+    looks: Vec<Look>,
     /// What it recovered from, so far.
     pub recoveries: Vec<Recovery>,
 }
@@ -100,9 +102,8 @@ pub async fn run(stage: &mut Stage, schedule: &Schedule) -> Verdict {
     for step in &schedule.steps {
         let recovery = run.step(stage, &step.faults, Random::new(step.seed)).await;
         eprintln!("    {:44} {}", recovery.what, took(&recovery));
-        let stuck = recovery.took.is_none();
         run.recoveries.push(recovery);
-        if stuck {
+        if run.is_stuck() {
             break;
         }
     }
@@ -140,6 +141,8 @@ impl Run {
             since,
             lineages: Vec::new(),
             refusals: Vec::new(),
+            spared: Vec::new(),
+            looks: Vec::new(),
             recoveries: Vec::new(),
         };
         let started = run.caught_up("the start").await;
@@ -149,8 +152,9 @@ impl Run {
 
     /// Faults at the same time, and the recovery from them.
     pub async fn step(&mut self, stage: &mut Stage, faults: &[Fault], random: Random) -> Recovery {
+        let before = sparing::before(faults, &self.lookout(), stage, &self.scene.group).await;
         let mut nemesis = Nemesis {
-            stage,
+            stage: &mut *stage,
             fleet: &mut self.fleet,
             load: &self.load,
             scene: &self.scene,
@@ -163,13 +167,33 @@ impl Run {
         for fault in faults {
             struck.push(nemesis.strike(*fault).await);
         }
+        let target = struck[0].target;
         let lasts = struck.iter().map(|struck| struck.lasts).max();
         tokio::time::sleep(lasts.unwrap_or_default()).await;
+        // Of a fault that needs no healing the recovery is part.
+        let lasted = struck.iter().any(|struck| !struck.lasts.is_zero());
+        let mut spared = before.as_ref().and_then(|before| before.spared(target));
         for one in struck.into_iter().rev() {
             nemesis.heal(one).await;
         }
+        if self.fleet.members.is_empty() {
+            self.fleet.top_up();
+        }
         let names: Vec<String> = faults.iter().map(Fault::to_string).collect();
         let recovery = self.caught_up(&names.join(" + ")).await;
+        if !lasted {
+            spared = before.and_then(|before| before.spared(target));
+        }
+        if let Some(spared) = &spared {
+            eprintln!("    it spared {:?}", spared.partitions);
+        }
+        self.spared.extend(spared);
+        if recovery.took.is_some() {
+            let lookout = self.lookout();
+            let look = lookout.wait(&recovery.what, RECOVERY_BOUND, |_| ());
+            let look = look.await;
+            self.looks.push(look);
+        }
         let now_ms = bson::DateTime::now().timestamp_millis();
         for refusals in &mut self.refusals {
             refusals.until_ms = refusals.until_ms.min(now_ms);
@@ -178,113 +202,15 @@ impl Run {
         recovery
     }
 
-    /// How many records are in the log and not applied; `None` while servers are unavailable.
-    pub async fn lag(&self) -> Option<i64> {
-        let ends = witness::log_ends(&self.direct, &self.scene.topic)
-            .await
-            .ok()?;
-        let checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group)
-            .await
-            .ok()?;
-        let applied = |partition| {
-            checkpoints
-                .get(partition)
-                .map_or(0, |checkpoint| checkpoint.next_offset)
-        };
-        Some(
-            ends.iter()
-                .map(|(partition, end)| (end - applied(partition)).max(0))
-                .sum(),
-        )
-    }
-
-    /// Waits until all that is in the log by now is applied, and says how long that took.
-    pub async fn caught_up(&mut self, what: &str) -> Recovery {
-        let began = Instant::now();
-        let mut recovery = Recovery {
-            what: what.to_owned(),
-            took: None,
-            bound: RECOVERY_BOUND,
-        };
-        let mut goal = None;
-        while began.elapsed() < RECOVERY_BOUND {
-            self.fleet.look();
-            if goal.is_none() {
-                goal = self.goal().await;
-            }
-            if let Some(goal) = &goal
-                && self
-                    .behind(goal)
-                    .await
-                    .is_some_and(|behind| behind.is_empty())
-            {
-                recovery.took = Some(began.elapsed());
-                return recovery;
-            }
-            tokio::time::sleep(POLL).await;
-        }
-        eprintln!("a run that does not go on: {}", self.standing(goal).await);
-        for member in &self.fleet.members {
-            eprintln!(
-                "{} of a run that does not go on:\n{}",
-                member.name,
-                fleet::tail(&member.worker.log())
-            );
-        }
-        recovery
-    }
-
-    /// The topic's id and the ends of its log, once it has a record: workers that have applied one
-    /// are up.
-    async fn goal(&self) -> Option<(Uuid, BTreeMap<i32, i64>)> {
-        let id = witness::id_of_topic(&self.direct, &self.scene.topic)
-            .await
-            .ok()?;
-        let ends = witness::log_ends(&self.direct, &self.scene.topic)
-            .await
-            .ok()?;
-        ends.values().any(|end| *end > 0).then_some((id, ends))
-    }
-
-    /// The partitions that have not got to a goal, each with the end of its log and its checkpoint;
-    /// `None` while MongoDB does not answer.
-    async fn behind(
-        &self,
-        (id, ends): &(Uuid, BTreeMap<i32, i64>),
-    ) -> Option<Vec<(i32, i64, Option<Checkpoint>)>> {
-        let mut checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group)
-            .await
-            .ok()?;
-        let ends = ends
-            .iter()
-            .map(|(partition, end)| (*partition, *end, checkpoints.remove(partition)));
-        let behind = ends.filter(|(_, end, found)| {
-            let stands = found.as_ref().filter(|found| found.topic_id == Some(*id));
-            *end > 0 && stands.is_none_or(|found| found.next_offset < *end)
-        });
-        Some(behind.collect())
-    }
-
-    /// What keeps a run from its goal, for people.
-    async fn standing(&self, goal: Option<(Uuid, BTreeMap<i32, i64>)>) -> String {
-        let Some(goal) = goal else {
-            return "the log has no record, or the brokers do not say where it ends".to_owned();
-        };
-        let Some(behind) = self.behind(&goal).await else {
-            return "MongoDB does not show the checkpoints".to_owned();
-        };
-        let mut standing = format!("topic {}", goal.0);
-        for (partition, end, found) in behind {
-            write!(standing, "; partition {partition} ends at {end}, {found:?}").expect("a string");
-        }
-        standing
-    }
-
     /// Ends the load, waits until all is applied, and judges what is left behind.
     pub async fn finish(mut self, stage: &mut Stage, schedule: &Schedule) -> Verdict {
+        let counted = self.begin_count().await;
         let acknowledged = self.load.stop().await;
         let last = self.caught_up("the end of the load").await;
         self.recoveries.push(last);
+        if let Some(counted) = counted {
+            self.end_count(counted).await;
+        }
         stage.cluster.ready().await.expect("the cluster is whole");
         self.lineages
             .push(read_log(&self.direct, &self.scene.topic).await);
@@ -326,6 +252,8 @@ impl Run {
             checkpoints,
             samples,
             refusals: self.refusals,
+            spared: self.spared,
+            looks: self.looks,
             workers,
             recoveries: self.recoveries,
         };
