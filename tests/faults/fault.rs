@@ -47,6 +47,9 @@ pub enum Fault {
     /// SIGSTOP to a broker for longer than its session, then SIGCONT: it is behind, and does not
     /// know.
     BrokerFrozen,
+    /// A broker is cut off from its controllers and from the other brokers for longer than its
+    /// session; clients still reach it, and it answers them with what it knew.
+    BrokerCutOff,
     /// Every broker is restarted, one after the other.
     BrokersRestarted,
     /// Other replicas lead the partitions.
@@ -103,12 +106,14 @@ pub enum Fault {
     PartitionsAdded,
     /// The topic is deleted and recreated.
     TopicRecreated,
+    /// The same while a broker is cut off: it says for a while that the old topic is still there.
+    TopicRecreatedUnseen,
 }
 
 use Fault::*;
 
-/// Every fault, each once.
-pub const FAULTS: [Fault; 43] = [
+/// Every fault that is dealt, each once.
+pub const FAULTS: [Fault; 44] = [
     WorkerKilled,
     WorkerStopped,
     WorkerFrozen,
@@ -118,6 +123,7 @@ pub const FAULTS: [Fault; 43] = [
     ClaimsStolen,
     BrokerKilled,
     BrokerFrozen,
+    BrokerCutOff,
     BrokersRestarted,
     LeadershipMoved,
     LeadershipFlips,
@@ -154,6 +160,10 @@ pub const FAULTS: [Fault; 43] = [
     TopicRecreated,
 ];
 
+/// Those that are not dealt, but can be named: the service does not recover from them
+/// (docs/reliability.md).
+pub const NAMED: [Fault; 1] = [TopicRecreatedUnseen];
+
 /// What a fault strikes; two at the same time strike different ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
@@ -175,13 +185,15 @@ impl Fault {
             | ClockFarOff | ClaimsStolen | OffsetsResolved => Part::Workers,
             BrokerKilled
             | BrokerFrozen
+            | BrokerCutOff
             | BrokersRestarted
             | LeadershipMoved
             | LeadershipFlips
             | CoordinatorLost
             | Network(Side::Kafka, _)
             | PartitionsAdded
-            | TopicRecreated => Part::Kafka,
+            | TopicRecreated
+            | TopicRecreatedUnseen => Part::Kafka,
             Poison | LargeRecords | Burst | Tombstones | Transactions => Part::Records,
             _ => Part::Mongodb,
         }
@@ -190,7 +202,10 @@ impl Fault {
     /// Whether it may come together with another one. These restart workers, or remake what the
     /// other would strike.
     pub fn stands_alone(self) -> bool {
-        matches!(self, PasswordRotated | TopicRecreated)
+        matches!(
+            self,
+            PasswordRotated | TopicRecreated | TopicRecreatedUnseen
+        )
     }
 }
 

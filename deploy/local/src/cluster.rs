@@ -14,6 +14,7 @@ use tokio::time::sleep;
 
 use crate::install;
 use crate::kafka::{cluster_id, java, run_tool};
+use crate::links::{self, Links, Ports};
 use crate::port;
 use crate::process::Server;
 use crate::topics::Topics;
@@ -26,7 +27,7 @@ const OFFSETS_PARTITIONS: i32 = 4;
 
 struct Broker {
     server: Server,
-    /// Of the listener that brokers, tools and undisturbed clients use.
+    /// Of the listener that tools and undisturbed clients use.
     port: u16,
     /// Before the listener of the clients that are to be disturbed.
     proxy: Proxy,
@@ -35,6 +36,7 @@ struct Broker {
 /// Running brokers. Dropped, they are killed and their data removed.
 pub struct Cluster {
     brokers: Vec<Broker>,
+    links: Links,
     jars: PathBuf,
 }
 
@@ -43,14 +45,25 @@ impl Cluster {
     pub async fn start(count: usize, toxiproxy: &Toxiproxy) -> Result<Cluster> {
         let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
         let id = cluster_id();
-        let controllers = (0..count)
-            .map(|_| port::free())
-            .collect::<Result<Vec<_>>>()?;
-        let voters: Vec<String> = (controllers.iter().enumerate())
-            .map(|(index, port)| format!("{}@127.0.0.1:{port}", index + 1))
+        let ports = || {
+            Ok(Ports {
+                internal: port::free()?,
+                controller: port::free()?,
+            })
+        };
+        let nodes = (0..count).map(|_| ports()).collect::<Result<Vec<_>>>()?;
+        let links = Links::start(toxiproxy, &nodes)?;
+        let voters: Vec<String> = (nodes.iter().enumerate())
+            .map(|(index, ports)| {
+                format!("{}@{}:{}", index + 1, links::name(index), ports.controller)
+            })
             .collect();
         let mut brokers = Vec::new();
-        for (index, controller) in controllers.iter().enumerate() {
+        for (index, ports) in nodes.iter().enumerate() {
+            let Ports {
+                internal,
+                controller,
+            } = ports;
             let (port, behind) = (port::free()?, port::free()?);
             let mut server = Server::new("kafka")?;
             let name = format!("kafka-{}-{port}", index + 1);
@@ -58,10 +71,11 @@ impl Cluster {
             let directory = server.directory().to_owned();
             let properties = directory.join("server.properties");
             let listeners = format!(
-                "PLAINTEXT://127.0.0.1:{port},CLIENT://127.0.0.1:{behind},CONTROLLER://127.0.0.1:{controller}"
+                "PLAINTEXT://127.0.0.1:{port},CLIENT://127.0.0.1:{behind},INTERNAL://127.0.0.1:{internal},CONTROLLER://127.0.0.1:{controller}"
             );
+            let name = links::name(index);
             let advertised = format!(
-                "PLAINTEXT://127.0.0.1:{port},CLIENT://{},CONTROLLER://127.0.0.1:{controller}",
+                "PLAINTEXT://127.0.0.1:{port},CLIENT://{},INTERNAL://{name}:{internal},CONTROLLER://{name}:{controller}",
                 proxy.host()
             );
             let (voters, replicas, data) = (voters.join(","), count.min(3), directory.join("data"));
@@ -76,15 +90,17 @@ controller.quorum.election.timeout.ms=1000
 controller.quorum.fetch.timeout.ms=2000
 listeners={listeners}
 advertised.listeners={advertised}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CLIENT:PLAINTEXT,CONTROLLER:PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CLIENT:PLAINTEXT,INTERNAL:PLAINTEXT,CONTROLLER:PLAINTEXT
 controller.listener.names=CONTROLLER
-inter.broker.listener.name=PLAINTEXT
+inter.broker.listener.name=INTERNAL
 log.dirs={data}
 auto.create.topics.enable=false
 default.replication.factor={replicas}
 min.insync.replicas={in_sync}
 broker.session.timeout.ms=3000
 broker.heartbeat.interval.ms=500
+controller.socket.timeout.ms=3000
+replica.socket.timeout.ms=3000
 leader.imbalance.check.interval.seconds=1
 leader.imbalance.per.broker.percentage=0
 offsets.topic.num.partitions={OFFSETS_PARTITIONS}
@@ -110,7 +126,9 @@ replica.fetch.max.bytes=20000000
             let properties = properties.to_string_lossy().into_owned();
             let arguments = ["format", "--cluster-id", &id, "--config", &properties];
             run_tool(&jars, &directory, "kafka.tools.StorageTool", &arguments).await?;
-            server.command(java(&jars, &directory, "kafka.Kafka", &[&properties]));
+            let mut command = java(&jars, &directory, "kafka.Kafka", &[&properties]);
+            command.insert(1, Links::option(index, count, &directory)?);
+            server.command(command);
             server.start()?;
             brokers.push(Broker {
                 server,
@@ -118,7 +136,11 @@ replica.fetch.max.bytes=20000000
                 proxy,
             });
         }
-        let mut cluster = Cluster { brokers, jars };
+        let mut cluster = Cluster {
+            brokers,
+            links,
+            jars,
+        };
         cluster.ready().await?;
         Ok(cluster)
     }
@@ -135,10 +157,14 @@ replica.fetch.max.bytes=20000000
 
     /// `host:port` of every broker, past the proxies.
     pub fn direct_bootstrap(&self) -> String {
-        let hosts: Vec<String> = self
-            .brokers
-            .iter()
-            .map(|broker| format!("127.0.0.1:{}", broker.port))
+        self.direct_bootstrap_where(|_| true)
+    }
+
+    /// `host:port` of the brokers with these indexes, past the proxies.
+    pub fn direct_bootstrap_where(&self, of: impl Fn(usize) -> bool) -> String {
+        let hosts: Vec<String> = (self.brokers.iter().enumerate())
+            .filter(|(index, _)| of(*index))
+            .map(|(_, broker)| format!("127.0.0.1:{}", broker.port))
             .collect();
         hosts.join(",")
     }
@@ -156,6 +182,17 @@ replica.fetch.max.bytes=20000000
     /// The proxy before a broker.
     pub fn proxy(&self, broker: usize) -> &Proxy {
         &self.brokers[broker].proxy
+    }
+
+    /// Cuts a broker off from all others, and from their controllers. Clients still reach it, and it
+    /// answers with what it knew.
+    pub fn cut_off(&self, broker: usize) -> Result<()> {
+        self.links.cut_off(broker)
+    }
+
+    /// Ends that.
+    pub fn rejoin(&self, broker: usize) -> Result<()> {
+        self.links.heal(broker)
     }
 
     /// A broker's process, to kill, stop, freeze or thaw.
@@ -246,7 +283,17 @@ replica.fetch.max.bytes=20000000
 
     /// The broker that leads each partition of a topic.
     pub async fn leaders(&self, topic: &str) -> Result<BTreeMap<i32, usize>> {
-        let metadata = self.metadata(Some(topic)).await?;
+        let bootstrap = self.direct_bootstrap();
+        self.leaders_as_known_to(&bootstrap, topic).await
+    }
+
+    /// The same, as the first of these brokers that answers has it.
+    pub async fn leaders_as_known_to(
+        &self,
+        bootstrap: &str,
+        topic: &str,
+    ) -> Result<BTreeMap<i32, usize>> {
+        let metadata = ask(bootstrap.to_owned(), Some(topic)).await?;
         let found = metadata.topics().first();
         let partitions = found.context("no answer for the topic")?.partitions();
         let leader = |leader: i32| usize::try_from(leader).ok()?.checked_sub(1);
@@ -317,8 +364,19 @@ replica.fetch.max.bytes=20000000
     /// Returns when each broker by itself knows a topic with this number of partitions that have a
     /// leader; with none, when each has learned that it is gone.
     pub async fn everywhere(&self, topic: &str, partitions: usize) -> Result<()> {
+        self.everywhere_but(None, topic, partitions).await
+    }
+
+    /// As [`Cluster::everywhere`], but for a broker that is not asked.
+    pub async fn everywhere_but(
+        &self,
+        except: Option<usize>,
+        topic: &str,
+        partitions: usize,
+    ) -> Result<()> {
         let end = Instant::now() + START_DEADLINE;
-        for broker in &self.brokers {
+        let brokers = self.brokers.iter().enumerate();
+        for (_, broker) in brokers.filter(|(index, _)| Some(*index) != except) {
             let direct = format!("127.0.0.1:{}", broker.port);
             loop {
                 let metadata = ask(direct.clone(), Some(topic)).await?;

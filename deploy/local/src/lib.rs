@@ -26,6 +26,7 @@ mod json;
 pub mod kafka;
 mod kinds;
 pub mod kubernetes;
+mod links;
 pub mod mongo;
 pub mod observe;
 pub mod port;

@@ -1,5 +1,6 @@
 //! Toxiproxy: TCP proxies before the servers, which delay, cut, reset and lose what passes.
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -42,7 +43,18 @@ impl Toxiproxy {
     /// A proxy on a free port before `upstream`, as `host:port`. Dropped with all its clones, it is
     /// killed.
     pub fn proxy(&self, name: &str, upstream: &str) -> Result<Proxy> {
-        let (port, api_port) = (port::free()?, port::free()?.to_string());
+        self.proxy_at(name, Ipv4Addr::LOCALHOST, port::free()?, upstream)
+    }
+
+    /// As [`Toxiproxy::proxy`], at an address and a port of the caller's choice.
+    pub fn proxy_at(
+        &self,
+        name: &str,
+        address: Ipv4Addr,
+        port: u16,
+        upstream: &str,
+    ) -> Result<Proxy> {
+        let api_port = port::free()?.to_string();
         let mut server = Server::new("toxiproxy")?;
         server.command([
             self.program.as_os_str(),
@@ -59,6 +71,7 @@ impl Toxiproxy {
             agent: agent.into(),
             api: format!("http://127.0.0.1:{api_port}"),
             name: name.to_owned(),
+            address,
             port,
             upstream: upstream.to_owned(),
         };
@@ -74,19 +87,20 @@ pub struct Proxy {
     agent: ureq::Agent,
     api: String,
     name: String,
+    address: Ipv4Addr,
     port: u16,
     upstream: String,
 }
 
 impl Proxy {
-    /// Where it listens, on loopback.
+    /// The port that it listens on.
     pub fn port(&self) -> u16 {
         self.port
     }
 
-    /// `host:port` of where it listens.
+    /// `host:port` of where it listens, on loopback.
     pub fn host(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+        format!("{}:{}", self.address, self.port)
     }
 
     /// Delays what comes back, by `delay` give or take `jitter`.

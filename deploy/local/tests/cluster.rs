@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use local_stack::{Cluster, Direction, Message, Mongo, MongoOptions, Topology, Toxiproxy, produce};
 use mongodb::bson::{Document, doc};
 use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -71,6 +72,50 @@ async fn three_brokers_lose_one_and_no_record() {
         ends == 400
     })
     .await;
+}
+
+/// The leaders of a topic's partitions, as the first of these brokers has it; none where none
+/// answers.
+fn leaders(bootstrap: &str, topic: &str) -> Vec<i32> {
+    let client: BaseConsumer = config(bootstrap).create().unwrap();
+    let found = client.fetch_metadata(Some(topic), Duration::from_secs(3));
+    let topics = found.iter().flat_map(|found| found.topics());
+    let partitions = topics.flat_map(|topic| topic.partitions());
+    partitions.map(|partition| partition.leader()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_cut_off_from_the_others_answers_with_what_it_knew() {
+    let toxiproxy = Toxiproxy::install().unwrap();
+    let mut cluster = Cluster::start(3, &toxiproxy).await.unwrap();
+    cluster.topics().unwrap().create("t", 6, &[]).await.unwrap();
+    cluster.everywhere("t", 6).await.unwrap();
+    for broker in 0..cluster.brokers() {
+        let own = cluster.direct_bootstrap_where(|other| other == broker);
+        let others = cluster.direct_bootstrap_where(|other| other != broker);
+        let node = broker as i32 + 1;
+        cluster.ready().await.unwrap();
+        until("it leads", async || leaders(&others, "t").contains(&node)).await;
+
+        cluster.cut_off(broker).unwrap();
+        until("others lead", async || {
+            let leaders = leaders(&others, "t");
+            !leaders.is_empty() && !leaders.contains(&node)
+        })
+        .await;
+        until("it does not know that", async || {
+            leaders(&own, "t").contains(&node)
+        })
+        .await;
+        let records = (0..100).map(|n: u32| Message::new(n.to_string(), "x"));
+        assert_eq!(produce(&config(&others), "t", records).unwrap(), 100);
+
+        cluster.rejoin(broker).unwrap();
+        until("it knows", async || {
+            leaders(&own, "t") == leaders(&others, "t")
+        })
+        .await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -106,6 +106,11 @@ impl Nemesis<'_> {
                 broker.freeze().expect("frozen");
                 struck.lasts = PAST_THE_SESSION;
             }
+            BrokerCutOff => {
+                struck.target = self.random.below(SERVERS);
+                self.stage.cluster.cut_off(struck.target).expect("cut off");
+                struck.lasts = PAST_THE_SESSION;
+            }
             BrokersRestarted => self.restart_brokers().await,
             ClaimsStolen => self.steal_claims().await,
             OffsetsResolved => self.resolve_offsets().await,
@@ -179,7 +184,14 @@ impl Nemesis<'_> {
             }
             PartitionsAdded => self.add_partitions().await,
             TopicRecreated => {
-                self.recreate_topic().await;
+                self.load.pause().await;
+                self.recreate_topic(None).await;
+                self.load.resume(self.lineages.len(), self.partitions);
+                struck.lasts = BRIEFLY;
+            }
+            TopicRecreatedUnseen => {
+                struck.target = self.random.below(SERVERS);
+                self.recreate_topic_unseen(struck.target).await;
                 struck.lasts = BRIEFLY;
             }
         }
@@ -199,6 +211,12 @@ impl Nemesis<'_> {
             BrokerKilled => self.stage.cluster.restart(target).await.expect("restarted"),
             CoordinatorLost | BrokerFrozen => {
                 self.stage.cluster.server(target).thaw().expect("thawed");
+            }
+            BrokerCutOff => self.stage.cluster.rejoin(target).expect("healed"),
+            TopicRecreatedUnseen => {
+                self.stage.cluster.rejoin(target).expect("healed");
+                self.see_topic(target).await;
+                self.load.resume(self.lineages.len(), self.partitions);
             }
             PrimaryKilled => self.stage.mongo.restart(target).await.expect("restarted"),
             PrimaryFrozen => self.stage.mongo.thaw(target).expect("thawed"),

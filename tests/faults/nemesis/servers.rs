@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bson::{Document, Uuid, doc};
+use local_stack::Topics;
 use test_support::wait::until;
 use test_support::worker::run;
 use workflows_sink::checkpoint;
@@ -151,25 +152,55 @@ impl Nemesis<'_> {
         self.load.partitions(total);
     }
 
-    pub(super) async fn recreate_topic(&mut self) {
-        self.load.pause().await;
-        let topics = self.stage.cluster.topics().expect("topics");
-        let bootstrap = self.stage.cluster.direct_bootstrap();
-        let lineage = read_log(&bootstrap, &self.scene.topic).await;
+    /// Deletes the topic and creates it again, by brokers other than `unseen`, which does not learn
+    /// of it. Nothing is produced meanwhile.
+    pub(super) async fn recreate_topic(&mut self, unseen: Option<usize>) {
+        let (cluster, topic) = (&self.stage.cluster, self.scene.topic.as_str());
+        let bootstrap = cluster.direct_bootstrap_where(|broker| Some(broker) != unseen);
+        let topics = Topics::new(&bootstrap).expect("topics");
+        let lineage = read_log(&bootstrap, topic).await;
         self.lineages.push(lineage);
-        let cluster = &self.stage.cluster;
-        topics.delete(&self.scene.topic).await.expect("deleted");
+        topics.delete(topic).await.expect("deleted");
         // A broker that has not learned of it yet acknowledges records into the log that is
         // deleted.
-        cluster
-            .everywhere(&self.scene.topic, 0)
+        let gone = cluster.everywhere_but(unseen, topic, 0);
+        gone.await.expect("gone");
+        witness::create_topic(&topics, topic, self.partitions).await;
+        let created = cluster.everywhere_but(unseen, topic, self.partitions as usize);
+        created.await.expect("the topic");
+    }
+
+    /// The same while a broker is cut off, and others lead what it led.
+    pub(super) async fn recreate_topic_unseen(&mut self, unseen: usize) {
+        self.load.pause().await;
+        let (cluster, topic) = (&self.stage.cluster, self.scene.topic.as_str());
+        cluster.cut_off(unseen).expect("cut off");
+        let others = cluster.direct_bootstrap_where(|broker| broker != unseen);
+        until("others lead", || async {
+            let leaders = cluster.leaders_as_known_to(&others, topic).await;
+            leaders.is_ok_and(|leaders| leaders.values().all(|leader| *leader != unseen))
+        })
+        .await;
+        self.recreate_topic(Some(unseen)).await;
+    }
+
+    /// Waits until a broker that was cut off knows the topic by its new id.
+    pub(super) async fn see_topic(&mut self, unseen: usize) {
+        self.stage
+            .cluster
+            .ready()
             .await
-            .expect("gone");
-        witness::create_topic(&topics, &self.scene.topic, self.partitions).await;
-        cluster
-            .everywhere(&self.scene.topic, self.partitions as usize)
-            .await
-            .expect("the topic");
-        self.load.resume(self.lineages.len(), self.partitions);
+            .expect("the cluster is whole");
+        let (cluster, topic) = (&self.stage.cluster, self.scene.topic.as_str());
+        let bootstrap = |of: bool| {
+            let of_it = move |broker| (broker == unseen) == of;
+            cluster.direct_bootstrap_where(of_it)
+        };
+        let (own, others) = (bootstrap(true), bootstrap(false));
+        until("it knows the new topic", || async {
+            let own = witness::id_of_topic(&own, topic).await.ok();
+            own.is_some() && own == witness::id_of_topic(&others, topic).await.ok()
+        })
+        .await;
     }
 }

@@ -3,7 +3,7 @@
 mod waits;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::Timestamp;
 use local_stack::random::Random;
@@ -25,6 +25,7 @@ use crate::witness::{self, Sampler};
 /// How long after the end of a fault until all that was in the log by then is applied. Against
 /// hanging, not a figure.
 const RECOVERY_BOUND: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(50);
 
 /// The result of a run.
 pub struct Verdict {
@@ -278,11 +279,17 @@ impl Run {
     }
 }
 
-/// The log of the topic as it is now.
+/// The log of the topic as it is now. Tries again for a while: a broker may not know yet who leads.
 pub async fn read_log(bootstrap: &str, topic: &str) -> Lineage {
-    let asked = (bootstrap.to_owned(), topic.to_owned());
-    let read = tokio::task::spawn_blocking(move || evidence::read_log(&asked.0, &asked.1));
-    read.await.expect("no panic").expect("the log")
+    let end = Instant::now() + RECOVERY_BOUND;
+    loop {
+        let asked = (bootstrap.to_owned(), topic.to_owned());
+        let read = tokio::task::spawn_blocking(move || evidence::read_log(&asked.0, &asked.1));
+        match read.await.expect("no panic") {
+            Err(_) if Instant::now() < end => tokio::time::sleep(POLL).await,
+            read => return read.expect("the log"),
+        }
+    }
 }
 
 /// How long a recovery took, for people.

@@ -8,13 +8,12 @@ use std::time::{Duration, Instant};
 use bson::Uuid;
 use workflows_sink::checkpoint::Checkpoint;
 
-use super::{RECOVERY_BOUND, Run};
+use super::{POLL, RECOVERY_BOUND, Run};
 use crate::checker::Recovery;
 use crate::fleet;
 use crate::look::Lookout;
 use crate::witness;
 
-const POLL: Duration = Duration::from_millis(50);
 /// How long the workers' counts are watched in the end.
 const COUNTED_FOR: Duration = Duration::from_secs(1);
 

@@ -54,7 +54,8 @@ fn workers_that_show_that_all_is_well_are_accepted() {
 
 #[test]
 fn workers_that_show_something_else_are_found() {
-    let wrong: [(&str, fn(&mut Look)); 7] = [
+    type Wrong = (&'static str, fn(&mut Look));
+    let wrong: [Wrong; 7] = [
         ("not ready: worker 2", |look| look.workers[1].ready = false),
         ("2 of 3 are assigned", |look| look.workers[1].assigned = 0),
         ("4 of 3 are assigned", |look| look.workers[1].assigned = 2),
