@@ -33,6 +33,8 @@ pub enum Fault {
     WorkerStopped,
     /// SIGSTOP to a worker for longer than its session, then SIGCONT.
     WorkerFrozen,
+    /// SIGSTOP and SIGCONT in turns: a tenth of the CPU for a while, as a quota gives it.
+    WorkerThrottled,
     /// One more worker.
     WorkerAdded,
     /// One worker less.
@@ -102,6 +104,8 @@ pub enum Fault {
     Transactions,
     /// A person lets stopped partitions continue, while there are none.
     OffsetsResolved,
+    /// A person moves checkpoints, while the workers run.
+    OffsetsReset,
     /// The topic gets more partitions.
     PartitionsAdded,
     /// The topic is deleted and recreated.
@@ -113,10 +117,11 @@ pub enum Fault {
 use Fault::*;
 
 /// Every fault that is dealt, each once.
-pub const FAULTS: [Fault; 44] = [
+pub const FAULTS: [Fault; 46] = [
     WorkerKilled,
     WorkerStopped,
     WorkerFrozen,
+    WorkerThrottled,
     WorkerAdded,
     WorkerRemoved,
     ClockFarOff,
@@ -156,6 +161,7 @@ pub const FAULTS: [Fault; 44] = [
     Tombstones,
     Transactions,
     OffsetsResolved,
+    OffsetsReset,
     PartitionsAdded,
     TopicRecreated,
 ];
@@ -181,8 +187,10 @@ impl Fault {
     /// What it strikes.
     pub fn part(self) -> Part {
         match self {
-            WorkerKilled | WorkerStopped | WorkerFrozen | WorkerAdded | WorkerRemoved
-            | ClockFarOff | ClaimsStolen | OffsetsResolved => Part::Workers,
+            WorkerKilled | WorkerStopped | WorkerFrozen | WorkerThrottled | WorkerAdded
+            | WorkerRemoved | ClockFarOff | ClaimsStolen | OffsetsResolved | OffsetsReset => {
+                Part::Workers
+            }
             BrokerKilled
             | BrokerFrozen
             | BrokerCutOff
@@ -200,11 +208,11 @@ impl Fault {
     }
 
     /// Whether it may come together with another one. These restart workers, or remake what the
-    /// other would strike.
+    /// other would strike; or are allowed to a person while the group has no member.
     pub fn stands_alone(self) -> bool {
         matches!(
             self,
-            PasswordRotated | TopicRecreated | TopicRecreatedUnseen
+            PasswordRotated | TopicRecreated | TopicRecreatedUnseen | OffsetsReset
         )
     }
 }

@@ -1,14 +1,20 @@
 //! The workers of a run, and what became of each.
 
 use std::collections::BTreeMap;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use local_stack::install;
+use rustix::process::{Pid, Signal, kill_process};
 use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
 use crate::pulse::Pulse;
 
 const MIB: u64 = 1024 * 1024;
+/// How long a worker stands and runs in turns that is throttled: a period of a quota is 100 ms.
+const STANDS: Duration = Duration::from_millis(90);
+const RUNS: Duration = Duration::from_millis(10);
 /// What a process needs beyond its budget (docs/operations.md).
 const BESIDES_BYTES: u64 = 64 * MIB;
 /// What a worker says that was asked to stop and could not write what it held by its drain
@@ -24,10 +30,36 @@ pub struct Member {
     /// The process.
     pub worker: Worker,
     pulse: Pulse,
+    throttle: Option<JoinHandle<()>>,
     peak_bytes: u64,
 }
 
 impl Member {
+    /// SIGSTOP and SIGCONT in turns for so long, so that it has a tenth of the CPU.
+    pub fn throttle(&mut self, lasts: Duration) {
+        self.pulse.excuse();
+        let pid = self.worker.server().pid().expect("it runs");
+        let pid = Pid::from_raw(pid as i32).expect("a process");
+        self.throttle = Some(std::thread::spawn(move || {
+            let end = Instant::now() + lasts;
+            while Instant::now() < end {
+                // It has not ended: nobody but this fault strikes workers now.
+                for (signal, lasts) in [(Signal::STOP, STANDS), (Signal::CONT, RUNS)] {
+                    kill_process(pid, signal).expect("signalled");
+                    std::thread::sleep(lasts);
+                }
+            }
+        }));
+    }
+
+    /// Waits until that is over.
+    pub fn throttle_no_more(&mut self) {
+        if let Some(throttle) = self.throttle.take() {
+            throttle.join().expect("no panic");
+        }
+        self.pulse.expect();
+    }
+
     /// SIGSTOP: it need not answer until it is thawed.
     pub fn freeze(&mut self) {
         self.pulse.excuse();
@@ -112,6 +144,7 @@ impl Fleet {
             name: format!("worker {}", self.started),
             pulse: Pulse::start(worker.server().log()),
             worker,
+            throttle: None,
             peak_bytes: 0,
         });
     }

@@ -33,7 +33,10 @@ pub async fn before(
     group: &str,
 ) -> Option<Before> {
     let [fault] = faults else { return None };
-    let of_worker = matches!(fault, Fault::WorkerKilled | Fault::WorkerFrozen);
+    let of_worker = matches!(
+        fault,
+        Fault::WorkerKilled | Fault::WorkerFrozen | Fault::WorkerThrottled
+    );
     let of_broker = *fault == Fault::Network(Side::Kafka, Trouble::OneWay);
     if !of_worker && !of_broker {
         return None;

@@ -74,6 +74,11 @@ impl Nemesis<'_> {
                 self.fleet.members[struck.target].freeze();
                 struck.lasts = PAST_THE_SESSION;
             }
+            WorkerThrottled => {
+                struck.target = self.any_worker();
+                self.fleet.members[struck.target].throttle(PAST_THE_SESSION);
+                struck.lasts = PAST_THE_SESSION;
+            }
             WorkerAdded => {
                 self.fleet.wanted += 1;
                 self.fleet.top_up();
@@ -114,6 +119,7 @@ impl Nemesis<'_> {
             BrokersRestarted => self.restart_brokers().await,
             ClaimsStolen => self.steal_claims().await,
             OffsetsResolved => self.resolve_offsets().await,
+            OffsetsReset => self.reset_offsets().await,
             LeadershipMoved => self.move_leadership().await,
             LeadershipFlips => {
                 for _ in 0..3 {
@@ -206,6 +212,11 @@ impl Nemesis<'_> {
             WorkerFrozen => {
                 if let Some(member) = self.fleet.members.get_mut(target) {
                     member.thaw();
+                }
+            }
+            WorkerThrottled => {
+                if let Some(member) = self.fleet.members.get_mut(target) {
+                    member.throttle_no_more();
                 }
             }
             BrokerKilled => self.stage.cluster.restart(target).await.expect("restarted"),

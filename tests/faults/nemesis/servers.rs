@@ -66,6 +66,16 @@ impl Nemesis<'_> {
         }
     }
 
+    /// What a person types who has not stopped the service: it is refused, and nothing may move.
+    pub(super) async fn reset_offsets(&mut self) {
+        for to in ["earliest", "latest", "1"] {
+            let reset = ["offsets", "reset", "--to", to, "--yes"];
+            let (code, out, error) = run(&self.fleet.environment, &reset).await;
+            let is_refused = code == Some(1) && error.contains("member(s)");
+            assert!(is_refused, "{code:?} {out}{error}");
+        }
+    }
+
     /// The broker that coordinates the workers' group.
     pub(super) async fn coordinator(&mut self) -> usize {
         self.stage
