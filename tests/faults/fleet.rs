@@ -1,11 +1,13 @@
 //! The workers of a run, and what became of each.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use local_stack::install;
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
@@ -109,6 +111,8 @@ pub struct Fleet {
     /// Those that have ended.
     pub ended: Vec<WorkerRun>,
     started: usize,
+    /// What is compiled for them.
+    libraries: TempDir,
 }
 
 impl Fleet {
@@ -120,6 +124,7 @@ impl Fleet {
             members: Vec::new(),
             ended: Vec::new(),
             started: 0,
+            libraries: tempfile::tempdir().expect("a directory"),
         };
         fleet.top_up();
         fleet
@@ -153,13 +158,24 @@ impl Fleet {
     pub async fn start_with_clock(&mut self, offset: &str) {
         let library = tokio::task::spawn_blocking(install::faketime).await;
         let library = library.expect("no panic").expect("libfaketime");
-        let library = library.to_string_lossy();
+        let libraries = format!("{}:{}", library.display(), self.waits().display());
         self.start_with(&[
-            ("LD_PRELOAD", &library),
+            ("LD_PRELOAD", &libraries),
             ("FAKETIME", offset),
             ("DONT_FAKE_MONOTONIC", "1"),
             ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
         ]);
+    }
+
+    /// The library that makes up for what libfaketime lacks, compiled.
+    fn waits(&self) -> PathBuf {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/faults/clock.c");
+        let library = self.libraries.path().join("clock.so");
+        let mut compiler = std::process::Command::new("cc");
+        let compiler = compiler.args(["-shared", "-fPIC", "-o"]).arg(&library);
+        let status = compiler.arg(source).status().expect("a C compiler");
+        assert!(status.success(), "clock.c is not compiled");
+        library
     }
 
     /// SIGKILL.
