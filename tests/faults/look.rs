@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use crate::checker::{Look, Shown};
+use crate::compacted;
 use crate::fleet::{Fleet, Member};
 use crate::witness;
 
@@ -28,6 +29,7 @@ impl Lookout<'_> {
             after: after.to_owned(),
             partitions: ends.into_keys().collect(),
             workers: workers.map(|member| shown(member, self.topic)).collect(),
+            others: compacted::PARTITIONS as usize,
             idle: false,
             settled: None,
         })

@@ -5,6 +5,7 @@
 //! test`; with MINUTES it is one long run under mild faults, the soak.
 
 mod checker;
+mod compacted;
 mod fault;
 mod fleet;
 mod load;

@@ -77,10 +77,14 @@ pub async fn id_of_topic(bootstrap: &str, topic: &str) -> Result<Uuid> {
     .await?
 }
 
-/// The group's checkpoints as a majority has them.
-pub async fn checkpoints(database: &Database, group: &str) -> Result<BTreeMap<i32, Checkpoint>> {
+/// The group's checkpoints of a topic as a majority has them.
+pub async fn checkpoints(
+    database: &Database,
+    group: &str,
+    topic: &str,
+) -> Result<BTreeMap<i32, Checkpoint>> {
     let find = doc! {
-        "find": COLLECTION, "filter": { "_id.group": group }, "singleBatch": true, "batchSize": 1000,
+        "find": COLLECTION, "filter": { "_id.group": group, "_id.topic": topic }, "singleBatch": true, "batchSize": 1000,
         "readConcern": { "level": "majority" },
     };
     let reply = tokio::time::timeout(ANSWER_DEADLINE, database.run_command(find)).await??;

@@ -8,7 +8,7 @@ use super::change::Replay;
 use super::timeline::{Timeline, refused, stretches, timeline};
 use super::violation::{Rule, Violation};
 use super::walk::{Applied, Segment, walk};
-use super::{Evidence, bounds, finals, judge, shown as shown_by, spared};
+use super::{Evidence, bounds, compacted, finals, judge, shown as shown_by, spared};
 
 /// How many violations of one rule are shown; the others are counted.
 const TOLD_MAX: usize = 5;
@@ -50,8 +50,11 @@ pub fn check(evidence: &Evidence) -> Vec<Violation> {
     violations.extend(spared::spared(evidence, &walked.partitions));
     violations.extend(shown_by::looks(evidence));
     violations.extend(shown_by::alive(evidence));
+    let second = evidence.compacted.as_ref();
+    violations.extend(second.into_iter().flat_map(compacted::compacted));
     let applied = timelines.values().map(|timeline| timeline.steps.len());
-    violations.extend(shown_by::counted(evidence, applied.sum()));
+    let applied = applied.sum::<usize>() + second.map_or(0, |second| second.records);
+    violations.extend(shown_by::counted(evidence, applied));
     shown(violations)
 }
 

@@ -7,6 +7,7 @@
 mod bounds;
 pub mod change;
 mod check;
+pub mod compacted;
 pub mod evidence;
 mod excerpt;
 mod finals;
@@ -29,6 +30,7 @@ use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
 pub use self::check::check;
+pub use self::compacted::Compacted;
 pub use self::shown::{Look, Shown};
 pub use self::spared::Spared;
 pub use self::violation::{Rule, Violation};
@@ -56,6 +58,8 @@ pub struct Evidence {
     /// What the group had committed, each beside the checkpoint read after it; in the order of
     /// time.
     pub samples: Vec<Sample>,
+    /// A second topic that the same workers read; what belongs to it is nowhere else.
+    pub compacted: Option<Compacted>,
     /// When the server was made to refuse writes.
     pub refusals: Vec<Refusals>,
     /// Partitions that a fault left healthy.

@@ -35,6 +35,8 @@ pub struct Look {
     pub after: String,
     /// The topic's partitions.
     pub partitions: BTreeSet<i32>,
+    /// How many partitions there are besides, of another topic.
+    pub others: usize,
     /// The workers.
     pub workers: Vec<Shown>,
     /// Whether all was applied and nothing was produced.
@@ -55,8 +57,9 @@ impl Look {
             return Some((Rule::Ready, format!("not ready: {}", unready.join(", "))));
         }
         let assigned: i64 = workers.clone().map(|worker| worker.assigned).sum();
-        if assigned != self.partitions.len() as i64 {
-            let message = format!("{assigned} of {} are assigned", self.partitions.len());
+        let all = self.partitions.len() + self.others;
+        if assigned != all as i64 {
+            let message = format!("{assigned} of {all} are assigned");
             return Some((Rule::Ready, message));
         }
         let mut states: Vec<(i32, &str)> = (workers.clone())
@@ -83,7 +86,7 @@ impl Look {
 
     /// Whether nothing is about to move: besides, each worker has its share.
     pub fn is_steady(&self) -> bool {
-        let shares = self.workers.iter().map(|worker| worker.states.len());
+        let shares = self.workers.iter().map(|worker| worker.assigned);
         let (most, least) = (shares.clone().max(), shares.min());
         let even = most
             .zip(least)

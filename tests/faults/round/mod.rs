@@ -13,6 +13,7 @@ use test_support::scene::Scene;
 use crate::checker::{
     Evidence, Lineage, Log, Look, Recovery, Refusals, Settings, Spared, Violation, check, evidence,
 };
+use crate::compacted::Second;
 use crate::fault::Fault;
 use crate::fleet::Fleet;
 use crate::load::Load;
@@ -73,7 +74,14 @@ fn environment(stage: &Stage, scene: &Scene, schedule: &Schedule) -> BTreeMap<St
         (CREDENTIALS_DIR, stage.credentials.path().to_owned()),
     ];
     environment.extend(more.map(|(name, value)| (name.to_owned(), value)));
+    let topics = format!("{},{}", scene.topic, second_topic(schedule));
+    environment.insert("DYFF_WORKFLOWS_SINK__TOPICS".to_owned(), topics);
     environment
+}
+
+/// The topic that is compacted.
+fn second_topic(schedule: &Schedule) -> String {
+    format!("faults_{}.compacted", schedule.seed)
 }
 
 /// A run that goes on.
@@ -84,6 +92,7 @@ pub struct Run {
     partitions: i32,
     /// The producer.
     pub load: Load,
+    second: Second,
     /// The workers.
     pub fleet: Fleet,
     sampler: Sampler,
@@ -130,6 +139,8 @@ impl Run {
             .await
             .expect("the time of the set");
         let load = Load::start(schedule.seed, &direct, &scene.topic, schedule.partitions);
+        let second = second_topic(schedule);
+        let second = Second::start(&topics, &direct, second, schedule.seed).await;
         let fleet = Fleet::start(environment(stage, &scene, schedule), schedule.workers);
         let sampler = Sampler::start(&scene, &direct);
         let mut run = Run {
@@ -137,6 +148,7 @@ impl Run {
             direct,
             partitions: schedule.partitions,
             load,
+            second,
             fleet,
             sampler,
             since,
@@ -205,6 +217,7 @@ impl Run {
 
     /// Ends the load, waits until all is applied, and judges what is left behind.
     pub async fn finish(mut self, stage: &mut Stage, schedule: &Schedule) -> Verdict {
+        let mut compacted = self.end_second().await;
         let counted = self.begin_count().await;
         let acknowledged = self.load.stop().await;
         let last = self.caught_up("the end of the load").await;
@@ -227,13 +240,21 @@ impl Run {
         let events = evidence::read_events(database, self.since)
             .await
             .expect("the whole history");
-        let documents = evidence::documents(database).await.expect("the entities");
-        let dead_letters = evidence::dead_letters(database)
-            .await
-            .expect("the dead letters");
-        let checkpoints = evidence::checkpoints(database)
-            .await
-            .expect("the checkpoints");
+        let events = compacted.take_events(events);
+        let mut documents = evidence::documents(database).await.expect("the entities");
+        documents.retain(|(_, document)| !compacted.is_ours(document.get("_id")));
+        let dead_letters = evidence::dead_letters(database).await;
+        let mut dead_letters = dead_letters.expect("the dead letters");
+        dead_letters.retain(|letter| !compacted.is_ours(letter.get("_id")));
+        let checkpoints = evidence::checkpoints(database).await;
+        let mut checkpoints = checkpoints.expect("the checkpoints");
+        checkpoints.retain(|checkpoint| !compacted.is_ours(checkpoint.get("_id")));
+        let left = read_log(&self.direct, &compacted.topic).await;
+        let left: usize = left.partitions.values().map(|log| log.records.len()).sum();
+        eprintln!(
+            "  of {} records of the compacted topic {left} are left",
+            compacted.records
+        );
         let evidence = Evidence {
             settings: Settings {
                 group: self.scene.group.clone(),
@@ -252,6 +273,7 @@ impl Run {
             dead_letters,
             checkpoints,
             samples,
+            compacted: Some(compacted),
             refusals: self.refusals,
             spared: self.spared,
             looks: self.looks,

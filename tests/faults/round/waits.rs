@@ -6,10 +6,11 @@ use std::fmt::Write as _;
 use std::time::{Duration, Instant};
 
 use bson::Uuid;
+use test_support::scene::Scene;
 use workflows_sink::checkpoint::Checkpoint;
 
 use super::{POLL, RECOVERY_BOUND, Run};
-use crate::checker::Recovery;
+use crate::checker::{Compacted, Recovery};
 use crate::fleet;
 use crate::look::Lookout;
 use crate::witness;
@@ -39,9 +40,10 @@ impl Run {
         let ends = witness::log_ends(&self.direct, &self.scene.topic)
             .await
             .ok()?;
-        let checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group)
-            .await
-            .ok()?;
+        let checkpoints =
+            witness::checkpoints(&self.scene.database, &self.scene.group, &self.scene.topic)
+                .await
+                .ok()?;
         let applied = |partition| {
             checkpoints
                 .get(partition)
@@ -108,9 +110,10 @@ impl Run {
         &self,
         (id, ends): &(Uuid, BTreeMap<i32, i64>),
     ) -> Option<Vec<(i32, i64, Option<Checkpoint>)>> {
-        let mut checkpoints = witness::checkpoints(&self.scene.database, &self.scene.group)
-            .await
-            .ok()?;
+        let mut checkpoints =
+            witness::checkpoints(&self.scene.database, &self.scene.group, &self.scene.topic)
+                .await
+                .ok()?;
         let ends = ends
             .iter()
             .map(|(partition, end)| (*partition, *end, checkpoints.remove(partition)));
@@ -134,6 +137,30 @@ impl Run {
             write!(standing, "; partition {partition} ends at {end}, {found:?}").expect("a string");
         }
         standing
+    }
+
+    /// Ends the load of the second topic, and waits until it is applied, too.
+    pub(super) async fn end_second(&mut self) -> Compacted {
+        let mut compacted = tokio::task::block_in_place(|| self.second.stop());
+        let end = Instant::now() + RECOVERY_BOUND;
+        let Scene {
+            database, group, ..
+        } = &self.scene;
+        while Instant::now() < end {
+            let ends = witness::log_ends(&self.direct, &compacted.topic).await;
+            let found = witness::checkpoints(database, group, &compacted.topic).await;
+            if let (Ok(ends), Ok(found)) = (ends, found) {
+                compacted.ends = ends;
+                let is_applied = |(partition, end): (&i32, &i64)| {
+                    found.get(partition).map_or(0, |found| found.next_offset) == *end
+                };
+                if compacted.ends.iter().all(is_applied) {
+                    break;
+                }
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        compacted
     }
 
     /// Stops the load for a moment, so that it is known what the workers count from there on: what

@@ -28,6 +28,7 @@ fn good() -> Evidence {
     evidence.looks.push(Look {
         after: "WorkerKilled".to_owned(),
         partitions: (0..3).collect(),
+        others: 0,
         workers: vec![worker("worker 1", &[0, 2], 3), worker("worker 2", &[1], 1)],
         idle: true,
         settled: Some(4),

@@ -1,5 +1,6 @@
 //! The checker, checked on made-up histories.
 
+mod compacted;
 mod corruptions;
 mod health;
 mod lineages;

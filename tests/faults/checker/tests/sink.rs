@@ -59,6 +59,7 @@ impl Sink {
             dead_letters: Vec::new(),
             checkpoints: Vec::new(),
             samples: Vec::new(),
+            compacted: None,
             refusals: Vec::new(),
             spared: Vec::new(),
             looks: Vec::new(),
