@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::consumer::Consumer as _;
 
@@ -23,8 +23,15 @@ const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 const STALLED_LOOKS: u32 = 3;
 
 /// How often in a row a partition is assigned anew, each time after twice as many looks, before a
-/// new consumer is to help.
-const STALLS_MAX: u32 = 3;
+/// new consumer is to help: that costs a rebalance.
+const STALLS_MAX: u32 = 1;
+
+/// How long at least the first new consumer has to help before there is another one; each time
+/// twice as long.
+const RENEWED_MIN: Duration = Duration::from_secs(120);
+
+/// How long at most.
+const RENEWED_MAX: Duration = Duration::from_secs(3_600);
 
 /// How many must find that a transaction is open before this is logged.
 const HELD_LOOKS: u32 = 6;
@@ -92,9 +99,32 @@ impl Looks {
     }
 }
 
+/// Why a new consumer is to take the place of the one in use.
+const NOT_FETCHED: &str = "a partition is not fetched, and assigning it anew did not help";
+
+/// When the consumer was replaced: what does not help is done later each time.
+#[derive(Debug, Default)]
+struct Renewals {
+    last: Option<(Instant, Duration)>,
+}
+
+impl Renewals {
+    fn is_due(&mut self, now: Instant) -> bool {
+        let wait = match self.last {
+            None => RENEWED_MIN,
+            Some((at, wait)) if now.duration_since(at) < wait => return false,
+            Some((at, _)) if now.duration_since(at) > RENEWED_MAX => RENEWED_MIN,
+            Some((_, wait)) => (2 * wait).min(RENEWED_MAX),
+        };
+        self.last = Some((now, wait));
+        true
+    }
+}
+
 /// Looks at the logs of every partition that has a lane, without end.
 pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
     let mut looks: HashMap<Partition, Looks> = HashMap::new();
+    let mut renewals = Renewals::default();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(consumer) = handle.answering() else {
@@ -125,11 +155,9 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
             match ends {
                 Ok(ends) => {
                     let of_it = looks.entry(partition.clone()).or_default();
-                    if look_at(&partition, &progress, of_it, &ends, &metrics) == Finding::Lost {
-                        handle.renew(
-                            "a partition is not fetched, and assigning it did not help",
-                            None,
-                        );
+                    let finding = look_at(&partition, &progress, of_it, &ends, &metrics);
+                    if finding == Finding::Lost && renewals.is_due(Instant::now()) {
+                        handle.renew(NOT_FETCHED, None);
                     }
                 }
                 Err(error) => {
@@ -204,17 +232,13 @@ mod tests {
         assert_eq!(look(5, true, 9), Finding::Fine);
         assert_eq!(look(5, true, 9), Finding::Fine);
         assert_eq!(look(5, true, 12), Finding::Stalled);
-        for _ in 0..2 * STALLED_LOOKS - 1 {
-            assert_eq!(look(5, true, 12), Finding::Fine, "it is given more time");
-        }
-        assert_eq!(look(5, true, 12), Finding::Stalled);
         for (looks, finding) in [
-            (4, Finding::Stalled),
-            (8, Finding::Lost),
+            (2, Finding::Lost),
             (1, Finding::Stalled),
+            (2, Finding::Lost),
         ] {
             for _ in 0..looks * STALLED_LOOKS - 1 {
-                assert_eq!(look(5, true, 12), Finding::Fine);
+                assert_eq!(look(5, true, 12), Finding::Fine, "it is given more time");
             }
             assert_eq!(look(5, true, 12), finding);
         }
@@ -244,5 +268,23 @@ mod tests {
                 Finding::Fine
             );
         }
+    }
+
+    #[test]
+    fn a_new_consumer_that_does_not_help_is_followed_later_each_time() {
+        let (mut renewals, began) = (Renewals::default(), Instant::now());
+        let mut is_due = |second| renewals.is_due(began + Duration::from_secs(second));
+        let due: Vec<u64> = (0..20_000).filter(|second| is_due(*second)).collect();
+        assert_eq!(
+            due,
+            [
+                0, 120, 360, 840, 1_800, 3_720, 7_320, 10_920, 14_520, 18_120
+            ]
+        );
+        assert!(is_due(30_000));
+        assert!(
+            !is_due(30_119) && is_due(30_120),
+            "the next fault begins anew"
+        );
     }
 }

@@ -1,6 +1,6 @@
 //! Which topics these are: their ids, which are watched, and whether the group knew them before.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,6 +56,7 @@ pub fn watch_ids(
     let ids = TopicIds::default();
     let seen = ids.clone();
     let keep_looking = async move {
+        let mut recreated = Recreated::default();
         loop {
             if let Some(consumer) = handle.answering() {
                 let topics = topics.clone();
@@ -67,7 +68,13 @@ pub fn watch_ids(
                     topics.into_iter().filter_map(look).collect::<Vec<_>>()
                 });
                 match looked.await {
-                    Ok(found) => seen.note(found),
+                    Ok(found) => {
+                        let found: Vec<(String, Uuid)> = found;
+                        if found.iter().any(|(topic, id)| recreated.look(topic, *id)) {
+                            handle.renew(RECREATED, None);
+                        }
+                        seen.note(found);
+                    }
                     Err(error) => {
                         tracing::error!(%error, "the lookup of the topics' ids did not finish");
                     }
@@ -77,6 +84,37 @@ pub fn watch_ids(
         }
     };
     (ids, keep_looking)
+}
+
+/// Why a new consumer takes the place of the one in use: librdkafka keeps the leaders' epochs of a
+/// topic that was deleted, and ignores those of the new one where they are lower (2.12.1).
+const RECREATED: &str = "the topic was recreated";
+
+/// How many looks in a row must find a new id: a broker that is behind may still tell the old one.
+const RECREATED_LOOKS: u32 = 4;
+
+/// The ids of each topic so far, and for how many looks in a row the last one was found.
+#[derive(Debug, Default)]
+struct Recreated(HashMap<String, (Vec<Uuid>, u32)>);
+
+impl Recreated {
+    /// Takes note of an id; `true` once for each but the first, when it has been found for a while.
+    fn look(&mut self, topic: &str, id: Uuid) -> bool {
+        let (ids, looks) = self.0.entry(topic.to_owned()).or_default();
+        if ids.is_empty() {
+            ids.push(id);
+        }
+        *looks = match ids.contains(&id) {
+            true => 0,
+            false => *looks + 1,
+        };
+        if *looks < RECREATED_LOOKS {
+            return false;
+        }
+        *looks = 0;
+        ids.push(id);
+        true
+    }
 }
 
 /// What was known when the service started: it tells a partition that was added to a topic, which
@@ -105,6 +143,19 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_recreated_topic_is_told_once_when_its_id_stays() {
+        let (mut recreated, old, new) = (Recreated::default(), Uuid::new(), Uuid::new());
+        let mut look = |id| recreated.look("t", id);
+        for id in [old, old, new, old, new, new, new] {
+            assert!(!look(id), "it may be a broker that is behind");
+        }
+        assert!(look(new));
+        for id in [new, old, old, old, old, old, new, new] {
+            assert!(!look(id), "once for each");
+        }
+    }
 
     #[test]
     fn a_topic_is_another_one_only_by_what_was_seen_last() {

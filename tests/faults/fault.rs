@@ -116,8 +116,8 @@ pub enum Fault {
 
 use Fault::*;
 
-/// Every fault that is dealt, each once.
-pub const FAULTS: [Fault; 46] = [
+/// Every fault, each once.
+pub const FAULTS: [Fault; 47] = [
     WorkerKilled,
     WorkerStopped,
     WorkerFrozen,
@@ -164,11 +164,8 @@ pub const FAULTS: [Fault; 46] = [
     OffsetsReset,
     PartitionsAdded,
     TopicRecreated,
+    TopicRecreatedUnseen,
 ];
-
-/// Those that are not dealt, but can be named: the service does not recover from them
-/// (docs/reliability.md).
-pub const NAMED: [Fault; 1] = [TopicRecreatedUnseen];
 
 /// What a fault strikes; two at the same time strike different ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use local_stack::random::Random;
 use workflows_sink::record::entity::Tombstones;
 use workflows_sink::record::fold::WriteMode;
 
-use crate::fault::{FAULTS, Fault, NAMED};
+use crate::fault::{FAULTS, Fault};
 
 /// How many seeds deal one deck.
 pub const HANDS: u64 = 4;
@@ -84,7 +84,7 @@ fn drawn(seed: u64, random: &mut Random) -> Vec<Step> {
 /// The step of that name.
 fn named(step: &str, random: &mut Random) -> Step {
     let fault = |name| {
-        let mut known = FAULTS.iter().chain(&NAMED);
+        let mut known = FAULTS.iter();
         let found = known.find(|fault| fault.to_string() == name);
         *found.unwrap_or_else(|| panic!("there is no fault {name}"))
     };
