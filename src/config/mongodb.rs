@@ -86,7 +86,7 @@ fn read(faults: &mut Faults, credentials: Credentials) -> Option<Mongodb> {
             return None;
         }
     };
-    for fault in unfit(&parsed) {
+    for fault in unfit(&parsed).into_iter().chain(unfollowing(&parsed)) {
         faults.add(reference::CONNECTION_STRING.name, fault);
     }
     let credential = parsed.credential.unwrap_or_default();
@@ -244,6 +244,24 @@ fn names_hosts(rest: &str) -> bool {
     hosts.split(',').all(is_host) && is_name(database)
 }
 
+/// Options with which a client follows no election; a command of `admin` may be meant for one
+/// server.
+fn unfollowing(parsed: &ConnectionString) -> Vec<String> {
+    let mut faults = Vec::new();
+    if parsed.direct_connection == Some(true) {
+        faults.push(
+            "sets `directConnection`: after an election the service would go on asking a server \
+             that takes no writes; leave it out"
+                .to_owned(),
+        );
+    }
+    if parsed.load_balanced == Some(true) {
+        faults
+            .push("sets `loadBalanced`: the service needs a replica set; leave it out".to_owned());
+    }
+    faults
+}
+
 /// Options that the driver takes and the service cannot work with.
 pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     let mut faults = Vec::new();
@@ -275,17 +293,6 @@ pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
         faults.push(
             "sets `readPreference`: transactions read from the primary; leave it out".to_owned(),
         );
-    }
-    if parsed.direct_connection == Some(true) {
-        faults.push(
-            "sets `directConnection`: after an election the service would go on asking a server \
-             that takes no writes; leave it out"
-                .to_owned(),
-        );
-    }
-    if parsed.load_balanced == Some(true) {
-        faults
-            .push("sets `loadBalanced`: the service needs a replica set; leave it out".to_owned());
     }
     #[allow(deprecated)]
     if parsed.socket_timeout.is_some() {

@@ -2,6 +2,7 @@
 
 mod dead_letters;
 mod offsets;
+mod status;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
