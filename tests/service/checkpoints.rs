@@ -169,18 +169,9 @@ async fn a_worker_that_wakes_up_after_a_reset_writes_nothing_under_its_old_claim
     let claimed = scene.checkpoint(0).await.unwrap();
     worker.server().freeze().expect("frozen");
 
-    // The group forgets it after the session timeout, and only then lets an operator in.
-    let reset = [
-        "offsets",
-        "reset",
-        "--to",
-        "4",
-        "--topic",
-        &scene.topic,
-        "--partition",
-        "0",
-        "--yes",
-    ];
+    // The group forgets it after the session timeout, and only then lets an operator in who names
+    // no partition.
+    let reset = ["offsets", "reset", "--to", "4", "--yes"];
     until_is("the reset", Some(0), || async {
         run(&scene.environment(), &reset).await.0
     })
