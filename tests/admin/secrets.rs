@@ -28,7 +28,7 @@ async fn one_key_is_set_and_no_other_is_touched() {
     );
     let random = scene.value("B").await.unwrap();
     assert_eq!((random.len(), random.ends_with('=')), (44, true));
-    assert_eq!(scene.value("C").await.unwrap(), "from standard input\n");
+    assert_eq!(scene.value("C").await.unwrap(), "from standard input");
     scene
         .edit(json!({ "stringData": { "D": "of a person" } }))
         .await;
