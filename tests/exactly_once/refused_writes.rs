@@ -97,7 +97,21 @@ async fn a_refused_record_is_kept_as_it_came_with_the_servers_words() {
     settle(&mut writer, &batch).await;
     let letters = world.dead_letters().await;
     let letter = &letters[0];
-    let error = doc! { "code": VALIDATION, "message": "Document failed validation" };
+    let info = doc! {
+        "failingDocumentId": "a",
+        "details": {
+            "operatorName": "$not",
+            "details": {
+                "operatorName": "$gte",
+                "specifiedAs": { "n": { "$gte": 1000 } },
+                "reason": "comparison succeeded",
+                "consideredValue": 1000,
+            },
+        },
+    };
+    let error = doc! {
+        "code": VALIDATION, "message": "Document failed validation", "info": info,
+    };
     assert_eq!(letter.get_document("error").unwrap(), &error);
     let bytes = |name: &str| letter.get_binary_generic(name).unwrap().clone();
     assert_eq!(bytes("key"), b"a");
