@@ -11,6 +11,7 @@ use mongodb::error::Error;
 use super::{COLLECTION, Checkpoint, Key, leader_epoch};
 use crate::database::errors::code;
 use crate::record::Position;
+use crate::telemetry::version::VERSION;
 
 /// How long a first try to claim may wait for a transaction that holds the checkpoint, in
 /// milliseconds. That of a dead owner would hold it for a minute, and is killed instead.
@@ -21,9 +22,6 @@ const CLAIM_MS_MAX: u64 = 10_000;
 
 /// How much longer than the server's own limit an answer is waited for.
 const ANSWER_GRACE: Duration = Duration::from_secs(5);
-
-/// The service's version, noted with each claim.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 const MAX_TIME_MS_EXPIRED: i32 = 50;
 pub(super) const DUPLICATE_KEY: i32 = 11000;

@@ -160,4 +160,4 @@ pub(super) const OF_THE_BROKER: [&str; 3] = [
 ];
 
 /// The one strategy that moves partitions one by one.
-pub(super) const COOPERATIVE: &str = "cooperative-sticky";
+pub const COOPERATIVE: &str = "cooperative-sticky";

@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
+use crate::config::owned::COOPERATIVE;
 use crate::record::{Partition, Position};
 
 /// How long one question may take.
@@ -67,11 +68,38 @@ pub(crate) struct GroupFacts {
     pub(crate) members: Vec<String>,
 }
 
+impl GroupFacts {
+    /// Whether its members keep this service out: see [`keeps_out`].
+    pub(crate) fn keeps_out(&self) -> bool {
+        keeps_out(&self.protocol, self.members.len())
+    }
+}
+
+/// Whether so many members, which assign partitions by `protocol`, keep this service out: a group
+/// has one protocol.
+pub(super) fn keeps_out(protocol: &str, members: usize) -> bool {
+    members > 0 && ![COOPERATIVE, ""].contains(&protocol)
+}
+
 /// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
     consumer: Arc<BaseConsumer<Bystander>>,
     properties: ClientConfig,
     group: String,
+}
+
+/// What a client is made of that is no member: it commits nothing, and jumps nowhere.
+pub(super) fn bystander(kafka: &Kafka) -> ClientConfig {
+    let mut config = kafka.properties.client_config();
+    for (name, value) in [
+        ("enable.auto.commit", "false"),
+        ("auto.offset.reset", "error"),
+        ("enable.partition.eof", "true"),
+        ("fetch.wait.max.ms", "50"),
+    ] {
+        config.set(name, value);
+    }
+    config
 }
 
 /// The callbacks of a client that is no member: it only logs.
@@ -149,16 +177,8 @@ pub(crate) fn refresh_metadata<C: ConsumerContext>(
 
 impl Broker {
     pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Broker> {
-        let mut config = kafka.properties.client_config();
-        for (name, value) in [
-            ("enable.auto.commit", "false"),
-            ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
-            ("isolation.level", "read_uncommitted"),
-            ("fetch.wait.max.ms", "50"),
-        ] {
-            config.set(name, value);
-        }
+        let mut config = bystander(kafka);
+        config.set("isolation.level", "read_uncommitted");
         let consumer = config.create_with_context(Bystander);
         Ok(Broker {
             properties: kafka.properties.client_config(),

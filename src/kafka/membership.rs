@@ -9,7 +9,9 @@ use rdkafka::client::Client;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::groups::GroupInfo;
 
+use super::broker::keeps_out;
 use super::{Context, Handle};
+use crate::config::owned::COOPERATIVE;
 use crate::telemetry::health::Health;
 use crate::telemetry::reminder::Reminder;
 
@@ -95,17 +97,17 @@ fn why(context: &Context, others: Option<&str>) -> String {
             None => last,
         },
         (_, None, None) => {
-            "Kafka gives no reason; is the group\'s coordinator available?".to_owned()
+            "Kafka gives no reason; is the group's coordinator available?".to_owned()
         }
     }
 }
 
-/// What to do about a reason of Kafka\'s, where the reason itself does not say so.
+/// What to do about a reason of Kafka's, where the reason itself does not say so.
 fn remedy(reason: &str) -> Option<&'static str> {
     let remedies = [
         (
             "Invalid session timeout",
-            "set DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS between the brokers\' \
+            "set DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS between the brokers' \
              group.min.session.timeout.ms and group.max.session.timeout.ms",
         ),
         (
@@ -139,16 +141,15 @@ fn others(client: &Client<Context>, group: &str) -> Option<String> {
 }
 
 fn incompatible(group: &GroupInfo) -> Option<String> {
-    const OURS: &str = "cooperative-sticky";
     let (protocol, members) = (group.protocol(), group.members());
-    if members.is_empty() || protocol.is_empty() || protocol == OURS {
+    if !keeps_out(protocol, members.len()) {
         return None;
     }
     let hosts: Vec<String> = (members.iter())
         .map(|member| format!("{} on {}", member.client_id(), member.client_host()))
         .collect();
     Some(format!(
-        "its {} member(s) use the protocol {protocol}, and this worker {OURS}: stop the former \
+        "its {} member(s) use the protocol {protocol}, and this worker {COOPERATIVE}: stop the former \
          service first ({})",
         members.len(),
         hosts.join(", ")

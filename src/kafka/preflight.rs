@@ -70,25 +70,20 @@ pub async fn topic_partitions(
 /// # Errors
 /// Why not; never a secret.
 pub fn is_accepted(config: &Kafka) -> Result<(), String> {
-    let client: ClientConfig = config.properties.client_config();
-    let probe: BaseConsumer<Probe> = client
-        .create_with_context(Probe::default())
-        .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
-    match count_partitions(&probe, config) {
-        Ok(_) => Ok(()),
-        Err(Unanswered::Permanent(why) | Unanswered::Transient(why)) => Err(why),
-    }
+    partition_counts(config).map(drop)
 }
 
 /// How many partitions each topic has: one try.
 ///
 /// # Errors
 /// Why no broker says so; never a secret.
-pub fn partition_counts(config: &Kafka) -> anyhow::Result<BTreeMap<String, i32>> {
+pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, String> {
     let client: ClientConfig = config.properties.client_config();
-    let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
+    let probe: BaseConsumer<Probe> = client
+        .create_with_context(Probe::default())
+        .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
     count_partitions(&probe, config).map_err(|unanswered| match unanswered {
-        Unanswered::Permanent(why) | Unanswered::Transient(why) => anyhow::anyhow!(why),
+        Unanswered::Permanent(why) | Unanswered::Transient(why) => why,
     })
 }
 

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::broker::Bystander;
+use super::broker::{Bystander, bystander};
 use super::errors::{is_permanent, is_unreadable};
 use super::handle::record;
 use super::log_ends::{LogEnds, log_ends};
@@ -41,14 +41,10 @@ impl Scanner {
     /// # Errors
     /// librdkafka's, where it does not take the configuration.
     pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Scanner> {
-        let mut config = kafka.properties.client_config();
+        let mut config = bystander(kafka);
         for (name, value) in [
-            ("enable.auto.commit", "false"),
             ("enable.auto.offset.store", "false"),
-            ("auto.offset.reset", "error"),
-            ("enable.partition.eof", "true"),
             ("isolation.level", "read_committed"),
-            ("fetch.wait.max.ms", "50"),
             ("queued.max.messages.kbytes", QUEUE_KIB_MAX),
         ] {
             config.set(name, value);

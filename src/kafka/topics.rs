@@ -69,8 +69,10 @@ pub fn watch_ids(
                 });
                 match looked.await {
                     Ok(found) => {
-                        let found: Vec<(String, Uuid)> = found;
-                        if found.iter().any(|(topic, id)| recreated.look(topic, *id)) {
+                        let new = found
+                            .iter()
+                            .filter(|(topic, id)| recreated.look(topic, *id));
+                        if new.count() > 0 {
                             handle.renew(RECREATED, None);
                         }
                         seen.note(found);

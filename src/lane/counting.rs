@@ -4,6 +4,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::consuming::Consuming;
 use crate::record::batch::Batch;
+use crate::record::detail::detail;
+use crate::record::entity::Reason;
 use crate::telemetry::metrics::Outcome;
 use crate::writer::Settled;
 
@@ -23,21 +25,20 @@ impl Consuming<'_> {
         }
         for (offset, reason) in &counts.rejected {
             self.lanes.metrics.dead_letter(*reason);
-            let kind = self.kind(batch, *offset);
+            let kind = self.kind(batch, *offset, *reason);
             self.lanes
                 .rejected
                 .note(*reason, self.partition, *offset, kind);
         }
     }
 
-    /// What a rejected record says that it is, where its value is JSON.
-    fn kind(&self, batch: &Batch, offset: i64) -> Option<String> {
+    /// What a rejected record says that it is, where that can be read.
+    fn kind(&self, batch: &Batch, offset: i64, reason: Reason) -> Option<String> {
         let entries = batch.entries();
         let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
-        let value = batch.value(&entries[found.ok()?])?;
-        let json: serde_json::Value = serde_json::from_slice(value).ok()?;
-        let kind = json.get(self.lanes.target.mapping.kind())?;
-        kind.as_str().map(str::to_owned)
+        let entry = &entries[found.ok()?];
+        let mapping = &self.lanes.target.mapping;
+        detail(mapping, batch.key(entry), batch.value(entry), reason).kind
     }
 
     /// How long each record before `next_offset` took from its own time until now.

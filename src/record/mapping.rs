@@ -1,7 +1,7 @@
 //! Which field is the id, which one routes, which maps become arrays, and kind → collection: data,
 //! from `config/`.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Deserialize;
 
@@ -116,6 +116,12 @@ impl Mapping {
         (0..)
             .map(CollectionId)
             .zip(self.collections.iter().map(String::as_str))
+    }
+
+    /// Those of its collections that are among `names`.
+    pub fn named(&self, names: &HashSet<String>) -> HashSet<CollectionId> {
+        let named = self.collections().filter(|(_, name)| names.contains(*name));
+        named.map(|(id, _)| id).collect()
     }
 
     /// The field that holds the id.

@@ -253,7 +253,7 @@ async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Targ
     Ok(Arc::new(Target {
         mapping: Arc::clone(&config.mapping),
         mode: config.write_mode,
-        unfoldable: validators::routed(&config.mapping, &judged).into(),
+        unfoldable: config.mapping.named(&judged).into(),
         rejections_in_a_row_max: config.limits.rejections_in_a_row_max,
         groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
     }))

@@ -1,14 +1,12 @@
 //! Notices validators and unique indexes that are added to a collection, or dropped, while the
 //! service runs: from then on its states are judged one by one, or folded.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::sleep;
 
 use crate::database::{self, Connection};
-use crate::record::mapping::{CollectionId, Mapping};
 use crate::writer::Target;
 
 /// How often it is looked: one question for the validators, and one a collection for its indexes.
@@ -26,7 +24,7 @@ pub(super) async fn follow(connection: Connection, target: Arc<Target>) {
                 continue;
             }
         };
-        let changed = target.unfoldable.set(routed(&target.mapping, &found));
+        let changed = target.unfoldable.set(target.mapping.named(&found));
         if changed {
             let mut collections: Vec<String> = found.into_iter().collect();
             collections.sort();
@@ -37,11 +35,4 @@ pub(super) async fn follow(connection: Connection, target: Arc<Target>) {
             );
         }
     }
-}
-
-/// Those of `names` that records are written to.
-pub(super) fn routed(mapping: &Mapping, names: &HashSet<String>) -> HashSet<CollectionId> {
-    let collections = mapping.collections();
-    let routed = collections.filter(|(_, name)| names.contains(*name));
-    routed.map(|(id, _)| id).collect()
 }

@@ -13,6 +13,7 @@ use std::{
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
+use super::cut::cut;
 use super::metrics::Metrics;
 use super::probes::{self, Probe};
 
@@ -96,11 +97,7 @@ impl Health {
     /// Reports that MongoDB did not answer, or not as it should; `why` names it, in one line
     /// without secrets.
     pub fn mongodb_failed(&self, why: &str) {
-        let mut cut: String = why.chars().take(WHY_CHARS_MAX).collect();
-        if cut.len() < why.len() {
-            cut.push('…');
-        }
-        *self.mongodb.lock() = Some(cut);
+        *self.mongodb.lock() = Some(cut(why, WHY_CHARS_MAX));
         self.mongodb_ms.store(0, Relaxed);
     }
 

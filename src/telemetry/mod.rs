@@ -1,5 +1,6 @@
 //! What the process says of itself: metrics, health, the log, its version.
 
+mod cut;
 pub mod health;
 mod http;
 pub mod logging;

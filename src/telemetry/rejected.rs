@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::cut::cut;
 use crate::record::Partition;
 use crate::record::entity::Reason;
 
@@ -50,7 +51,7 @@ impl RejectedLog {
         };
         tallies.insert(reason, tally);
         drop(tallies);
-        let kind = kind.map(|kind| shown(&kind));
+        let kind = kind.map(|kind| cut(&kind, KIND_CHARS_MAX));
         tracing::warn!(
             reason = reason.as_str(), %partition, offset, kind,
             "a record is rejected and kept as a dead letter: see `dead-letters list`"
@@ -88,7 +89,7 @@ impl RejectedLog {
 
 impl Tally {
     fn add(&mut self, kind: Option<String>) {
-        let Some(kind) = kind.map(|kind| shown(&kind)) else {
+        let Some(kind) = kind.map(|kind| cut(&kind, KIND_CHARS_MAX)) else {
             return;
         };
         let kind = match self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
@@ -96,14 +97,6 @@ impl Tally {
             false => "others".to_owned(),
         };
         *self.kinds.entry(kind).or_default() += 1;
-    }
-}
-
-fn shown(kind: &str) -> String {
-    let cut: String = kind.chars().take(KIND_CHARS_MAX).collect();
-    match cut.len() < kind.len() {
-        true => format!("{cut}…"),
-        false => cut,
     }
 }
 

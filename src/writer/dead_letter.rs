@@ -11,6 +11,7 @@ use crate::record::batch::{Batch, Entry};
 use crate::record::detail::{Detail, detail};
 use crate::record::entity::{Reason, Refusal};
 use crate::record::mapping::Mapping;
+use crate::telemetry::version::VERSION;
 
 #[cfg(test)]
 mod tests;
@@ -32,9 +33,6 @@ const CUT_HEADERS: usize = 64;
 /// beginning is kept.
 const INFO_BYTES_MAX: usize = 16 * 1024;
 
-/// The service's version, noted with each dead letter.
-pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// The state of a letter whose record is not applied. Letters of release 0.1.0 have no state, and
 /// are open.
 pub const OPEN: &str = "open";
@@ -44,6 +42,11 @@ pub const REPLAYED: &str = "replayed";
 
 /// The state of a letter that a person has given up.
 pub const DISCARDED: &str = "discarded";
+
+/// The condition on the state of a letter that is open. Letters of release 0.1.0 have no state.
+pub fn is_open() -> Document {
+    doc! { "$in": [OPEN, Bson::Null] }
+}
 
 /// The field `closed` of a letter that is no longer open, for `why`.
 pub fn closed(why: &str) -> Document {

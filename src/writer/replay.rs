@@ -2,13 +2,13 @@
 //! their partition, as the guard of a lane's transaction does: so of the two only one can commit,
 //! and neither sees half of the other.
 
-use bson::{Bson, DateTime, Document, RawDocument, doc};
+use bson::{DateTime, Document, RawDocument, doc};
 use mongodb::Database;
 use mongodb::error::Error;
 
 use super::Failure;
 use super::command::{self, STATEMENT_MS_MAX};
-use super::dead_letter::{self, OPEN, REPLAYED, closed};
+use super::dead_letter::{self, REPLAYED, closed, is_open};
 use super::failure::refusal_of;
 use super::session::Session;
 use super::transaction::check;
@@ -187,6 +187,6 @@ pub fn as_open(id: &Document, rejected_at: DateTime) -> Document {
     doc! {
         "_id": id,
         "rejected_at": rejected_at,
-        "state": { "$in": [OPEN, Bson::Null] },
+        "state": is_open(),
     }
 }

@@ -7,16 +7,15 @@ use std::time::Duration;
 
 use super::report::Report;
 use crate::config::Kafka;
+use crate::config::owned::COOPERATIVE;
 use crate::kafka::broker::{Broker, BrokerFacts, GroupFacts, TopicFacts};
+use crate::kafka::preflight::is_accepted;
 
 /// How long connecting to one broker may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many replicas survive the loss of one broker and a restart of another.
 const REPLICAS_MIN: usize = 3;
-
-/// How the service assigns partitions.
-const PROTOCOL: &str = "cooperative-sticky";
 
 const DAY_MS: i64 = 86_400_000;
 
@@ -39,7 +38,7 @@ struct Answers {
 
 impl Answers {
     fn of(kafka: &Kafka) -> Answers {
-        let access = crate::kafka::preflight::is_accepted(kafka);
+        let access = is_accepted(kafka);
         let broker = match Broker::new(kafka) {
             Ok(broker) => broker,
             Err(error) => {
@@ -207,7 +206,7 @@ fn settings(settings: &BTreeMap<String, String>) -> Vec<(&'static str, String, &
 
 fn report_group(name: &str, group: &GroupFacts, report: &mut Report) {
     let members = group.members.len();
-    if members > 0 && ![PROTOCOL, ""].contains(&&*group.protocol) {
+    if group.keeps_out() {
         report.fault(
             "group",
             format!(
@@ -215,7 +214,7 @@ fn report_group(name: &str, group: &GroupFacts, report: &mut Report) {
                 group.protocol
             ),
             format!(
-                "stop them first ({}): this service joins by {PROTOCOL}",
+                "stop them first ({}): this service joins by {COOPERATIVE}",
                 group.members.join(", ")
             ),
         );
@@ -271,7 +270,7 @@ mod tests {
         let mut report = Report::default();
         report_group("g", &group, &mut report);
         assert_eq!(report.findings[0].mark, Mark::Fault);
-        group.protocol = PROTOCOL.to_owned();
+        group.protocol = COOPERATIVE.to_owned();
         report_group("g", &group, &mut report);
         assert_eq!(report.findings[1].mark, Mark::Good);
         assert_eq!(report.findings[1].what, "g is Stable, with 1 member(s)");

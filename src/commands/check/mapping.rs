@@ -51,33 +51,33 @@ pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Repo
             Some(format!("{kind} from {from} to {to}"))
         })
         .collect();
-    if !added.is_empty() {
-        let what = format!("the other mapping adds {}", listed(&added));
-        report.warn(
-            "mapping",
-            what,
+    let changes = [
+        (
+            "adds",
+            added,
             "replay the dead letters of these kinds once it is in use",
-        );
-    }
-    if !removed.is_empty() {
-        let what = format!("the other mapping no longer has {}", listed(&removed));
-        report.warn(
-            "mapping",
-            what,
+        ),
+        (
+            "no longer has",
+            removed,
             "their records become dead letters (unknown_kind)",
-        );
-    }
-    if !moved.is_empty() {
-        let what = format!("the other mapping moves {}", listed(&moved));
-        let remedy = "documents that are there stay in the old collection: move them yourself, \
-                      or reset the offsets once it is in use";
-        report.warn("mapping", what, remedy);
-    }
-    if added.is_empty() && removed.is_empty() && moved.is_empty() {
+        ),
+        (
+            "moves",
+            moved,
+            "documents that are there stay in the old collection: move them yourself, or reset the \
+             offsets once it is in use",
+        ),
+    ];
+    if changes.iter().all(|(_, kinds, _)| kinds.is_empty()) {
         report.good(
             "mapping",
             "the other mapping routes every kind as the one in use does",
         );
+    }
+    for (does, kinds, remedy) in changes.iter().filter(|(_, kinds, _)| !kinds.is_empty()) {
+        let what = format!("the other mapping {does} {}", listed(kinds));
+        report.warn("mapping", what, *remedy);
     }
 }
 

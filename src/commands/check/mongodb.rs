@@ -6,7 +6,7 @@ use tokio::time::timeout;
 
 use super::report::Report;
 use crate::checkpoint::other_groups;
-use crate::commands::offsets::places;
+use crate::commands::offsets::{Place, places};
 use crate::config::Config;
 use crate::database;
 use crate::database::collections::{CollectionFacts, describe};
@@ -143,10 +143,7 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
             format!("workflows-sink offsets resolve --topic {topic} --partition {number}"),
         );
     }
-    let lag: i64 = places
-        .iter()
-        .filter_map(crate::commands::offsets::Place::lag)
-        .sum();
+    let lag: i64 = places.iter().filter_map(Place::lag).sum();
     report.good(
         "checkpoints",
         format!(

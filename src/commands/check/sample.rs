@@ -60,7 +60,7 @@ fn sample(
     records: i64,
 ) -> anyhow::Result<Sample> {
     let scanner = Scanner::new(kafka)?;
-    let counts = partition_counts(kafka)?;
+    let counts = partition_counts(kafka).map_err(anyhow::Error::msg)?;
     let partitions: Vec<Partition> = (counts.iter())
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
         .collect();

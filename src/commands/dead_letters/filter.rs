@@ -5,14 +5,13 @@ use bson::spec::BinarySubtype;
 use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
 
 use crate::cli::{LetterFilter, LetterState};
-use crate::writer::dead_letter::{DISCARDED, OPEN, REPLAYED};
+use crate::writer::dead_letter::{DISCARDED, REPLAYED, is_open};
 
 /// The query for the letters of `group` that match, in this state.
 pub(super) fn matching(group: &str, filter: &LetterFilter, state: LetterState) -> Document {
     let mut query = doc! { "_id.group": group };
     match state {
-        // Letters of release 0.1.0 have no state.
-        LetterState::Open => query.insert("state", doc! { "$in": [OPEN, Bson::Null] }),
+        LetterState::Open => query.insert("state", is_open()),
         LetterState::Replayed => query.insert("state", REPLAYED),
         LetterState::Discarded => query.insert("state", DISCARDED),
         LetterState::All => None,

@@ -50,9 +50,10 @@ pub async fn execute(
         Offsets::Show { .. } => return show(&database, &kafka, &broker, &places, json, out).await,
         Offsets::Reset { to, moving } => {
             // One partition's worker is fenced by the new owner, and continues from there.
-            let is_live = moving.partitions.partition.is_some() && !broker.members()?.is_empty();
+            let members = broker.members()?;
+            let is_live = moving.partitions.partition.is_some() && !members.is_empty();
             if !is_live {
-                stopped(&broker, &kafka.group)?;
+                stopped(&members, &kafka.group)?;
             }
             known(&database, &kafka, &places).await?;
             let moves = reset(places, to, &broker)?;
@@ -107,8 +108,7 @@ async fn show(
 }
 
 /// Fails while the group has members, and says which, and how long one that was killed stays.
-fn stopped(broker: &Broker, group: &str) -> anyhow::Result<()> {
-    let members = broker.members()?;
+fn stopped(members: &[String], group: &str) -> anyhow::Result<()> {
     ensure!(
         members.is_empty(),
         "the group {group} has {} member(s): stop the service first; one that was killed, or is a \

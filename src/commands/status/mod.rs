@@ -23,7 +23,7 @@ use crate::kafka::broker::{Broker, GroupFacts};
 use crate::kafka::scan::Scanner;
 use crate::record::Partition;
 use crate::writer;
-use crate::writer::dead_letter;
+use crate::writer::dead_letter::{COLLECTION, is_open};
 
 /// Between the two looks that a rate follows from, and between two screens.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -63,20 +63,15 @@ pub async fn execute(
 ) -> anyhow::Result<()> {
     let database = database::open(&config.mongodb).await?;
     let broker = Broker::new(&config.kafka)?;
-    let mut before = (
-        Instant::now(),
-        places(&database, &config.kafka, &broker, None).await?,
-    );
+    let look_at = || places(&database, &config.kafka, &broker, None);
+    let mut before = (Instant::now(), offsets(&look_at().await?));
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = places(&database, &config.kafka, &broker, None).await?;
-        let took = before.0.elapsed();
-        let rates = rates(&before.1, &now, took);
-        before = (
-            Instant::now(),
-            places(&database, &config.kafka, &broker, None).await?,
-        );
-        let status = look(config, &database, &broker, now, &rates).await?;
+        let places = look_at().await?;
+        let now = (Instant::now(), offsets(&places));
+        let rates = rates(&before.1, &now.1, now.0 - before.0);
+        before = now;
+        let status = look(config, &database, &broker, places, &rates).await?;
         if watch && !json && std::io::stdout().is_terminal() {
             // Clears the screen, and begins at its top.
             write!(out, "\x1b[2J\x1b[H")?;
@@ -95,18 +90,23 @@ pub async fn execute(
     }
 }
 
+/// Where each checkpoint stands.
+fn offsets(places: &[Place]) -> BTreeMap<Partition, i64> {
+    let offset = |place: &Place| Some((place.partition.clone(), place.next_offset()?));
+    places.iter().filter_map(offset).collect()
+}
+
 /// How many offsets each partition's checkpoint has moved on in a second.
-fn rates(before: &[Place], now: &[Place], took: Duration) -> BTreeMap<Partition, f64> {
-    let offsets = |places: &[Place]| -> BTreeMap<Partition, i64> {
-        let offset = |place: &Place| Some((place.partition.clone(), place.next_offset()?));
-        places.iter().filter_map(offset).collect()
+fn rates(
+    before: &BTreeMap<Partition, i64>,
+    now: &BTreeMap<Partition, i64>,
+    took: Duration,
+) -> BTreeMap<Partition, f64> {
+    let rate = |(partition, now): (&Partition, &i64)| {
+        let moved = now - before.get(partition)?;
+        Some((partition.clone(), moved as f64 / took.as_secs_f64()))
     };
-    let (before, now) = (offsets(before), offsets(now));
-    let rate = |(partition, now): (Partition, i64)| {
-        let moved = now - before.get(&partition)?;
-        Some((partition, moved as f64 / took.as_secs_f64()))
-    };
-    now.into_iter().filter_map(rate).collect()
+    now.iter().filter_map(rate).collect()
 }
 
 async fn look(
@@ -170,12 +170,11 @@ fn oldest(scanner: &Scanner, wanted: &[(Partition, i64, i64)]) -> BTreeMap<Parti
 
 /// How many dead letters of the group are open, by reason.
 async fn open_letters(database: &Database, group: &str) -> anyhow::Result<BTreeMap<String, i64>> {
-    let closed = ["replayed", "discarded"];
     let pipeline = [
-        doc! { "$match": { "_id.group": group, "state": { "$nin": closed.to_vec() } } },
+        doc! { "$match": { "_id.group": group, "state": is_open() } },
         doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } },
     ];
-    let collection = database.collection::<Document>(dead_letter::COLLECTION);
+    let collection = database.collection::<Document>(COLLECTION);
     let found: Vec<Document> = collection.aggregate(pipeline).await?.try_collect().await?;
     let count = |found: &Document| {
         let reason = found.get_str("_id").ok()?.to_owned();

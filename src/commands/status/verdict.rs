@@ -9,9 +9,6 @@ const STANDS_AFTER_MS: i64 = 60_000;
 /// How far a majority may be behind the last write, in milliseconds.
 const MAJORITY_LAG_MS_MAX: i64 = 10_000;
 
-/// How the service assigns partitions.
-const PROTOCOL: &str = "cooperative-sticky";
-
 impl Row {
     /// What a person reads as its state.
     pub(super) fn state(&self) -> &'static str {
@@ -64,7 +61,7 @@ impl Status {
         if self.group.members.is_empty() && lag > 0 && !moves {
             faults.push("no worker is in the group".to_owned());
         }
-        if !self.group.members.is_empty() && ![PROTOCOL, ""].contains(&&*self.group.protocol) {
+        if self.group.keeps_out() {
             let protocol = &self.group.protocol;
             faults.push(format!(
                 "another program is in the group, by the protocol {protocol}"

@@ -16,7 +16,6 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
 use std::io::{IsTerminal as _, Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -115,16 +114,11 @@ pub(super) async fn replay(
 async fn rules(config: &Config, database: &Database) -> anyhow::Result<ReplayRules> {
     let unfoldable = tokio::time::timeout(DESCRIBE_MAX, database::unfoldable(database)).await;
     let unfoldable = unfoldable.context("MongoDB does not describe its collections")??;
-    let collections = config.mapping.collections();
-    let unfoldable: HashSet<_> = collections
-        .filter(|(_, name)| unfoldable.contains(*name))
-        .map(|(id, _)| id)
-        .collect();
     Ok(ReplayRules {
         mapping: Arc::clone(&config.mapping),
         tombstones: config.tombstones,
         mode: config.write_mode,
-        unfoldable,
+        unfoldable: config.mapping.named(&unfoldable),
     })
 }
 

@@ -7,6 +7,7 @@ use super::apply::{Applied, Applier, Chunk};
 use super::life::LetterPart;
 use super::pass::ReplayPass;
 use crate::record::entity::{Reason, Refusal};
+use crate::telemetry::version::VERSION;
 use crate::writer::dead_letter::{self, COLLECTION};
 use crate::writer::replay::as_open;
 
@@ -80,7 +81,7 @@ impl Applier<'_, '_> {
             "reason": Reason::WriteError.as_str(),
             "error": dead_letter::error(refusal),
             "rejected_at": DateTime::now(),
-            "service_version": dead_letter::VERSION,
+            "service_version": VERSION,
         };
         let query = as_open(&self.replay.place.letter_id(offset), rejected_at);
         let update = letters.update_one(query, doc! { "$set": set });
