@@ -12,6 +12,7 @@ use workflows_sink::cli::{self, AdminCommand, Cli, Command};
 use workflows_sink::commands::{NotHealthy, admin, check, dead_letters, offsets, status};
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
+use workflows_sink::telemetry::code::Code;
 use workflows_sink::telemetry::logging::{self, Log};
 
 /// How long tasks that nobody awaits may take to end.
@@ -47,6 +48,7 @@ fn report(error: &anyhow::Error, serves: bool) {
     {
         for fault in &faults.0 {
             tracing::error!(
+                code = %Code::Configuration,
                 variable = fault.variable,
                 example = fault.example,
                 "{}",
@@ -55,8 +57,10 @@ fn report(error: &anyhow::Error, serves: bool) {
         }
         return;
     }
+    let code = startup::code(error);
     match serves && tracing::dispatcher::has_been_set() {
-        true => tracing::error!("{error:#}"),
+        true => tracing::error!(%code, "{error:#}"),
+        false if serves || code == Code::Configuration => eprintln!("error: {code}: {error:#}"),
         false => eprintln!("error: {error:#}"),
     }
 }

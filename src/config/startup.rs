@@ -1,5 +1,7 @@
 //! What keeps the service from starting, and its exit code.
 
+use crate::telemetry::code::Code;
+
 /// Exit code of an invalid configuration: EX_CONFIG of sysexits.h.
 pub const EXIT_CONFIG: u8 = 78;
 
@@ -19,15 +21,22 @@ impl StartupError {
     }
 }
 
-/// The exit code for an error that ends the process.
-pub fn exit_code(error: &anyhow::Error) -> u8 {
+/// The name of an error that ends the process.
+pub fn code(error: &anyhow::Error) -> Code {
     let of_configuration = error
         .chain()
         .any(|cause| cause.is::<StartupError>() || cause.is::<crate::config::ConfigErrors>());
-    if of_configuration {
-        EXIT_CONFIG
-    } else {
-        EXIT_FAILURE
+    match of_configuration {
+        true => Code::Configuration,
+        false => Code::Ended,
+    }
+}
+
+/// The exit code for it.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match code(error) {
+        Code::Configuration => EXIT_CONFIG,
+        _ => EXIT_FAILURE,
     }
 }
 

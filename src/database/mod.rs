@@ -35,6 +35,7 @@ pub use self::rotation::Rotation;
 use crate::backoff::Backoff;
 use crate::config::Mongodb;
 use crate::config::startup::StartupError;
+use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::reminder::Reminder;
 
@@ -152,6 +153,7 @@ async fn retry_transient<T>(
                 match reminder.is_due(&why) {
                     true => {
                         tracing::warn!(
+                            code = %Code::MongodbAway,
                             "MongoDB does not answer yet, retrying until it does: {why}"
                         );
                     }

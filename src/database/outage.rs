@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 
 use super::errors::Cause;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::telemetry::reminder::Reminder;
 
 /// How long attempts may fail before this is logged: servers recover from short failures by
@@ -173,6 +174,7 @@ impl State {
             && self.reminder.is_due(cause.as_str())
         {
             tracing::warn!(
+                code = %Code::MongodbAway,
                 partition,
                 cause = cause.as_str(),
                 error,
@@ -195,6 +197,7 @@ impl State {
         if !failing.logged && failing.since.elapsed() >= PARTIAL_LOGGED_AFTER {
             failing.logged = true;
             tracing::warn!(
+                code = %Code::CollectionRefuses,
                 partition,
                 collection,
                 error,

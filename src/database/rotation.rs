@@ -17,6 +17,7 @@ use super::outage::Outage;
 use crate::config::Mongodb;
 use crate::config::credentials::PASSWORD_NEXT;
 use crate::config::reference::PASSWORD;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the files are read, and the shortest time between two logins.
@@ -101,7 +102,7 @@ impl Rotation {
             match &line {
                 Some(line) => {
                     self.metrics.errors("credentials", "unfit");
-                    tracing::warn!("MongoDB's credentials: {line}");
+                    tracing::warn!(code = %Code::MongodbCredentials, "MongoDB's credentials: {line}");
                 }
                 None => tracing::info!("MongoDB's credentials can be read again"),
             }
@@ -123,7 +124,7 @@ impl Rotation {
             Ok(Err(Fault::Unauthenticated(why) | Fault::Permanent(why))) => {
                 if changed {
                     self.metrics.errors("credentials", "refused");
-                    tracing::warn!(places, "{why}; {CONTINUING}");
+                    tracing::warn!(code = %Code::MongodbCredentials, places, "{why}; {CONTINUING}");
                 }
                 return Some(REFUSED_RETRY_AFTER);
             }

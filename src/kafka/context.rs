@@ -19,6 +19,7 @@ use super::membership::LastError;
 use super::statistics::Statistics;
 use super::{NewLane, Order, Progress};
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// A lane as the poll thread knows it.
@@ -165,7 +166,7 @@ impl Context {
             let left = until.saturating_duration_since(Instant::now());
             if lane.ended.recv_timeout(left) == Err(mpsc::RecvTimeoutError::Timeout) {
                 tracing::warn!(
-                    %partition,
+                    code = %Code::BatchDropped, %partition,
                     "the deadline has passed; the batch under way is dropped and will be read again"
                 );
                 lane.order.send_replace(Order::Abandon);
@@ -259,9 +260,9 @@ impl ClientContext for Context {
         }
         let all_down = code == RDKafkaErrorCode::AllBrokersDown;
         if is_permanent(code) || (all_down && !self.is_down.swap(true, Ordering::Relaxed)) {
-            tracing::warn!(code = code_name(code), "Kafka: {reason}");
+            tracing::warn!(code = %Code::KafkaAway, error = code_name(code), "Kafka: {reason}");
         } else {
-            tracing::debug!(code = code_name(code), "Kafka: {reason}");
+            tracing::debug!(error = code_name(code), "Kafka: {reason}");
         }
     }
 }
@@ -311,7 +312,7 @@ impl ConsumerContext for Context {
             other => Err(KafkaError::Rebalance(other.into())),
         };
         if let Err(error) = result {
-            tracing::error!(%error, "the rebalance could not be answered");
+            tracing::error!(code = %Code::ClientFailed, %error, "the rebalance could not be answered");
         }
     }
 

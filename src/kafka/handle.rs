@@ -19,6 +19,7 @@ use super::headers::headers;
 use super::leader_epoch;
 use super::{Consumer, Context};
 use crate::record::{Partition, Position, Record};
+use crate::telemetry::code::Code;
 use crate::writer::Settled;
 
 /// What lanes ask of the poll thread.
@@ -97,6 +98,7 @@ impl LaneQueue {
 pub fn record<'a>(message: &'a BorrowedMessage<'_>) -> Record<'a> {
     let headers = headers(message).unwrap_or_else(|| {
         tracing::warn!(
+            code = %Code::HeadersUnreadable,
             topic = message.topic(),
             partition = message.partition(),
             offset = message.offset(),

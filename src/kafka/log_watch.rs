@@ -10,6 +10,7 @@ use rdkafka::consumer::Consumer as _;
 use super::log_ends::{LogEnds, log_ends};
 use super::{Handle, Progress};
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the leaders are asked.
@@ -147,7 +148,7 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
                 continue;
             }
             Err(error) => {
-                tracing::error!(%error, "the lookup of the logs' ends did not finish");
+                tracing::error!(code = %Code::ClientFailed, %error, "the lookup of the logs' ends did not finish");
                 continue;
             }
         };
@@ -183,14 +184,16 @@ fn look_at(
         Finding::Lost => {
             metrics.errors("fetch", "stalled");
             tracing::warn!(
-                %partition, next_offset = progress.taken(), log_end = ends.stable_end,
+                code = %Code::NothingDelivered, %partition, next_offset = progress.taken(),
+                log_end = ends.stable_end,
                 "nothing of this partition is delivered, whatever was tried"
             );
         }
         Finding::Stalled => {
             metrics.errors("fetch", "stalled");
             tracing::warn!(
-                %partition, next_offset = progress.taken(), log_end = ends.stable_end,
+                code = %Code::NothingDelivered, %partition, next_offset = progress.taken(),
+                log_end = ends.stable_end,
                 "the log has gone on, and nothing was delivered for a while: assigning the \
                  partition anew"
             );
@@ -199,7 +202,8 @@ fn look_at(
         Finding::Held => {
             metrics.errors("fetch", "open_transaction");
             tracing::warn!(
-                %partition, offset = ends.stable_end, log_end = ends.high_watermark,
+                code = %Code::OpenTransaction, %partition, offset = ends.stable_end,
+                log_end = ends.high_watermark,
                 "a producer's transaction has been open for {:?}: what stands behind it is not \
                  delivered until it ends (`kafka-transactions.sh find-hanging` finds it, `abort` \
                  ends it)",

@@ -12,6 +12,7 @@ use rdkafka::groups::GroupInfo;
 use super::broker::keeps_out;
 use super::{Context, Handle};
 use crate::config::owned::COOPERATIVE;
+use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::reminder::Reminder;
 
@@ -80,7 +81,7 @@ pub async fn watch_membership(handle: Handle, group: String, health: Arc<Health>
         let why = why(consumer.context(), others);
         if reminder.get_or_insert_default().is_due(&why) {
             let seconds = since.elapsed().as_secs();
-            tracing::warn!(%group, seconds, "not in the consumer group: {why}");
+            tracing::warn!(code = %Code::OutsideGroup, %group, seconds, "not in the consumer group: {why}");
         }
         health.note_kafka(Some(why));
     }

@@ -19,6 +19,7 @@ use super::handle::{Renewal, Request};
 use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::{Partition, Position};
+use crate::telemetry::code::Code;
 
 /// How long one poll waits where something has happened lately: it bounds how late a claimed
 /// partition starts, and how late offsets are committed.
@@ -138,7 +139,7 @@ impl Poller {
     /// may be what keeps it from being fetched.
     fn renew(&mut self, renewal: Renewal, topics: &[&str]) -> anyhow::Result<()> {
         let Renewal { why, properties } = renewal;
-        tracing::warn!(why, "leaving the group, to join it with a new Kafka client");
+        tracing::warn!(code = %Code::NewClient, why, "leaving the group, to join it with a new Kafka client");
         let context = Arc::clone(self.consumer.context());
         let finish = context.revoke_deadline();
         context.drain(Instant::now() + finish);
@@ -203,6 +204,7 @@ impl Poller {
         }
         match code_of(error) {
             RDKafkaErrorCode::PollExceeded => tracing::warn!(
+                code = %Code::Frozen,
                 "nothing was polled for max.poll.interval.ms (was the process frozen?); \
                  rejoining the group"
             ),

@@ -17,6 +17,7 @@ use super::context::forward_log;
 use super::errors::{code_name, is_permanent};
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
+use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::reminder::Reminder;
 
@@ -53,7 +54,7 @@ pub async fn topic_partitions(
                 }
                 Err(Unanswered::Transient(why)) => {
                     if reminder.is_due(&why) {
-                        tracing::warn!("Kafka does not answer yet, retrying until it does: {why}");
+                        tracing::warn!(code = %Code::KafkaAway, "Kafka does not answer yet, retrying until it does: {why}");
                     }
                     health.note_kafka(Some(format!("Kafka does not answer yet: {why}")));
                 }

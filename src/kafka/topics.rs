@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::Handle;
 use super::topic_id::topic_id;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 
 /// How often the ids are looked up. librdkafka silently continues at the old offset of a topic that
 /// was recreated: what is read until then is applied again from the new log's start.
@@ -78,7 +79,7 @@ pub fn watch_ids(
                         seen.note(found);
                     }
                     Err(error) => {
-                        tracing::error!(%error, "the lookup of the topics' ids did not finish");
+                        tracing::error!(code = %Code::ClientFailed, %error, "the lookup of the topics' ids did not finish");
                     }
                 }
             }

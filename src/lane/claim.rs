@@ -21,6 +21,7 @@ use crate::kafka::Handle;
 use crate::kafka::broker::{committed_offsets, partition_logs, refresh_metadata};
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
@@ -47,17 +48,22 @@ pub enum Claimed {
 
 /// A partition that waits for a person.
 pub struct Stop {
-    /// As the metrics show it.
-    pub state: PartitionState,
+    /// Which kind of stop it is.
+    pub code: Code,
     /// Why, and what to do.
     pub why: String,
 }
 
 impl Stop {
-    pub(super) fn new(why: String) -> Stop {
-        Stop {
-            state: PartitionState::Stopped,
-            why,
+    pub(super) fn new(code: Code, why: String) -> Stop {
+        Stop { code, why }
+    }
+
+    /// As the metrics show it.
+    pub(super) fn state(&self) -> PartitionState {
+        match self.code {
+            Code::BreakerOpen => PartitionState::Breaker,
+            _ => PartitionState::Stopped,
         }
     }
 }
@@ -172,7 +178,10 @@ impl Claimant {
                          --partition {} --to …`",
                         partition.topic, partition.number
                     );
-                    return Claimed::Stopped(Stop::new(why), attempt.owner);
+                    return Claimed::Stopped(
+                        Stop::new(Code::CheckpointUnreadable, why),
+                        attempt.owner,
+                    );
                 }
                 Err(Unclaimed::Failed(error)) => {
                     let cause = cause_of(&error);
@@ -286,7 +295,7 @@ impl Claimant {
             Err(Standing::Truncated) => outside(),
             Err(standing) => {
                 let advice = advice(partition, standing, "committed offset", outside(), &log);
-                return Err(Unclaimed::Stopped(Stop::new(advice)));
+                return Err(Unclaimed::Stopped(Stop::new(Code::LogExpired, advice)));
             }
         };
         tracing::info!(
@@ -317,7 +326,7 @@ impl Claimant {
                 match answer {
                     Ok(Ok(mut logs)) => return logs.pop().expect("a log for each partition"),
                     Ok(Err(error)) if backoff.tries() == LOGGED_AT_TRY => tracing::warn!(
-                        %partition, error = format!("{error:#}"),
+                        code = %Code::KafkaAway, %partition, error = format!("{error:#}"),
                         "Kafka does not answer where the log begins and ends; retrying until it does"
                     ),
                     Ok(Err(error)) => tracing::debug!(
@@ -325,7 +334,7 @@ impl Claimant {
                         "the log was not looked up"
                     ),
                     Err(error) => tracing::error!(
-                        %partition, %error,
+                        code = %Code::ClientFailed, %partition, %error,
                         "the lookup of the log did not finish"
                     ),
                 }

@@ -21,6 +21,7 @@ use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
 use crate::record::entity::Decoder;
 use crate::record::{Partition, Position};
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Outcome;
 use crate::writer::{Unwritten, Writer};
 
@@ -104,7 +105,10 @@ pub(super) async fn consume(
         Ok(queue) => queue,
         Err(NotStarted::Revoked) => return End::Revoked,
         Err(NotStarted::Failed(error)) => {
-            tracing::warn!(%partition, %error, "the partition could not be fetched");
+            tracing::warn!(
+                code = %Code::ClaimedAgain, %partition, %error,
+                "the partition could not be fetched"
+            );
             return End::Reclaim("the partition could not be fetched");
         }
     };
@@ -263,7 +267,10 @@ impl Consuming<'_> {
             }
             _ => {
                 let partition = self.partition;
-                tracing::warn!(%partition, %error, "the partition could not be read");
+                tracing::warn!(
+                    code = %Code::ClaimedAgain, %partition, %error,
+                    "the partition could not be read"
+                );
                 End::Reclaim("the partition could not be read")
             }
         }

@@ -10,7 +10,7 @@ use crate::checkpoint::{
     standing,
 };
 use crate::record::Partition;
-use crate::telemetry::metrics::PartitionState;
+use crate::telemetry::code::Code;
 
 /// Compares a checkpoint, which this claim holds, with the log; gives it as it is then. What only a
 /// person can undo is done only once `doubt` confirms it.
@@ -49,13 +49,13 @@ pub(super) async fn fit(
         Standing::Expired => {
             let (standing, offset) = (Standing::Expired, found.next_offset);
             let advice = advice(partition, standing, "checkpoint", offset, log);
-            return Err(Unclaimed::Stopped(Stop::new(advice)));
+            return Err(Unclaimed::Stopped(Stop::new(Code::LogExpired, advice)));
         }
         Standing::Stale => {
             doubt.add(Evidence::Stale);
             if doubt.is_to_be_told(Evidence::Stale) {
                 tracing::warn!(
-                    %partition, applied_under = found.leader_epoch, answered_by = log.leader_epoch,
+                    code = %Code::BrokerBehind, %partition, applied_under = found.leader_epoch, answered_by = log.leader_epoch,
                     topic_id = log.topic_id.map(tracing::field::display),
                     "Kafka knows less of this partition than was applied: an earlier leader or an \
                      earlier topic answers; waiting until another one does (if that is the true \
@@ -70,7 +70,7 @@ pub(super) async fn fit(
     }
     if let Some(committed) = log.committed.filter(|to| *to > fitting.next_offset) {
         tracing::warn!(
-            %partition, committed, next_offset = fitting.next_offset,
+            code = %Code::CommittedAhead, %partition, committed, next_offset = fitting.next_offset,
             "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
              MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
              the checkpoint, since replaying is safe and skipping loses records (to skip all the \
@@ -99,7 +99,7 @@ fn confirm(
     }
     if is_new {
         tracing::warn!(
-            %partition,
+            code = %Code::LogDoubted, %partition,
             "{}; looking again for {CONFIRMED_AFTER:?}, since a broker that is cut off says what \
              was true once", text()
         );
@@ -119,7 +119,7 @@ async fn begin_lineage(
     let partition = &checkpoints.key().partition;
     let was = found.topic_id.map(tracing::field::display);
     tracing::warn!(
-        %partition, was, is = %topic_id, next_offset = start.offset,
+        code = %Code::TopicRecreated, %partition, was, is = %topic_id, next_offset = start.offset,
         "the topic was deleted and recreated: a fresh lineage, from the start of the log"
     );
     let moved = checkpoints.relocate(found, topic_id, start, tries);
@@ -161,7 +161,7 @@ async fn truncated(
     }
     let (partition, offset) = (&checkpoints.key().partition, found.next_offset);
     let advice = advice(partition, Standing::Truncated, "checkpoint", offset, log);
-    Unclaimed::Stopped(Stop::new(advice))
+    Unclaimed::Stopped(Stop::new(Code::LogTruncated, advice))
 }
 
 /// What halts the partition, if anything does; a batch that cannot be read does once it is
@@ -192,21 +192,24 @@ fn stop_of(partition: &Partition, found: &Checkpoint, halt: Halt) -> Stop {
     );
     let from = halt.from;
     match halt.reason {
-        HaltReason::Rejections => Stop {
-            state: PartitionState::Breaker,
-            why: format!(
+        HaltReason::Rejections => Stop::new(
+            Code::BreakerOpen,
+            format!(
                 "{} records in a row were rejected, from offset {from} on, and are dead letters; \
                  look at them with `workflows-sink dead-letters list`, and mend what sends them or \
                  the mapping; then {resolve} --retry --yes` applies them again, or --continue goes \
                  on behind them",
                 found.rejections.in_a_row
             ),
-        },
-        HaltReason::Unreadable => Stop::new(format!(
-            "the batch of records at offset {from} cannot be read: it is damaged, unpacks to more \
-             than 100 MB, or is compressed with what this build lacks; all before it is applied; \
-             {resolve} --continue --yes` steps over it, and --retry reads it again"
-        )),
+        ),
+        HaltReason::Unreadable => Stop::new(
+            Code::BatchUnreadable,
+            format!(
+                "the batch of records at offset {from} cannot be read: it is damaged, unpacks to \
+                 more than 100 MB, or is compressed with what this build lacks; all before it is \
+                 applied; {resolve} --continue --yes` steps over it, and --retry reads it again"
+            ),
+        ),
     }
 }
 

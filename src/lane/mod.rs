@@ -38,6 +38,7 @@ use crate::kafka::topics::TopicIds;
 use crate::kafka::{Handle, NewLane, Order, Progress, unpacking};
 use crate::record::entity::Tombstones;
 use crate::record::{Partition, Position};
+use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::telemetry::rejected::RejectedLog;
@@ -144,13 +145,17 @@ async fn claim_and_consume(
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(stop, owner) => {
                 if !stop_logged {
-                    tracing::error!(%partition, "this partition has stopped: {}", stop.why);
+                    tracing::error!(
+                        code = %stop.code, %partition,
+                        "this partition has stopped: {}", stop.why
+                    );
                     lanes.metrics.errors("lane", "stopped");
                     stop_logged = true;
                 }
-                let is_open = stop.state == PartitionState::Breaker;
+                let is_open = stop.state() == PartitionState::Breaker;
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
-                show(lanes, partition, progress, stop.state, Some(&stop.why));
+                let why = format!("{}: {}", stop.code, stop.why);
+                show(lanes, partition, progress, stop.state(), Some(&why));
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
                     () = lanes.claimant.resolved(partition, owner) => continue,
@@ -194,11 +199,15 @@ impl Logged {
                                has room for beside what waits: reading it again once there is";
         match end {
             End::NoRoom { offset, bytes } => match mem::replace(&mut self.no_room, true) {
-                false => tracing::warn!(%partition, offset, bytes, "{NO_ROOM}"),
+                false => tracing::warn!(
+                    code = %Code::NoRoom, %partition, offset, bytes, "{NO_ROOM}"
+                ),
                 true => tracing::debug!(%partition, offset, bytes, "{NO_ROOM}"),
             },
             End::Reclaim(why) => match mem::replace(&mut self.reclaim, true) {
-                false => tracing::warn!(%partition, "claiming again: {why}"),
+                false => tracing::warn!(
+                    code = %Code::ClaimedAgain, %partition, "claiming again: {why}"
+                ),
                 true => tracing::debug!(%partition, "claiming again: {why}"),
             },
             _ => {}
@@ -234,7 +243,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         End::Fenced(Fence::NotMine) => {
             lanes.metrics.fenced();
             tracing::warn!(
-                %partition,
+                code = %Code::Fenced, %partition,
                 "another claim holds the checkpoint; the batch under way is dropped"
             );
             lanes.handle.stop(partition).await;
@@ -243,7 +252,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         End::Fenced(_) => {
             lanes.metrics.fenced();
             tracing::warn!(
-                %partition,
+                code = %Code::CheckpointMoved, %partition,
                 "the checkpoint was moved or restored; continuing from where it stands"
             );
             lanes.handle.stop(partition).await;

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::Lanes;
 use crate::kafka::Progress;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::PartitionState;
 
 /// How long it waits before it says so.
@@ -48,7 +49,7 @@ impl Starving {
             "its next record waits for memory, of which other partitions' batches hold {} bytes",
             lanes.budget.lent_bytes()
         );
-        tracing::warn!(%partition, "this partition stands still: {why}");
+        tracing::warn!(code = %Code::WaitsForMemory, %partition, "this partition stands still: {why}");
         lanes.health.note(&partition.to_string(), Some(&why));
     }
 }

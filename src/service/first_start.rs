@@ -14,6 +14,7 @@ use crate::database::errors;
 use crate::kafka::broker::Broker;
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 
 /// The try at which it is logged that Kafka does not answer.
 const LOGGED_AT_TRY: u32 = 3;
@@ -55,6 +56,7 @@ async fn decide_topic(
                 let error = format!("{error:#}");
                 match backoff.tries() {
                     LOGGED_AT_TRY => tracing::warn!(
+                        code = %Code::KafkaAway,
                         error,
                         "Kafka does not answer where the logs begin and end; retrying until it does"
                     ),

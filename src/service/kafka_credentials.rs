@@ -15,6 +15,7 @@ use tokio::time::sleep;
 
 use crate::config::Kafka;
 use crate::kafka::{Handle, preflight};
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 
 /// How often the files are read. Two looks in a row must find the same: a change may be under way.
@@ -60,7 +61,7 @@ pub(super) async fn follow(
             && logged != refused
         {
             metrics.errors("credentials", "kafka");
-            tracing::warn!("{CHANGED}: {why}; continuing with the client in use");
+            tracing::warn!(code = %Code::KafkaCredentials, "{CHANGED}: {why}; continuing with the client in use");
         }
         logged = refused;
     }

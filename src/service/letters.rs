@@ -11,6 +11,7 @@ use mongodb::error::Error;
 
 use crate::database::{Connection, errors};
 use crate::record::entity::Reason;
+use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 use crate::writer::dead_letter::{COLLECTION, OPEN};
 
@@ -46,6 +47,7 @@ pub(super) async fn make_indexes(database: &Database, closed_ttl_seconds: i32) {
         Err(_) => format!("no answer within {limit:?}"),
     };
     tracing::warn!(
+        code = %Code::IndexesNotMade,
         error,
         "the indexes of the dead letters were not made or changed; the next start tries again"
     );

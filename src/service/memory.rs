@@ -3,6 +3,7 @@
 
 use crate::config::reference;
 use crate::record::DOCUMENT_BYTES_MAX;
+use crate::telemetry::code::Code;
 
 /// How much smaller records are on the wire than in memory, at the most: zstd on 2 KB entities was
 /// seen at 11:1. A fetch is limited by its compressed size, and a queue exceeds its limit by one
@@ -91,12 +92,14 @@ pub fn warn_of_shortage(budget_bytes_max: usize, partitions: usize) {
     let name = reference::BUDGET_BYTES_MAX.name;
     match shortage(budget_bytes_max, partitions) {
         Some(Shortage::Queues { bytes_min }) => tracing::warn!(
+            code = %Code::BudgetTooSmall,
             partitions,
             budget_bytes_max,
             "the queues of so many partitions exceed the memory budget: set {name} to {}MiB",
             mib(bytes_min)
         ),
         Some(Shortage::LargeRecords { bytes_min }) => tracing::warn!(
+            code = %Code::BudgetTooSmall,
             partitions,
             budget_bytes_max,
             "records of 16 MiB would exceed the memory budget if one waited in each partition: \

@@ -36,6 +36,7 @@ use crate::kafka::{self, Poller, preflight, unpacking};
 use crate::lane::budget::Budget;
 use crate::lane::claim::Claimant;
 use crate::lane::{Lanes, Slots};
+use crate::telemetry::code::Code;
 use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
 use crate::telemetry::metrics::Metrics;
@@ -283,7 +284,7 @@ async fn known_topics(
             Ok((others, known)) => {
                 if !others.is_empty() {
                     tracing::warn!(
-                        groups = ?others, %group,
+                        code = %Code::OtherGroups, groups = ?others, %group,
                         "other groups keep checkpoints for these topics in this database; they \
                          are not fenced against this one"
                     );

@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::config::Config;
 use crate::kafka::{NewLane, Poller};
 use crate::lane::{self, Lanes};
+use crate::telemetry::code::Code;
 use crate::telemetry::health::{Health, Loop};
 
 /// The exit code after a second signal.
@@ -62,7 +63,7 @@ pub(super) fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<()> {
         tracing::info!("stopping: finishing what is under way (a second signal ends it at once)");
         stop.send_replace(true);
         next().await;
-        tracing::warn!("ending at once; what was under way will be read again");
+        tracing::warn!(code = %Code::EndedAtOnce, "ending at once; what was under way will be read again");
         std::process::exit(EXIT_INTERRUPTED);
     });
     Ok(())

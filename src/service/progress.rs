@@ -8,6 +8,7 @@ use rdkafka::consumer::Consumer as _;
 
 use super::memory;
 use crate::lane::Lanes;
+use crate::telemetry::code::Code;
 use crate::telemetry::health::Loop;
 use crate::telemetry::metrics::Outcome;
 
@@ -31,7 +32,9 @@ impl Readiness {
         let is_ready = missing.is_empty();
         match (self.was_ready, is_ready) {
             (Some(false) | None, true) => tracing::info!("ready"),
-            (Some(true), false) => tracing::warn!("not ready: {}", missing.join("; ")),
+            (Some(true), false) => {
+                tracing::warn!(code = %Code::NotReady, "not ready: {}", missing.join("; "));
+            }
             _ => {}
         }
         // At the start it is waited for, and that has lines of its own.

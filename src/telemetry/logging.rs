@@ -7,6 +7,7 @@ use std::{
     panic, thread,
 };
 
+use super::code::Code;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
@@ -158,6 +159,7 @@ fn log_panic(info: &panic::PanicHookInfo<'_>) {
     let location = info.location().map(ToString::to_string);
     let task = tokio::task::try_id().map(|id| id.to_string());
     tracing::error!(
+        code = %Code::Panicked,
         thread = thread::current().name(),
         task,
         location,

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
+use super::code::Code;
 use super::cut::cut;
 use crate::record::Partition;
 use crate::record::entity::Reason;
@@ -53,7 +54,7 @@ impl RejectedLog {
         drop(tallies);
         let kind = kind.map(|kind| cut(&kind, KIND_CHARS_MAX));
         tracing::warn!(
-            reason = reason.as_str(), %partition, offset, kind,
+            code = %Code::Rejected, reason = reason.as_str(), %partition, offset, kind,
             "a record is rejected and kept as a dead letter: see `dead-letters list`"
         );
     }
@@ -77,7 +78,7 @@ impl RejectedLog {
                 .collect();
             let kinds = (!kinds.is_empty()).then(|| kinds.join(", "));
             tracing::warn!(
-                reason = reason.as_str(), records = tally.records, kinds, %partition, offset,
+                code = %Code::Rejected, reason = reason.as_str(), records = tally.records, kinds, %partition, offset,
                 "records are rejected and kept as dead letters; this is the latest of them"
             );
             (tally.logged, tally.records) = (now, 0);

@@ -1,4 +1,5 @@
 //! The documents that say what the code does.
 
 mod contract;
+mod runbook;
 mod settings;

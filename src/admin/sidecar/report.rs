@@ -8,6 +8,7 @@ use crate::admin::reconcile::{Outcome, Proven};
 use crate::admin::secrets::store::Store;
 use crate::admin::table::User;
 use crate::admin::{Failure, list};
+use crate::telemetry::code::Code;
 
 /// What was last reported of a user, so that each thing is reported once.
 #[derive(Default)]
@@ -48,7 +49,7 @@ pub(super) async fn report(
             tracing::debug!(user = user.name, %failure, "the user and its Secret still do not match the table");
         }
         Err(failure) => {
-            tracing::warn!(user = user.name, %failure, "the user or its Secret does not match the table; retrying");
+            tracing::warn!(code = %Code::UserNotAsTable, user = user.name, %failure, "the user or its Secret does not match the table; retrying");
             reported.failure = Some(failure.clone());
             if matches!(failure, Failure::Permanent(_)) {
                 event(shared, user, true, "NotAsTable", &failure.to_string()).await;
@@ -60,7 +61,9 @@ pub(super) async fn report(
 async fn report_step(shared: &Shared, user: &User, step: &Step, reported: &Reported) {
     let (name, what) = (&user.name, step.to_string());
     match reported.succeeded && !step.is_of_rotation() {
-        true => tracing::warn!(user = name, step = step.name(), what, "drift repaired"),
+        true => {
+            tracing::warn!(code = %Code::DriftRepaired, user = name, step = step.name(), what, "drift repaired")
+        }
         false => tracing::info!(user = name, step = step.name(), what, "changed"),
     }
     let note = match step.is_of_secret() {
@@ -84,6 +87,7 @@ async fn report_extra_roles(
     let roles = list(extra);
     let note = format!("the MongoDB user {name} has roles beyond the table: {roles}");
     tracing::warn!(
+        code = %Code::ExtraRoles,
         user = name,
         roles,
         "roles beyond the table; --prune-roles revokes them"

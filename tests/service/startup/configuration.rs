@@ -27,7 +27,7 @@ async fn every_fault_is_reported_at_once_with_its_variable_and_an_example() {
     ])
     .await;
     for line in [
-        "error: the configuration has 6 fault(s):",
+        "error: WS-001: the configuration has 6 fault(s):",
         "  DYFF_WORKFLOWS_SINK__START: \"now\" is not one of earliest, latest (example: DYFF_WORKFLOWS_SINK__START=earliest)",
         "  DYFF_WORKFLOWS_SINK__LANES_MAX: \"0\" is not a whole number from 1 to 128 (example: DYFF_WORKFLOWS_SINK__LANES_MAX=4)",
         "  DYFF_WORKFLOWS_SINK__TOPICZ: there is no such setting; did you mean DYFF_WORKFLOWS_SINK__TOPICS?",
