@@ -16,6 +16,7 @@ mod leader_epoch;
 mod log_ends;
 pub mod log_watch;
 pub mod membership;
+mod missing;
 mod poller;
 pub mod preflight;
 mod progress;

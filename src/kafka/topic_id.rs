@@ -1,5 +1,5 @@
-//! The id that a broker gives a topic (KIP-516): the one thing that tells a topic from a later one
-//! of the same name.
+//! What a broker says of a topic: whether there is one, how many partitions it has, and its id
+//! (KIP-516), which is the one thing that tells a topic from a later one of the same name.
 #![allow(unsafe_code)]
 
 use std::ffi::{CString, c_char};
@@ -8,9 +8,19 @@ use std::time::Duration;
 use bson::Uuid;
 use rdkafka::ClientContext;
 use rdkafka::client::Client;
+use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
 use super::admin_request::ask;
+
+/// What a broker says of a topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Described {
+    /// How many partitions it has; 0 where there is no such topic.
+    pub(super) partitions: usize,
+    /// Its id; `None` where the broker is too old to have ids.
+    pub(super) id: Option<Uuid>,
+}
 
 /// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
 ///
@@ -21,6 +31,16 @@ pub fn topic_id<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Option<Uuid> {
+    describe(client, topic, timeout)?.id
+}
+
+/// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout`.
+/// `None` where no answer came, or it may not be told.
+pub(super) fn describe<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Option<Described> {
     let topic = CString::new(topic).expect("a topic's name, which has no NUL");
     let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     // SAFETY: one such request is enqueued. The name and the array of names outlive the call that
@@ -47,11 +67,11 @@ pub fn topic_id<C: ClientContext>(
     }
 }
 
-/// The id in the first description of a reply.
+/// The first description of a reply.
 ///
 /// # Safety
 /// `event` must be a live event.
-unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Uuid> {
+unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Described> {
     // SAFETY: the result and what it points to live as long as the event does, which the caller
     // keeps; each pointer is checked before it is followed.
     unsafe {
@@ -66,18 +86,29 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Uuid> {
         }
         let description = *descriptions;
         let error = sys::rd_kafka_TopicDescription_error(description);
-        if !error.is_null() && sys::rd_kafka_error_code(error) as i32 != 0 {
-            return None;
+        if !error.is_null() {
+            match RDKafkaErrorCode::from(sys::rd_kafka_error_code(error)) {
+                RDKafkaErrorCode::NoError => {}
+                RDKafkaErrorCode::UnknownTopicOrPartition => {
+                    let (partitions, id) = (0, None);
+                    return Some(Described { partitions, id });
+                }
+                _ => return None,
+            }
         }
+        let mut partitions = 0;
+        sys::rd_kafka_TopicDescription_partitions(description, &mut partitions);
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         if id.is_null() {
-            return None;
+            let id = None;
+            return Some(Described { partitions, id });
         }
         let high = sys::rd_kafka_Uuid_most_significant_bits(id).to_be_bytes();
         let low = sys::rd_kafka_Uuid_least_significant_bits(id).to_be_bytes();
         let mut bytes = [0; 16];
         bytes[..8].copy_from_slice(&high);
         bytes[8..].copy_from_slice(&low);
-        (bytes != [0; 16]).then(|| Uuid::from_bytes(bytes))
+        let id = (bytes != [0; 16]).then(|| Uuid::from_bytes(bytes));
+        Some(Described { partitions, id })
     }
 }

@@ -9,9 +9,12 @@ use rdkafka::consumer::Consumer as _;
 use tokio::sync::watch;
 
 use super::Handle;
-use super::topic_id::topic_id;
+use super::missing::{Counts, VANISHED};
+use super::topic_id::{Described, describe};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
+use crate::telemetry::health::Health;
+use crate::telemetry::metrics::Metrics;
 
 /// How often the ids are looked up. librdkafka silently continues at the old offset of a topic that
 /// was recreated: what is read until then is applied again from the new log's start.
@@ -49,44 +52,62 @@ impl TopicIds {
     }
 }
 
-/// The ids, and what keeps them up to date for as long as it runs.
+/// The ids, and what keeps them up to date for as long as it runs. It also notes which topics no
+/// longer exist, or have fewer partitions than in `counts`.
 pub fn watch_ids(
     handle: Handle,
-    topics: Vec<String>,
-) -> (TopicIds, impl Future<Output = ()> + Send) {
+    counts: &BTreeMap<String, i32>,
+    metrics: Arc<Metrics>,
+    health: Arc<Health>,
+) -> (TopicIds, impl Future<Output = ()> + Send + use<>) {
     let ids = TopicIds::default();
     let seen = ids.clone();
+    let topics: Vec<String> = counts.keys().cloned().collect();
+    let mut counts = Counts::of(counts);
     let keep_looking = async move {
         let mut recreated = Recreated::default();
         loop {
-            if let Some(consumer) = handle.answering() {
-                let topics = topics.clone();
-                let looked = tokio::task::spawn_blocking(move || {
-                    let look = |topic: String| {
-                        let id = topic_id(consumer.client(), &topic, LOOK_TIMEOUT)?;
-                        Some((topic, id))
-                    };
-                    topics.into_iter().filter_map(look).collect::<Vec<_>>()
-                });
-                match looked.await {
-                    Ok(found) => {
-                        let new = found
-                            .iter()
-                            .filter(|(topic, id)| recreated.look(topic, *id));
-                        if new.count() > 0 {
-                            handle.renew(RECREATED, None);
-                        }
-                        seen.note(found);
-                    }
-                    Err(error) => {
-                        tracing::error!(code = %Code::ClientFailed, %error, "the lookup of the topics' ids did not finish");
-                    }
-                }
+            let found = described(&handle, &topics).await;
+            let vanished = found.iter().filter(|(topic, described)| {
+                let change = counts.look(topic, described.partitions);
+                change.is_some_and(|change| change.report(topic, &metrics, &health))
+            });
+            let vanished = vanished.count() > 0;
+            let id = |(topic, described): (String, Described)| Some((topic, described.id?));
+            let ids: Vec<(String, Uuid)> = found.into_iter().filter_map(id).collect();
+            let new = ids.iter().filter(|(topic, id)| recreated.look(topic, *id));
+            if new.count() > 0 {
+                handle.renew(RECREATED, None);
+            } else if vanished {
+                handle.renew(VANISHED, None);
             }
+            seen.note(ids);
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
     (ids, keep_looking)
+}
+
+/// What a broker says of each topic, where one answers.
+async fn described(handle: &Handle, topics: &[String]) -> Vec<(String, Described)> {
+    let Some(consumer) = handle.answering() else {
+        return Vec::new();
+    };
+    let topics = topics.to_vec();
+    let looked = tokio::task::spawn_blocking(move || {
+        let look = |topic: String| {
+            let described = describe(consumer.client(), &topic, LOOK_TIMEOUT)?;
+            Some((topic, described))
+        };
+        topics.into_iter().filter_map(look).collect()
+    });
+    looked.await.unwrap_or_else(|error| {
+        tracing::error!(
+            code = %Code::ClientFailed, %error,
+            "the lookup of the topics' ids did not finish"
+        );
+        Vec::new()
+    })
 }
 
 /// Why a new consumer takes the place of the one in use: librdkafka keeps the leaders' epochs of a

@@ -154,7 +154,12 @@ async fn start(
     let outage = Arc::new(Outage::default());
     let connection = connect_parts(config, login, &outage, metrics, health, fatal);
     let (handle, unstarted) = kafka::channel();
-    let (topic_ids, watch) = topics::watch_ids(handle.clone(), config.kafka.topics.clone());
+    let (topic_ids, watch) = topics::watch_ids(
+        handle.clone(),
+        &known.partitions,
+        Arc::clone(metrics),
+        Arc::clone(health),
+    );
     supervise_endless("the watch over topic ids", fatal, watch);
     let (queues, batches) = memory::shares(config.limits.budget_bytes_max);
     unpacking::set_bytes_max(queues);

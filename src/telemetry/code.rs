@@ -48,6 +48,8 @@ pub enum Code {
     ClientFailed = 208,
     /// Another group writes the same database.
     OtherGroups = 209,
+    /// A topic, or partitions of it, no longer exist.
+    TopicGone = 210,
     // One partition.
     /// Records were deleted before they were applied: stopped.
     LogExpired = 301,

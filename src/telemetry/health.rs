@@ -1,7 +1,7 @@
 //! The service's health, as `/livez` and `/readyz` answer it.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     future::Future,
     sync::{
         Arc,
@@ -47,6 +47,8 @@ pub struct Health {
     joined: AtomicBool,
     /// Why the worker is not in the group, as far as that is known.
     kafka: Mutex<Option<String>>,
+    /// Topics that no longer exist.
+    absent_topics: Mutex<BTreeSet<String>>,
     /// Milliseconds since `began` of the last answer; 0 after a failure and before the first.
     mongodb_ms: AtomicU64,
     /// What the last failure was.
@@ -63,6 +65,7 @@ impl Default for Health {
             began: Instant::now(),
             joined: AtomicBool::new(false),
             kafka: Mutex::default(),
+            absent_topics: Mutex::default(),
             mongodb_ms: AtomicU64::new(0),
             mongodb: Mutex::default(),
             turned_ms: Default::default(),
@@ -87,6 +90,15 @@ impl Health {
     /// worker is in the group, or another reason is noted.
     pub fn note_kafka(&self, why: Option<String>) {
         *self.kafka.lock() = why;
+    }
+
+    /// Notes whether a topic that is consumed no longer exists.
+    pub fn note_absent_topic(&self, topic: &str, is_absent: bool) {
+        let mut topics = self.absent_topics.lock();
+        match is_absent {
+            true => topics.insert(topic.to_owned()),
+            false => topics.remove(topic),
+        };
     }
 
     /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
@@ -146,6 +158,9 @@ impl Health {
                 Some(why) => format!("not in the consumer group: {why}"),
                 None => "not in the consumer group".to_owned(),
             });
+        }
+        for topic in self.absent_topics.lock().iter() {
+            missing.push(format!("the topic {topic} no longer exists in Kafka"));
         }
         match self.mongodb_ms.load(Relaxed) {
             0 => {

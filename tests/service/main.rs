@@ -10,6 +10,7 @@ mod kill;
 mod letters;
 mod lineage;
 mod memory;
+mod missing;
 mod modes;
 mod names;
 mod observability;
