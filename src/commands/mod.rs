@@ -5,7 +5,9 @@ pub mod admin;
 pub mod check;
 pub mod dead_letters;
 pub mod offsets;
+mod progress;
 pub mod status;
+mod text;
 
 use std::io::{self, Write};
 

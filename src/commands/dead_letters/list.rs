@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::filter::Cursor;
-use super::text::{bson_json, cut, document_json, letters, one_line, plain, thousands};
 use super::{Letters, number};
 use crate::cli::LetterGrouping;
+use crate::commands::text::{bson_json, cut, document_json, letters, one_line, plain, thousands};
 
 /// How much of a key a list shows, in characters.
 const KEY_CHARS_MAX: usize = 40;
