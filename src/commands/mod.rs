@@ -4,6 +4,7 @@
 pub mod admin;
 pub mod check;
 pub mod dead_letters;
+pub mod explain;
 pub mod offsets;
 mod progress;
 pub mod status;

@@ -1,4 +1,5 @@
-//! How far a long command has got, on standard error: a bar on a terminal, else a line now and then.
+//! How far a long command has got, on standard error: a bar on a terminal, else a line now and
+//! then.
 
 use std::cell::Cell;
 use std::io::{IsTerminal as _, stderr};
@@ -12,16 +13,16 @@ use super::text::thousands;
 const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What is counted, and how much of it there is.
-pub(super) struct Progress {
+pub(super) struct CommandProgress {
     bar: Option<ProgressBar>,
     all: i64,
     unit: &'static str,
     told: Cell<Instant>,
 }
 
-impl Progress {
+impl CommandProgress {
     /// Of `all` of these, in the plural.
-    pub(super) fn new(all: i64, unit: &'static str) -> Progress {
+    pub(super) fn new(all: i64, unit: &'static str) -> CommandProgress {
         let bar = stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(all.unsigned_abs());
             let style = format!("{{bar:40}} {{pos}}/{{len}} {unit}, {{msg}}");
@@ -29,7 +30,7 @@ impl Progress {
             bar.set_style(style.expect("a template of our own"));
             bar
         });
-        Progress {
+        CommandProgress {
             bar,
             all,
             unit,

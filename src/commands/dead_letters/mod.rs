@@ -16,6 +16,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 
 pub(in crate::commands) use self::filter::matching;
+pub(in crate::commands) use self::list::{listed, print_list};
 use super::text::{one_line, thousands};
 use crate::cli::DeadLetters;
 use crate::config::Config;

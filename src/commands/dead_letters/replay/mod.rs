@@ -31,7 +31,7 @@ use self::report::ReplayReport;
 use super::filter::matching;
 use super::{Letters, number};
 use crate::cli::{LetterFilter, LetterState};
-use crate::commands::progress::Progress;
+use crate::commands::progress::CommandProgress;
 use crate::commands::text::thousands;
 use crate::config::Config;
 use crate::database;
@@ -71,7 +71,7 @@ pub(super) async fn replay(
     report.letters = places.iter().map(|place| place.letters).sum();
     let rules = rules(config, database).await?;
     let (broker, scanner) = (Broker::new(&config.kafka)?, Scanner::new(&config.kafka)?);
-    let progress = Progress::new(report.letters, "letters");
+    let progress = CommandProgress::new(report.letters, "letters");
     let stop = watch_interrupt();
     for place in &places {
         let replay = PlaceReplay {

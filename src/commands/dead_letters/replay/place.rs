@@ -19,7 +19,7 @@ use super::pass::ReplayPass;
 use super::report::{Kept, ReplayReport};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints};
-use crate::commands::progress::Progress;
+use crate::commands::progress::CommandProgress;
 use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
 use crate::writer::dead_letter::{COLLECTION, REPLAYED};
@@ -43,7 +43,7 @@ pub(super) struct PlaceReplay<'a> {
     pub(super) filter: &'a Document,
     pub(super) rules: &'a ReplayRules,
     pub(super) options: &'a ReplayOptions,
-    pub(super) progress: &'a Progress,
+    pub(super) progress: &'a CommandProgress,
     pub(super) stop: &'a AtomicBool,
     pub(super) report: &'a mut ReplayReport,
 }
