@@ -22,7 +22,7 @@ use tokio::task::block_in_place;
 
 use self::document::{EntityDocument, entity_document};
 use self::fields::TopFields;
-use self::letters::{LetterStanding, letters_in, stands_in};
+use self::letters::{letters_in, stands_in};
 use self::moment::{LETTERS_MAX, moment};
 use self::partitioner::partition_of;
 use self::print::{print_explained, print_json_of};
@@ -55,8 +55,6 @@ struct Explained {
     /// How many partitions there are.
     partitions: usize,
     letters: Vec<Document>,
-    /// How many of them are open, in the logs that there are now.
-    letters_open: usize,
     document: EntityDocument,
 }
 
@@ -105,7 +103,6 @@ pub async fn execute(
             logs: Vec::new(),
             partitions: places.len(),
             letters: moment.letters,
-            letters_open: 0,
             document: EntityDocument::default(),
         },
     };
@@ -152,13 +149,12 @@ impl Explaining<'_> {
         let progress = CommandProgress::new(places.iter().map(records).sum(), "offsets");
         let mut done = 0;
         for place in places {
-            let (read, open) = block_in_place(|| self.read_log(&place, &progress, done))?;
+            let found = block_in_place(|| self.read_log(&place, &progress, done))?;
             done += records(&place);
-            self.explained.letters_open += open;
             self.explained.logs.push(PlaceLog {
                 place,
                 is_home,
-                found: read,
+                found,
             });
         }
         progress.end();
@@ -167,13 +163,13 @@ impl Explaining<'_> {
         Ok(())
     }
 
-    /// What the log of a place has of the key, and how many of the letters there are open.
+    /// What the log of a place has of the key.
     fn read_log(
         &self,
         place: &Place,
         progress: &CommandProgress,
         done: i64,
-    ) -> anyhow::Result<(KeyLog, usize)> {
+    ) -> anyhow::Result<KeyLog> {
         let partition = &place.partition;
         let letters = letters_in(&self.explained.letters, partition, &place.log);
         let start = place.log.offsets.start;
@@ -199,10 +195,7 @@ impl Explaining<'_> {
                 }
             })?;
         read?;
-        let open = letters
-            .values()
-            .filter(|letter| letter.standing == LetterStanding::Open);
-        Ok((reader.finish(), open.count()))
+        Ok(reader.finish())
     }
 
     /// Whether the logs that were read explain the document: if not, states may be elsewhere.

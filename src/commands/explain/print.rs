@@ -94,13 +94,11 @@ impl Explained {
         }
         for older in &document.older {
             let kind = older.kind.as_deref().map_or("?".to_owned(), one_line);
-            let until = match older.until {
-                Some(until) => format!("its kind was {kind} until offset {until}"),
-                None => format!("of kind {kind}, from states that are no longer in the log"),
-            };
+            let until = older.until.map(|offset| format!(" until offset {offset}"));
             notes.push(format!(
-                "an older document in `{}`: {until}",
-                older.collection
+                "an older document in `{}`: its kind was {kind}{}",
+                older.collection,
+                until.unwrap_or_default()
             ));
         }
         notes
@@ -164,7 +162,9 @@ impl KeyState {
             StateOutcome::Deletes => "tombstone: deletes".to_owned(),
             StateOutcome::Skipped(Skip::Tombstone) => "tombstone: ignored".to_owned(),
             StateOutcome::Skipped(Skip::NullId) => "skipped: the null id".to_owned(),
-            StateOutcome::RejectedToday(why) if self.waits => format!("will be rejected: {why}"),
+            StateOutcome::RejectedToday(why) if self.waits => {
+                return format!("will be rejected: {why}");
+            }
             StateOutcome::RejectedToday(why) => {
                 format!("rejected today: {why} (no letter: it was accepted, or its letter is gone)")
             }

@@ -70,6 +70,8 @@ pub(super) struct KeyLog {
     pub(super) now: FoldedEntity,
     /// What all states make of it.
     pub(super) end: FoldedEntity,
+    /// How many letters of the key stand in it and are open.
+    pub(super) letters_open: usize,
     /// Whether no state that was applied may be missing here.
     pub(super) is_whole: bool,
 }
@@ -229,6 +231,9 @@ impl<'a> KeyReader<'a> {
     /// What was read of a log that begins at 0 or later: a record that is missing in it, for
     /// whatever reason, may have been a state.
     pub(super) fn finish(mut self) -> KeyLog {
+        let letters = self.letters.values();
+        let open = letters.filter(|letter| letter.standing == LetterStanding::Open);
+        self.log.letters_open = open.count();
         let has_all = self.before == self.applied_to || self.log.now.is_deleted;
         self.log.is_whole = has_all && !self.is_uncertain;
         self.log

@@ -18,7 +18,7 @@ impl Explained {
     pub(super) fn faults(&self) -> Vec<String> {
         let logs: Vec<&PlaceLog> = self.with_states().collect();
         let mut faults = Vec::new();
-        let mut open = self.letters_open;
+        let mut open: usize = self.logs.iter().map(|log| log.found.letters_open).sum();
         match logs[..] {
             [] => faults.push(self.without_states()),
             [log] => {
