@@ -1,6 +1,7 @@
 //! `explain`, on real servers: why an entity looks as it does.
 
 use std::io::Write as _;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::doc;
 use local_stack::Message;
@@ -223,4 +224,39 @@ async fn a_key_is_found_wherever_its_producer_put_it() {
         "its states are in 2 partitions: their order is not defined"
     );
     assert_eq!(found["states"].as_array().map(Vec::len), Some(3), "{found}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_at_work_makes_no_document_look_altered() {
+    let scene = Scene::new("explain_at_work", 1).await;
+    let mut worker = scene.worker(&[]);
+    let done = AtomicBool::new(false);
+    let produce = async {
+        for n in 0.. {
+            scene.produce(&[of_key(
+                "Dataset",
+                &format!(r#","status":"{n}","f{}":{n}"#, n % 90),
+            )]);
+            if done.load(Ordering::Relaxed) {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let explain = async {
+        scene.applies_the_log().await;
+        for _ in 0..20 {
+            let (_, explained) = json(&scene, &["explain", KEY]).await;
+            for fault in explained["faults"].as_array().expect("a list") {
+                let fault = fault.as_str().expect("a text");
+                assert!(fault.starts_with("behind: "), "{explained}");
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(produce, explain);
+    scene.settled().await;
+    let (code, explained) = json(&scene, &["explain", KEY]).await;
+    assert_eq!(code, Some(0), "{explained}");
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
