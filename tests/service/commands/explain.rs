@@ -4,11 +4,12 @@ use std::io::Write as _;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bson::doc;
-use local_stack::Message;
+use local_stack::{Message, MongoOptions};
 use serde_json::{Value, json as value};
 use tempfile::NamedTempFile;
+use test_support::fail_point::FailPoint;
 use test_support::operator::{state, states};
-use test_support::scene::{Scene, topics};
+use test_support::scene::{CONNECTION_STRING, Scene, topics};
 use test_support::worker::run;
 
 use super::json;
@@ -228,15 +229,20 @@ async fn a_key_is_found_wherever_its_producer_put_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_at_work_makes_no_document_look_altered() {
-    let scene = Scene::new("explain_at_work", 1).await;
+    let (scene, mongo) = Scene::apart("explain_at_work", 1, MongoOptions::default()).await;
     let mut worker = scene.worker(&[]);
+    scene.produce(&[of_key("Dataset", "")]);
+    scene.settled().await;
+    // Between its look at the checkpoint and that at the document the service goes on.
+    let client = mongo.client().await.expect("a client");
+    let mut failing = FailPoint::of(&client);
+    failing.block(&["find"], "explainer", 40).await;
+    let uri = scene.uri_of("explainer");
+    let environment = scene.environment_with(&[(CONNECTION_STRING, &uri)]);
     let done = AtomicBool::new(false);
     let produce = async {
         for n in 0.. {
-            scene.produce(&[of_key(
-                "Dataset",
-                &format!(r#","status":"{n}","f{}":{n}"#, n % 90),
-            )]);
+            scene.produce(&[of_key("Dataset", &format!(r#","status":"{n}""#))]);
             if done.load(Ordering::Relaxed) {
                 break;
             }
@@ -244,9 +250,9 @@ async fn a_service_at_work_makes_no_document_look_altered() {
         }
     };
     let explain = async {
-        scene.applies_the_log().await;
-        for _ in 0..20 {
-            let (_, explained) = json(&scene, &["explain", KEY]).await;
+        for _ in 0..5 {
+            let (_, out, err) = run(&environment, &["explain", KEY, "--json"]).await;
+            let explained: Value = serde_json::from_str(&out).expect(&err);
             for fault in explained["faults"].as_array().expect("a list") {
                 let fault = fault.as_str().expect("a text");
                 assert!(fault.starts_with("behind: "), "{explained}");
@@ -255,6 +261,7 @@ async fn a_service_at_work_makes_no_document_look_altered() {
         done.store(true, Ordering::Relaxed);
     };
     tokio::join!(produce, explain);
+    failing.off().await;
     scene.settled().await;
     let (code, explained) = json(&scene, &["explain", KEY]).await;
     assert_eq!(code, Some(0), "{explained}");
