@@ -167,9 +167,11 @@ fn the_first_line_answers_why_it_looks_stale() {
 
 #[test]
 fn a_state_counts_unless_its_letter_says_otherwise() {
-    let mut case = Case::default();
-    case.letters = vec![letter(2, "open", "unknown_kind")];
-    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "a": 1 })];
+    let mut case = Case {
+        letters: vec![letter(2, "open", "unknown_kind")],
+        stored: vec![("as", doc! { "_id": "k", "kind": "A", "a": 1 })],
+        ..Case::default()
+    };
     let rejected = "its newest state was rejected (unknown_kind New\\u{202e}), ";
     let accepted_today = "and would be accepted today: `dead-letters replay`";
     assert_eq!(case.verdict(), format!("{rejected}{accepted_today}"));
