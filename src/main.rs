@@ -9,7 +9,7 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
-use workflows_sink::commands::{NotHealthy, admin, check, dead_letters, offsets, status};
+use workflows_sink::commands::{NotHealthy, admin, check, dead_letters, explain, offsets, status};
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::code::Code;
@@ -94,6 +94,9 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
             };
             check::execute(&config, &checked, json, out).await
         }),
+        Command::Explain { key, history, json } => {
+            with_config(async |config| explain::execute(&config, &key, history, json, out).await)
+        }
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)
         }

@@ -84,6 +84,26 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Explain one entity: why does its document look as it does?
+    ///
+    /// The first line is a verdict in words. Then the partition of the key and its checkpoint, the
+    /// last states of the key in the topic and what became of each, its dead letters, and the
+    /// document as it is beside what the log makes of it. Reads the partition once, or all where
+    /// that explains nothing; changes nothing. Exit code 0: the document is what all states say, 1:
+    /// it is not.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink explain 4f1c0e5d5b0a4e8f9d3c2b1a00112233\n  \
+                  workflows-sink explain 4f1c0e5d5b0a4e8f9d3c2b1a00112233 --history --json")]
+    Explain {
+        /// The key of its records, which is the entity's id
+        key: String,
+        /// Show all of its states, rather than the last ten
+        #[arg(long)]
+        history: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show and move the checkpoints, from which the service continues
     #[command(subcommand, arg_required_else_help = true)]
     Offsets(Offsets),

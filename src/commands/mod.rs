@@ -4,8 +4,11 @@
 pub mod admin;
 pub mod check;
 pub mod dead_letters;
+pub mod explain;
 pub mod offsets;
+mod progress;
 pub mod status;
+mod text;
 
 use std::io::{self, Write};
 

@@ -34,6 +34,19 @@ pub struct Detail {
     pub message: Option<String>,
 }
 
+/// A reason in a line, with the kind where that is what it is about.
+pub fn rejection(
+    mapping: &Mapping,
+    key: Option<&[u8]>,
+    value: Option<&[u8]>,
+    reason: Reason,
+) -> String {
+    let kind = detail(mapping, key, value, reason).kind;
+    let kind = kind.filter(|_| reason == Reason::UnknownKind);
+    let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
+    format!("{reason}{kind}")
+}
+
 /// What is wrong with the record of this key and value, which `reason` rejects by `mapping`.
 pub fn detail(
     mapping: &Mapping,

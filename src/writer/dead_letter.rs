@@ -159,7 +159,7 @@ fn detail_document(detail: Detail) -> Document {
 
 /// The trace that a record belongs to, by its header `traceparent` (W3C Trace Context): the first
 /// one that is valid.
-fn trace_id(headers: &[Header]) -> Option<&str> {
+pub fn trace_id(headers: &[Header]) -> Option<&str> {
     let is_hex = |text: &str| {
         text.bytes()
             .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))

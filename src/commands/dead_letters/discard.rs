@@ -9,9 +9,9 @@ use serde_json::json;
 
 use super::super::print_json;
 use super::filter::matching;
-use super::text::letters;
 use super::{Letters, list};
 use crate::cli::{LetterFilter, LetterGrouping, LetterState};
+use crate::commands::text::letters;
 use crate::writer::dead_letter::{DISCARDED, closed};
 
 /// Gives the open letters up that match, or shows how many these are.

@@ -8,7 +8,11 @@ use crate::cli::{LetterFilter, LetterState};
 use crate::writer::dead_letter::{DISCARDED, REPLAYED, is_open};
 
 /// The query for the letters of `group` that match, in this state.
-pub(super) fn matching(group: &str, filter: &LetterFilter, state: LetterState) -> Document {
+pub(in crate::commands) fn matching(
+    group: &str,
+    filter: &LetterFilter,
+    state: LetterState,
+) -> Document {
     let mut query = doc! { "_id.group": group };
     match state {
         LetterState::Open => query.insert("state", is_open()),

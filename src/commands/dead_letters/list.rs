@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::filter::Cursor;
-use super::text::{bson_json, cut, document_json, letters, one_line, plain, thousands};
 use super::{Letters, number};
 use crate::cli::LetterGrouping;
+use crate::commands::text::{bson_json, cut, document_json, letters, one_line, plain, thousands};
 
 /// How much of a key a list shows, in characters.
 const KEY_CHARS_MAX: usize = 40;
@@ -34,19 +34,11 @@ pub(super) async fn list(
         None => filter,
     };
     let all = of_group.collection.count_documents(filter.clone()).await?;
-    let is_bytes = doc! { "$eq": [{ "$type": "$value" }, "binData"] };
     let pipeline = [
         doc! { "$match": filter },
         doc! { "$sort": { "rejected_at": -1, "_id": -1 } },
         doc! { "$limit": i64::from(limit) },
-        doc! { "$project": {
-            "state": 1, "reason": 1, "detail": 1, "key": 1, "timestamp": 1, "error": 1,
-            "rejected_at": 1, "service_version": 1, "cut": 1, "trace_id": 1, "closed": 1,
-            "value_bytes": { "$ifNull": [
-                "$cut.value.bytes",
-                { "$cond": [is_bytes, { "$binarySize": "$value" }, null] },
-            ] },
-        } },
+        doc! { "$project": listed() },
     ];
     let found = of_group.aggregate(pipeline).await?;
     if found.is_empty() && !json {
@@ -55,8 +47,22 @@ pub(super) async fn list(
     print_list(&found, all, json, out)
 }
 
+/// The fields of a letter that a list has: those but its value and headers, of which it has the
+/// value's size.
+pub(in crate::commands) fn listed() -> Document {
+    let is_bytes = doc! { "$eq": [{ "$type": "$value" }, "binData"] };
+    doc! {
+        "state": 1, "reason": 1, "detail": 1, "key": 1, "timestamp": 1, "error": 1,
+        "rejected_at": 1, "service_version": 1, "cut": 1, "trace_id": 1, "closed": 1,
+        "value_bytes": { "$ifNull": [
+            "$cut.value.bytes",
+            { "$cond": [is_bytes, { "$binarySize": "$value" }, null] },
+        ] },
+    }
+}
+
 /// Prints letters of which there are `all` in all, from the first of these on.
-pub(super) fn print_list(
+pub(in crate::commands) fn print_list(
     found: &[Document],
     all: u64,
     json: bool,

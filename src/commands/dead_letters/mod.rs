@@ -8,7 +8,6 @@ mod show;
 mod summary;
 #[cfg(test)]
 mod tests;
-mod text;
 
 use std::io::{IsTerminal as _, Write, stdout};
 
@@ -16,8 +15,9 @@ use bson::{Bson, Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::Collection;
 
-use self::filter::matching;
-use self::text::thousands;
+pub(in crate::commands) use self::filter::matching;
+pub(in crate::commands) use self::list::{listed, print_list};
+use super::text::{one_line, thousands};
 use crate::cli::DeadLetters;
 use crate::config::Config;
 use crate::database;
@@ -166,7 +166,7 @@ impl Letters {
 fn counts(found: &[Document], shown: impl Fn(&str, &str) -> String) -> String {
     let one = |found: &Document| {
         let count = thousands(number(found.get("count")));
-        shown(&count, &text::one_line(found.get_str("_id").unwrap_or("?")))
+        shown(&count, &one_line(found.get_str("_id").unwrap_or("?")))
     };
     let mut named: Vec<String> = found.iter().take(GROUPS_NAMED_MAX).map(one).collect();
     if found.len() > GROUPS_NAMED_MAX {

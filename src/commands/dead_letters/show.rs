@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use bson::{Bson, Document};
 
 use super::super::{or_dash, print_json};
-use super::text::{bson_json, document_json, on_terminal, one_line, plain};
+use crate::commands::text::{bson_json, document_json, on_terminal, one_line, plain};
 
 /// Prints letters. A value that is text is printed as it came, byte for byte; on a terminal,
 /// without what would control it.

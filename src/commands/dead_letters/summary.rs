@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::list::place;
-use super::text::{bson_json, cut, one_line, plain, thousands};
 use super::{Letters, number};
+use crate::commands::text::{bson_json, cut, one_line, plain, thousands};
 use crate::writer::dead_letter::{DISCARDED, OPEN, REPLAYED};
 
 /// How many rows are shown, so that they fit a screen.

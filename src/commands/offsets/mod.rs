@@ -161,6 +161,25 @@ pub(in crate::commands) async fn places(
     broker: &Broker,
     only: Option<i32>,
 ) -> anyhow::Result<Vec<Place>> {
+    let partitions = partitions(kafka, only).await?;
+    let checkpoints = database
+        .collection::<Document>(COLLECTION)
+        .find(of_topics(kafka))
+        .read_concern(ReadConcern::majority())
+        .await?
+        .try_collect()
+        .await?;
+    places_of(partitions, checkpoints, broker)
+}
+
+/// Every partition of the topics, or the `only` one of each.
+///
+/// # Errors
+/// Where Kafka does not answer, or there is no such topic or partition.
+pub(in crate::commands) async fn partitions(
+    kafka: &Kafka,
+    only: Option<i32>,
+) -> anyhow::Result<Vec<Partition>> {
     let nobody = Arc::default();
     let counts = preflight::topic_partitions(kafka, &nobody);
     let counts = tokio::time::timeout(KAFKA_TIMEOUT, counts);
@@ -178,8 +197,24 @@ pub(in crate::commands) async fn places(
             .collect::<Vec<_>>()
             .join(", ")
     );
+    Ok(partitions)
+}
 
-    let mut checkpoints = checkpoints(database, kafka).await?;
+/// The query for the group's checkpoints of the topics.
+pub(in crate::commands) fn of_topics(kafka: &Kafka) -> Document {
+    doc! { "_id.group": &kafka.group, "_id.topic": { "$in": &kafka.topics } }
+}
+
+/// These partitions with their logs, and those of the checkpoints that are theirs.
+///
+/// # Errors
+/// Where Kafka does not answer.
+pub(in crate::commands) fn places_of(
+    partitions: Vec<Partition>,
+    checkpoints: Vec<Document>,
+    broker: &Broker,
+) -> anyhow::Result<Vec<Place>> {
+    let mut checkpoints = by_partition(checkpoints);
     let known = |topic: &str| {
         checkpoints
             .keys()
@@ -227,24 +262,13 @@ fn find_diverged(places: &mut [Place], broker: &Broker) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn checkpoints(
-    database: &Database,
-    kafka: &Kafka,
-) -> anyhow::Result<HashMap<Partition, Document>> {
-    let filter = doc! { "_id.group": &kafka.group, "_id.topic": { "$in": &kafka.topics } };
-    let found: Vec<Document> = database
-        .collection::<Document>(COLLECTION)
-        .find(filter)
-        .read_concern(ReadConcern::majority())
-        .await?
-        .try_collect()
-        .await?;
-    let with_key = found.into_iter().filter_map(|found| {
+fn by_partition(checkpoints: Vec<Document>) -> HashMap<Partition, Document> {
+    let with_key = checkpoints.into_iter().filter_map(|found| {
         let id = found.get_document("_id").ok()?;
         let partition = Partition::new(id.get_str("topic").ok()?, id.get_i32("partition").ok()?);
         Some((partition, found))
     });
-    Ok(with_key.collect())
+    with_key.collect()
 }
 
 fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move>> {

@@ -69,12 +69,17 @@ impl Place {
     /// How many records the service still has to apply, where that is known: all that is left of
     /// the log, where it is another topic's or begins behind the checkpoint.
     pub(in crate::commands) fn lag(&self) -> Option<i64> {
-        let next = match self.is_another_topics() {
-            true => self.log.offsets.start,
-            false => self.next_offset().or(self.log.committed)?,
-        };
-        let left = self.log.offsets.end - next.max(self.log.offsets.start);
+        let left = self.log.offsets.end - self.applied_to()?;
         Some(left.max(0))
+    }
+
+    /// The offset in this log before which all is applied, where that is known.
+    pub(in crate::commands) fn applied_to(&self) -> Option<i64> {
+        let start = self.log.offsets.start;
+        match self.is_another_topics() {
+            true => Some(start),
+            false => Some(self.next_offset().or(self.log.committed)?.max(start)),
+        }
     }
 
     /// Whether the checkpoint belongs to a topic of this name that was deleted.

@@ -1,14 +1,24 @@
 //! The commands as a person types them, beside a running service and after it.
 
 mod dead_letters;
+mod explain;
 mod offsets;
 mod status;
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
 
+use serde_json::Value;
 use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
 use test_support::worker::{binary, run};
+
+/// What a command says to programs, with its exit code.
+async fn json(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
+    let arguments = [arguments, &["--json"]].concat();
+    let (code, out, err) = run(&scene.environment(), &arguments).await;
+    let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
+    (code, json)
+}
 
 /// What a command prints that needs neither server nor configuration.
 async fn printed(arguments: &[&str]) -> String {
@@ -20,7 +30,14 @@ async fn printed(arguments: &[&str]) -> String {
 #[tokio::test(flavor = "multi_thread")]
 async fn help_version_manual_and_completions_need_no_configuration() {
     let help = printed(&["--help"]).await;
-    for command in ["run", "offsets", "dead-letters", "completions", "man"] {
+    for command in [
+        "run",
+        "explain",
+        "offsets",
+        "dead-letters",
+        "completions",
+        "man",
+    ] {
         let listed = |line: &str| line.trim_start().starts_with(command);
         assert!(help.lines().any(listed), "{command}\n{help}");
     }
@@ -54,6 +71,12 @@ async fn a_mistyped_command_is_distinguished_from_an_invalid_configuration() {
         (&[], 2, "Usage"),
         (
             &["offsets", "show"],
+            78,
+            "MONGODB__CONNECTION_STRING: is missing",
+        ),
+        (&["explain"], 2, "KEY"),
+        (
+            &["explain", "k"],
             78,
             "MONGODB__CONNECTION_STRING: is missing",
         ),

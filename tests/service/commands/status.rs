@@ -5,12 +5,7 @@ use test_support::operator::{state, states};
 use test_support::scene::Scene;
 use test_support::worker::run;
 
-async fn json(scene: &Scene, arguments: &[&str]) -> (Option<i32>, Value) {
-    let arguments = [arguments, &["--json"]].concat();
-    let (code, out, err) = run(&scene.environment(), &arguments).await;
-    let json = serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}{err}"));
-    (code, json)
-}
+use super::json;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_works_is_healthy_and_one_that_nobody_runs_is_not() {

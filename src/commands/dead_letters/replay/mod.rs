@@ -16,23 +16,23 @@ mod report;
 #[cfg(test)]
 mod tests;
 
-use std::io::{IsTerminal as _, Write, stderr};
+use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use bson::Document;
-use indicatif::{ProgressBar, ProgressStyle};
 use mongodb::Database;
 
 use self::life::ReplayRules;
 use self::place::PlaceReplay;
 use self::report::ReplayReport;
 use super::filter::matching;
-use super::text::thousands;
 use super::{Letters, number};
 use crate::cli::{LetterFilter, LetterState};
+use crate::commands::progress::CommandProgress;
+use crate::commands::text::thousands;
 use crate::config::Config;
 use crate::database;
 use crate::kafka::broker::Broker;
@@ -40,9 +40,6 @@ use crate::kafka::scan::Scanner;
 
 /// How long MongoDB may take to describe its collections.
 const DESCRIBE_MAX: Duration = Duration::from_secs(30);
-
-/// How often progress is told where there is no terminal.
-const TELL_EVERY: Duration = Duration::from_secs(10);
 
 /// What was asked for.
 pub(super) struct ReplayOptions {
@@ -74,7 +71,7 @@ pub(super) async fn replay(
     report.letters = places.iter().map(|place| place.letters).sum();
     let rules = rules(config, database).await?;
     let (broker, scanner) = (Broker::new(&config.kafka)?, Scanner::new(&config.kafka)?);
-    let progress = Progress::new(report.letters);
+    let progress = CommandProgress::new(report.letters, "letters");
     let stop = watch_interrupt();
     for place in &places {
         let replay = PlaceReplay {
@@ -136,49 +133,4 @@ fn watch_interrupt() -> Arc<AtomicBool> {
         }
     });
     stop
-}
-
-/// How far a replay has got, on standard error: a bar on a terminal, else a line now and then.
-struct Progress {
-    bar: Option<ProgressBar>,
-    letters: i64,
-    told: std::cell::Cell<Instant>,
-}
-
-impl Progress {
-    fn new(letters: i64) -> Progress {
-        let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new(letters.unsigned_abs());
-            let style = ProgressStyle::with_template("{bar:40} {pos}/{len} letters, {msg}");
-            bar.set_style(style.expect("a template of our own"));
-            bar
-        });
-        Progress {
-            bar,
-            letters,
-            told: std::cell::Cell::new(Instant::now()),
-        }
-    }
-
-    /// Shows that so many letters are `counted`, and what is being done.
-    fn show(&self, counted: i64, what: &str) {
-        match &self.bar {
-            Some(bar) => {
-                bar.set_position(counted.unsigned_abs());
-                bar.set_message(what.to_owned());
-            }
-            None if self.told.get().elapsed() >= TELL_EVERY => {
-                self.told.set(Instant::now());
-                let (counted, letters) = (thousands(counted), thousands(self.letters));
-                eprintln!("{counted} of {letters} letters, {what}");
-            }
-            None => {}
-        }
-    }
-
-    fn end(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
 }

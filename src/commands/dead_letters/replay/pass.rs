@@ -6,10 +6,9 @@ use std::sync::Arc;
 use bson::DateTime;
 
 use super::life::{KeyLife, LetterPart, ReplayRules};
-use crate::record::detail::detail;
+use crate::record::detail::rejection;
 use crate::record::entity::{Decoded, Decoder, Reason};
 use crate::record::fold::Step;
-use crate::record::mapping::Mapping;
 
 /// The letters of one partition that are looked at together, with the lives of their keys.
 pub(super) struct ReplayPass {
@@ -219,17 +218,4 @@ fn decode(
         Decoded::Delete => Err(Undecoded::Delete),
         Decoded::Rejected(reason) => Err(Undecoded::Rejected(reason)),
     }
-}
-
-/// A reason, with the kind that it is about.
-fn rejection(
-    mapping: &Mapping,
-    key: Option<&[u8]>,
-    value: Option<&[u8]>,
-    reason: Reason,
-) -> String {
-    let kind = detail(mapping, key, value, reason).kind;
-    let kind = kind.filter(|_| reason == Reason::UnknownKind);
-    let kind = kind.map_or_else(String::new, |kind| format!(" {kind}"));
-    format!("{reason}{kind}")
 }

@@ -11,14 +11,15 @@ use bson::{DateTime, Document};
 use mongodb::Database;
 use tokio::task::block_in_place;
 
+use super::ReplayOptions;
 use super::apply::{Applied, Applier};
 use super::collect::{ChosenLetter, LetterPlace, checkpoint, letters_of, take_gone};
 use super::life::{LetterPart, ReplayRules};
 use super::pass::ReplayPass;
 use super::report::{Kept, ReplayReport};
-use super::{Progress, ReplayOptions};
 use crate::backoff::Backoff;
 use crate::checkpoint::{Checkpoint, Checkpoints};
+use crate::commands::progress::CommandProgress;
 use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
 use crate::writer::dead_letter::{COLLECTION, REPLAYED};
@@ -42,7 +43,7 @@ pub(super) struct PlaceReplay<'a> {
     pub(super) filter: &'a Document,
     pub(super) rules: &'a ReplayRules,
     pub(super) options: &'a ReplayOptions,
-    pub(super) progress: &'a Progress,
+    pub(super) progress: &'a CommandProgress,
     pub(super) stop: &'a AtomicBool,
     pub(super) report: &'a mut ReplayReport,
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::super::super::print_json;
-use super::super::text::{letters, one_line, thousands};
+use crate::commands::text::{letters, one_line, thousands};
 
 /// How many reasons are shown.
 const REASONS_MAX: usize = 20;

@@ -1,10 +1,10 @@
-//! Values of letters as text and as JSON. Pure.
+//! Values from outside as text and as JSON. Pure.
 
 use bson::spec::BinarySubtype;
 use bson::{Bson, Document};
 use serde_json::{Map, Value, json};
 
-use super::super::shown;
+use super::shown;
 
 /// The name under which JSON has bytes that are not text.
 const HEX: &str = "hex";
