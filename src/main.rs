@@ -9,7 +9,9 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
-use workflows_sink::commands::{NotHealthy, admin, check, dead_letters, explain, offsets, status};
+use workflows_sink::commands::{
+    NotHealthy, admin, check, dead_letters, explain, offsets, settings, status,
+};
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
 use workflows_sink::telemetry::code::Code;
@@ -97,6 +99,8 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
         Command::Explain { key, history, json } => {
             with_config(async |config| explain::execute(&config, &key, history, json, out).await)
         }
+        Command::Config(command) => settings::show(command, out),
+        Command::Mapping(command) => settings::mapping(command, out),
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)
         }

@@ -3,6 +3,7 @@
 
 mod admin;
 mod dead_letters;
+mod settings;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -12,6 +13,7 @@ use clap_complete::Shell;
 
 pub use self::admin::{AdminCommand, Secret, SecretKey, Secrets, Users};
 pub use self::dead_letters::{DeadLetters, LetterFilter, LetterGrouping, LetterState};
+pub use self::settings::{ConfigCommand, MappingCommand};
 use crate::telemetry::version;
 
 const EXIT_STATUS: &str = "\
@@ -110,6 +112,12 @@ pub enum Command {
     /// Show the records that were rejected, apply them after all, or give them up
     #[command(subcommand, arg_required_else_help = true)]
     DeadLetters(DeadLetters),
+    /// Show what is configured, and what can be
+    #[command(subcommand, arg_required_else_help = true)]
+    Config(ConfigCommand),
+    /// Print the mapping of kinds to collections, or check another one
+    #[command(subcommand, arg_required_else_help = true)]
+    Mapping(MappingCommand),
     /// Manage the MongoDB users and the Secrets with their passwords
     #[command(subcommand, arg_required_else_help = true)]
     Admin(AdminCommand),

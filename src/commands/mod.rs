@@ -7,6 +7,7 @@ pub mod dead_letters;
 pub mod explain;
 pub mod offsets;
 mod progress;
+pub mod settings;
 pub mod status;
 mod text;
 

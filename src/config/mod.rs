@@ -2,6 +2,7 @@
 //! variable.
 
 pub mod credentials;
+pub mod effective;
 mod environment;
 pub(crate) mod faults;
 pub mod kafka;

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Deserialize;
 
+/// The mapping that is compiled in, as a file.
+pub const BUILTIN: &str = include_str!("../../config/mapping.toml");
+
 /// Collections of the service itself; no kind may be stored there.
 pub const RESERVED_COLLECTIONS: [&str; 2] =
     ["workflows_sink_checkpoints", "workflows_sink_dead_letters"];
@@ -60,8 +63,7 @@ struct File {
 impl Mapping {
     /// The mapping that `config/mapping.toml` ships.
     pub fn builtin() -> Self {
-        Self::parse(include_str!("../../config/mapping.toml"))
-            .expect("the shipped mapping is tested")
+        Self::parse(BUILTIN).expect("the shipped mapping is tested")
     }
 
     /// Reads a mapping in the form of `config/mapping.toml`.

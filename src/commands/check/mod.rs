@@ -26,6 +26,21 @@ pub struct Checked<'a> {
     pub mapping: Option<&'a Path>,
 }
 
+/// Compares the mapping in use with another one, and prints what that would change.
+///
+/// # Errors
+/// Those of `out`.
+pub fn mappings(
+    in_use: &Mapping,
+    other: &Mapping,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let mut report = Report::default();
+    mapping::check(in_use, Some(other), &mut report);
+    report.print(json, out)
+}
+
 /// Checks, and prints what was found.
 ///
 /// # Errors

@@ -101,3 +101,64 @@ async fn an_address_that_is_taken_is_named() {
         "{err}"
     );
 }
+
+#[tokio::test]
+async fn what_is_in_effect_is_shown_with_where_it_comes_from_and_no_secret() {
+    let vars = [
+        (
+            CONNECTION_STRING,
+            "mongodb://u:hunter1@127.0.0.1:9/?replicaSet=rs0",
+        ),
+        ("DYFF_KAFKA__CONFIG__SASL_PASSWORD", "hunter2"),
+        ("DYFF_KAFKA__CONFIG__SASL_USERNAME", "me"),
+        ("DYFF_KAFKA__CONFIG__SASL_MECHANISM", "PLAIN"),
+        ("DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL", "sasl_plaintext"),
+        ("DYFF_WORKFLOWS_SINK__LANES_MAX", "7"),
+    ];
+    let vars = vars.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    let vars = BTreeMap::from(vars);
+    let (code, out, err) = run(&vars, &["config", "show"]).await;
+    assert_eq!(code, Some(0), "{err}");
+    assert!(!out.contains("hunter"), "{out}");
+    for line in [
+        "DYFF_WORKFLOWS_SINK__LANES_MAX=7  # environment",
+        "DYFF_WORKFLOWS_SINK__START=earliest  # default",
+        "DYFF_WORKFLOWS_SINK__MAPPING_FILE=  # not set",
+        "DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING=(secret)  # environment",
+        "DYFF_KAFKA__CONFIG__SASL_PASSWORD=(secret)  # environment",
+        "DYFF_KAFKA__CONFIG__SASL_MECHANISMS=PLAIN  # environment",
+        "DYFF_KAFKA__CONFIG__CLIENT_ID=workflows-sink  # default",
+    ] {
+        assert!(out.lines().any(|found| found == line), "{line}\n{out}");
+    }
+    let (_, out, _) = run(&vars, &["config", "show", "--json"]).await;
+    let settings: Vec<Value> = serde_json::from_str(&out).expect("JSON");
+    let lanes = settings.iter().find(|one| one["value"] == "7");
+    let lanes = lanes.unwrap_or_else(|| panic!("{out}"));
+    assert_eq!(lanes["from"], "environment");
+    assert!(!out.contains("hunter"), "{out}");
+}
+
+#[tokio::test]
+async fn a_mapping_is_printed_and_another_one_checked_without_a_configuration() {
+    let none = BTreeMap::new();
+    let (code, out, err) = run(&none, &["mapping", "print"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mapping.toml");
+    let path = file.to_str().expect("UTF-8");
+    std::fs::write(&file, out.replace("\"evaluations\"", "\"evals\"")).expect("written");
+    let (code, out, err) = run(&none, &["mapping", "check", path]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(
+        out.contains("moves Evaluation from evaluations to evals"),
+        "{out}"
+    );
+    std::fs::write(&file, "id = 1").expect("written");
+    let (code, _, err) = run(&none, &["mapping", "check", path]).await;
+    assert_eq!(code, Some(78));
+    assert!(
+        err.contains("WS-001") && err.contains("mapping.toml"),
+        "{err}"
+    );
+}

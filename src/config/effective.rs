@@ -1,0 +1,100 @@
+//! The settings in effect, and where each comes from: for a person who looks.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::Config;
+use super::kafka::is_secret;
+use super::owned::{OWNED, default_of};
+use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, SETTINGS, Setting};
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The variable of this name.
+    Environment,
+    /// A file: the one that `…_FILE` names, or one of the directory of credentials.
+    File(String),
+    /// Nothing is set.
+    Default,
+    /// Nothing is set, and there is no default.
+    Unset,
+}
+
+/// One setting in effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// The variable.
+    pub name: String,
+    /// Its value; `None` for a secret, and where there is none.
+    pub value: Option<String>,
+    /// Where it comes from.
+    pub origin: Origin,
+}
+
+impl Config {
+    /// Each setting of `vars`, of which this is the configuration, in the order of the reference;
+    /// then the properties of the Kafka client.
+    pub fn effective(&self, vars: &BTreeMap<String, String>) -> Vec<Effective> {
+        let directory = vars.get(reference::CREDENTIALS_DIR.name).map(Path::new);
+        let settings = SETTINGS
+            .iter()
+            .filter(|setting| !setting.name.starts_with(KAFKA_PREFIX))
+            .map(|setting| of_setting(setting, vars, directory));
+        let passed = self.kafka.properties.iter();
+        let passed =
+            passed.filter(|(property, _)| OWNED.iter().all(|own| own.property != *property));
+        let properties = passed.map(|(property, value)| of_property(property, value, vars));
+        settings.chain(properties).collect()
+    }
+}
+
+fn of_setting(
+    setting: &Setting,
+    vars: &BTreeMap<String, String>,
+    directory: Option<&Path>,
+) -> Effective {
+    let file = directory.map(|directory| directory.join(setting.name));
+    let in_directory = file.filter(|file| file.exists());
+    let origin = match (origin(setting.name, vars), in_directory, setting.default) {
+        (Some(origin), _, _) => origin,
+        (None, Some(file), _) => Origin::File(file.display().to_string()),
+        (None, None, Some(_)) => Origin::Default,
+        (None, None, None) => Origin::Unset,
+    };
+    let value = match &origin {
+        _ if setting.secret => None,
+        Origin::Environment => vars.get(setting.name).cloned(),
+        Origin::File(path) => std::fs::read_to_string(path).ok(),
+        Origin::Default | Origin::Unset => setting.default.map(str::to_owned),
+    };
+    Effective {
+        name: setting.name.to_owned(),
+        value: value.map(|value| value.trim_end().to_owned()),
+        origin,
+    }
+}
+
+fn of_property(property: &str, value: &str, vars: &BTreeMap<String, String>) -> Effective {
+    let name = property.replace('.', "_").to_uppercase();
+    let name = format!("{KAFKA_PREFIX}{name}");
+    let origin = origin(&name, vars).unwrap_or(match default_of(property) {
+        Some(_) => Origin::Default,
+        // By another name of the property.
+        None => Origin::Environment,
+    });
+    let value = (!is_secret(property)).then(|| value.to_owned());
+    Effective {
+        name,
+        value,
+        origin,
+    }
+}
+
+fn origin(name: &str, vars: &BTreeMap<String, String>) -> Option<Origin> {
+    let file = vars.get(&format!("{name}{FILE_SUFFIX}"));
+    match vars.contains_key(name) {
+        true => Some(Origin::Environment),
+        false => file.map(|file| Origin::File(file.clone())),
+    }
+}
