@@ -60,7 +60,11 @@ async fn the_api_server_takes_all_of_it_under_restricted_pod_security() {
         .expect("applied again");
     assert_eq!(again.lines().count(), shipped.objects.len(), "{again}");
     let job = &shipped.object("Job", "workflows-sink-users")["spec"]["template"];
-    for (name, template) in [("sink", shipped.pod()), ("users", job)] {
+    let tools = &shipped.object("CronJob", "workflows-sink-tools")["spec"];
+    assert_eq!(tools["suspend"], true, "it never runs by itself");
+    let tools = &tools["jobTemplate"]["spec"]["template"];
+    let templates = [("sink", shipped.pod()), ("users", job), ("tools", tools)];
+    for (name, template) in templates {
         let (taken, said) = dry_run(&kubernetes, &pod_of(template, name)).await;
         assert!(taken && !said.contains("Warning"), "{name}: {said}");
         // What would be said if it were not as it should be.

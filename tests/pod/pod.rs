@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, chown};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Output;
 use std::time::{Duration, Instant};
 
@@ -206,10 +206,27 @@ async fn volumes(spec: &Value, kubernetes: &Kubernetes) -> BTreeMap<String, Temp
             }
             mode = 0o2775;
         }
+        if let Some(secret) = volume["secret"]["secretName"].as_str() {
+            mount_secret(secret, directory.path(), group, kubernetes).await;
+            mode = 0o2775;
+        }
         own(directory.path().to_owned(), group, mode);
         volumes.insert(name, directory);
     }
     volumes
+}
+
+/// A file for each key, as the kubelet makes it.
+async fn mount_secret(name: &str, directory: &Path, group: u32, kubernetes: &Kubernetes) {
+    let go = "{{range $key, $value := .data}}{{$key}} {{base64decode $value}}{{\"\\n\"}}{{end}}";
+    let output = format!("go-template={go}");
+    let get = ["get", "secret", name, "--output", &output];
+    let keys = kubernetes.kubectl(&get, None).await.expect("the Secret");
+    for (key, value) in keys.lines().filter_map(|line| line.split_once(' ')) {
+        let file = directory.join(key);
+        fs::write(&file, value).expect("written");
+        own(file, group, 0o440);
+    }
 }
 
 async fn project(

@@ -148,6 +148,15 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             .expect("a Secret");
     }
 
+    let tools = shipped.object("CronJob", "workflows-sink-tools");
+    let checked = run_job(&tools["spec"]["jobTemplate"], &shipped, &kubernetes).await;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    assert!(
+        said.contains("✓ sample"),
+        "it reads Kafka and MongoDB: {said}"
+    );
+
     let records = load.finish().await;
     scene.settled().await;
     history.prove(&scene).await;
