@@ -3,6 +3,7 @@
 //! that the manifests give them.
 
 mod access;
+mod documented;
 mod image;
 mod manifests;
 mod pod;

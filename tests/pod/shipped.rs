@@ -32,9 +32,14 @@ pub struct Shipped {
 impl Shipped {
     pub async fn render(kubernetes: &Kubernetes) -> Shipped {
         let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
-        let base = base.to_str().expect("UTF-8");
+        Shipped::render_from(kubernetes, &base).await
+    }
+
+    /// Those of another folder.
+    pub async fn render_from(kubernetes: &Kubernetes, folder: &Path) -> Shipped {
+        let folder = folder.to_str().expect("UTF-8");
         let yaml = kubernetes
-            .kubectl(&["kustomize", base], None)
+            .kubectl(&["kustomize", folder], None)
             .await
             .expect("rendered");
         let to_json = ["create", "--dry-run=client", "-o", "json", "-f", "-"];

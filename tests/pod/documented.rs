@@ -1,0 +1,110 @@
+//! What docs/kubernetes.md tells people to do, done.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::shipped::{Shipped, cluster};
+
+/// An overlay with a mapping of its own, as the page describes it.
+const OVERLAY: &str = "\
+resources: [BASE]
+configMapGenerator:
+- name: workflows-sink-mapping
+  namespace: default
+  files: [mapping.toml]
+patches:
+- target: {kind: Deployment, name: workflows-sink}
+  patch: |
+    - op: add
+      path: /spec/template/spec/volumes/-
+      value: {name: mapping, configMap: {name: workflows-sink-mapping}}
+    - op: add
+      path: /spec/template/spec/containers/0/volumeMounts/-
+      value: {name: mapping, mountPath: /etc/workflows-sink, readOnly: true}
+    - op: add
+      path: /spec/template/spec/containers/0/env/-
+      value: {name: DYFF_WORKFLOWS_SINK__MAPPING_FILE, value: /etc/workflows-sink/mapping.toml}
+";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_command_is_run_by_other_arguments() {
+    let kubernetes = cluster().await;
+    let shipped = Shipped::render(&kubernetes).await;
+    kubernetes.apply(&shipped.list()).await.expect("applied");
+    let from = [
+        "create",
+        "job",
+        "explain-1",
+        "--from=cronjob/workflows-sink-tools",
+    ];
+    let from = [&from[..], &["--dry-run=client", "--output", "yaml"]].concat();
+    let job = kubernetes.kubectl(&from, None).await.expect("a Job");
+    let patch = r#"[{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ["explain", "KEY"]}]"#;
+    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kubernetes.md"));
+    assert!(
+        page.expect("the page").contains(patch),
+        "the page has another patch"
+    );
+    let patch = [
+        "patch",
+        "--local",
+        "--filename",
+        "-",
+        "--type",
+        "json",
+        "--output",
+        "yaml",
+        "--patch",
+        patch,
+    ];
+    let job = kubernetes
+        .kubectl(&patch, Some(&job))
+        .await
+        .expect("patched");
+    let create = ["create", "--filename", "-"];
+    kubernetes
+        .kubectl(&create, Some(&job))
+        .await
+        .expect("created");
+    let get = ["get", "job", "explain-1", "--output", "json"];
+    let job = kubernetes.kubectl(&get, None).await.expect("the Job");
+    let job: Value = serde_json::from_str(&job).expect("JSON");
+    let pod = &job["spec"]["template"]["spec"];
+    assert_eq!(pod["containers"][0]["args"], json!(["explain", "KEY"]));
+    assert_eq!(pod["serviceAccountName"], "workflows-sink-tools");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_mapping_rolls_the_pods() {
+    let kubernetes = cluster().await;
+    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().canonicalize().expect("a path");
+    let up = "../".repeat(root.components().count() - 1);
+    let base = format!(
+        "{up}{}",
+        base.to_str().expect("UTF-8").trim_start_matches('/')
+    );
+    let overlay = OVERLAY.replace("BASE", &base);
+    fs::write(root.join("kustomization.yaml"), overlay).expect("written");
+    let mapping = include_str!("../../config/mapping.toml");
+    let mut templates = Vec::new();
+    for text in [
+        mapping.to_owned(),
+        mapping.replace("\"evaluations\"", "\"evals\""),
+    ] {
+        fs::write(root.join("mapping.toml"), &text).expect("written");
+        let shipped = Shipped::render_from(&kubernetes, &root).await;
+        kubernetes.apply(&shipped.list()).await.expect("applied");
+        let mounted = shipped.object("ConfigMap", "workflows-sink-mapping");
+        assert_eq!(mounted["data"]["mapping.toml"], text);
+        templates.push(shipped.pod().clone());
+    }
+    assert_ne!(
+        templates[0], templates[1],
+        "the same pods would go on with the old mapping"
+    );
+}
