@@ -9,6 +9,7 @@ pub mod memory;
 mod parts;
 mod progress;
 mod validators;
+mod verbose;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -84,6 +85,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     let (stop_tx, stop) = watch::channel(false);
     watch_signals(stop_tx)?;
     let (fatal, mut failed) = mpsc::unbounded_channel();
+    let verbose = verbose::follow(config.log.filter.clone());
+    supervise_endless("the watch over SIGUSR1", &fatal, verbose);
     let served = health::serve(
         listener,
         Arc::clone(&metrics),

@@ -4,7 +4,9 @@
 use std::{
     env,
     io::{self, IsTerminal},
-    panic, thread,
+    panic,
+    sync::OnceLock,
+    thread,
 };
 
 use super::code::Code;
@@ -12,6 +14,8 @@ use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::reload;
 
 /// Format and filter of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +66,9 @@ const LOGGED_TWICE: &str = "kube_client::client::builder";
 pub fn init(log: &Log) -> anyhow::Result<()> {
     let terminal = io::stderr().is_terminal();
     let color = terminal && env::var_os("NO_COLOR").is_none();
-    let subscriber = subscriber(log, terminal, color, io::stderr)?;
+    let (subscriber, refilter) = subscriber(log, terminal, color, io::stderr)?;
     tracing::subscriber::set_global_default(subscriber)?;
+    let _ = REFILTER.set(refilter);
     panic::set_hook(Box::new(log_panic));
     Ok(())
 }
@@ -120,12 +125,32 @@ pub fn is_human(log: &Log, terminal: bool) -> bool {
     }
 }
 
+/// Puts another filter in the place of the one in use.
+type Refilter = Box<dyn Fn(Targets) + Send + Sync>;
+
+/// That of the log that was set up.
+static REFILTER: OnceLock<Refilter> = OnceLock::new();
+
+/// Logs by other directives from here on, as [`filter`] reads them.
+///
+/// # Errors
+/// The number of the first invalid directive.
+pub fn refilter(directives: &str) -> Result<(), String> {
+    let filter = filter(directives)?;
+    if let Some(refilter) = REFILTER.get() {
+        refilter(filter);
+    }
+    Ok(())
+}
+
+type AnySubscriber = Box<dyn Subscriber + Send + Sync>;
+
 fn subscriber<W>(
     log: &Log,
     terminal: bool,
     color: bool,
     writer: W,
-) -> anyhow::Result<Box<dyn Subscriber + Send + Sync>>
+) -> anyhow::Result<(AnySubscriber, Refilter)>
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
@@ -135,23 +160,25 @@ where
         .with_max_level(LevelFilter::TRACE)
         .with_writer(writer);
     Ok(match human {
-        true => Box::new(
-            builder
-                .compact()
-                .with_ansi(color)
-                .with_target(false)
-                .finish()
-                .with(filter),
-        ),
-        false => Box::new(
-            builder
-                .json()
-                .flatten_event(true)
-                .with_span_list(false)
-                .finish()
-                .with(filter),
-        ),
+        true => {
+            let builder = builder.compact().with_ansi(color).with_target(false);
+            filtered(builder.finish(), filter)
+        }
+        false => {
+            let builder = builder.json().flatten_event(true).with_span_list(false);
+            filtered(builder.finish(), filter)
+        }
     })
+}
+
+fn filtered<S>(subscriber: S, filter: Targets) -> (AnySubscriber, Refilter)
+where
+    S: Subscriber + for<'a> LookupSpan<'a> + Send + Sync + 'static,
+{
+    let (filter, handle) = reload::Layer::new(filter);
+    // It fails only once the log is gone.
+    let refilter = move |filter| drop(handle.reload(filter));
+    (Box::new(subscriber.with(filter)), Box::new(refilter))
 }
 
 fn log_panic(info: &panic::PanicHookInfo<'_>) {
@@ -194,7 +221,7 @@ mod tests {
             format,
             filter: filter.to_owned(),
         };
-        let subscriber = subscriber(&log, terminal, false, move || writer.clone()).unwrap();
+        let (subscriber, _) = subscriber(&log, terminal, false, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, events);
         String::from_utf8(lines.0.lock().unwrap().clone()).unwrap()
     }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use local_stack::{Message, MongoOptions, install, mongo};
+use rustix::process::Signal;
 use test_support::scene::{CONNECTION_STRING, Scene};
 use test_support::wait::until;
 use test_support::worker::Worker;
@@ -240,4 +241,25 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
         .map(str::to_owned)
         .collect();
     assert!(unreadable.is_empty(), "not JSON: {unreadable:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
+    let scene = Scene::new("verbose", 1).await;
+    let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__LOG_FILTER", "warn")]);
+    worker.ready().await;
+    let quiet = !worker.log().contains("\"level\":\"INFO\"");
+    assert!(quiet, "{}", worker.log());
+    for told in [
+        "logging at debug for a while",
+        "logging as it is configured again",
+    ] {
+        worker
+            .server()
+            .signal(Signal::USR1)
+            .expect("a running worker");
+        worker.logs(told).await;
+    }
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    assert!(worker.lines_with("stopping").is_empty(), "{}", worker.log());
 }
