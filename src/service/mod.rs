@@ -13,7 +13,7 @@ mod validators;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use mongodb::Database;
@@ -21,7 +21,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::parts::{Fatal, lane_starter, poll, supervise, supervise_endless, watch_signals};
-use self::progress::report_progress;
+use self::progress::{report_progress, settled};
 use crate::backoff::Backoff;
 use crate::checkpoint;
 use crate::config::startup::StartupError;
@@ -55,7 +55,14 @@ const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`StartupError`] for what is permanent at start; else the name of the part that ended and why.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new());
+    let (since, metrics) = (Instant::now(), Arc::new(Metrics::new()));
+    serve(&config, &metrics).await?;
+    let seconds = since.elapsed().as_secs();
+    tracing::info!(seconds, settled = settled(&metrics), "stopped");
+    Ok(())
+}
+
+async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
     metrics.expect(
         &Cause::ALL.map(Cause::as_str),
         &[
@@ -79,14 +86,14 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 config.listen_address
             ))
         })?;
-    announce(&config);
+    announce(config);
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (stop_tx, stop) = watch::channel(false);
     watch_signals(stop_tx)?;
     let (fatal, mut failed) = mpsc::unbounded_channel();
     let served = health::serve(
         listener,
-        Arc::clone(&metrics),
+        Arc::clone(metrics),
         Arc::clone(&health),
         std::future::pending(),
     );
@@ -94,11 +101,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let mut stopping = stop.clone();
     let started = tokio::select! {
-        started = start(&config, &metrics, &health, &fatal) => started?,
+        started = start(config, metrics, &health, &fatal) => started?,
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         Some(part) = failed.recv() => return Err(anyhow!(part)),
     };
-    let polled = poll(started, &config, stop, Arc::clone(&health))?;
+    let polled = poll(started, config, stop, Arc::clone(&health))?;
     tokio::select! {
         polled = polled => polled.unwrap_or_else(|_| Err(anyhow!("the poll thread panicked"))),
         Some(part) = failed.recv() => Err(anyhow!(part)),
