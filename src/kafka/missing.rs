@@ -14,7 +14,7 @@ pub(super) const VANISHED: &str = "the topic, or some of its partitions, no long
 
 /// How many partitions each topic has, 0 for one that does not exist.
 #[derive(Debug)]
-pub(super) struct Counts(HashMap<String, Count>);
+pub(super) struct PartitionCounts(HashMap<String, Count>);
 
 #[derive(Debug)]
 struct Count {
@@ -32,9 +32,9 @@ pub(super) struct Change {
     is: usize,
 }
 
-impl Counts {
+impl PartitionCounts {
     /// Those that each topic had at the start.
-    pub(super) fn of(partitions: &BTreeMap<String, i32>) -> Counts {
+    pub(super) fn of(partitions: &BTreeMap<String, i32>) -> PartitionCounts {
         let count = |(topic, partitions): (&String, &i32)| {
             let agreed = usize::try_from(*partitions).unwrap_or_default();
             let (seen, looks) = (agreed, 0);
@@ -45,7 +45,7 @@ impl Counts {
             };
             (topic.clone(), count)
         };
-        Counts(partitions.iter().map(count).collect())
+        PartitionCounts(partitions.iter().map(count).collect())
     }
 
     /// Takes note of a look; gives a change once.
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_change_is_told_once_when_it_has_been_found_for_a_while() {
-        let mut counts = Counts::of(&BTreeMap::from([("t".to_owned(), 12)]));
+        let mut counts = PartitionCounts::of(&BTreeMap::from([("t".to_owned(), 12)]));
         let mut look = |seen| counts.look("t", seen);
         for seen in [12, 12, 0, 0, 0, 12, 0, 0, 0] {
             assert_eq!(look(seen), None, "it may be a broker that is behind");

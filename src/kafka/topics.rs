@@ -9,7 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use tokio::sync::watch;
 
 use super::Handle;
-use super::missing::{Counts, VANISHED};
+use super::missing::{PartitionCounts, VANISHED};
 use super::topic_id::{Described, describe};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
@@ -63,7 +63,7 @@ pub fn watch_ids(
     let ids = TopicIds::default();
     let seen = ids.clone();
     let topics: Vec<String> = counts.keys().cloned().collect();
-    let mut counts = Counts::of(counts);
+    let mut counts = PartitionCounts::of(counts);
     let keep_looking = async move {
         let mut recreated = Recreated::default();
         loop {
