@@ -30,7 +30,7 @@ const CLUSTER_USERS: [&str; 5] = [
 pub(super) struct Whom {
     /// Users of the table.
     pub(super) users: Vec<User>,
-    /// Whether they were asked for by name: then no cluster user is checked, and none may be absent.
+    /// Whether they were asked for by name: then none may be absent, nor is a cluster user checked.
     pub(super) are_named: bool,
 }
 
