@@ -99,6 +99,7 @@ async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
         return Ok(credentials.clone());
     }
     let name = &scene.config.operator_secret;
+    let shown = scene.store.shown(name);
     let missing = |what: String| {
         Failure::Permanent(format!(
             "no user admin: {what}; name another Secret with {}, or set {} and {}",
@@ -106,16 +107,24 @@ async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
         ))
     };
     let held = scene.store.get(name).await?;
-    let held = held.ok_or_else(|| missing(format!("there is no operator's Secret {name}")))?;
+    let held = held.ok_or_else(|| missing(format!("there is no operator's Secret {shown}")))?;
     let text = |key: &str| {
         let text = held.text(key);
-        text.ok_or_else(|| missing(format!("the operator's Secret {name} has no {key}")))
+        text.ok_or_else(|| missing(format!("the operator's Secret {shown} has no {key}")))
     };
     let [user, password] = operator_keys(USER_ADMIN);
     Ok(Credentials {
         user: text(&user)?.expose_secret().to_owned(),
         password: text(&password)?,
     })
+}
+
+/// Whether MongoDB has this user; none where the user admin cannot be asked.
+pub async fn is_user(scene: Scene<'_>, user: &User) -> Option<bool> {
+    let desk = desk(scene).await.ok()?;
+    let account = desk.admin.account(&user.name).await;
+    desk.admin.close().await;
+    Some(account.ok()?.is_some())
 }
 
 pub(super) async fn find(

@@ -10,6 +10,7 @@
 //! the table too. [`mod@reconcile`] alternates [`mod@look`] and step; the [`sidecar`] does so for
 //! as long as the pod lives, and publishes to the service.
 
+pub mod cause;
 pub mod config;
 mod failure;
 pub mod plan;

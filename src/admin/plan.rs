@@ -136,7 +136,7 @@ pub enum Step {
     RevokeRoles(Vec<Role>),
     /// Makes [`MECHANISM`] the user's only mechanism.
     SetMechanism,
-    /// Sets the user's password back to the Secret's.
+    /// Sets the user's password back to the Secret's, under [`MECHANISM`] alone.
     RestorePassword,
     /// Writes a next password into the Secret, beside the current one.
     StagePassword,
@@ -189,7 +189,10 @@ impl fmt::Display for Step {
             Step::GrantRoles(roles) => write!(out, "granted {}", list(roles)),
             Step::RevokeRoles(roles) => write!(out, "revoked {}", list(roles)),
             Step::SetMechanism => write!(out, "mechanism set to {MECHANISM}"),
-            Step::RestorePassword => out.write_str("password set to the Secret's"),
+            Step::RestorePassword => write!(
+                out,
+                "password set to the Secret's, which it was not; {MECHANISM} alone"
+            ),
             Step::StagePassword => out.write_str("next password staged"),
             Step::ChangePassword => out.write_str("password set to the next one"),
             Step::PromotePassword => out.write_str("next password promoted"),
@@ -215,6 +218,10 @@ pub fn next_step(user: &User, facts: &Facts, goal: Goal) -> Option<Step> {
     let extra = account.extra(user);
     if goal.prune_roles && !extra.is_empty() {
         return Some(Step::RevokeRoles(extra));
+    }
+    // before the mechanism, which is set together with a password: another one would go unsaid
+    if !secret.has_next && facts.current == Login::Refused {
+        return Some(Step::RestorePassword);
     }
     if !account.mechanisms.iter().eq([MECHANISM]) {
         return Some(Step::SetMechanism);
@@ -258,10 +265,11 @@ pub fn after(user: &User, mut facts: Facts, mut goal: Goal, step: &Step) -> (Fac
             let account = facts.account_mut();
             account.roles.retain(|role| !roles.contains(role));
         }
-        Step::SetMechanism => {
-            facts.account_mut().mechanisms = BTreeSet::from([MECHANISM.to_owned()]);
+        Step::SetMechanism => facts.set_mechanism(),
+        Step::RestorePassword => {
+            facts.set_mechanism();
+            facts.current = Login::Accepted;
         }
-        Step::RestorePassword => facts.current = Login::Accepted,
         Step::StagePassword => {
             facts.secret_mut().has_next = true;
             facts.next = Login::Refused;
@@ -283,6 +291,10 @@ impl Facts {
 
     fn account_mut(&mut self) -> &mut Account {
         (self.account.as_mut()).expect("the user is created before it is changed")
+    }
+
+    fn set_mechanism(&mut self) {
+        self.account_mut().mechanisms = BTreeSet::from([MECHANISM.to_owned()]);
     }
 
     /// A user that is there does not know a password that the Secret has just got.

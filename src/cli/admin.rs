@@ -83,8 +83,18 @@ pub enum AdminCommand {
     #[command(subcommand, arg_required_else_help = true)]
     Secret(Secret),
     /// Log in as each cluster user and each provisioned user, and show whom MongoDB authenticates
-    #[command(after_help = "Example:\n  workflows-sink admin quick-check")]
+    ///
+    /// Changes nothing. With --secrets-dir, a user without a Secret there is only shown as absent,
+    /// unless --user names it. Exit code 0: whoever was checked is authenticated, 1: somebody is
+    /// not, is absent, or nobody was there to check.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink admin quick-check\n  \
+                  workflows-sink admin quick-check --user workflows-sink \
+                  --secrets-dir /etc/workflows-sink")]
     QuickCheck {
+        /// Which users; with none named, the cluster users too.
+        #[command(flatten)]
+        users: Users,
         /// Where Secrets are.
         #[command(flatten)]
         secrets: Secrets,

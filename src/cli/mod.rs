@@ -3,6 +3,7 @@
 
 mod admin;
 mod dead_letters;
+mod man;
 mod settings;
 
 use std::io::{self, Write};
@@ -13,15 +14,15 @@ use clap_complete::Shell;
 
 pub use self::admin::{AdminCommand, Secret, SecretKey, Secrets, Users};
 pub use self::dead_letters::{DeadLetters, LetterFilter, LetterGrouping, LetterState};
+pub use self::man::man;
 pub use self::settings::{ConfigCommand, MappingCommand};
 use crate::telemetry::version;
 
-const EXIT_STATUS: &str = "\
-Exit status:
-  0   done; also a `run` that was stopped by a signal
-  1   something failed
-  2   the command line is invalid
-  78  the configuration is invalid; standard error has every fault";
+/// The end of `--help`.
+fn exit_status() -> String {
+    let lines = man::EXIT_STATUS.map(|(status, meaning)| format!("\n  {status:<3} {meaning}"));
+    format!("Exit status:{}", lines.concat())
+}
 
 /// Consumes workflow entities from Kafka and upserts them into MongoDB, each exactly once.
 ///
@@ -29,7 +30,7 @@ Exit status:
 /// docs/configuration.md lists and config/example.env shows.
 #[derive(Debug, Parser)]
 #[command(name = "workflows-sink", version = version::VERSION_AND_REVISION, max_term_width = 100)]
-#[command(arg_required_else_help = true, after_help = EXIT_STATUS)]
+#[command(arg_required_else_help = true, after_help = exit_status())]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -279,47 +280,6 @@ pub fn completions(shell: Shell, out: &mut impl Write) -> io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "workflows-sink", &mut script);
     out.write_all(&script)
-}
-
-/// Prints the manual page: the command, then each of its subcommands.
-pub fn man(out: &mut impl Write) -> io::Result<()> {
-    let mut command = Cli::command();
-    command.build();
-    let mut page = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut page)?;
-    let page = text(page).replace(".SH EXTRA\nExit status:", ".SH \"EXIT STATUS\"");
-    out.write_all(page.as_bytes())?;
-    describe(&command, out)
-}
-
-fn describe(command: &clap::Command, out: &mut impl Write) -> io::Result<()> {
-    for sub in command
-        .get_subcommands()
-        .filter(|sub| sub.get_name() != "help")
-    {
-        let name = sub
-            .get_bin_name()
-            .expect("a built command has its full name");
-        writeln!(out, ".SH \"{}\"", name.to_uppercase())?;
-        let (page, mut section) = (clap_mangen::Man::new(sub.clone()), Vec::new());
-        page.render_description_section(&mut section)?;
-        page.render_options_section(&mut section)?;
-        if sub.get_after_help().is_some() {
-            page.render_extra_section(&mut section)?;
-        }
-        // sections of its own page become parts of a section
-        let section = text(section)
-            .replace(".SH DESCRIPTION\n", "")
-            .replace(".SH EXTRA\n", ".PP\n")
-            .replace(".SH ", ".SS ");
-        out.write_all(section.as_bytes())?;
-        describe(sub, out)?;
-    }
-    Ok(())
-}
-
-fn text(page: Vec<u8>) -> String {
-    String::from_utf8(page).expect("help is UTF-8")
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use std::io::{self, Write};
 
 use bson::DateTime;
 use comfy_table::{CellAlignment, Table, presets};
+use jiff::Timestamp;
 use serde_json::Value;
 
 /// What a command found is not as it should be: it has said so, and its exit code is 1.
@@ -65,10 +66,17 @@ fn printable(text: &str) -> String {
     clean
 }
 
-/// A time in UTC.
+/// A time in UTC, with milliseconds.
 fn shown(time: DateTime) -> String {
-    time.try_to_rfc3339_string()
-        .unwrap_or_else(|_| format!("{} ms since 1970", time.timestamp_millis()))
+    shown_ms(time.timestamp_millis())
+}
+
+/// A time in milliseconds since 1970, as [`shown`] has it.
+fn shown_ms(ms: i64) -> String {
+    match Timestamp::from_millisecond(ms) {
+        Ok(time) => format!("{time:.3}"),
+        Err(_) => format!("{ms} ms since 1970"),
+    }
 }
 
 /// A cell for a value that may be absent.
@@ -79,6 +87,20 @@ fn or_dash(value: Option<impl ToString>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_time_has_three_decimals_whatever_they_are() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (1_500, "1970-01-01T00:00:01.500Z"),
+            (1_512, "1970-01-01T00:00:01.512Z"),
+            (-1, "1969-12-31T23:59:59.999Z"),
+            (i64::MAX, "9223372036854775807 ms since 1970"),
+        ] {
+            assert_eq!(shown_ms(ms), text);
+            assert_eq!(shown(DateTime::from_millis(ms)), text);
+        }
+    }
 
     #[test]
     fn a_table_has_its_numbers_on_the_right_and_no_control_characters() {

@@ -231,8 +231,20 @@ pub fn shown(error: &Error) -> String {
             format!("{} (code {})", concern.code_name, concern.code)
         }
         ErrorKind::Write(WriteFailure::WriteError(write)) => format!("write error {}", write.code),
-        kind => kind.to_string(),
+        kind => without_labels(&kind.to_string()),
     }
+}
+
+/// A topology's text has the labels of each server's error, in another order each time: with them
+/// the same cause would be told as several.
+fn without_labels(text: &str) -> String {
+    const LABELS: &str = ", labels: {";
+    let mut parts = text.split(LABELS);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        shown.push_str(part.split_once('}').map_or(part, |(_, rest)| rest));
+    }
+    shown
 }
 
 /// Whether a commit's answer leaves its outcome open, so that it must be sent again. Never for 251,

@@ -119,7 +119,7 @@ impl Outage {
             if let Some(failing) = state.failing.remove(&Some(partition.clone()))
                 && failing.logged
             {
-                let seconds = failing.since.elapsed().as_secs_f64();
+                let seconds = failing.since.elapsed().as_secs();
                 tracing::info!(%partition, seconds, "this partition's batch is written");
             }
             state.end_with_the_last();

@@ -278,8 +278,7 @@ impl ConsumerContext for Context {
         self.metrics.rebalance();
         let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
-                tracing::info!(count = partitions.len(), "partitions assigned");
-                self.joined.store(true, Ordering::Relaxed);
+                log_assigned(partitions.len(), self.joined.swap(true, Ordering::Relaxed));
                 self.last_error.clear();
                 let answer = consumer.incremental_assign(&TopicPartitionList::new());
                 self.assign(partitions);
@@ -287,7 +286,7 @@ impl ConsumerContext for Context {
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
                 let lost = consumer.assignment_lost();
-                tracing::info!(count = partitions.len(), lost, "partitions revoked");
+                log_revoked(partitions.len(), lost);
                 if lost {
                     self.joined.store(false, Ordering::Relaxed);
                 }
@@ -325,6 +324,28 @@ impl ConsumerContext for Context {
             self.commit_failed.store(true, Ordering::Relaxed);
         }
         log_commit(result);
+    }
+}
+
+/// Logs what is assigned. Each rebalance of a group assigns, mostly nothing: that is said once, at
+/// the entry into the group.
+fn log_assigned(count: usize, was_joined: bool) {
+    match (count, was_joined) {
+        (0, true) => {}
+        (0, false) => tracing::info!("in the group, which has no partition for this worker"),
+        _ => tracing::info!(count, "partitions assigned"),
+    }
+}
+
+/// Logs what is revoked, and warns where that is because the group has gone on without this worker.
+fn log_revoked(count: usize, lost: bool) {
+    match (count, lost) {
+        (0, _) => {}
+        (_, false) => tracing::info!(count, "partitions revoked"),
+        (_, true) => tracing::warn!(
+            code = %Code::AssignmentLost, count,
+            "partitions revoked as lost: whoever has them now reads again what was under way"
+        ),
     }
 }
 

@@ -14,7 +14,7 @@ mod verbose;
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, anyhow};
 use mongodb::Database;
@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use self::parts::{Fatal, lane_starter, poll, supervise, supervise_endless, watch_signals};
-use self::progress::report_progress;
+use self::progress::{report_progress, settled};
 use crate::backoff::Backoff;
 use crate::checkpoint;
 use crate::config::startup::StartupError;
@@ -56,7 +56,14 @@ const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);
 /// # Errors
 /// [`StartupError`] for what is permanent at start; else the name of the part that ended and why.
 pub async fn run(config: Config) -> anyhow::Result<()> {
-    let metrics = Arc::new(Metrics::new());
+    let (since, metrics) = (Instant::now(), Arc::new(Metrics::new()));
+    serve(&config, &metrics).await?;
+    let seconds = since.elapsed().as_secs();
+    tracing::info!(seconds, settled = settled(&metrics), "stopped");
+    Ok(())
+}
+
+async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
     metrics.expect(
         &Cause::ALL.map(Cause::as_str),
         &[
@@ -80,7 +87,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
                 config.listen_address
             ))
         })?;
-    announce(&config);
+    announce(config);
     tracing::info!(address = %listener.local_addr()?, "listening");
     let (stop_tx, stop) = watch::channel(false);
     watch_signals(stop_tx)?;
@@ -89,7 +96,7 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     supervise_endless("the watch over SIGUSR1", &fatal, verbose);
     let served = health::serve(
         listener,
-        Arc::clone(&metrics),
+        Arc::clone(metrics),
         Arc::clone(&health),
         std::future::pending(),
     );
@@ -97,11 +104,11 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 
     let mut stopping = stop.clone();
     let started = tokio::select! {
-        started = start(&config, &metrics, &health, &fatal) => started?,
+        started = start(config, metrics, &health, &fatal) => started?,
         _ = stopping.wait_for(|stop| *stop) => return Ok(()),
         Some(part) = failed.recv() => return Err(anyhow!(part)),
     };
-    let polled = poll(started, &config, stop, Arc::clone(&health))?;
+    let polled = poll(started, config, stop, Arc::clone(&health))?;
     tokio::select! {
         polled = polled => polled.unwrap_or_else(|_| Err(anyhow!("the poll thread panicked"))),
         Some(part) = failed.recv() => Err(anyhow!(part)),

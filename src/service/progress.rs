@@ -10,7 +10,7 @@ use super::memory;
 use crate::lane::Lanes;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Loop;
-use crate::telemetry::metrics::Outcome;
+use crate::telemetry::metrics::{Metrics, Outcome};
 
 /// Between two reports.
 const REPORT_EVERY: Duration = Duration::from_secs(1);
@@ -45,11 +45,9 @@ impl Readiness {
 }
 
 /// The records of all outcomes.
-fn settled(lanes: &Lanes) -> u64 {
+pub(super) fn settled(metrics: &Metrics) -> u64 {
     let outcomes = Outcome::ALL.iter();
-    outcomes
-        .map(|outcome| lanes.metrics.settled(*outcome))
-        .sum()
+    outcomes.map(|outcome| metrics.settled(*outcome)).sum()
 }
 
 /// Reports every second what is held in memory and that the runtime turns; where the log is read by
@@ -81,7 +79,7 @@ pub(super) async fn report_progress(lanes: Arc<Lanes>, mut partitions: usize, hu
         lanes.metrics.buffered_bytes.set(held_bytes as i64);
         let lag = consumer.context().lag();
         if human && second % RATE_LINE_EVERY == 0 {
-            let settled = settled(&lanes);
+            let settled = settled(&lanes.metrics);
             if settled > settled_before {
                 let records_per_second = (settled - settled_before) / RATE_LINE_EVERY;
                 tracing::info!(records_per_second, lag, settled, "progress");
@@ -89,7 +87,7 @@ pub(super) async fn report_progress(lanes: Arc<Lanes>, mut partitions: usize, hu
             settled_before = settled;
         } else if !human && second % QUIET_LINE_EVERY == 0 {
             let rejected = lanes.metrics.settled(Outcome::Rejected);
-            tracing::info!(settled = settled(&lanes), rejected, lag, "progress");
+            tracing::info!(settled = settled(&lanes.metrics), rejected, lag, "progress");
         }
     }
 }

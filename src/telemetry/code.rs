@@ -50,6 +50,8 @@ pub enum Code {
     OtherGroups = 209,
     /// A topic, or partitions of it, no longer exist.
     TopicGone = 210,
+    /// The group has gone on without this worker.
+    AssignmentLost = 211,
     // One partition.
     /// Records were deleted before they were applied: stopped.
     LogExpired = 301,

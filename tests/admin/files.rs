@@ -12,7 +12,7 @@ use crate::scene::{DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, name
 use crate::world::world;
 
 /// A scene that knows no cluster, and the directory of its Secrets.
-async fn without_kubernetes(name: &str) -> (Scene, PathBuf) {
+pub async fn without_kubernetes(name: &str) -> (Scene, PathBuf) {
     let password = world().await.cluster_passwords["USER_ADMIN"].clone();
     let mut scene = Scene::new(name).await.with(&[
         (

@@ -172,6 +172,28 @@ async fn a_user_that_was_made_by_hand_is_brought_to_the_table() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_a_person_changed_is_said_to_have_been_another() {
+    let scene = Scene::new("changed_by_hand").await;
+    scene.provision().await;
+    // as people do it, which allows every mechanism
+    scene
+        .users(doc! { "updateUser": SINK, "pwd": "behind-its-back" })
+        .await;
+    assert_eq!(scene.account().await.unwrap().1.len(), 2);
+    let said = "password set to the Secret's, which it was not; SCRAM-SHA-256 alone";
+    let plan = scene
+        .done(&["provision", "--user", SINK, "--dry-run"])
+        .await;
+    assert!(
+        plan.contains(&format!("would be changed: {said}")),
+        "{plan}"
+    );
+    let text = scene.done(&["provision", "--user", SINK]).await;
+    assert!(text.contains(&format!("changed: {said}")), "{text}");
+    scene.is_right().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_half_filled_secret_is_filled() {
     let scene = Scene::new("half").await;
     scene

@@ -87,3 +87,27 @@ async fn a_volume_for_more_than_one_user_is_refused() {
     assert!(error.contains("name it with --user"), "{error}");
     scene.hide(["nothing-was-made".to_owned()]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cause_that_users_have_in_common_is_told_of_the_first() {
+    let nowhere = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300";
+    let scene = Scene::new("sidecar_told_once").await.with(&[(
+        "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING",
+        nowhere,
+    )]);
+    let sidecar = Sidecar::start(&scene, &["--user", "query-backend"]);
+    sidecar.logs("as another does not; retrying", 1).await;
+    sidecar.logs("does not match the table; retrying", 1).await;
+    let names = "query-backend, workflows-sink: MongoDB: ";
+    until("the probe names both", || async {
+        let (status, why) = sidecar.get("/startupz").unwrap_or_default();
+        status == 503 && why.contains(names) && why.matches("MongoDB: ").count() == 1
+    })
+    .await;
+    let log = sidecar.log();
+    let told = log
+        .lines()
+        .filter(|line| line.contains("\"WARN\"") && line.contains("MongoDB: "));
+    assert_eq!(told.count(), 1, "{log}");
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+}

@@ -1,5 +1,7 @@
 //! The documents that say what the code does.
 
 mod contract;
+mod fresh;
+mod metrics;
 mod runbook;
 mod settings;

@@ -1,14 +1,14 @@
 //! `docs/configuration.md` and `config/example.env`, written from the table; a test says when they
 //! are stale.
 
-use std::{env, fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, fs, path::Path};
 
 use workflows_sink::admin::config::Admin;
 use workflows_sink::admin::settings as admin;
 use workflows_sink::config::reference::*;
 use workflows_sink::config::{Config, owned};
 
-const RENEW: &str = "RENEW=1 cargo test --test documents";
+use crate::fresh::{RENEW, is_fresh};
 
 fn configuration_md() -> String {
     let mut out = format!(
@@ -119,19 +119,6 @@ fn settings(out: &mut String, settings: &[&Setting]) {
             setting.name, setting.example
         );
     }
-}
-
-fn is_fresh(path: &str, text: &str) {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
-    if env::var_os("RENEW").is_some() {
-        fs::write(&path, text).unwrap();
-    }
-    let found = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        found == text,
-        "{} is stale; renew it with: {RENEW}",
-        path.display()
-    );
 }
 
 #[test]

@@ -51,7 +51,7 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     assert!(history.events().len() > claims_of_the_awake);
     assert!(proof.moves_of.len() > 12, "both have written: {proof:?}");
     assert_eq!(
-        sleeper.count("INFO", "partitions revoked"),
+        sleeper.count("WARN", "partitions revoked as lost"),
         1,
         "{}",
         sleeper.log()

@@ -250,9 +250,15 @@ async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
     for signals in [0, 1, 2] {
         let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__LOG_FILTER", filter)]);
         worker.ready().await;
-        let told = ["logging at debug for a while", "logging as it is configured again"];
+        let told = [
+            "logging at debug for a while",
+            "logging as it is configured again",
+        ];
         for told in &told[..signals] {
-            worker.server().signal(Signal::USR1).expect("a running worker");
+            worker
+                .server()
+                .signal(Signal::USR1)
+                .expect("a running worker");
             worker.logs(told).await;
         }
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());

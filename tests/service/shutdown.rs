@@ -45,6 +45,12 @@ async fn a_stopped_worker_finishes_its_batch_commits_and_hands_over_at_once() {
         stopped.server().signal(signal).expect("a running worker");
         assert_eq!(stopped.exit().await, Some(0), "{}", stopped.log());
         let left = Instant::now();
+        let lines = stopped.lines();
+        let last = lines.last().expect("a log");
+        assert!(
+            last["message"] == "stopped" && last["settled"].is_u64() && last["seconds"].is_u64(),
+            "{last}"
+        );
 
         // What was being written was finished; what only was in memory was not begun.
         let after = scene.checkpoints().await;

@@ -135,6 +135,15 @@ fn each_drift_is_mended_by_itself() {
         with(|facts| facts.account.as_mut().unwrap().mechanisms.clear()),
         ["MechanismSet"]
     );
+    // `updateUser` with a password and no mechanism allows every mechanism
+    let by_hand = |facts: &mut Facts| {
+        let mechanisms = &mut facts.account.as_mut().unwrap().mechanisms;
+        mechanisms.insert("SCRAM-SHA-1".to_owned());
+        facts.current = Login::Refused;
+    };
+    assert_eq!(with(by_hand), ["PasswordRestored"]);
+    let said = Step::RestorePassword.to_string();
+    assert!(said.contains("the Secret's, which it was not"), "{said}");
 }
 
 #[test]

@@ -70,20 +70,20 @@ impl Directory {
             if now.as_ref().map(|now| &now.version) != seen.as_ref() {
                 return Ok(Applied::Conflict);
             }
-            let at = change
+            let changed_at = change
                 .changed_at
                 .or(now.as_ref().and_then(|now| now.changed_at));
             let mut data = now.map_or_else(Data::new, |now| now.data);
             data.retain(|key, _| !change.remove.contains(key));
             data.extend(change.set);
-            let at = at.map(|at| at.to_string());
+            let changed_at = changed_at.map(|at| at.to_string());
             let mut files: BTreeMap<String, &[u8]> = (data.iter())
                 .map(|(key, value)| (key.clone(), value.expose_secret()))
                 .collect();
-            if let Some(at) = &at {
-                files.insert(CHANGED_AT.to_owned(), at.as_bytes());
+            if let Some(changed_at) = &changed_at {
+                files.insert(CHANGED_AT.to_owned(), changed_at.as_bytes());
             }
-            volume::publish(&path, &files, Readers::Owner)?;
+            volume::publish(&path, &files, Readers::Owner).map_err(at(&path))?;
             Ok(Applied::Written)
         })
         .await
@@ -153,9 +153,9 @@ fn created_by_hand(path: &Path) -> io::Result<Option<Held>> {
     };
     let mut files = BTreeMap::new();
     for entry in entries {
-        let entry = entry?;
+        let entry = entry.map_err(at(path))?;
         let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.file_type()?.is_file() && !name.starts_with('.') {
+        if entry.file_type().map_err(at(path))?.is_file() && !name.starts_with('.') {
             files.insert(name, fs::read(entry.path()).map_err(at(&entry.path()))?);
         }
     }

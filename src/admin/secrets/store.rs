@@ -36,8 +36,9 @@ impl Store {
     ) -> Result<(), Failure> {
         if held.is_some_and(|held| held.immutable) {
             return Err(Failure::Permanent(format!(
-                "the Secret {name} is immutable, so nobody can change it: \
-                 delete it, and it is recreated with another password"
+                "the Secret {} is immutable, so nobody can change it: \
+                 delete it, and it is recreated with another password",
+                self.shown(name)
             )));
         }
         match self {
@@ -54,7 +55,12 @@ impl Store {
         }
     }
 
-    /// The Secret's name as messages show it, with its namespace or directory.
+    /// Whether it is one of files: it may hold the Secrets of some users of the table only.
+    pub fn is_directory(&self) -> bool {
+        matches!(self, Store::Directory(_))
+    }
+
+    /// What messages call the Secret: its namespace and name, or the path of its directory.
     pub fn shown(&self, name: &SecretName) -> String {
         match self {
             Store::Kubernetes(store) => format!("{}/{}", store.namespace(name), name.name),

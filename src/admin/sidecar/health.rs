@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 
 use super::metrics::Metrics;
 use crate::admin::Failure;
+use crate::admin::cause::{Cause, told_once};
 use crate::admin::table::User;
 use crate::telemetry::probes::{self, Probe};
 
@@ -31,7 +32,7 @@ pub struct Health {
 struct UserHealth {
     turned: Instant,
     succeeded: Option<Instant>,
-    failure: Option<String>,
+    failure: Option<Cause>,
 }
 
 impl UserHealth {
@@ -44,9 +45,9 @@ impl UserHealth {
     }
 
     /// Why it has not succeeded.
-    fn fault(&self) -> String {
+    fn fault(&self) -> Cause {
         let failure = self.failure.clone();
-        failure.unwrap_or_else(|| "not checked yet".to_owned())
+        failure.unwrap_or_else(|| Cause::everybodys("not checked yet"))
     }
 }
 
@@ -66,12 +67,27 @@ impl Health {
         self.change(user, |health| health.turned = Instant::now());
     }
 
-    /// Reports the end of a look.
-    pub fn looked(&self, user: &User, ended: Result<(), &Failure>) {
-        self.change(user, |health| match ended {
-            Ok(()) => (health.succeeded, health.failure) = (Some(Instant::now()), None),
-            Err(failure) => health.failure = Some(failure.to_string()),
+    /// Reports the end of a look. Where it failed: another user that has failed for the same cause
+    /// already.
+    pub fn looked(&self, user: &User, ended: Result<(), &Failure>) -> Option<String> {
+        let failure = ended.err();
+        let cause = failure.map(|failure| Cause::new(&user.secret.name, failure));
+        let other = cause.as_ref().and_then(|cause| self.other(user, cause));
+        self.change(user, |health| {
+            if cause.is_none() {
+                health.succeeded = Some(Instant::now());
+            }
+            health.failure = cause;
         });
+        other
+    }
+
+    /// Another user with this cause.
+    fn other(&self, user: &User, cause: &Cause) -> Option<String> {
+        let users = self.lock();
+        let has = |health: &UserHealth| health.failure.as_ref().is_some_and(|it| it.is_same(cause));
+        let mut others = (users.iter()).filter(|(name, health)| **name != user.name && has(health));
+        others.next().map(|(name, _)| name.clone())
     }
 
     fn change(&self, user: &User, change: impl FnOnce(&mut UserHealth)) {
@@ -90,7 +106,7 @@ impl Health {
         let turn_max = self.interval + LOOK_MAX;
         self.faults(|health| {
             let is_stuck = now.saturating_duration_since(health.turned) > turn_max;
-            is_stuck.then(|| "its loop is stuck".to_owned())
+            is_stuck.then(|| Cause::everybodys("its loop is stuck"))
         })
     }
 
@@ -108,10 +124,12 @@ impl Health {
         })
     }
 
-    fn faults(&self, fault: impl Fn(&UserHealth) -> Option<String>) -> Vec<String> {
-        (self.lock().iter())
-            .filter_map(|(name, health)| Some(format!("{name}: {}", fault(health)?)))
-            .collect()
+    /// Each fault once, with the users that have it.
+    fn faults(&self, fault: impl Fn(&UserHealth) -> Option<Cause>) -> Vec<String> {
+        let users = self.lock();
+        let faulty = (users.iter()).filter_map(|(name, health)| Some((&**name, fault(health)?)));
+        let told = told_once(faulty).into_iter();
+        told.map(|(users, why)| format!("{users}: {why}")).collect()
     }
 }
 
@@ -136,6 +154,25 @@ pub async fn serve(
 mod tests {
     use super::*;
     use crate::admin::table::Table;
+
+    #[test]
+    fn a_cause_of_several_users_is_told_once() {
+        let users = Table::builtin().users;
+        let health = Health::new(&users, Duration::from_secs(60));
+        let names = "auth-backend, query-backend, workflows-sink";
+        assert_eq!(health.not_started(), [format!("{names}: not checked yet")]);
+        let away = Failure::Transient("MongoDB: no primary".to_owned());
+        assert_eq!(health.looked(&users[1], Err(&away)), None);
+        let other = Some("query-backend".to_owned());
+        assert_eq!(health.looked(&users[0], Err(&away)), other);
+        assert_eq!(health.looked(&users[2], Ok(())), None);
+        assert_eq!(
+            health.not_started(),
+            ["auth-backend, query-backend: MongoDB: no primary"]
+        );
+        health.looked(&users[1], Ok(()));
+        assert_eq!(health.looked(&users[0], Err(&away)), None);
+    }
 
     #[test]
     fn an_unavailable_dependency_delays_a_start_and_ends_no_process() {

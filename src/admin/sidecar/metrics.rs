@@ -6,7 +6,7 @@ use crate::admin::Failure;
 use crate::admin::plan::Step;
 use crate::admin::reconcile::Outcome;
 use crate::admin::table::User;
-use crate::telemetry::metrics::Namespace;
+use crate::telemetry::metrics::{MetricDescription, Namespace};
 
 /// What the sidecar counts, by user.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Default for Metrics {
             ),
             rotations: namespace.counters(
                 "rotations_total",
-                "Passwords replaced by new ones.",
+                "Passwords replaced by this process.",
                 &["user"],
             ),
             errors: namespace.counters(
@@ -57,7 +57,7 @@ impl Default for Metrics {
             ),
             password_changed: namespace.gauges(
                 "password_changed_timestamp_seconds",
-                "When the password was last changed, as far as that is known.",
+                "When the password was last changed, as far as that is known; its age is `time()` minus this.",
                 &["user"],
             ),
             namespace,
@@ -110,6 +110,11 @@ impl Metrics {
     /// Counts a change of the published directory.
     pub fn published(&self, user: &User) {
         self.publications.with_label_values(&[&user.name]).inc();
+    }
+
+    /// What each metric is, for docs/metrics.md.
+    pub fn described(&self) -> Vec<MetricDescription> {
+        self.namespace.described()
     }
 
     /// Every metric, in the text format 0.0.4.

@@ -5,7 +5,12 @@ pub mod metrics;
 pub mod publish;
 mod report;
 
-use std::{convert::Infallible, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -64,6 +69,7 @@ struct Shared {
 /// # Errors
 /// [`StartupError`] where it cannot listen; else the loop that ended.
 pub async fn serve(config: Admin, store: Store, duty: Duty) -> anyhow::Result<()> {
+    let since = Instant::now();
     let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
     let address = config.listen_address;
@@ -103,7 +109,9 @@ pub async fn serve(config: Admin, store: Store, duty: Duty) -> anyhow::Result<()
     tracing::info!("stopping");
     loops.shutdown().await;
     let _ = stop.send(());
-    Ok(served.await?)
+    served.await?;
+    tracing::info!(seconds = since.elapsed().as_secs(), "stopped");
+    Ok(())
 }
 
 async fn keep(shared: &Shared, user: &User) -> Infallible {

@@ -28,7 +28,7 @@ pub(super) async fn report(
     let now_seconds = Timestamp::now().as_second();
     shared.metrics.looked(user, outcome, now_seconds);
     let ended = outcome.ended.as_ref().map(drop);
-    shared.health.looked(user, ended);
+    let same_as = shared.health.looked(user, ended);
     for step in &outcome.steps {
         report_step(shared, user, step, reported).await;
     }
@@ -49,11 +49,24 @@ pub(super) async fn report(
             tracing::debug!(user = user.name, %failure, "the user and its Secret still do not match the table");
         }
         Err(failure) => {
-            tracing::warn!(code = %Code::UserNotAsTable, user = user.name, %failure, "the user or its Secret does not match the table; retrying");
+            report_failure(shared, user, failure, same_as);
             reported.failure = Some(failure.clone());
             if matches!(failure, Failure::Permanent(_)) {
                 event(shared, user, true, "NotAsTable", &failure.to_string()).await;
             }
+        }
+    }
+}
+
+/// Logs a failure; one that another user has too was told there.
+fn report_failure(shared: &Shared, user: &User, failure: &Failure, same_as: Option<String>) {
+    let (name, secret) = (&user.name, shared.store.shown(&user.secret));
+    match same_as {
+        None => {
+            tracing::warn!(code = %Code::UserNotAsTable, user = name, secret, %failure, "the user or its Secret does not match the table; retrying")
+        }
+        Some(same_as) => {
+            tracing::warn!(code = %Code::UserNotAsTable, user = name, secret, same_as, "the user or its Secret does not match the table, as another does not; retrying")
         }
     }
 }

@@ -72,9 +72,18 @@ pub async fn execute(
             sidecar::serve(config, store, duty).await
         }
         AdminCommand::Secret(command) => secret::execute(&config, command, out).await,
-        AdminCommand::QuickCheck { secrets, json } => {
+        AdminCommand::QuickCheck {
+            users,
+            secrets,
+            json,
+        } => {
+            let selected = select(&config, &users.names)?;
             let store = store(&config, secrets).await?;
-            quick_check::execute(scene(&config, &store), json, out).await
+            let whom = quick_check::Whom {
+                users: selected,
+                are_named: !users.names.is_empty(),
+            };
+            quick_check::execute(scene(&config, &store), &whom, json, out).await
         }
     }
 }

@@ -6,6 +6,7 @@ use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
 
 use super::PATIENCE;
+use crate::admin::cause::{Cause, told_once};
 use crate::admin::look::{Scene, look};
 use crate::admin::plan::{self, Rotate, Step, Wish};
 use crate::admin::reconcile::{Outcome, reconcile};
@@ -22,8 +23,8 @@ pub(super) struct Options {
 }
 
 /// The report on one user.
-struct Report {
-    user: String,
+struct Report<'a> {
+    user: &'a User,
     secret: String,
     steps: Vec<Step>,
     extra_roles: Vec<Role>,
@@ -67,8 +68,12 @@ pub(super) async fn execute(
         }
     }
     out.flush()?;
-    let failed: Vec<String> = (reports.iter())
-        .filter_map(|report| Some(format!("{}: {}", report.user, report.failure.as_ref()?)))
+    let failures = reports.iter().filter_map(|report| {
+        let cause = Cause::new(&report.user.secret.name, report.failure.as_ref()?);
+        Some((report.user.name.as_str(), cause))
+    });
+    let failed: Vec<String> = (told_once(failures).into_iter())
+        .map(|(users, why)| format!("{users}: {why}"))
         .collect();
     if !failed.is_empty() {
         bail!("not provisioned: {}", failed.join("; "));
@@ -76,7 +81,7 @@ pub(super) async fn execute(
     Ok(())
 }
 
-async fn planned(scene: Scene<'_>, user: &User, wish: Wish) -> Report {
+async fn planned<'a>(scene: Scene<'_>, user: &'a User, wish: Wish) -> Report<'a> {
     let mut report = empty(scene, user);
     match look(scene, user).await {
         Ok(found) => {
@@ -91,7 +96,7 @@ async fn planned(scene: Scene<'_>, user: &User, wish: Wish) -> Report {
     report
 }
 
-fn provisioned(scene: Scene<'_>, user: &User, outcome: Outcome) -> Report {
+fn provisioned<'a>(scene: Scene<'_>, user: &'a User, outcome: Outcome) -> Report<'a> {
     let mut report = empty(scene, user);
     report.steps = outcome.steps;
     match outcome.ended {
@@ -101,9 +106,9 @@ fn provisioned(scene: Scene<'_>, user: &User, outcome: Outcome) -> Report {
     report
 }
 
-fn empty(scene: Scene<'_>, user: &User) -> Report {
+fn empty<'a>(scene: Scene<'_>, user: &'a User) -> Report<'a> {
     Report {
-        user: user.name.clone(),
+        user,
         secret: scene.store.shown(&user.secret),
         steps: Vec::new(),
         extra_roles: Vec::new(),
@@ -112,8 +117,8 @@ fn empty(scene: Scene<'_>, user: &User) -> Report {
     }
 }
 
-fn rows(report: &Report, dry_run: bool) -> Vec<Vec<String>> {
-    let row = |object: String, result: String| vec![report.user.clone(), object, result];
+fn rows(report: &Report<'_>, dry_run: bool) -> Vec<Vec<String>> {
+    let row = |object: String, result: String| vec![report.user.name.clone(), object, result];
     let mut rows = vec![
         row(
             format!("Secret {}", report.secret),
@@ -128,7 +133,8 @@ fn rows(report: &Report, dry_run: bool) -> Vec<Vec<String>> {
         rows.push(row("roles".to_owned(), text));
     }
     match &report.failure {
-        Some(failure) => rows.push(row("login".to_owned(), format!("failed: {failure}"))),
+        // why is told once for all users, in the error
+        Some(_) => rows.push(row("login".to_owned(), "failed".to_owned())),
         None if !dry_run => {
             let text = format!("proven: {}", list(&report.shown));
             rows.push(row("login".to_owned(), text));
@@ -139,7 +145,7 @@ fn rows(report: &Report, dry_run: bool) -> Vec<Vec<String>> {
 }
 
 /// What happened to the Secret or to the user.
-fn result(report: &Report, of_secret: bool, dry_run: bool) -> String {
+fn result(report: &Report<'_>, of_secret: bool, dry_run: bool) -> String {
     let steps = report.steps.iter();
     let steps = steps.filter(|step| step.is_of_secret() == of_secret);
     let (created, changed): (Vec<&Step>, Vec<&Step>) =
@@ -158,11 +164,11 @@ fn result(report: &Report, of_secret: bool, dry_run: bool) -> String {
     }
 }
 
-fn as_json(report: &Report) -> Value {
+fn as_json(report: &Report<'_>) -> Value {
     let texts = |roles: &[Role]| roles.iter().map(ToString::to_string).collect::<Vec<_>>();
     let step = |step: &Step| json!({ "step": step.name(), "what": step.to_string() });
     json!({
-        "user": report.user,
+        "user": report.user.name,
         "secret": report.secret,
         "steps": report.steps.iter().map(step).collect::<Vec<_>>(),
         "extra_roles": texts(&report.extra_roles),

@@ -3,16 +3,19 @@
 use std::io::Write;
 
 use anyhow::bail;
+use futures_util::future::join_all;
 use mongodb::bson::{Document, doc};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 
+use crate::admin::cause::{Cause, told_once};
 use crate::admin::config::Credentials;
-use crate::admin::look::{Scene, operator_keys};
-use crate::admin::table::SecretName;
+use crate::admin::list;
+use crate::admin::look::{Scene, is_user, operator_keys};
+use crate::admin::secrets::Held;
+use crate::admin::table::{SecretName, User};
 use crate::admin::users::{ADMIN_DATABASE, Cluster, failure, roles_in};
-use crate::admin::{Failure, list};
-use crate::commands::{print_json, print_table};
+use crate::commands::{or_dash, print_json, print_table};
 
 /// The users that the MongoDB operator creates, as its Secret spells them.
 const CLUSTER_USERS: [&str; 5] = [
@@ -23,129 +26,218 @@ const CLUSTER_USERS: [&str; 5] = [
     "BACKUP",
 ];
 
+/// Who is checked.
+pub(super) struct Whom {
+    /// Users of the table.
+    pub(super) users: Vec<User>,
+    /// Whether they were asked for by name: then none may be absent, nor is a cluster user checked.
+    pub(super) are_named: bool,
+}
+
+/// The result of a login.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Login {
+    Ok,
+    /// MongoDB does not take name and password.
+    Refused,
+    /// The Secret is there, and has no password.
+    Incomplete,
+    /// There is no Secret of this user: it was never provisioned here.
+    Absent,
+    /// It could not be tried.
+    Unknown,
+}
+
+impl Login {
+    fn as_str(self) -> &'static str {
+        match self {
+            Login::Ok => "ok",
+            Login::Refused => "refused",
+            Login::Incomplete => "incomplete",
+            Login::Absent => "absent",
+            Login::Unknown => "unknown",
+        }
+    }
+}
+
 /// A user, and the result of its login.
-struct Checked {
+struct Checked<'a> {
     user: String,
-    database: String,
-    secret: String,
-    result: &'static str,
+    database: &'a str,
+    secret: &'a SecretName,
+    login: Login,
     detail: String,
 }
 
 pub(super) async fn execute(
     scene: Scene<'_>,
+    whom: &Whom,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let cluster = Cluster::new(&scene.config.uri).await?;
     let mut checked = Vec::new();
-    let operator = &scene.config.operator_secret;
-    for name in CLUSTER_USERS {
-        let found = cluster_user(scene, operator, name).await;
-        let [fallback, _] = operator_keys(name);
-        checked.push(check(scene, &cluster, operator, &fallback, ADMIN_DATABASE, found).await);
+    if !whom.are_named {
+        checked.extend(cluster_users(scene, &cluster).await);
     }
-    let database = &scene.config.table.auth_database;
-    for user in &scene.config.table.users {
-        let held = scene.store.get(&user.secret).await;
-        let found = held.map(|held| {
-            Some(Credentials {
-                user: user.name.clone(),
-                password: held?.text(&user.keys.password)?,
-            })
-        });
-        checked.push(check(scene, &cluster, &user.secret, &user.name, database, found).await);
-    }
+    let users = (whom.users.iter()).map(|user| table_user(scene, &cluster, user));
+    checked.extend(join_all(users).await);
     match json {
-        true => print_json(out, &checked.iter().map(as_json).collect())?,
+        true => {
+            let rows = checked.iter().map(|row| as_json(scene, row));
+            print_json(out, &rows.collect())?;
+        }
         false => {
             let header = ["user", "authSource", "Secret", "login", "roles"];
-            print_table(out, &header, &[], checked.iter().map(as_row))?;
+            let rows = checked.iter().map(|row| as_row(scene, row));
+            print_table(out, &header, &[], rows)?;
         }
     }
     out.flush()?;
-    let bad = checked.iter().filter(|row| row.result != "ok").count();
-    if bad > 0 {
-        bail!("{bad} of {} users are not authenticated", checked.len());
+    let may_be_absent = scene.store.is_directory() && !whom.are_named;
+    let faults = faults(&checked, may_be_absent);
+    if !faults.is_empty() {
+        bail!("{}", faults.join("; "));
     }
     Ok(())
 }
 
-fn as_json(row: &Checked) -> Value {
+/// What is wrong, each thing once with the users that it concerns.
+fn faults(checked: &[Checked<'_>], may_be_absent: bool) -> Vec<String> {
+    let of = |login: Login| {
+        let found: Vec<&Checked<'_>> = checked.iter().filter(|row| row.login == login).collect();
+        let names = list(found.iter().map(|row| &row.user));
+        (found.len(), names)
+    };
+    let all = checked.len();
+    let mut faults = Vec::new();
+    for (login, what) in [
+        (Login::Refused, "not authenticated"),
+        (Login::Incomplete, "without a password in the Secret"),
+        (Login::Absent, "absent, as never provisioned"),
+    ] {
+        let (count, names) = of(login);
+        let is_fault = login != Login::Absent || !may_be_absent || count == all;
+        if count > 0 && is_fault {
+            faults.push(format!("{what}: {count} of {all} users ({names})"));
+        }
+    }
+    let unknown = checked.iter().filter(|row| row.login == Login::Unknown);
+    let causes = unknown.map(|row| {
+        let cause = Cause::new(&row.secret.name, &row.detail);
+        (row.user.as_str(), cause)
+    });
+    let told = told_once(causes).into_iter();
+    faults.extend(told.map(|(names, why)| format!("not known ({names}): {why}")));
+    faults
+}
+
+fn as_json(scene: Scene<'_>, row: &Checked<'_>) -> Value {
     json!({
-        "user": row.user, "database": row.database, "secret": row.secret,
-        "login": row.result, "detail": row.detail,
+        "user": row.user, "database": row.database, "secret": scene.store.shown(row.secret),
+        "login": row.login.as_str(), "detail": row.detail,
     })
 }
 
-fn as_row(row: &Checked) -> Vec<String> {
-    let result = row.result.to_owned();
-    [&row.user, &row.database, &row.secret, &result, &row.detail]
-        .map(String::clone)
-        .to_vec()
+fn as_row(scene: Scene<'_>, row: &Checked<'_>) -> Vec<String> {
+    // why something is not known is told once for all users, in the error
+    let detail = Some(&row.detail).filter(|_| row.login != Login::Unknown);
+    vec![
+        row.user.clone(),
+        row.database.to_owned(),
+        scene.store.shown(row.secret),
+        row.login.as_str().to_owned(),
+        or_dash(detail),
+    ]
 }
 
-async fn cluster_user(
-    scene: Scene<'_>,
-    secret: &SecretName,
-    name: &str,
-) -> Result<Option<Credentials>, Failure> {
-    let held = scene.store.get(secret).await?;
-    let [user, password] = operator_keys(name);
-    Ok(held.and_then(|held| {
-        Some(Credentials {
-            user: held.text(&user)?.expose_secret().to_owned(),
-            password: held.text(&password)?,
-        })
-    }))
+async fn cluster_users<'a>(scene: Scene<'a>, cluster: &Cluster) -> Vec<Checked<'a>> {
+    let secret = &scene.config.operator_secret;
+    let found = scene.store.get(secret).await;
+    let found = &found;
+    let checked = CLUSTER_USERS.map(async |name| {
+        let keys = operator_keys(name);
+        let (user, (login, detail)) = match found {
+            Err(failure) => (None, (Login::Unknown, failure.to_string())),
+            Ok(held) => match held.as_ref().and_then(|held| credentials(held, &keys)) {
+                Some(known) => (
+                    Some(known.user.clone()),
+                    log_in(cluster, &known, ADMIN_DATABASE).await,
+                ),
+                None => (
+                    None,
+                    (
+                        Login::Absent,
+                        format!("there is no {} in the Secret", keys[1]),
+                    ),
+                ),
+            },
+        };
+        let [fallback, _] = keys;
+        Checked {
+            user: user.unwrap_or(fallback),
+            database: ADMIN_DATABASE,
+            secret,
+            login,
+            detail,
+        }
+    });
+    join_all(checked).await
 }
 
-async fn check(
-    scene: Scene<'_>,
-    cluster: &Cluster,
-    secret: &SecretName,
-    name: &str,
-    database: &str,
-    found: Result<Option<Credentials>, Failure>,
-) -> Checked {
-    let user = match &found {
-        Ok(Some(credentials)) => credentials.user.clone(),
-        _ => name.to_owned(),
+fn credentials(held: &Held, [user, password]: &[String; 2]) -> Option<Credentials> {
+    Some(Credentials {
+        user: held.text(user)?.expose_secret().to_owned(),
+        password: held.text(password)?,
+    })
+}
+
+async fn table_user<'a>(scene: Scene<'a>, cluster: &Cluster, user: &'a User) -> Checked<'a> {
+    let database = &scene.config.table.auth_database;
+    let (login, detail) = match scene.store.get(&user.secret).await {
+        Err(failure) => (Login::Unknown, failure.to_string()),
+        Ok(None) => (Login::Absent, "there is no Secret".to_owned()),
+        Ok(Some(held)) => match held.text(&user.keys.password) {
+            None => {
+                let key = &user.keys.password;
+                (Login::Incomplete, format!("the Secret has no {key}"))
+            }
+            Some(password) => {
+                let name = user.name.clone();
+                let known = Credentials {
+                    user: name,
+                    password,
+                };
+                log_in(cluster, &known, database).await
+            }
+        },
     };
-    let (result, detail) = match found {
-        Ok(Some(credentials)) => login(cluster, &credentials, database).await,
-        Ok(None) => (
-            "absent",
-            "the Secret does not hold name and password".to_owned(),
-        ),
-        Err(failure) => ("unknown", failure.to_string()),
-    };
+    let is_gone = login == Login::Refused && is_user(scene, user).await == Some(false);
     Checked {
-        user,
-        database: database.to_owned(),
-        secret: scene.store.shown(secret),
-        result,
-        detail,
+        user: user.name.clone(),
+        database,
+        secret: &user.secret,
+        login,
+        detail: match is_gone {
+            true => "MongoDB has no such user".to_owned(),
+            false => detail,
+        },
     }
 }
 
-async fn login(
-    cluster: &Cluster,
-    credentials: &Credentials,
-    database: &str,
-) -> (&'static str, String) {
-    let session = match cluster.login(credentials, database).await {
+async fn log_in(cluster: &Cluster, known: &Credentials, database: &str) -> (Login, String) {
+    let session = match cluster.login(known, database).await {
         Ok(Some(session)) => session,
-        Ok(None) => return ("refused", "name or password is invalid".to_owned()),
-        Err(failure) => return ("unknown", failure.to_string()),
+        Ok(None) => return (Login::Refused, "name or password is invalid".to_owned()),
+        Err(failure) => return (Login::Unknown, failure.to_string()),
     };
     let status = session
         .ask(ADMIN_DATABASE, doc! { "connectionStatus": 1 })
         .await;
     session.close().await;
     match status {
-        Ok(status) => ("ok", roles(&status)),
-        Err(error) => ("ok", format!("not known: {}", failure(error))),
+        Ok(status) => (Login::Ok, roles(&status)),
+        Err(error) => (Login::Ok, format!("not known: {}", failure(error))),
     }
 }
 
@@ -154,5 +246,42 @@ fn roles(status: &Document) -> String {
     match status.get_document("authInfo") {
         Ok(info) => list(roles_in(info, "authenticatedUserRoles")),
         Err(_) => "not known".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_absent_is_a_fault_only_where_it_was_asked_for_or_nobody_is_there() {
+        use Login::{Absent, Incomplete, Ok, Refused};
+        let secret = SecretName {
+            namespace: None,
+            name: "s".to_owned(),
+        };
+        let said = |logins: &[Login], may_be_absent| {
+            let names = ["a", "b", "c"].iter().zip(logins);
+            let checked: Vec<Checked<'_>> = names
+                .map(|(name, login)| Checked {
+                    user: (*name).to_owned(),
+                    database: "users",
+                    secret: &secret,
+                    login: *login,
+                    detail: String::new(),
+                })
+                .collect();
+            faults(&checked, may_be_absent).join("; ")
+        };
+        assert_eq!(said(&[Ok, Absent], true), "");
+        let absent = "absent, as never provisioned: 1 of 2 users (b)";
+        assert_eq!(said(&[Ok, Absent], false), absent);
+        let nobody = "absent, as never provisioned: 2 of 2 users (a, b)";
+        assert_eq!(said(&[Absent, Absent], true), nobody);
+        assert_eq!(
+            said(&[Refused, Incomplete, Absent], true),
+            "not authenticated: 1 of 3 users (a); \
+             without a password in the Secret: 1 of 3 users (b)"
+        );
     }
 }

@@ -59,14 +59,19 @@ pub(super) async fn status(
         .await
         .map_err(|failure| failed(user, &failure))?;
     let (stage, text) = stage(&found.facts);
+    let secret = scene.store.shown(&user.secret);
     let since = found.held.as_ref().and_then(Held::password_since);
     if json {
-        let since = since.map(|since| since.to_string());
+        let since = since.map(|since| format!("{since:.3}"));
         let report = json!({ "user": user.name, "stage": stage, "password_since": since });
         print_json(out, &report)?;
     } else {
-        let since = or_dash(since.map(|since| format!("{since:.0}")));
-        writeln!(out, "{}: {text}; password since {since}", user.name)?;
+        let since = or_dash(since.map(|since| format!("{since:.3}")));
+        writeln!(
+            out,
+            "{}: {text}; Secret {secret}, password since {since}",
+            user.name
+        )?;
     }
     found.close().await;
     Ok(())

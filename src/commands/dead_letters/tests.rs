@@ -82,7 +82,7 @@ fn programs_get_the_same_as_json() {
     let value = r#"{"id":"k","n":1.000000000000000000001,"n":18446744073709551616}"#;
     assert_eq!(json[0]["value"], value);
     assert_eq!(json[0]["headers"][0]["value"], json!({ "hex": "ff00" }));
-    assert_eq!(json[0]["rejected_at"], "1970-01-01T00:00:01Z");
+    assert_eq!(json[0]["rejected_at"], "1970-01-01T00:00:01.000Z");
 }
 
 #[test]

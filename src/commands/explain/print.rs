@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use similar::TextDiff;
 
@@ -14,7 +13,7 @@ use super::states::{KeyState, StateOutcome};
 use super::{Explained, PlaceLog};
 use crate::commands::dead_letters::print_list;
 use crate::commands::text::{document_json, on_terminal, one_line, thousands};
-use crate::commands::{or_dash, print_json, print_table};
+use crate::commands::{or_dash, print_json, print_table, shown_ms};
 use crate::record::entity::Skip;
 
 /// How long the lines of a difference may be looked for; then more is printed than need be.
@@ -137,19 +136,11 @@ fn row(log: &PlaceLog, state: &KeyState) -> Vec<String> {
     vec![
         log.place.partition.to_string(),
         state.offset.to_string(),
-        or_dash(state.timestamp_ms.map(time)),
+        or_dash(state.timestamp_ms.map(shown_ms)),
         or_dash(state.kind.as_deref().map(one_line)),
         one_line(&state.words()),
         or_dash(state.trace_id.as_ref()),
     ]
-}
-
-/// A time in UTC, with milliseconds.
-fn time(ms: i64) -> String {
-    match Timestamp::from_millisecond(ms) {
-        Ok(time) => format!("{time:.3}"),
-        Err(_) => format!("{ms} ms since 1970"),
-    }
 }
 
 impl KeyState {
@@ -302,7 +293,7 @@ fn state_json(log: &PlaceLog, state: &KeyState) -> Value {
         "topic": *log.place.partition.topic,
         "partition": log.place.partition.number,
         "offset": state.offset,
-        "timestamp": state.timestamp_ms.map(time),
+        "timestamp": state.timestamp_ms.map(shown_ms),
         "kind": state.kind,
         "trace_id": state.trace_id,
         "waits": state.waits,

@@ -457,6 +457,19 @@ fn labels_of_causes_are_distinct() {
 }
 
 #[test]
+fn the_same_topology_is_the_same_text() {
+    for labels in [r#""A", "B""#, r#""B", "A""#, ""] {
+        let server = format!("Error: refused, labels: {{{labels}}}, source: None");
+        let text = format!("Servers: [ {{ {server} }}, {{ {server} }} ]");
+        assert_eq!(
+            without_labels(&text),
+            "Servers: [ { Error: refused, source: None }, { Error: refused, source: None } ]"
+        );
+    }
+    assert_eq!(without_labels("no server"), "no server");
+}
+
+#[test]
 fn what_a_log_shows_of_an_error_quotes_no_command() {
     let quoting =
         "not authorized on workflows to execute command { update: \"models\", u: \"SECRET\" }";

@@ -9,6 +9,7 @@ mod tests;
 
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec};
 
+pub use self::namespace::MetricDescription;
 pub(crate) use self::namespace::Namespace;
 pub use self::outcome::Outcome;
 use self::partition::LaneMetrics;
@@ -148,6 +149,11 @@ impl Metrics {
     /// How many records have settled as `outcome`, over all partitions.
     pub fn settled(&self, outcome: Outcome) -> u64 {
         self.lanes.settled(outcome)
+    }
+
+    /// What each metric is, for docs/metrics.md.
+    pub fn described(&self) -> Vec<MetricDescription> {
+        self.namespace.described()
     }
 
     /// Every metric, in the text format 0.0.4.

@@ -1,0 +1,20 @@
+//! Pages that are written from the code.
+
+use std::{env, fs, path::Path};
+
+/// What writes them.
+pub const RENEW: &str = "RENEW=1 cargo test --test documents";
+
+/// Fails where the file at `path` is not `text`; writes it first, where that is asked for.
+pub fn is_fresh(path: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    if env::var_os("RENEW").is_some() {
+        fs::write(&path, text).unwrap();
+    }
+    let found = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        found == text,
+        "{} is stale; renew it with: {RENEW}",
+        path.display()
+    );
+}
