@@ -124,13 +124,13 @@ pub(super) struct Comparison {
     pub(super) expected: Option<TopFields>,
     /// As it will be once all states are applied.
     pub(super) would_be: Option<TopFields>,
-    /// TopFields with another value than expected.
+    /// Fields with another value than expected.
     pub(super) differs: BTreeSet<String>,
-    /// TopFields that only the log has.
+    /// Fields that only the log has.
     pub(super) missing: BTreeSet<String>,
-    /// TopFields that only MongoDB has.
+    /// Fields that only MongoDB has.
     pub(super) only_stored: BTreeSet<String>,
-    /// TopFields that only MongoDB has, where the log may have lost the states that they are from.
+    /// Fields that only MongoDB has, where the log may have lost the states that they are from.
     pub(super) of_lost_states: BTreeSet<String>,
 }
 
