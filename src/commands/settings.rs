@@ -1,19 +1,18 @@
 //! `config` and `mapping`: the settings in effect, the reference, and the mapping in use. Neither
 //! asks a server.
 
-use std::collections::BTreeMap;
+use std::env;
 use std::io::Write;
-use std::{env, fs};
 
 use serde_json::{Value, json};
 
 use super::check;
 use super::{print_json, printable};
 use crate::cli::{ConfigCommand, MappingCommand};
-use crate::config::effective::{Effective, Origin};
+use crate::config::effective::{self, Effective, Origin};
 use crate::config::reference::{MAPPING_FILE, SETTINGS, Setting};
 use crate::config::startup::StartupError;
-use crate::config::{Config, value};
+use crate::config::{self, mapping_text};
 use crate::record::mapping::{BUILTIN, Mapping};
 
 /// Shows the configuration of this process's environment, or what can be set.
@@ -22,14 +21,7 @@ use crate::record::mapping::{BUILTIN, Mapping};
 /// Every fault of the configuration, where it is to be shown.
 pub fn show(command: ConfigCommand, out: &mut impl Write) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Show { json } => {
-            let config = Config::from_env()?;
-            let text = |text: std::ffi::OsString| text.into_string().ok();
-            let vars: BTreeMap<String, String> = env::vars_os()
-                .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-                .collect();
-            print_effective(&config.effective(&vars), json, out)
-        }
+        ConfigCommand::Show { json } => print_effective(&effective::of_process()?, json, out),
         ConfigCommand::Reference { json } => print_reference(json, out),
     }
 }
@@ -101,28 +93,21 @@ fn print_reference(json: bool, out: &mut impl Write) -> anyhow::Result<()> {
 /// # Errors
 /// [`StartupError`], where a mapping cannot be read or used.
 pub fn mapping(command: MappingCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    let named = env::var(MAPPING_FILE.name).ok();
-    let read = |path: &str| {
-        fs::read_to_string(path).map_err(|error| {
-            let path = value::shown(path);
-            StartupError::configuration(format!("{path} cannot be read: {error}"))
-        })
-    };
-    let parsed = |path: &str, text: &str| {
-        Mapping::parse(text).map_err(|fault| {
-            StartupError::configuration(format!("{}: {fault}", value::shown(path)))
-        })
-    };
-    let in_use = match &named {
-        Some(path) => read(path)?,
-        None => BUILTIN.to_owned(),
-    };
+    let in_use = env::var(MAPPING_FILE.name).ok();
     match command {
-        MappingCommand::Print => Ok(out.write_all(in_use.as_bytes())?),
+        MappingCommand::Print => {
+            let text = match &in_use {
+                Some(path) => mapping_text(path).map_err(StartupError::configuration)?,
+                None => BUILTIN.to_owned(),
+            };
+            Ok(out.write_all(text.as_bytes())?)
+        }
         MappingCommand::Check { file, json } => {
-            let path = file.display().to_string();
-            let other = parsed(&path, &read(&path)?)?;
-            let in_use = parsed(named.as_deref().unwrap_or("the built-in mapping"), &in_use)?;
+            let read = |path: &str| config::mapping(path).map_err(StartupError::configuration);
+            let other = read(&file.display().to_string())?;
+            let in_use = in_use
+                .as_deref()
+                .map_or_else(|| Ok(Mapping::builtin()), read)?;
             check::mappings(&in_use, &other, json, out)
         }
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::Config;
 use super::kafka::is_secret;
 use super::owned::{OWNED, default_of};
 use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, SETTINGS, Setting};
+use super::{Config, ConfigErrors, Environment, OF_THE_SERVICE, value};
 
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,21 +32,24 @@ pub struct Effective {
     pub origin: Origin,
 }
 
-impl Config {
-    /// Each setting of `vars`, of which this is the configuration, in the order of the reference;
-    /// then the properties of the Kafka client.
-    pub fn effective(&self, vars: &BTreeMap<String, String>) -> Vec<Effective> {
-        let directory = vars.get(reference::CREDENTIALS_DIR.name).map(Path::new);
-        let settings = SETTINGS
-            .iter()
-            .filter(|setting| !setting.name.starts_with(KAFKA_PREFIX))
-            .map(|setting| of_setting(setting, vars, directory));
-        let passed = self.kafka.properties.iter();
-        let passed =
-            passed.filter(|(property, _)| OWNED.iter().all(|own| own.property != *property));
-        let properties = passed.map(|(property, value)| of_property(property, value, vars));
-        settings.chain(properties).collect()
-    }
+/// Each setting of this process's environment, in the order of the reference; then the properties
+/// of the Kafka client.
+///
+/// # Errors
+/// Every fault of the configuration.
+pub fn of_process() -> Result<Vec<Effective>, ConfigErrors> {
+    let env = Environment::of_process(&OF_THE_SERVICE);
+    let vars = env.vars.clone();
+    let config = Config::read(env)?;
+    let directory = vars.get(reference::CREDENTIALS_DIR.name).map(Path::new);
+    let settings = SETTINGS
+        .iter()
+        .filter(|setting| !setting.name.starts_with(KAFKA_PREFIX))
+        .map(|setting| of_setting(setting, &vars, directory));
+    let passed = config.kafka.properties.iter();
+    let passed = passed.filter(|(property, _)| OWNED.iter().all(|own| own.property != *property));
+    let properties = passed.map(|(property, value)| of_property(property, value, &vars));
+    Ok(settings.chain(properties).collect())
 }
 
 fn of_setting(
@@ -65,12 +68,15 @@ fn of_setting(
     let value = match &origin {
         _ if setting.secret => None,
         Origin::Environment => vars.get(setting.name).cloned(),
-        Origin::File(path) => std::fs::read_to_string(path).ok(),
+        Origin::File(path) => {
+            let text = std::fs::read_to_string(path).ok();
+            text.map(|text| value::without_line_end(&text).to_owned())
+        }
         Origin::Default | Origin::Unset => setting.default.map(str::to_owned),
     };
     Effective {
         name: setting.name.to_owned(),
-        value: value.map(|value| value.trim_end().to_owned()),
+        value,
         origin,
     }
 }

@@ -158,8 +158,20 @@ impl Config {
     }
 }
 
-fn mapping(path: &str) -> Result<Mapping, String> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| format!("{} cannot be read: {error}", value::shown(path)))?;
+/// The text of a file with a mapping.
+///
+/// # Errors
+/// Why it cannot be read.
+pub(crate) fn mapping_text(path: &str) -> Result<String, String> {
+    fs::read_to_string(path)
+        .map_err(|error| format!("{} cannot be read: {error}", value::shown(path)))
+}
+
+/// The mapping in a file.
+///
+/// # Errors
+/// Why it cannot be read or used.
+pub(crate) fn mapping(path: &str) -> Result<Mapping, String> {
+    let text = mapping_text(path)?;
     Mapping::parse(&text).map_err(|error| format!("{}: {error}", value::shown(path)))
 }

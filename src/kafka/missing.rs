@@ -6,8 +6,8 @@ use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
 
-/// How many looks in a row must agree: a broker that is behind may know less.
-const AGREED_LOOKS: u32 = 4;
+/// How many looks in a row must agree: a broker that is behind may know less, or an older topic.
+pub(super) const AGREED_LOOKS: u32 = 4;
 
 /// Why a new consumer takes the place of the one in use: it is assigned what there is.
 pub(super) const VANISHED: &str = "the topic, or some of its partitions, no longer exist";

@@ -9,7 +9,7 @@ use rdkafka::consumer::Consumer as _;
 use tokio::sync::watch;
 
 use super::Handle;
-use super::missing::{PartitionCounts, VANISHED};
+use super::missing::{AGREED_LOOKS, PartitionCounts, VANISHED};
 use super::topic_id::{Described, describe};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
@@ -114,9 +114,6 @@ async fn described(handle: &Handle, topics: &[String]) -> Vec<(String, Described
 /// topic that was deleted, and ignores those of the new one where they are lower (2.12.1).
 const RECREATED: &str = "the topic was recreated";
 
-/// How many looks in a row must find a new id: a broker that is behind may still tell the old one.
-const RECREATED_LOOKS: u32 = 4;
-
 /// The ids of each topic so far, and for how many looks in a row the last one was found.
 #[derive(Debug, Default)]
 struct Recreated(HashMap<String, (Vec<Uuid>, u32)>);
@@ -132,7 +129,7 @@ impl Recreated {
             true => 0,
             false => *looks + 1,
         };
-        if *looks < RECREATED_LOOKS {
+        if *looks < AGREED_LOOKS {
             return false;
         }
         *looks = 0;

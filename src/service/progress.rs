@@ -63,16 +63,12 @@ pub(super) async fn report_progress(lanes: Arc<Lanes>, mut partitions: usize, hu
         let Some(consumer) = lanes.handle.consumer() else {
             continue;
         };
-        let (queued_bytes, by_topic) = {
+        let (queued_bytes, known) = {
             let statistics = consumer.context().statistics();
-            (statistics.queued_bytes(), statistics.counts())
+            (statistics.queued_bytes(), statistics.partitions.len())
         };
-        let known = by_topic.values().sum();
         if known > partitions {
             partitions = known;
-            for (topic, count) in &by_topic {
-                lanes.metrics.topic_partitions(topic, *count);
-            }
             memory::warn_of_shortage(lanes.limits.budget_bytes_max, partitions);
         }
         let held_bytes = lanes.budget.lent_bytes() as u64 + queued_bytes;

@@ -9,13 +9,14 @@ use std::{
     thread,
 };
 
-use super::code::Code;
 use tracing::{Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::reload;
+
+use super::code::Code;
 
 /// Format and filter of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]

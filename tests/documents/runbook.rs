@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A message shorter than this before its first variable part is all variable.
 const FIXED_CHARS_MIN: usize = 12;
@@ -72,29 +72,38 @@ impl Line {
     }
 }
 
-/// Each call that logs a warning or an error, without those of tests.
-fn lines() -> Vec<Line> {
-    let mut found = Vec::new();
+/// Every file of `src/`, by its path.
+fn sources() -> Vec<(PathBuf, String)> {
+    let mut sources = Vec::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
                 folders.push(path);
-                continue;
+            } else {
+                let text = fs::read_to_string(&path).unwrap();
+                sources.push((path, text));
             }
-            let text = fs::read_to_string(&path).unwrap();
-            let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
-            for level in ["tracing::warn!(", "tracing::error!("] {
-                for (at, _) in code.match_indices(level) {
-                    let call = &code[at + level.len()..];
-                    let end = closing(call);
-                    let line = code[..at].lines().count();
-                    found.push(Line {
-                        place: format!("{}:{line}", path.display()),
-                        call: call[..end].to_owned(),
-                    });
-                }
+        }
+    }
+    sources
+}
+
+/// Each call that logs a warning or an error, without those of tests.
+fn lines() -> Vec<Line> {
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        for level in ["tracing::warn!(", "tracing::error!("] {
+            for (at, _) in code.match_indices(level) {
+                let call = &code[at + level.len()..];
+                let end = closing(call);
+                let line = code[..at].lines().count();
+                found.push(Line {
+                    place: format!("{}:{line}", path.display()),
+                    call: call[..end].to_owned(),
+                });
             }
         }
     }
@@ -197,20 +206,9 @@ fn every_warning_has_a_code_and_its_entry_has_the_words() {
 
 #[test]
 fn every_code_is_used() {
-    let (mut unused, mut folders) = (
-        codes(),
-        vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")],
-    );
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = fs::read_to_string(&path).unwrap();
-            unused.retain(|variant, _| !text.contains(&format!("Code::{variant}")));
-        }
+    let mut unused = codes();
+    for (_, text) in sources() {
+        unused.retain(|variant, _| !text.contains(&format!("Code::{variant}")));
     }
     assert!(unused.is_empty(), "no line has {unused:?}");
 }
