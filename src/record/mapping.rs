@@ -57,6 +57,8 @@ struct File {
     kind: String,
     #[serde(default)]
     maps: Vec<String>,
+    #[serde(default)]
+    former_collections: BTreeSet<String>,
     collections: BTreeMap<String, String>,
 }
 
@@ -76,7 +78,8 @@ impl Mapping {
         if !faults.is_empty() {
             return Err(MappingError::Faults(faults));
         }
-        let distinct: BTreeSet<&String> = file.collections.values().collect();
+        let routed = file.collections.values();
+        let distinct: BTreeSet<&String> = routed.chain(&file.former_collections).collect();
         let collections: Vec<String> = distinct.into_iter().cloned().collect();
         let ids: HashMap<&str, CollectionId> = collections
             .iter()
@@ -113,7 +116,8 @@ impl Mapping {
         &self.collections[usize::from(id.0)]
     }
 
-    /// Every collection once, by name.
+    /// Every collection once, by name: those that kinds go into, and the former ones, of which
+    /// documents are only removed.
     pub fn collections(&self) -> impl Iterator<Item = (CollectionId, &str)> {
         (0..)
             .map(CollectionId)
@@ -177,6 +181,17 @@ fn faults(file: &File) -> Vec<String> {
             "collections: {} kinds, at most {COLLECTIONS_MAX} are possible",
             file.collections.len()
         ));
+    }
+    for name in &file.former_collections {
+        faults.extend(
+            collection_fault(name)
+                .map(|fault| format!("former_collections: collection name {name:?} {fault}")),
+        );
+        if let Some((kind, _)) = file.collections.iter().find(|(_, to)| *to == name) {
+            faults.push(format!(
+                "former_collections: {name:?} is in use, for the kind {kind}"
+            ));
+        }
     }
     for (kind, name) in &file.collections {
         if kind.is_empty() {
@@ -279,6 +294,20 @@ mod tests {
     }
 
     #[test]
+    fn former_collections_are_listed_and_have_no_kind() {
+        let text = "id='id'\nkind='kind'\nformer_collections=['b']\n[collections]\nA='a'\nC='c'";
+        let mapping = Mapping::parse(text).unwrap();
+        let listed: Vec<_> = mapping.collections().map(|(_, name)| name).collect();
+        assert_eq!(listed, ["a", "b", "c"]);
+        let mut routed: Vec<_> = mapping.routes().collect();
+        routed.sort_unstable();
+        let routed = routed
+            .iter()
+            .map(|(kind, id)| (*kind, mapping.collection(*id)));
+        assert!(routed.eq([("A", "a"), ("C", "c")]));
+    }
+
+    #[test]
     fn another_schema_is_a_file() {
         let text = "id='uid'\nskipped_ids=['none']\nkind='type'\nmaps=['tags','props']\n[collections]\n'a b'='things'";
         let mapping = Mapping::parse(text).unwrap();
@@ -370,6 +399,14 @@ mod tests {
             (
                 "id='id'\nkind='kind'\nlabels='x'\n[collections]\nA='a'",
                 "unknown field `labels`",
+            ),
+            (
+                "id='id'\nkind='kind'\nformer_collections=['a']\n[collections]\nA='a'",
+                "former_collections: \"a\" is in use, for the kind A",
+            ),
+            (
+                "id='id'\nkind='kind'\nformer_collections=['system.x']\n[collections]\nA='a'",
+                "former_collections: collection name \"system.x\" starts with `system.`",
             ),
             ("kind='kind'\n[collections]\nA='a'", "missing field `id`"),
             ("id='id'\n[collections]\nA='a'", "missing field `kind`"),

@@ -10,7 +10,7 @@ use super::letters::{LetterOfKey, LetterStanding};
 use crate::record::Record;
 use crate::record::detail::{detail, rejection};
 use crate::record::entity::{Decoded, Decoder, Skip, Tombstones};
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 use crate::writer::dead_letter::trace_id;
 
@@ -20,6 +20,7 @@ pub(super) struct ExplainRules {
     pub(super) mapping: Arc<Mapping>,
     pub(super) tombstones: Tombstones,
     pub(super) mode: WriteMode,
+    pub(super) kind_changes: KindChanges,
 }
 
 /// What became of a record, or what will become of it.
@@ -200,9 +201,9 @@ impl<'a> KeyReader<'a> {
                 Some(state),
             ) => {
                 if !waits {
-                    now.push(*collection, state.clone(), offset, self.rules.mode);
+                    now.push(*collection, state.clone(), offset, self.rules);
                 }
-                end.push(*collection, state, offset, self.rules.mode);
+                end.push(*collection, state, offset, self.rules);
             }
             (StateOutcome::Deletes, ..) => {
                 if !waits {

@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use bson::raw::RawDocumentBuf;
 use bson::{Uuid, doc};
 
@@ -6,7 +8,7 @@ use super::*;
 use crate::commands::offsets::tests::place;
 use crate::record::Record;
 use crate::record::entity::Tombstones;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 
 const MAPPING: &str = "id='id'\nkind='kind'\nmaps=['labels']\n[collections]\nA='as'\nB='bs'\n";
@@ -22,6 +24,7 @@ struct Case {
     letters: Vec<Document>,
     stored: Vec<(&'static str, Document)>,
     mode: WriteMode,
+    kind_changes: KindChanges,
     tombstones: Tombstones,
 }
 
@@ -38,6 +41,7 @@ impl Default for Case {
             letters: Vec::new(),
             stored: vec![("as", doc! { "_id": "k", "kind": "A", "a": 1, "b": 2 })],
             mode: WriteMode::Set,
+            kind_changes: KindChanges::Keep,
             tombstones: Tombstones::Ignore,
         }
     }
@@ -86,6 +90,7 @@ impl Case {
             mapping: Arc::new(Mapping::parse(MAPPING).unwrap()),
             tombstones: self.tombstones,
             mode: self.mode,
+            kind_changes: self.kind_changes,
         };
         let logs = vec![self.log(&rules, shown_max)];
         let stored = rules.mapping.collections().filter_map(|(id, name)| {
@@ -273,6 +278,28 @@ fn a_change_of_kind_leaves_an_older_document() {
         Some("as"),
         "as it is now"
     );
+}
+
+#[test]
+fn where_a_change_of_kind_deletes_only_the_new_document_is_expected() {
+    let mut case = Case {
+        kind_changes: KindChanges::Delete,
+        ..Case::default()
+    };
+    // To another collection and back, which leaves no field of before.
+    case.records[1].1 = Some(r#"{"id":"k","kind":"B","b":2}"#);
+    case.records
+        .insert(1, (1, Some(r#"{"id":"k","kind":"B","c":3}"#)));
+    case.stored = vec![("bs", doc! { "_id": "k", "kind": "B", "b": 2, "c": 3 })];
+    assert_eq!(case.explained().verdict(), UP_TO_DATE);
+    case.records
+        .push((3, Some(r#"{"id":"k","kind":"A","b":4}"#)));
+    (case.end, case.next_offset) = (4, 4);
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "b": 4 })];
+    assert_eq!(case.explained().verdict(), UP_TO_DATE);
+    case.stored[0].1.insert("a", 1);
+    let comparison = case.explained().document.comparison;
+    assert_eq!(comparison.faulty(), BTreeSet::from([&"a".to_owned()]));
 }
 
 #[test]

@@ -348,7 +348,7 @@ async fn a_refused_write_is_found_before_the_commit_whose_answer_hides_it() {
         })
     })
     .await;
-    let error = crate::writer::reply::Reply::read(&reply.unwrap())
+    let error = crate::writer::reply::Reply::read(reply.unwrap())
         .write_error
         .unwrap();
     assert_eq!(

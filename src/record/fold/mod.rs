@@ -32,10 +32,24 @@ pub enum WriteMode {
     Replace,
 }
 
+/// What becomes of an entity's documents in other collections, where a state creates a new one: its
+/// kind has changed, or where its kind goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KindChanges {
+    /// They stay, as the contract has it.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
 /// How states may be folded.
 pub struct Folding<'a> {
     /// Whether a later state adds to the document or replaces it.
     pub mode: WriteMode,
+    /// With [`KindChanges::Delete`], a plan has each entity in one collection: only the server
+    /// knows which write creates a document.
+    pub kind_changes: KindChanges,
     /// Collections whose states are written one by one: a validator or a unique index may refuse
     /// one of them.
     pub unfoldable: &'a HashSet<CollectionId>,
@@ -139,9 +153,16 @@ impl<'a> Plan<'a> {
                     document,
                     names,
                 } => {
+                    let id = batch.id(entry);
+                    if folding.kind_changes == KindChanges::Delete
+                        && !pending.settle_in(*collection, id)
+                    {
+                        plan.records.end = index;
+                        break;
+                    }
                     let state = State {
                         record: index,
-                        id: batch.id(entry),
+                        id,
                         document: &batch.encoded()[document.clone()],
                         names: *names as usize,
                     };
@@ -204,6 +225,8 @@ struct State<'a> {
 struct Pending<'a> {
     groups: Vec<(CollectionId, Vec<Folded<'a>>)>,
     latest: ahash::HashMap<(CollectionId, &'a str), usize>,
+    /// The collection of each entity, where it must be one.
+    homes: ahash::HashMap<&'a str, CollectionId>,
     /// Whether there is a state that no tombstone may overtake: the server must see it first, since
     /// it may refuse it, or accept it only because of what the tombstone deletes.
     apart: bool,
@@ -214,8 +237,15 @@ impl<'a> Pending<'a> {
         Pending {
             groups: Vec::new(),
             latest: HashMap::with_capacity_and_hasher(states, ahash::RandomState::new()),
+            homes: ahash::HashMap::default(),
             apart: false,
         }
+    }
+
+    /// Notes that a state of an entity goes into this collection. `false` where one that is pending
+    /// goes into another.
+    fn settle_in(&mut self, collection: CollectionId, id: &'a str) -> bool {
+        *self.homes.entry(id).or_insert(collection) == collection
     }
 
     /// Takes a state in. `true` if it made an earlier one unnecessary.
@@ -256,6 +286,7 @@ impl<'a> Pending<'a> {
             return None;
         }
         let mut forgotten = 0;
+        self.homes.remove(id);
         for (collection, writes) in &mut self.groups {
             if let Some(slot) = self.latest.remove(&(*collection, id)) {
                 writes[slot].states = 0;

@@ -115,6 +115,7 @@ async fn rules(config: &Config, database: &Database) -> anyhow::Result<ReplayRul
         mapping: Arc::clone(&config.mapping),
         tombstones: config.tombstones,
         mode: config.write_mode,
+        kind_changes: config.kind_changes,
         unfoldable: config.mapping.named(&unfoldable),
     })
 }
