@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 use bson::{Bson, Document};
 use proptest::prelude::*;
 
-use super::union::elements;
+use super::union::{elements, union};
 use super::*;
 use crate::record::Record;
+use crate::record::document::DOCUMENT_BYTES_MAX;
 use crate::record::entity::{Decoder, Tombstones};
 use crate::record::mapping::Mapping;
 
