@@ -1,8 +1,12 @@
 //! What the JSON of each command looks like, without its values: pinned, since scripts read it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
+use clap::CommandFactory as _;
 use serde_json::{Map, Value};
+
+use crate::cli::Cli;
 
 /// Fails where the JSON of a command, of which these are outputs, has another schema than before.
 /// `command`: its words, such as `offsets show`, and what tells one form of its output from another.
@@ -107,4 +111,29 @@ fn a_schema_has_every_path_with_its_types() {
     let expected = ".: object\n.a: list\n.a[]: object\n.a[].b: integer | number\n.a[].c?: null\n\
                     .by: object\n.by.*: integer | object\n";
     assert_eq!(schema(&outputs, &[".by"]), expected);
+}
+
+/// The words of each command with `--json`.
+fn with_json(command: &clap::Command, words: &str) -> Vec<String> {
+    let has_json = command.get_arguments().any(|it| it.get_id() == "json");
+    let own = has_json.then(|| words.to_owned());
+    let inner = command.get_subcommands();
+    let inner = inner.flat_map(|it| with_json(it, format!("{words} {}", it.get_name()).trim()));
+    own.into_iter().chain(inner).collect()
+}
+
+#[test]
+fn every_command_with_json_has_its_schema_pinned() {
+    let commands = with_json(&Cli::command(), "");
+    assert!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        let name = file_name(&command);
+        let file = format!("src/commands/snapshots/workflows_sink__commands__schema__{name}.snap");
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+        assert!(
+            path.exists(),
+            "no schema of `{command}`: {}",
+            path.display()
+        );
+    }
 }
