@@ -140,6 +140,28 @@ fn the_first_line_says_what_a_person_has_to_do_and_where_the_runbook_has_it() {
 }
 
 #[test]
+fn a_group_without_members_is_a_fault_only_where_records_wait_and_nothing_moves() {
+    let no_worker = "no worker is in the group (WS-604)";
+    for (next_offset, rate, verdict) in [
+        (15, Some(0.0), no_worker),
+        (15, None, no_worker),
+        // Members of `group.protocol=consumer` are not listed.
+        (15, Some(0.5), "healthy"),
+        (20, Some(0.0), "healthy"),
+    ] {
+        let mut status = status(vec![row(next_offset, Some(1_000), 0.0)]);
+        status.group = GroupFacts::default();
+        status.rows[0].rate = rate;
+        assert_eq!(status.verdict(), verdict, "{next_offset} {rate:?}");
+    }
+    let mut behind = healthy();
+    for (ms, is_healthy) in [(10_000, true), (10_001, false)] {
+        behind.mongodb.majority_lag_ms = Some(ms);
+        assert_eq!(behind.faults().is_empty(), is_healthy, "{ms}");
+    }
+}
+
+#[test]
 fn a_partition_that_waits_for_something_stands_still_only_after_a_while() {
     let of = |age_ms: i64, rate: f64, change: &dyn Fn(&mut Row)| {
         let mut row = row(15, Some(age_ms), rate);
