@@ -9,7 +9,8 @@ use serde_json::{Map, Value};
 use crate::cli::Cli;
 
 /// Fails where the JSON of a command, of which these are outputs, has another schema than before.
-/// `command`: its words, such as `offsets show`, and what tells one form of its output from another.
+/// `command`: its words, such as `offsets show`, and what tells one form of its output from
+/// another.
 pub(super) fn assert_schema<T: AsRef<[u8]>>(command: &str, outputs: &[T], maps: &[&str]) {
     let name = file_name(command);
     insta::assert_snapshot!(name, schema(outputs, maps));

@@ -72,8 +72,8 @@ fn report_failure(shared: &Shared, user: &User, failure: &Failure, same_as: Opti
     }
 }
 
-/// The note of a failure's Event: a cause that another user has too stands in the Event of that one's
-/// Secret alone.
+/// The note of a failure's Event: a cause that another user has too stands in the Event of that
+/// one's Secret alone.
 fn failure_note(user: &User, failure: &Failure, same_as: Option<&str>) -> String {
     match same_as {
         None => failure.to_string(),
