@@ -70,7 +70,7 @@ pub async fn topic_partitions(
 ///
 /// # Errors
 /// Why not; never a secret.
-pub fn is_accepted(config: &Kafka) -> Result<(), String> {
+pub fn is_accepted(config: &Kafka) -> Result<(), Unanswered> {
     partition_counts(config).map(drop)
 }
 
@@ -78,22 +78,36 @@ pub fn is_accepted(config: &Kafka) -> Result<(), String> {
 ///
 /// # Errors
 /// Why no broker says so; never a secret.
-pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, String> {
+pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, Unanswered> {
     let client: ClientConfig = config.properties.client_config();
-    let probe: BaseConsumer<Probe> = client
-        .create_with_context(Probe::default())
-        .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
-    count_partitions(&probe, config).map_err(|unanswered| match unanswered {
-        Unanswered::Permanent(why) | Unanswered::Transient(why) => why,
-    })
+    let probe: BaseConsumer<Probe> =
+        client
+            .create_with_context(Probe::default())
+            .map_err(|error| {
+                Unanswered::Permanent(format!("the Kafka client could not be created: {error}"))
+            })?;
+    count_partitions(&probe, config)
 }
 
 /// Why Kafka gave no answer to build on.
-enum Unanswered {
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unanswered {
     /// A person has to change something: what, and how.
+    #[error("{0}")]
     Permanent(String),
     /// Brokers are unavailable.
+    #[error("{0}")]
     Transient(String),
+}
+
+impl Unanswered {
+    /// The code with which the service says so.
+    pub fn code(&self) -> Code {
+        match self {
+            Unanswered::Permanent(_) => Code::Configuration,
+            Unanswered::Transient(_) => Code::KafkaAway,
+        }
+    }
 }
 
 fn count_partitions(

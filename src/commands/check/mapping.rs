@@ -101,8 +101,10 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mappings;
     use super::super::report::Mark;
     use super::*;
+    use crate::commands::schema::assert_schema;
 
     #[test]
     fn what_another_mapping_would_change_is_named() {
@@ -128,5 +130,8 @@ mod tests {
             lines.contains(&"the other mapping moves Account from accounts to customers"),
             "{lines:?}"
         );
+        let mut out = Vec::new();
+        mappings(&builtin, &other, true, &mut out).unwrap();
+        assert_schema("mapping check", &[out], &[]);
     }
 }

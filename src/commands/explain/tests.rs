@@ -6,6 +6,7 @@ use bson::{Uuid, doc};
 use super::document::OlderDocument;
 use super::*;
 use crate::commands::offsets::tests::place;
+use crate::commands::schema::assert_schema;
 use crate::record::Record;
 use crate::record::entity::Tombstones;
 use crate::record::fold::{KindChanges, WriteMode};
@@ -200,6 +201,25 @@ fn a_state_counts_unless_its_letter_says_otherwise() {
         case.verdict(),
         "1 state of it was rejected, and the letter is open"
     );
+    case.letters = vec![letter(2, "open", "unknown_kind")];
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "a": 1, "b": 2 })];
+    let explained = case.explained();
+    assert!(explained.document.has_open_letters);
+    assert_eq!(
+        explained.verdict(),
+        "1 letter of it is open, though its record was applied since: `dead-letters replay` closes \
+         it, and changes nothing"
+    );
+    assert!(!explained.document.comparison.is_faulty());
+    case.letters.push(letter(0, "open", "write_error"));
+    assert_eq!(
+        case.verdict(),
+        "its newest state was rejected (unknown_kind New\\u{202e}), and would be accepted today: \
+         `dead-letters replay`; there is a document in `as`, and none by the log; 1 other state of it was \
+         rejected, and the letter is open",
+        "what MongoDB refused may be refused again"
+    );
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "b": 2 })];
     let mut former = letter(0, "open", "unknown_kind");
     let id = former.get_document_mut("_id").unwrap();
     id.insert("topic_id", Uuid::from_bytes([9; 16]));
@@ -343,5 +363,14 @@ fn people_and_programs_get_all_of_it_and_nothing_forges_a_line() {
     insta::assert_snapshot!("text", String::from_utf8(text).unwrap());
     let mut json = Vec::new();
     print_json_of(&explained, &mut json).unwrap();
-    insta::assert_snapshot!("json", String::from_utf8(json).unwrap());
+    insta::assert_snapshot!("json", String::from_utf8(json.clone()).unwrap());
+    let mut fine = Vec::new();
+    print_json_of(&Case::default().explained(), &mut fine).unwrap();
+    let maps = [
+        ".document.expected",
+        ".document.stored",
+        ".document.would_be",
+        ".older_documents[].document",
+    ];
+    assert_schema("explain", &[json, fine], &maps);
 }

@@ -7,6 +7,7 @@ use mongodb::error::{CommandError, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 
 use super::*;
 
+mod may_pass;
 mod server;
 
 /// A command error as the driver makes it of a reply.

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::life::{Effect, LetterPart, ReplayRules};
 use super::pass::ReplayPass;
 use super::report::{Kept, ReplayReport};
+use crate::commands::schema::assert_schema;
 use crate::record::entity::Tombstones;
 use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
@@ -326,4 +327,5 @@ fn a_report_says_what_becomes_of_each_letter() {
     insta::assert_snapshot!("dry", text(false, false));
     insta::assert_snapshot!("done", text(true, false));
     insta::assert_snapshot!("json", text(true, true));
+    assert_schema("dead-letters replay", &[text(true, true)], &[]);
 }
