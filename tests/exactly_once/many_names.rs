@@ -151,7 +151,7 @@ async fn the_server_refuses_states_of_many_names_as_it_does_others() {
 #[tokio::test]
 async fn a_document_of_more_names_than_the_server_can_hold_is_rejected_alone() {
     let world = World::new("too_many_names").await;
-    let mut writer = world.sink().await.writer(0).await;
+    let mut writer = world.unwatched_sink().await.writer(0).await;
     let fields: Vec<String> = (0..2_000_000).map(|n| format!(r#""{n:x}":null"#)).collect();
     let batch = records(0)
         .dataset("a", r#""n": 1"#)

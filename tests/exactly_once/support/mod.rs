@@ -115,6 +115,13 @@ impl World {
         self.connect(&self.uri).await
     }
 
+    /// As [`World::sink`], whose commands nobody notes: for documents that the driver would take
+    /// seconds to show.
+    pub async fn unwatched_sink(&self) -> Sink {
+        let options = ClientOptions::parse(&self.uri).await.unwrap();
+        self.sink_with(options, Commands::default()).await
+    }
+
     /// A sink whose connections go through a proxy to the first member.
     pub async fn sink_behind_proxy(&self) -> (Sink, Proxy) {
         let proxy = Proxy::to(&self.host).await;
@@ -124,10 +131,14 @@ impl World {
     }
 
     async fn connect(&self, uri: &str) -> Sink {
-        let mut options = ClientOptions::parse(uri).await.unwrap();
-        options.app_name = Some(self.app.clone());
         let commands = Commands::default();
+        let mut options = ClientOptions::parse(uri).await.unwrap();
         options.command_event_handler = Some(commands.handler());
+        self.sink_with(options, commands).await
+    }
+
+    async fn sink_with(&self, mut options: ClientOptions, commands: Commands) -> Sink {
+        options.app_name = Some(self.app.clone());
         let client = Client::with_options(options).unwrap();
         let database = client.database(self.database.name());
         let (connection, swap) = Connection::new(database.clone());
