@@ -83,6 +83,10 @@ pub enum Code {
     BatchDropped = 314,
     /// Its next record waits for memory.
     WaitsForMemory = 315,
+    /// Documents lack what the checkpoint covers.
+    DocumentsBehind = 316,
+    /// Tombstones may have gone from the log before they were applied.
+    TombstonesExpired = 317,
     // One record.
     /// It is a dead letter.
     Rejected = 401,

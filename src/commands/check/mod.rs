@@ -1,11 +1,13 @@
 //! `check`: whether everything that the service needs is there, found without joining the group and
 //! without changing anything.
 
+mod documents;
 mod kafka;
 mod mapping;
 mod mongodb;
 mod report;
 mod sample;
+mod tombstones;
 
 use std::io::Write;
 use std::path::Path;
@@ -62,11 +64,13 @@ pub async fn execute(
         kafka::check(&config.kafka, &mut report).await;
         mongodb::check(config, &mut report).await;
         if let Some(records) = checked.sample {
-            let mapping: Arc<Mapping> = match other {
-                Some(other) => Arc::new(other),
-                None => Arc::clone(&config.mapping),
-            };
-            sample::check(config, mapping, records, &mut report).await;
+            // What another mapping would make of records says nothing of documents.
+            let is_in_use = other.is_none();
+            let mapping = other.map_or_else(|| Arc::clone(&config.mapping), Arc::new);
+            let newest = sample::check(config, mapping, records, &mut report).await;
+            if let Some(newest) = newest.filter(|_| is_in_use) {
+                documents::check(config, newest, &mut report).await;
+            }
         }
     }
     report.print(json, out)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::report::Report;
+use super::tombstones;
 use crate::checkpoint::other_groups;
 use crate::commands::offsets::{Place, places};
 use crate::config::{Config, startup};
@@ -157,6 +158,7 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
             return report.fault(code, "checkpoints", why, "run it again");
         }
     };
+    tombstones::check(config, &places, report).await;
     let stuck: Vec<_> = places
         .iter()
         .filter(|place| place.is_stuck(kafka.start))

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::documents::NewestStates;
 use super::report::Report;
 use crate::config::{Config, Kafka};
 use crate::kafka::preflight::partition_counts;
@@ -19,18 +20,19 @@ use crate::telemetry::code::Code;
 /// How long reading may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// Gives the newest state of each key, where all were read.
 pub(super) async fn check(
     config: &Config,
     mapping: Arc<Mapping>,
     records: u32,
     report: &mut Report,
-) {
+) -> Option<NewestStates> {
     let (kafka, tombstones) = (config.kafka.clone(), config.tombstones);
     let sampled = tokio::task::spawn_blocking(move || {
         sample(&kafka, &mapping, tombstones, i64::from(records))
     });
     match sampled.await {
-        Ok(Ok(sample)) => sample.report(report),
+        Ok(Ok(sample)) => return Some(sample.report(report)),
         Ok(Err(error)) => report.fault(
             Code::KafkaAway,
             "sample",
@@ -39,6 +41,7 @@ pub(super) async fn check(
         ),
         Err(error) => report.fault(Code::Panicked, "sample", error.to_string(), "run it again"),
     }
+    None
 }
 
 /// What records were decoded to.
@@ -48,6 +51,7 @@ struct Sample {
     skipped: u64,
     deletes: u64,
     rejected: BTreeMap<Reason, Example>,
+    newest: NewestStates,
 }
 
 /// The records of one reason, and where the last of them stands.
@@ -76,9 +80,11 @@ fn sample(
     for partition in &partitions {
         let (ends, _) = scanner.log(partition)?;
         let from = (ends.stable_end - each).max(ends.start);
-        scanner.scan(partition, from..ends.stable_end, Some(until), |record| {
+        let read = scanner.scan(partition, from..ends.stable_end, Some(until), |record| {
             let mut encoded = Vec::new();
-            match decoder.decode(record.key, record.value, &mut encoded) {
+            let decoded = decoder.decode(record.key, record.value, &mut encoded);
+            sample.newest.note(partition, &record, &decoded, &encoded);
+            match decoded {
                 Decoded::Accepted { collection, .. } => {
                     let name = mapping.collection(collection).to_owned();
                     *sample.accepted.entry(name).or_default() += 1;
@@ -92,7 +98,8 @@ fn sample(
                 }
             }
             ControlFlow::Continue(())
-        })?;
+        });
+        sample.newest.read_to(partition, read?);
     }
     Ok(sample)
 }
@@ -108,7 +115,7 @@ impl Sample {
         (found.place, found.kind) = (place, kind);
     }
 
-    fn report(self, report: &mut Report) {
+    fn report(self, report: &mut Report) -> NewestStates {
         let accepted: u64 = self.accepted.values().sum();
         let rejected: u64 = self.rejected.values().map(|found| found.count).sum();
         let total = accepted + rejected + self.skipped + self.deletes;
@@ -131,5 +138,6 @@ impl Sample {
                 "`docs/operations.md`, Dead letters, says what each reason means",
             );
         }
+        self.newest
     }
 }

@@ -14,14 +14,14 @@ use crate::record::mapping::CollectionId;
 /// The top-level fields of a document, but for its `_id`. Their order is the server's, and no part
 /// of the contract; below them it counts.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct TopFields(BTreeMap<String, RawBson>);
+pub(in crate::commands) struct TopFields(BTreeMap<String, RawBson>);
 
 impl TopFields {
     /// Those of a document.
     ///
     /// # Errors
     /// Where its bytes are no BSON.
-    pub(super) fn read(document: &RawDocument) -> anyhow::Result<TopFields> {
+    pub(in crate::commands) fn read(document: &RawDocument) -> anyhow::Result<TopFields> {
         let mut fields = BTreeMap::new();
         for element in document {
             let (name, value) = element?;
@@ -30,6 +30,12 @@ impl TopFields {
             }
         }
         Ok(TopFields(fields))
+    }
+
+    /// Whether each field of `state` is among these, with the same value.
+    pub(in crate::commands) fn has_all_of(&self, state: &TopFields) -> bool {
+        let mut fields = state.0.iter();
+        fields.all(|(name, value)| self.0.get(name) == Some(value))
     }
 
     /// The text of a field, if it is one.

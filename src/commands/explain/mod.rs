@@ -21,7 +21,7 @@ use bson::Document;
 use tokio::task::block_in_place;
 
 use self::document::{EntityDocument, entity_document};
-use self::fields::TopFields;
+pub(in crate::commands) use self::fields::TopFields;
 use self::letters::{letters_in, stands_in};
 use self::moment::{LETTERS_MAX, moment};
 use self::partitioner::partition_of;

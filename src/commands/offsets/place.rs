@@ -15,7 +15,7 @@ pub(in crate::commands) struct Place {
     pub(in crate::commands) partition: Partition,
     pub(in crate::commands) log: PartitionLog,
     pub(super) checkpoint: Stored,
-    pub(super) updated_at: Option<DateTime>,
+    pub(in crate::commands) updated_at: Option<DateTime>,
     /// The host of the worker that claimed it last, which is its pod.
     pub(in crate::commands) host: Option<String>,
 }
