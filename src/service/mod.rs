@@ -32,8 +32,9 @@ use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
 use crate::kafka::membership::watch_membership;
+use crate::kafka::preflight::{self, Absent};
 use crate::kafka::topics::{self, KnownTopics};
-use crate::kafka::{self, Poller, preflight, unpacking};
+use crate::kafka::{self, Poller, unpacking};
 use crate::lane::budget::Budget;
 use crate::lane::claim::Claimant;
 use crate::lane::{Lanes, Slots};
@@ -148,7 +149,7 @@ async fn start(
             health.mongodb_answered();
             anyhow::Ok(login)
         },
-        preflight::topic_partitions(&config.kafka, health),
+        preflight::topic_partitions(&config.kafka, Absent::Awaited, health),
     )?;
     // Before there are lanes: a transaction does not wait for an index that is being made.
     letters::make_indexes(&login.database, config.closed_letters_ttl_seconds).await;
