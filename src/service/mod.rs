@@ -263,6 +263,12 @@ fn connect_parts(
     connection
 }
 
+/// The longest that a stop takes: what a rebalance has just asked for, then what is under way, and
+/// the leaving of the group. A pod's grace period must be above it.
+pub fn stop_max(config: &Config) -> Duration {
+    revoke_deadline(config) + config.limits.drain_deadline + kafka::STOP_BESIDES_MAX
+}
+
 /// What every writer needs.
 async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Target>> {
     let judged = database::unfoldable(database).await?;

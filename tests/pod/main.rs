@@ -6,6 +6,7 @@ mod access;
 mod documented;
 mod image;
 mod manifests;
+mod overlays;
 mod pod;
 mod run;
 mod shipped;

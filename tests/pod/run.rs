@@ -3,20 +3,30 @@
 use std::sync::Arc;
 
 use bson::doc;
-use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
-use serde_json::json;
+use local_stack::{Kafka, KafkaOptions, Kubernetes, Mongo, MongoOptions, mongo, port};
+use serde_json::{Value, json};
+use test_support::datastore::{UserAdmin, create_user_admin};
 use test_support::history::History;
 use test_support::load::Load;
 use test_support::scene::Scene;
 use test_support::wait::until;
 
-use crate::pod::{Pod, run_job};
+use crate::pod::{Alone, Pod, run_job};
 use crate::shipped::{Shipped, cluster};
 
-const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
+/// The operator's system users, as its Secret spells them.
+const SYSTEM_USERS: [(&str, &str, &str); 5] = [
+    ("BACKUP", "backup", "backup"),
+    ("DATABASE_ADMIN", "databaseAdmin", "readWriteAnyDatabase"),
+    ("CLUSTER_ADMIN", "clusterAdmin", "clusterAdmin"),
+    ("CLUSTER_MONITOR", "clusterMonitor", "clusterMonitor"),
+    ("USER_ADMIN", "userAdmin", "userAdminAnyDatabase"),
+];
+const SYSTEM_PASSWORD: &str = "system-hunter";
 
-/// A `mongod --auth` as the operator leaves it: its own users, and none of ours.
-async fn mongo() -> Mongo {
+/// A `mongod --auth` as the operator leaves it: its own users and the small user admin, and none of
+/// ours.
+async fn mongo() -> (Mongo, UserAdmin) {
     let options = MongoOptions {
         auth: true,
         ..MongoOptions::default()
@@ -29,14 +39,34 @@ async fn mongo() -> Mongo {
         .run_command(ours)
         .await
         .expect("dropped");
-    let roles = ["userAdminAnyDatabase"];
-    let user = doc! { "createUser": USER_ADMIN.0, "pwd": USER_ADMIN.1, "roles": roles.to_vec() };
-    admin
-        .database("admin")
-        .run_command(user)
-        .await
-        .expect("a user");
-    mongo
+    for (_, name, role) in SYSTEM_USERS {
+        let user = doc! { "createUser": name, "pwd": SYSTEM_PASSWORD, "roles": [role] };
+        let made = admin.database("admin").run_command(user).await;
+        made.expect("a user");
+    }
+    let user_admin = create_user_admin(&admin, str::to_owned).await;
+    (mongo, user_admin)
+}
+
+/// Both Secrets that the operator makes: of its system users, and of the small user admin.
+async fn publish_secrets(kubernetes: &Kubernetes, user_admin: &UserAdmin) {
+    let mut system = serde_json::Map::new();
+    for (key, name, _) in SYSTEM_USERS {
+        system.insert(format!("MONGODB_{key}_USER"), name.into());
+        system.insert(format!("MONGODB_{key}_PASSWORD"), SYSTEM_PASSWORD.into());
+    }
+    let small = json!({ &user_admin.key: user_admin.password });
+    for (name, data) in [
+        ("dyff-datastore-secrets", Value::Object(system)),
+        (user_admin.secret.as_str(), small),
+    ] {
+        let metadata = json!({ "name": name, "namespace": "mongodb" });
+        let secret = json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
+        });
+        let applied = kubernetes.apply(&secret.to_string()).await;
+        applied.expect("a Secret of the operator's");
+    }
 }
 
 /// The scene of the manifests' topic and group, seen with an administrator's eyes.
@@ -54,7 +84,7 @@ async fn scene(kafka: &Kafka, mongo: &Mongo, topic: &str) -> Scene {
 async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_record() {
     let (kubernetes, kafka, mongo) =
         tokio::join!(cluster(), Kafka::start(KafkaOptions::default()), mongo());
-    let kafka = kafka.expect("a broker");
+    let (kafka, (mongo, user_admin)) = (kafka.expect("a broker"), mongo);
     let mut shipped = Shipped::render(&kubernetes).await;
     let uri = format!("mongodb://{}/?replicaSet=rs0", mongo.host(0));
     let address = || format!("127.0.0.1:{}", port::free().expect("a port"));
@@ -69,15 +99,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         ),
     ]);
     kubernetes.apply(&shipped.list()).await.expect("applied");
-    let operator = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": "dyff-datastore-secrets", "namespace": "mongodb" },
-        "stringData": { "MONGODB_USER_ADMIN_USER": USER_ADMIN.0, "MONGODB_USER_ADMIN_PASSWORD": USER_ADMIN.1 },
-    });
-    kubernetes
-        .apply(&operator.to_string())
-        .await
-        .expect("the operator's Secret");
+    publish_secrets(&kubernetes, &user_admin).await;
     let topic = shipped
         .setting("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE")
         .to_owned();
@@ -137,9 +159,9 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     );
     scene.applies_the_log().await;
 
-    let job = shipped.object("Job", "workflows-sink-users");
-    let provisioned = run_job(job, &shipped, &kubernetes).await;
-    assert!(provisioned.status.success(), "{provisioned:?}");
+    let others = shipped.object("Deployment", "workflows-sink-users");
+    let listen = [("DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS", "127.0.0.1:0")];
+    let mut others = Alone::start(others, &shipped, &kubernetes, &listen).await;
     assert_eq!(users().await, 3);
     for name in ["query-backend-mongodb", "auth-backend-mongodb"] {
         kubernetes
@@ -149,7 +171,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     }
 
     let tools = shipped.object("CronJob", "workflows-sink-tools");
-    let checked = run_job(&tools["spec"]["jobTemplate"], &shipped, &kubernetes).await;
+    let checked = run_job(tools, &shipped, &kubernetes, &[]).await;
     let said = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success(), "{checked:?}");
     assert!(
@@ -179,9 +201,11 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         pod.sink.log()
     );
     let data = kubernetes.kubectl(&secret, None).await.expect("a Secret");
-    for worker in [&mut pod.sink, &mut pod.admin] {
+    for worker in [&mut pod.sink, &mut pod.admin, &mut others.worker] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-        assert!(!worker.log().contains(USER_ADMIN.1), "{}", worker.log());
+        for secret in [SYSTEM_PASSWORD, &user_admin.password] {
+            assert!(!worker.log().contains(secret), "{}", worker.log());
+        }
         for line in [&before, &data] {
             let values: serde_json::Value = serde_json::from_str(line).expect("JSON");
             let password = values["DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD"].as_str();
