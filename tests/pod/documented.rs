@@ -8,9 +8,21 @@ use serde_json::{Value, json};
 use crate::shipped::{Shipped, cluster};
 
 /// A page of `docs/`.
-fn page(name: &str) -> String {
+pub fn page(name: &str) -> String {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{name}.md"));
     fs::read_to_string(path).expect("a page")
+}
+
+/// Whether docs/kubernetes.md has this file of an overlay, wherever the overlay is.
+pub fn is_documented(file: &str) {
+    let lines = |text: &str| {
+        let text = text.replace("../../../deploy", "DEPLOY");
+        let text = text.replace("../../deploy", "DEPLOY");
+        let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.join("\n")
+    };
+    let (page, file) = (lines(&page("kubernetes")), lines(file));
+    assert!(page.contains(file.trim()), "the page has not:\n{file}");
 }
 
 /// An overlay with a mapping of its own, as the page describes it.
@@ -90,6 +102,8 @@ async fn a_changed_mapping_rolls_the_pods() {
         mapping.to_owned(),
         mapping.replace("\"evaluations\"", "\"evals\""),
     ] {
+        let (_, own) = OVERLAY.split_once('\n').expect("lines");
+        is_documented(own);
         let files = [("kustomization.yaml", OVERLAY), ("mapping.toml", &text)];
         let shipped = Shipped::of_overlay(&kubernetes, &files).await;
         kubernetes.apply(&shipped.list()).await.expect("applied");

@@ -3,6 +3,7 @@
 //! that the manifests give them.
 
 mod access;
+mod datastore;
 mod documented;
 mod image;
 mod manifests;

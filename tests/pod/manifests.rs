@@ -81,9 +81,12 @@ async fn what_is_written_twice_agrees_and_what_is_wrong_is_refused() {
         "{said}"
     );
 
-    limits_follow_the_settings(&shipped);
-    both_containers_take_their_environment(&shipped);
-    only_the_admin_container_has_a_token(&shipped);
+    let local = Shipped::of(&kubernetes, "kubernetes/overlays/local").await;
+    for shipped in [&shipped, &local] {
+        limits_follow_the_settings(shipped);
+        both_containers_take_their_environment(shipped);
+        only_the_admin_container_has_a_token(shipped);
+    }
 }
 
 /// A quantity of memory, in bytes.
@@ -97,18 +100,22 @@ fn bytes(quantity: &Value) -> u64 {
 }
 
 fn config(shipped: &Shipped) -> Config {
+    config_of(environment(shipped, "sink"))
+}
+
+/// The sink's settings, beside what the sidecar publishes.
+pub fn config_of(mut environment: BTreeMap<String, String>) -> Config {
     let uri = "mongodb://workflows-sink@localhost/";
     let files = Credentials::new(&[
         ("DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING", uri),
         (PASSWORD, "p"),
     ]);
-    let mut environment = environment(shipped, "sink");
     environment.insert(CREDENTIALS_DIR.to_owned(), files.path().to_owned());
     Config::from_vars(environment.into_iter()).expect("the sink's settings")
 }
 
 /// What a container's manifest says of its environment.
-fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
+pub fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
     let container = shipped.container(container);
     let name = &container["envFrom"][0]["configMapRef"]["name"];
     let map = shipped.object("ConfigMap", "workflows-sink");

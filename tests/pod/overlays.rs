@@ -1,9 +1,15 @@
 //! Every overlay: what a real API server says to it, and whether it fits the clusters it is for.
 
-use local_stack::Kubernetes;
-use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::fs;
 
-use crate::manifests::{dry_run, pod_of};
+use local_stack::{Authority, Kubernetes};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use workflows_sink::admin::config::Admin;
+
+use crate::documented::is_documented;
+use crate::manifests::{config_of, dry_run, environment, pod_of};
 use crate::shipped::{DYFF, NAMESPACE, Shipped, cluster, restricted};
 
 /// The service in a namespace of its own, with certificates, as docs/kubernetes.md says.
@@ -34,7 +40,7 @@ images:
 ];
 
 /// The template of the pods of an object, if it has one.
-fn template(object: &Value) -> Option<&Value> {
+pub fn template(object: &Value) -> Option<&Value> {
     let spec = match object["kind"].as_str() {
         Some("CronJob") => &object["spec"]["jobTemplate"]["spec"],
         Some("Deployment") => &object["spec"],
@@ -51,7 +57,7 @@ fn containers(template: &Value) -> impl Iterator<Item = &Value> {
 
 /// The server takes all of it, strictly and without a warning, and each pod under restricted Pod
 /// Security.
-async fn is_taken(kubernetes: &Kubernetes, shipped: &Shipped) {
+pub async fn is_taken(kubernetes: &Kubernetes, shipped: &Shipped) {
     let (taken, said) = dry_run(kubernetes, &shipped.list()).await;
     assert!(taken, "{said}");
     let count = shipped.objects.len();
@@ -75,6 +81,9 @@ async fn every_overlay_passes_a_strict_dry_run() {
     restricted(&kubernetes, "sinks").await;
     for folder in [DYFF, "kubernetes/overlays/local"] {
         is_taken(&kubernetes, &Shipped::of(&kubernetes, folder).await).await;
+    }
+    for (_, text) in ELSEWHERE {
+        is_documented(text);
     }
     let elsewhere = Shipped::of_overlay(&kubernetes, &ELSEWHERE).await;
     is_taken(&kubernetes, &elsewhere).await;
@@ -124,6 +133,58 @@ async fn no_image_is_looked_for_in_a_public_registry() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn with_certificates_every_program_takes_its_settings() {
+    let kubernetes = cluster().await;
+    let shipped = Shipped::of_overlay(&kubernetes, &ELSEWHERE).await;
+    let authority = Authority::new().expect("an authority");
+    let server = authority.server().expect("a certificate");
+    // as Strimzi and the operator of MongoDB name them, where the volumes are mounted
+    let root = TempDir::new().expect("a folder");
+    for (volume, files) in [
+        ("kafka-tls", &["ca.crt", "user.crt", "user.key"][..]),
+        ("mongodb-ca", &["ca.crt"]),
+    ] {
+        let folder = root.path().join(volume);
+        fs::create_dir(&folder).expect("made");
+        for name in files {
+            let from = match *name {
+                "ca.crt" => &server.ca,
+                _ => &server.key_and_certificate,
+            };
+            fs::copy(from, folder.join(name)).expect("copied");
+        }
+    }
+    let mounted = root.path().to_str().expect("UTF-8");
+    let environment = |container: &str| -> BTreeMap<String, String> {
+        let names = environment(&shipped, container).into_iter();
+        let there = |value: String| match value.contains("/run/workflows-sink/credentials") {
+            true => value,
+            false => value.replace("/run/workflows-sink", mounted),
+        };
+        names.map(|(name, value)| (name, there(value))).collect()
+    };
+    let config = config_of(environment("sink"));
+    let properties = &config.kafka.properties;
+    assert_eq!(properties.get("security.protocol"), Some("SSL"));
+    assert_eq!(config.kafka.files.len(), 3, "followed when they change");
+    let admin = Admin::from_vars(environment("admin").into_iter()).expect("admin's settings");
+    assert!(admin.uri.contains("tls=true"), "{}", admin.uri);
+    // each file that a setting names is in a volume that the container mounts
+    for (container, volumes) in [
+        ("sink", &["kafka-tls", "mongodb-ca"][..]),
+        ("admin", &["mongodb-ca"]),
+    ] {
+        let mounts = shipped.container(container)["volumeMounts"].as_array();
+        for volume in volumes {
+            let path = format!("/run/workflows-sink/{volume}");
+            let mounts = mounts.expect("mounts").iter();
+            let found = mounts.filter(|mount| mount["mountPath"] == *path).count();
+            assert_eq!(found, 1, "{container}: {path}");
+        }
+    }
+}
+
 /// What the policies of a set of objects let its pods reach on a port: the peers, as JSON.
 fn peers(shipped: &Shipped, port: u16) -> Vec<Value> {
     let policies = shipped.objects.iter();
@@ -140,7 +201,7 @@ fn peers(shipped: &Shipped, port: u16) -> Vec<Value> {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policies_allow_what_the_settings_name() {
     let kubernetes = cluster().await;
-    for folder in [DYFF] {
+    for folder in [DYFF, "mongodb/overlays/dyff"] {
         let shipped = Shipped::of(&kubernetes, folder).await;
         for address in ["169.254.20.10/32", "169.254.169.254/32"] {
             let peer = json!({ "ipBlock": { "cidr": address } });

@@ -169,6 +169,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             .await
             .expect("a Secret");
     }
+    datastore_is_checked(&kubernetes, &uri).await;
 
     let tools = shipped.object("CronJob", "workflows-sink-tools");
     let checked = run_job(tools, &shipped, &kubernetes, &[]).await;
@@ -216,4 +217,22 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             );
         }
     }
+}
+
+/// `admin quick-check`, in the administrator's pod and with its account, shows every user.
+async fn datastore_is_checked(kubernetes: &Kubernetes, uri: &str) {
+    let datastore = Shipped::of(kubernetes, "mongodb/overlays/dyff").await;
+    // The operator's own kind is not known to this server.
+    let known = datastore.without("PerconaServerMongoDB");
+    kubernetes.apply(&known.list()).await.expect("applied");
+    let check = datastore.object("CronJob", "mongodb-admin");
+    let there = ("DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING", uri);
+    let checked = run_job(check, &datastore, kubernetes, &[there]).await;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    let ours = ["workflows-sink", "query-backend", "auth-backend"];
+    for user in SYSTEM_USERS.map(|(_, name, _)| name).iter().chain(&ours) {
+        assert!(said.contains(user), "{said}");
+    }
+    assert_eq!(said.matches(" ok ").count(), 8, "{said}");
 }

@@ -97,6 +97,14 @@ impl Shipped {
         }
     }
 
+    /// Those of other kinds than this one.
+    pub fn without(&self, kind: &str) -> Shipped {
+        let others = self.objects.iter().filter(|object| object["kind"] != kind);
+        Shipped {
+            objects: others.cloned().collect(),
+        }
+    }
+
     /// All of them, for `kubectl apply`.
     pub fn list(&self) -> String {
         json!({ "apiVersion": "v1", "kind": "List", "items": self.objects }).to_string()
