@@ -11,3 +11,4 @@ mod overlays;
 mod pod;
 mod run;
 mod shipped;
+mod takeover;
