@@ -17,6 +17,7 @@ mod observability;
 mod offsets;
 mod outage;
 mod poison;
+mod restore;
 mod roles;
 mod rotation;
 mod security;
