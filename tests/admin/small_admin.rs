@@ -4,10 +4,10 @@
 use bson::{Document, doc};
 use mongodb::Client;
 use mongodb::options::{ClientOptions, Credential};
-use test_support::datastore::{UserAdmin, create_user_admin};
+use test_support::datastore::{SYSTEM_USERS, UserAdmin, create_user_admin};
 
 use crate::scene::{PASSWORD, SINK, Scene};
-use crate::world::{CLUSTER_USERS, login};
+use crate::world::login;
 
 const UNAUTHORIZED: i32 = 13;
 
@@ -130,7 +130,7 @@ async fn the_small_user_admin_is_refused_everything_else() {
         let own = doc! { "grantRolesToUser": &admin.name, "roles": [more] };
         refused("admin", own).await;
     }
-    for (_, user, _) in CLUSTER_USERS {
+    for (_, user, _) in SYSTEM_USERS {
         refused("admin", doc! { "updateUser": user, "pwd": "mine-now" }).await;
         refused("admin", doc! { "usersInfo": user }).await;
     }

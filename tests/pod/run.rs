@@ -1,11 +1,14 @@
 //! A pod from nothing to records in MongoDB, and a rotation while it works.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::doc;
 use local_stack::{Kafka, KafkaOptions, Kubernetes, Mongo, MongoOptions, mongo, port};
-use serde_json::{Value, json};
-use test_support::datastore::{UserAdmin, create_user_admin};
+use serde_json::json;
+use test_support::datastore::{
+    SYSTEM_USERS, UserAdmin, create_system_users, create_user_admin, publish_system_secret,
+};
 use test_support::history::History;
 use test_support::load::Load;
 use test_support::scene::Scene;
@@ -14,19 +17,9 @@ use test_support::wait::until;
 use crate::pod::{Alone, Pod, run_job};
 use crate::shipped::{Shipped, cluster};
 
-/// The operator's system users, as its Secret spells them.
-const SYSTEM_USERS: [(&str, &str, &str); 5] = [
-    ("BACKUP", "backup", "backup"),
-    ("DATABASE_ADMIN", "databaseAdmin", "readWriteAnyDatabase"),
-    ("CLUSTER_ADMIN", "clusterAdmin", "clusterAdmin"),
-    ("CLUSTER_MONITOR", "clusterMonitor", "clusterMonitor"),
-    ("USER_ADMIN", "userAdmin", "userAdminAnyDatabase"),
-];
-const SYSTEM_PASSWORD: &str = "system-hunter";
-
 /// A `mongod --auth` as the operator leaves it: its own users and the small user admin, and none of
-/// ours.
-async fn mongo() -> (Mongo, UserAdmin) {
+/// ours. With the system users' passwords.
+async fn mongo() -> (Mongo, BTreeMap<String, String>, UserAdmin) {
     let options = MongoOptions {
         auth: true,
         ..MongoOptions::default()
@@ -39,34 +32,20 @@ async fn mongo() -> (Mongo, UserAdmin) {
         .run_command(ours)
         .await
         .expect("dropped");
-    for (_, name, role) in SYSTEM_USERS {
-        let user = doc! { "createUser": name, "pwd": SYSTEM_PASSWORD, "roles": [role] };
-        let made = admin.database("admin").run_command(user).await;
-        made.expect("a user");
-    }
+    let system = create_system_users(&mongo).await;
     let user_admin = create_user_admin(&admin, str::to_owned).await;
-    (mongo, user_admin)
+    (mongo, system, user_admin)
 }
 
-/// Both Secrets that the operator makes: of its system users, and of the small user admin.
-async fn publish_secrets(kubernetes: &Kubernetes, user_admin: &UserAdmin) {
-    let mut system = serde_json::Map::new();
-    for (key, name, _) in SYSTEM_USERS {
-        system.insert(format!("MONGODB_{key}_USER"), name.into());
-        system.insert(format!("MONGODB_{key}_PASSWORD"), SYSTEM_PASSWORD.into());
-    }
-    let small = json!({ &user_admin.key: user_admin.password });
-    for (name, data) in [
-        ("dyff-datastore-secrets", Value::Object(system)),
-        (user_admin.secret.as_str(), small),
-    ] {
-        let metadata = json!({ "name": name, "namespace": "mongodb" });
-        let secret = json!({
-            "apiVersion": "v1", "kind": "Secret", "metadata": metadata, "stringData": data,
-        });
-        let applied = kubernetes.apply(&secret.to_string()).await;
-        applied.expect("a Secret of the operator's");
-    }
+/// The Secret that the operator makes of the small user admin: a password, and no name.
+async fn publish_small_secret(kubernetes: &Kubernetes, user_admin: &UserAdmin) {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": user_admin.secret, "namespace": "mongodb" },
+        "stringData": { &user_admin.key: user_admin.password },
+    });
+    let applied = kubernetes.apply(&secret.to_string()).await;
+    applied.expect("a Secret of the operator's");
 }
 
 /// The scene of the manifests' topic and group, seen with an administrator's eyes.
@@ -84,7 +63,7 @@ async fn scene(kafka: &Kafka, mongo: &Mongo, topic: &str) -> Scene {
 async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_record() {
     let (kubernetes, kafka, mongo) =
         tokio::join!(cluster(), Kafka::start(KafkaOptions::default()), mongo());
-    let (kafka, (mongo, user_admin)) = (kafka.expect("a broker"), mongo);
+    let (kafka, (mongo, system, user_admin)) = (kafka.expect("a broker"), mongo);
     let mut shipped = Shipped::render(&kubernetes).await;
     let uri = format!("mongodb://{}/?replicaSet=rs0", mongo.host(0));
     let address = || format!("127.0.0.1:{}", port::free().expect("a port"));
@@ -99,7 +78,8 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         ),
     ]);
     kubernetes.apply(&shipped.list()).await.expect("applied");
-    publish_secrets(&kubernetes, &user_admin).await;
+    publish_system_secret(&kubernetes, &system).await;
+    publish_small_secret(&kubernetes, &user_admin).await;
     let topic = shipped
         .setting("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE")
         .to_owned();
@@ -204,7 +184,7 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     let data = kubernetes.kubectl(&secret, None).await.expect("a Secret");
     for worker in [&mut pod.sink, &mut pod.admin, &mut others.worker] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-        for secret in [SYSTEM_PASSWORD, &user_admin.password] {
+        for secret in system.values().chain([&user_admin.password]) {
             assert!(!worker.log().contains(secret), "{}", worker.log());
         }
         for line in [&before, &data] {

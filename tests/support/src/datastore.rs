@@ -1,9 +1,24 @@
-//! The MongoDB cluster that `deploy/mongodb` describes, and what the operator makes of its role and
-//! its user.
+//! The MongoDB cluster that `deploy/mongodb` describes, and what the operator makes there: its
+//! system users with their Secret, and the described role and user.
 
+use std::collections::BTreeMap;
+
+use bson::oid::ObjectId;
 use bson::{Bson, Document, doc};
+use local_stack::{Kubernetes, Mongo};
 use mongodb::Client;
-use serde_json::Value;
+use serde_json::{Value, json};
+
+/// Namespace and name of the Secret of the system users.
+pub const SYSTEM_SECRET: (&str, &str) = ("mongodb", "dyff-datastore-secrets");
+/// The system users as the operator spells them in its Secret, with the roles that it gives them.
+pub const SYSTEM_USERS: [(&str, &str, &str); 5] = [
+    ("BACKUP", "backup", "backup"),
+    ("DATABASE_ADMIN", "databaseAdmin", "readWriteAnyDatabase"),
+    ("CLUSTER_ADMIN", "clusterAdmin", "clusterAdmin"),
+    ("CLUSTER_MONITOR", "clusterMonitor", "clusterMonitor"),
+    ("USER_ADMIN", "userAdmin", "userAdminAnyDatabase"),
+];
 
 /// The user that `admin` logs in as.
 pub struct UserAdmin {
@@ -54,7 +69,7 @@ pub async fn create_user_admin(client: &Client, named: impl Fn(&str) -> String) 
 
     let made = UserAdmin {
         name: named(&text(&user["name"])),
-        password: format!("small-{}", bson::oid::ObjectId::new().to_hex()),
+        password: format!("small-{}", ObjectId::new().to_hex()),
         secret: text(&user["passwordSecretRef"]["name"]),
         key: text(&user["passwordSecretRef"]["key"]),
     };
@@ -65,4 +80,40 @@ pub async fn create_user_admin(client: &Client, named: impl Fn(&str) -> String) 
     let create = doc! { "createUser": &made.name, "pwd": &made.password, "roles": roles };
     database(&user).run_command(create).await.expect("a user");
     made
+}
+
+/// Makes the system users in MongoDB, and returns their passwords by the operator's names.
+pub async fn create_system_users(mongo: &Mongo) -> BTreeMap<String, String> {
+    let admin = mongo.admin().await.expect("an admin").database("admin");
+    let mut passwords = BTreeMap::new();
+    for (key, name, role) in SYSTEM_USERS {
+        let password = format!("{name}-{}", ObjectId::new().to_hex());
+        let user = doc! { "createUser": name, "pwd": &password, "roles": [role] };
+        admin.run_command(user).await.expect("a cluster user");
+        passwords.insert(key.to_owned(), password);
+    }
+    passwords
+}
+
+/// Puts the operator's Secret there, as the operator would.
+pub async fn publish_system_secret(kubernetes: &Kubernetes, passwords: &BTreeMap<String, String>) {
+    let (namespace, name) = SYSTEM_SECRET;
+    let mut data = serde_json::Map::new();
+    for (key, user, _) in SYSTEM_USERS {
+        data.insert(format!("MONGODB_{key}_USER"), user.into());
+        data.insert(
+            format!("MONGODB_{key}_PASSWORD"),
+            passwords[key].as_str().into(),
+        );
+    }
+    let documents = [
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
+        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": namespace }, "stringData": data }),
+    ];
+    for document in documents {
+        kubernetes
+            .apply(&document.to_string())
+            .await
+            .expect("the operator's Secret");
+    }
 }
