@@ -1,8 +1,7 @@
-//! `deploy/mongodb`: the operator at the pinned version, the cluster for it, and the scripts.
+//! `deploy/mongodb`: the operator at the pinned version, and the cluster for it.
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use local_stack::{Kubernetes, cache, install};
@@ -13,6 +12,7 @@ use test_support::wait::until;
 
 use crate::documented::is_documented;
 use crate::overlays::is_taken;
+use crate::scripts::{copy, upstream};
 use crate::shipped::{Shipped, cluster, deploy};
 
 /// The overlay with the S3-compatible way of backups, and what an overlay has to name.
@@ -73,26 +73,6 @@ fn bundle() -> PathBuf {
         bundle.expect("the operator's bundle").join("bundle.yaml")
     };
     FILE.get_or_init(made).clone()
-}
-
-fn copy(from: &Path, to: &Path) {
-    let mut command = Command::new("cp");
-    let from = format!("{}/.", from.display());
-    let done = command.args(["-R", &from]).arg(to).status();
-    assert!(done.expect("cp").success());
-}
-
-/// Runs `upstream.sh` of a copy of `deploy/mongodb`.
-fn upstream(folder: &Path, arguments: &[&str]) -> (bool, String) {
-    let mut command = Command::new("sh");
-    command.arg(folder.join("upstream.sh")).args(arguments);
-    said(&mut command)
-}
-
-fn said(command: &mut Command) -> (bool, String) {
-    let output = command.output().expect("the command runs");
-    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
-    (output.status.success(), said.into_owned())
 }
 
 /// The operator's objects with our patches, as they are applied.
@@ -251,101 +231,4 @@ fn backups_are_kept_for_weeks_and_reach_the_storage_without_a_key() {
         .collect();
     let (logical, physical) = (json!("logical"), json!("physical"));
     assert_eq!(tasks, [(&logical, &json!(14)), (&physical, &json!(8))]);
-}
-
-#[test]
-fn another_version_is_compared_with_the_pinned_one_and_no_patch_is_touched() {
-    install::require(&["golang-go"]).expect("Go");
-    let folder = TempDir::new().expect("a folder");
-    copy(&deploy().join("mongodb"), folder.path());
-    let patches = || fs::read_to_string(folder.path().join("operator/kustomization.yaml"));
-    let before = patches().expect("patches");
-
-    let (done, told) = upstream(folder.path(), &["--module", "1.22.0"]);
-    assert!(done, "{told}");
-    for says in [
-        "--- 1.23.0",
-        "+++ 1.22.0",
-        "which is not pinned",
-        "echo 1.22.0 ",
-    ] {
-        assert!(
-            told.contains(says),
-            "{says}: {}",
-            &told[told.len().saturating_sub(2000)..]
-        );
-    }
-    assert_eq!(patches().expect("patches"), before);
-
-    let pin = folder.path().join("operator/pinned");
-    fs::write(&pin, format!("1.23.0 {}\n", "0".repeat(64))).expect("written");
-    fs::remove_file(folder.path().join("operator/bundle.yaml")).expect("removed");
-    let (done, told) = upstream(folder.path(), &["--module"]);
-    assert!(!done && told.contains("is pinned"), "{told}");
-    assert!(
-        !folder.path().join("operator/bundle.yaml").exists(),
-        "what was changed is not used"
-    );
-}
-
-#[test]
-fn the_scripts_keep_the_rules_of_shell_scripts() {
-    install::require(&["shellcheck"]).expect("shellcheck");
-    for script in ["mongodb/upstream.sh", "mongodb/gcloud.sh", "image/split.sh"] {
-        let (good, told) = said(Command::new("shellcheck").arg(deploy().join(script)));
-        assert!(good && told.is_empty(), "{told}");
-    }
-}
-
-#[test]
-fn a_dry_run_shows_the_clouds_commands_and_runs_none() {
-    let script = deploy().join("mongodb/gcloud.sh");
-    let folder = TempDir::new().expect("a folder");
-    // whoever calls the cloud is found out
-    for name in ["gcloud", "kubectl"] {
-        let called = folder.path().join(format!("{name}-was-called"));
-        let program = folder.path().join(name);
-        let text = format!("#!/bin/sh\ntouch '{}'\nexit 1\n", called.display());
-        fs::write(&program, text).expect("written");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&program, mode).expect("executable");
-    }
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("sh");
-        said(command.arg(&script).args(arguments).env("PATH", &path))
-    };
-    let wanted = ["a-project", "a-bucket", "us-central1"];
-    let (done, told) = run(&[&["--dry-run"], &wanted[..]].concat());
-    assert!(done, "{told}");
-    let cluster = datastore::cluster();
-    let account = cluster["spec"]["replsets"][0]["serviceAccountName"].as_str();
-    let member = format!(
-        "a-project.svc.id.goog[mongodb/{}]",
-        account.expect("an account")
-    );
-    for says in [
-        "gcloud storage buckets create gs://a-bucket",
-        "gcloud iam service-accounts create mongodb-backup",
-        "gcloud iam service-accounts create mongodb-admin",
-        "roles/iam.workloadIdentityUser",
-        member.as_str(),
-        "a-project.svc.id.goog[mongodb/mongodb-admin]",
-    ] {
-        assert!(told.contains(says), "{says}: {told}");
-    }
-    assert!(
-        !told.contains("hmac"),
-        "no key is made unless it is asked for: {told}"
-    );
-    let (done, told) = run(&[&["--dry-run", "--hmac"], &wanted[..]].concat());
-    assert!(
-        done && told.contains("gcloud storage hmac create"),
-        "{told}"
-    );
-    assert!(told.contains("dyff-datastore-backup-s3"), "{told}");
-    let files = fs::read_dir(folder.path()).expect("a folder").count();
-    assert_eq!(files, 2, "nothing was called");
-    let (done, told) = run(&["--dry-run"]);
-    assert!(!done && told.contains("PROJECT BUCKET REGION"), "{told}");
 }

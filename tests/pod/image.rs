@@ -10,7 +10,8 @@ fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-fn said(command: &mut Command) -> (bool, String) {
+/// Whether a command succeeded, and all that it said.
+pub fn said(command: &mut Command) -> (bool, String) {
     let output = command.output().expect("the command runs");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said.into_owned())

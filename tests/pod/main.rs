@@ -10,5 +10,6 @@ mod manifests;
 mod overlays;
 mod pod;
 mod run;
+mod scripts;
 mod shipped;
 mod takeover;
