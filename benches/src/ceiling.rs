@@ -22,8 +22,7 @@ use workflows_sink::kafka;
 use workflows_sink::record::Rejections;
 use workflows_sink::record::batch::Batch;
 use workflows_sink::record::entity::{Decoder, Tombstones};
-use workflows_sink::record::fold::WriteMode;
-use workflows_sink::record::fold::{Folding, Plan};
+use workflows_sink::record::fold::{Folding, KindChanges, Plan, WriteMode};
 use workflows_sink::record::mapping::Mapping;
 use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
 
@@ -171,6 +170,7 @@ impl Ceiling {
         let (unfoldable, refused) = (HashSet::new(), HashMap::new());
         let folding = Folding {
             mode: WriteMode::Set,
+            kind_changes: KindChanges::Keep,
             unfoldable: &unfoldable,
             enabled: true,
             rejections: Rejections::default(),

@@ -2,6 +2,7 @@
 
 mod allocations;
 mod ceiling;
+mod commands;
 mod connector;
 mod drain;
 mod figures;
@@ -41,7 +42,7 @@ struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "drain,cost,freshness,start,rest,scale,peers"
+        default_value = "drain,cost,freshness,start,rest,scale,commands,peers"
     )]
     only: Vec<Section>,
     /// The folder for bench.json and bench.svg.
@@ -66,6 +67,8 @@ enum Section {
     Rest,
     /// How cost grows.
     Scale,
+    /// Letters listed and replayed, and an entity explained.
+    Commands,
     /// The connector, and a loop of single updates.
     Peers,
 }
@@ -103,6 +106,9 @@ async fn main() -> Result<()> {
             Section::Rest => rest::measure(&mut stage, options.rounds, &mut figures).await?,
             Section::Scale => {
                 scale::measure(&mut stage, load, options.rounds, &mut figures).await?
+            }
+            Section::Commands => {
+                commands::measure(&mut stage, load, options.rounds, &mut figures).await?
             }
             Section::Peers => {
                 sequential::measure(&mut stage, load, options.rounds, &mut figures).await?;

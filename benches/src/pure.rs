@@ -6,8 +6,7 @@ use std::sync::Arc;
 use local_stack::Generator;
 use workflows_sink::record::batch::Batch;
 use workflows_sink::record::entity::{Decoder, Tombstones};
-use workflows_sink::record::fold::WriteMode;
-use workflows_sink::record::fold::{Folding, Plan};
+use workflows_sink::record::fold::{Folding, KindChanges, Plan, WriteMode};
 use workflows_sink::record::mapping::Mapping;
 use workflows_sink::record::{Record, Rejections};
 use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
@@ -110,6 +109,7 @@ fn plan<'b, T>(
 ) -> T {
     let folding = Folding {
         mode: WriteMode::Set,
+        kind_changes: KindChanges::Keep,
         unfoldable,
         enabled: true,
         rejections: Rejections::default(),

@@ -245,6 +245,16 @@ impl Stage {
         Ok(Service { server, address })
     }
 
+    /// A command of the service's program, without its words.
+    pub fn command(&self, topic: &str, group: &str, settings: &[(&str, &str)]) -> Command {
+        let mut command = Command::new(&self.sink);
+        command.env_clear().envs(self.stack.environment());
+        command.env("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", topic);
+        command.env("DYFF_WORKFLOWS_SINK__GROUP", group);
+        command.envs(settings.iter().copied());
+        command
+    }
+
     /// How many transactions mongod has committed.
     pub async fn transactions(&self) -> Result<f64> {
         let status = status(&self.admin).await?;

@@ -38,6 +38,16 @@ pub enum UserAdminFrom {
     Environment(Credentials),
 }
 
+impl UserAdminFrom {
+    /// Name and password, where no Secret is asked for them.
+    pub fn given(&self) -> Option<&Credentials> {
+        match self {
+            UserAdminFrom::Secret(_) => None,
+            UserAdminFrom::Environment(credentials) => Some(credentials),
+        }
+    }
+}
+
 /// The configuration of `admin`, checked. `Debug` shows no secret.
 #[derive(Debug)]
 pub struct Admin {

@@ -16,7 +16,7 @@ use super::plan::{Account, MECHANISM};
 use super::secrets::kubernetes::MANAGER;
 use super::table::{Role, User};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Failure};
-use crate::database::errors::{self, Cause, Verdict, code};
+use crate::database::errors::{self, code};
 
 /// Where the operator's users live.
 pub const ADMIN_DATABASE: &str = "admin";
@@ -237,12 +237,9 @@ fn is_unauthenticated(error: &Error) -> bool {
 pub(crate) fn failure(error: Error) -> Failure {
     let text = format!("MongoDB: {}", errors::shown(&error).replace('\n', " "));
     let code = code(&error);
-    match errors::of_error(&error) {
-        _ if code == Some(USER_NOT_FOUND) => Failure::Transient(text),
-        Verdict::Transient(Cause::Authentication) => Failure::Permanent(text),
-        Verdict::Transient(Cause::Other) if code.is_some() => Failure::Permanent(text),
-        Verdict::Transient(_) => Failure::Transient(text),
-        Verdict::Permanent(_) => Failure::Permanent(text),
+    match code == Some(USER_NOT_FOUND) || errors::may_pass(&error) {
+        true => Failure::Transient(text),
+        false => Failure::Permanent(text),
     }
 }
 

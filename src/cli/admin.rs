@@ -84,9 +84,10 @@ pub enum AdminCommand {
     Secret(Secret),
     /// Log in as each cluster user and each provisioned user, and show whom MongoDB authenticates
     ///
-    /// Changes nothing. With --secrets-dir, a user without a Secret there is only shown as absent,
-    /// unless --user names it. Exit code 0: whoever was checked is authenticated, 1: somebody is
-    /// not, is absent, or nobody was there to check.
+    /// The user admin of the environment, if it names one, is tried too. Changes nothing. With
+    /// --secrets-dir, a user without a Secret there is only shown as absent, unless --user names
+    /// it. Exit code 0: whoever was checked is authenticated, 1: somebody is not, is absent, or
+    /// nobody was there to check.
     #[command(after_help = "Examples:\n  \
                   workflows-sink admin quick-check\n  \
                   workflows-sink admin quick-check --user workflows-sink \

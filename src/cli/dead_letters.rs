@@ -67,8 +67,8 @@ pub enum DeadLetters {
     ///
     /// Each letter is applied together with every later state of its key, by today's mapping, so
     /// that no document goes back. The service may keep running. Without --yes it only shows what
-    /// it would do. May be killed and repeated at any moment. The exit status is 1 if some letters
-    /// could not be applied.
+    /// it would do. May be killed and repeated at any moment. Exit code 0: each letter is applied,
+    /// or, without --yes, would be as far as can be known before MongoDB is asked; 1: some are not.
     #[command(after_help = "Examples:\n  \
                   workflows-sink dead-letters replay --reason unknown_kind --kind Curve\n  \
                   workflows-sink dead-letters replay --reason unknown_kind --yes --rate 200")]

@@ -7,6 +7,8 @@ pub mod dead_letters;
 pub mod explain;
 pub mod offsets;
 mod progress;
+#[cfg(test)]
+mod schema;
 pub mod settings;
 pub mod status;
 mod text;

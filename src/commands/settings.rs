@@ -112,3 +112,28 @@ pub fn mapping(command: MappingCommand, out: &mut impl Write) -> anyhow::Result<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::schema::assert_schema;
+
+    #[test]
+    fn programs_get_settings_without_secrets() {
+        let setting = |value: Option<&str>, origin: Origin| Effective {
+            name: "NAME".to_owned(),
+            value: value.map(str::to_owned),
+            origin,
+        };
+        let settings = [
+            setting(Some("1"), Origin::Environment),
+            setting(None, Origin::File("/run/secret".to_owned())),
+            setting(None, Origin::Unset),
+        ];
+        let (mut shown, mut reference) = (Vec::new(), Vec::new());
+        print_effective(&settings, true, &mut shown).unwrap();
+        print_reference(true, &mut reference).unwrap();
+        assert_schema("config show", &[shown], &[]);
+        assert_schema("config reference", &[reference], &[]);
+    }
+}

@@ -22,7 +22,7 @@ pub(crate) mod volume;
 use std::{fs, net::SocketAddr, sync::Arc};
 
 use crate::record::entity::Tombstones;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 use crate::telemetry::logging::Log;
 
@@ -53,6 +53,8 @@ pub struct Config {
     pub write_mode: WriteMode,
     /// What a record without a value does.
     pub tombstones: Tombstones,
+    /// What becomes of documents in other collections, where an entity's kind has changed.
+    pub kind_changes: KindChanges,
     /// Every bound.
     pub limits: Limits,
     /// How long closed dead letters are kept, in seconds; 0: for ever.
@@ -95,6 +97,8 @@ impl Config {
             ("delete", Tombstones::Delete),
         ];
         let tombstones = env.read(&reference::TOMBSTONES, value::choice(&tombstones));
+        let kind_changes = [("keep", KindChanges::Keep), ("delete", KindChanges::Delete)];
+        let kind_changes = env.read(&reference::KIND_CHANGES, value::choice(&kind_changes));
         let limits = Limits::read(&mut env);
         let ttl = value::whole(0..=i32::MAX as usize);
         let closed_letters_ttl_seconds = env.read(&reference::DEAD_LETTERS_CLOSED_TTL_SECONDS, ttl);
@@ -114,6 +118,7 @@ impl Config {
                 mapping: Arc::new(mapping?),
                 write_mode: write_mode?,
                 tombstones: tombstones?,
+                kind_changes: kind_changes?,
                 limits: limits?,
                 closed_letters_ttl_seconds: closed_letters_ttl_seconds? as i32,
                 listen_address: listen_address?,

@@ -133,6 +133,15 @@ pub const TOMBSTONES: Setting = Setting {
               names.",
     secret: false,
 };
+/// Changes of kind.
+pub const KIND_CHANGES: Setting = Setting {
+    name: "DYFF_WORKFLOWS_SINK__KIND_CHANGES",
+    default: Some("keep"),
+    example: "keep",
+    meaning: "What becomes of an entity's document in another collection, where a state of another \
+              kind creates a new one: `keep` it, or `delete` it in the same transaction.",
+    secret: false,
+};
 /// Mapping file.
 pub const MAPPING_FILE: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__MAPPING_FILE",
@@ -234,7 +243,7 @@ pub const LOG_FILTER: Setting = Setting {
 };
 
 /// All settings, in the order in which the reference shows them.
-pub const SETTINGS: [&Setting; 23] = [
+pub const SETTINGS: [&Setting; 24] = [
     &CONNECTION_STRING,
     &PASSWORD,
     &DATABASE,
@@ -247,6 +256,7 @@ pub const SETTINGS: [&Setting; 23] = [
     &START,
     &WRITE_MODE,
     &TOMBSTONES,
+    &KIND_CHANGES,
     &MAPPING_FILE,
     &FLUSH_RECORDS_MAX,
     &FLUSH_BYTES_MAX,

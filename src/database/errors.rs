@@ -175,6 +175,16 @@ pub fn of_error(error: &Error) -> Verdict {
     }
 }
 
+/// Whether a command that a person waits for may try again: unlike the service it waits for nobody
+/// to mend something, so who may not log in or do this, and a code of no known cause, end it.
+pub fn may_pass(error: &Error) -> bool {
+    match of_error(error) {
+        Verdict::Transient(Cause::Authentication) | Verdict::Permanent(_) => false,
+        Verdict::Transient(Cause::Other) => code(error).is_none(),
+        Verdict::Transient(_) => true,
+    }
+}
+
 /// Why the driver found no server that it can write to. It gives only a text, with what it knows of
 /// each server: the last error, or that it is a secondary.
 fn of_selection(message: &str) -> Cause {

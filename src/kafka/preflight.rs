@@ -68,11 +68,10 @@ pub async fn topic_partitions(
                 Err(Unanswered::Permanent(why)) => {
                     return Err(StartupError::configuration(why).into());
                 }
-                Err(Unanswered::Absent(topics)) => {
-                    let why = absent_topics(&topics, config.topics_variable);
-                    if absent == Absent::Refused {
-                        return Err(StartupError::configuration(why).into());
-                    }
+                Err(Unanswered::Absent(why)) if absent == Absent::Refused => {
+                    return Err(StartupError::configuration(why).into());
+                }
+                Err(Unanswered::Absent(why)) => {
                     if reminder.is_due(&why) {
                         tracing::warn!(code = %Code::TopicAwaited, "waiting for a topic: {why}");
                     }
@@ -98,7 +97,7 @@ pub async fn topic_partitions(
 ///
 /// # Errors
 /// Why not; never a secret.
-pub fn is_accepted(config: &Kafka) -> Result<(), String> {
+pub fn is_accepted(config: &Kafka) -> Result<(), Unanswered> {
     partition_counts(config).map(drop)
 }
 
@@ -106,25 +105,40 @@ pub fn is_accepted(config: &Kafka) -> Result<(), String> {
 ///
 /// # Errors
 /// Why no broker says so; never a secret.
-pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, String> {
+pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, Unanswered> {
     let client: ClientConfig = config.properties.client_config();
-    let probe: BaseConsumer<Probe> = client
-        .create_with_context(Probe::default())
-        .map_err(|error| format!("the Kafka client could not be created: {error}"))?;
-    count_partitions(&probe, config).map_err(|unanswered| match unanswered {
-        Unanswered::Permanent(why) | Unanswered::Transient(why) => why,
-        Unanswered::Absent(topics) => absent_topics(&topics, config.topics_variable),
-    })
+    let probe: BaseConsumer<Probe> =
+        client
+            .create_with_context(Probe::default())
+            .map_err(|error| {
+                Unanswered::Permanent(format!("the Kafka client could not be created: {error}"))
+            })?;
+    count_partitions(&probe, config)
 }
 
 /// Why Kafka gave no answer to build on.
-enum Unanswered {
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Unanswered {
     /// A person has to change something: what, and how.
+    #[error("{0}")]
     Permanent(String),
-    /// These topics do not exist.
-    Absent(Vec<String>),
+    /// Topics do not exist: which, and which variable names them.
+    #[error("{0}")]
+    Absent(String),
     /// Brokers are unavailable.
+    #[error("{0}")]
     Transient(String),
+}
+
+impl Unanswered {
+    /// The code with which the service says so.
+    pub fn code(&self) -> Code {
+        match self {
+            Unanswered::Permanent(_) => Code::Configuration,
+            Unanswered::Absent(_) => Code::TopicAwaited,
+            Unanswered::Transient(_) => Code::KafkaAway,
+        }
+    }
 }
 
 fn count_partitions(
@@ -155,7 +169,10 @@ fn count_partitions(
     }
     match absent.is_empty() {
         true => Ok(counts),
-        false => Err(Unanswered::Absent(absent)),
+        false => Err(Unanswered::Absent(absent_topics(
+            &absent,
+            config.topics_variable,
+        ))),
     }
 }
 

@@ -97,20 +97,9 @@ pub(super) async fn consume(
     let seen = topic_id.map(|id| (partition.topic.to_string(), id));
     lanes.topic_ids.note(seen);
     let refusals = unpacking::refusals();
-    let started = tokio::select! {
-        _ = order.wait_for(|order| *order != Order::Run) => return End::Revoked,
-        started = lanes.handle.start(partition, position) => started,
-    };
-    let queue = match started {
+    let queue = match start(lanes, partition, order, position).await {
         Ok(queue) => queue,
-        Err(NotStarted::Revoked) => return End::Revoked,
-        Err(NotStarted::Failed(error)) => {
-            tracing::warn!(
-                code = %Code::ClaimedAgain, %partition, %error,
-                "the partition could not be fetched"
-            );
-            return End::Reclaim("the partition could not be fetched");
-        }
+        Err(end) => return end,
     };
     // The last owner may have died before its commit, and on an idle topic no other would follow.
     lanes.handle.store(partition, &writer.resumed());
@@ -140,6 +129,29 @@ pub(super) async fn consume(
     let Err(end) = consuming.run().await;
     progress.waits(false);
     end
+}
+
+/// The queue of the partition, which is fetched from `position` on.
+async fn start(
+    lanes: &Lanes,
+    partition: &Partition,
+    order: &mut watch::Receiver<Order>,
+    position: Position,
+) -> Result<LaneQueue, End> {
+    let started = tokio::select! {
+        _ = order.wait_for(|order| *order != Order::Run) => return Err(End::Revoked),
+        started = lanes.handle.start(partition, position) => started,
+    };
+    started.map_err(|not_started| match not_started {
+        NotStarted::Revoked => End::Revoked,
+        NotStarted::Failed(error) => {
+            tracing::warn!(
+                code = %Code::ClaimedAgain, %partition, %error,
+                "the partition could not be fetched"
+            );
+            End::Reclaim("the partition could not be fetched")
+        }
+    })
 }
 
 impl Consuming<'_> {

@@ -23,6 +23,7 @@ impl Consuming<'_> {
         ] {
             self.progress.metrics.settled(outcome, count);
         }
+        self.lanes.metrics.moved_documents.inc_by(counts.moved);
         for (offset, reason) in &counts.rejected {
             self.lanes.metrics.dead_letter(*reason);
             let kind = self.kind(batch, *offset, *reason);

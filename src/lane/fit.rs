@@ -54,13 +54,7 @@ pub(super) async fn fit(
         Standing::Stale => {
             doubt.add(Evidence::Stale);
             if doubt.is_to_be_told(Evidence::Stale) {
-                tracing::warn!(
-                    code = %Code::BrokerBehind, %partition, applied_under = found.leader_epoch, answered_by = log.leader_epoch,
-                    topic_id = log.topic_id.map(tracing::field::display),
-                    "Kafka knows less of this partition than was applied: an earlier leader or an \
-                     earlier topic answers; waiting until another one does (if that is the true \
-                     one now: `workflows-sink offsets reset`)"
-                );
+                warn_of_stale_answer(partition, &found, log);
             }
             return Err(Unclaimed::Doubtful);
         }
@@ -78,6 +72,17 @@ pub(super) async fn fit(
         );
     }
     Ok(fitting)
+}
+
+fn warn_of_stale_answer(partition: &Partition, found: &Checkpoint, log: &PartitionLog) {
+    tracing::warn!(
+        code = %Code::BrokerBehind, %partition,
+        applied_under = found.leader_epoch, answered_by = log.leader_epoch,
+        topic_id = log.topic_id.map(tracing::field::display),
+        "Kafka knows less of this partition than was applied: an earlier leader or an \
+         earlier topic answers; waiting until another one does (if that is the true \
+         one now: `workflows-sink offsets reset`)"
+    );
 }
 
 /// Whether it is confirmed that the log has other records before the checkpoint.

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use serde::Deserialize;
 
+#[cfg(test)]
+mod tests;
+
 /// The mapping that is compiled in, as a file.
 pub const BUILTIN: &str = include_str!("../../config/mapping.toml");
 
@@ -57,6 +60,8 @@ struct File {
     kind: String,
     #[serde(default)]
     maps: Vec<String>,
+    #[serde(default)]
+    former_collections: BTreeSet<String>,
     collections: BTreeMap<String, String>,
 }
 
@@ -76,7 +81,8 @@ impl Mapping {
         if !faults.is_empty() {
             return Err(MappingError::Faults(faults));
         }
-        let distinct: BTreeSet<&String> = file.collections.values().collect();
+        let routed = file.collections.values();
+        let distinct: BTreeSet<&String> = routed.chain(&file.former_collections).collect();
         let collections: Vec<String> = distinct.into_iter().cloned().collect();
         let ids: HashMap<&str, CollectionId> = collections
             .iter()
@@ -113,7 +119,8 @@ impl Mapping {
         &self.collections[usize::from(id.0)]
     }
 
-    /// Every collection once, by name.
+    /// Every collection once, by name: those that kinds go into, and the former ones, of which
+    /// documents are only removed.
     pub fn collections(&self) -> impl Iterator<Item = (CollectionId, &str)> {
         (0..)
             .map(CollectionId)
@@ -178,6 +185,17 @@ fn faults(file: &File) -> Vec<String> {
             file.collections.len()
         ));
     }
+    for name in &file.former_collections {
+        faults.extend(
+            collection_fault(name)
+                .map(|fault| format!("former_collections: collection name {name:?} {fault}")),
+        );
+        if let Some((kind, _)) = file.collections.iter().find(|(_, to)| *to == name) {
+            faults.push(format!(
+                "former_collections: {name:?} is in use, for the kind {kind}"
+            ));
+        }
+    }
     for (kind, name) in &file.collections {
         if kind.is_empty() {
             faults.push("collections: a kind is empty".into());
@@ -219,197 +237,4 @@ fn collection_fault(name: &str) -> Option<String> {
         }
         _ => return None,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The contract's table, as it stands there.
-    const CONTRACT: &str = "Account accounts · Analysis analyses · OCIArtifact artifacts · Audit audits ·
-        AuditProcedure auditprocedures · Challenge challenges · Concern concerns · Curve curves ·
-        DataSource datasources · Dataset datasets · Documentation documentation · Evaluation evaluations ·
-        Family families · Hazard hazards · History histories · InferenceService inferenceservices ·
-        InferenceSession inferencesessions · Measurement measurements · Method methods · Model models ·
-        Module modules · Pipeline pipelines · PipelineRun pipelineruns · Quota quotas · Report reports ·
-        Revision revisions · SafetyCase safetycases · Score scores · Submission submissions · Team teams ·
-        UseCase usecases";
-
-    #[test]
-    fn the_shipped_mapping_is_the_contracts() {
-        let mapping = Mapping::builtin();
-        let expected: BTreeMap<&str, &str> = CONTRACT
-            .split('·')
-            .filter_map(|row| row.trim().split_once(' '))
-            .collect();
-        assert_eq!(expected.len(), 31);
-        let routed: BTreeMap<&str, &str> = mapping
-            .routes
-            .iter()
-            .map(|(kind, &id)| (kind.as_str(), mapping.collection(id)))
-            .collect();
-        assert_eq!(routed, expected);
-        assert_eq!((mapping.id(), mapping.kind()), ("id", "kind"));
-        assert_eq!(mapping.maps(), ["labels"]);
-        assert!(mapping.skips(&"0".repeat(32)));
-        assert!(!mapping.skips(&"0".repeat(31)));
-        assert_eq!(
-            mapping.route("Curve").map(|id| mapping.collection(id)),
-            Some("curves")
-        );
-        assert_eq!(mapping.route("curve"), None);
-    }
-
-    #[test]
-    fn kinds_may_share_a_collection_which_is_listed_once() {
-        let mapping =
-            Mapping::parse("id='id'\nkind='kind'\n[collections]\nA='x'\nB='x'\nC='w'").unwrap();
-        assert_eq!(mapping.route("A"), mapping.route("B"));
-        assert_ne!(mapping.route("A"), mapping.route("C"));
-        let listed: Vec<_> = mapping.collections().collect();
-        assert_eq!(
-            listed.iter().map(|(_, name)| *name).collect::<Vec<_>>(),
-            ["w", "x"]
-        );
-        assert!(
-            listed
-                .iter()
-                .all(|&(id, name)| mapping.collection(id) == name)
-        );
-    }
-
-    #[test]
-    fn another_schema_is_a_file() {
-        let text = "id='uid'\nskipped_ids=['none']\nkind='type'\nmaps=['tags','props']\n[collections]\n'a b'='things'";
-        let mapping = Mapping::parse(text).unwrap();
-        assert_eq!((mapping.id(), mapping.kind()), ("uid", "type"));
-        assert_eq!(mapping.maps(), ["tags", "props"]);
-        assert!(mapping.skips("none"));
-        assert!(mapping.route("a b").is_some());
-    }
-
-    #[test]
-    fn each_fault_is_named() {
-        let long = "c".repeat(192);
-        let cases = [
-            ("id=''\nkind='kind'\n[collections]\nA='a'", "is empty"),
-            (
-                "id='_id'\nkind='kind'\n[collections]\nA='a'",
-                "document's own id",
-            ),
-            (
-                "id='$id'\nkind='kind'\n[collections]\nA='a'",
-                "starts with `$`",
-            ),
-            (
-                "id='a.b'\nkind='kind'\n[collections]\nA='a'",
-                "contains `.`",
-            ),
-            (
-                "id=\"a\\u0000\"\nkind='kind'\n[collections]\nA='a'",
-                "contains NUL",
-            ),
-            (
-                "id='id'\nkind='id'\n[collections]\nA='a'",
-                "already given by `id`",
-            ),
-            (
-                "id='id'\nkind='kind'\nmaps=['kind']\n[collections]\nA='a'",
-                "already given by `kind`",
-            ),
-            (
-                "id='id'\nkind='kind'\nmaps=['id']\n[collections]\nA='a'",
-                "already given by `id`",
-            ),
-            (
-                "id='id'\nkind='kind'\nmaps=['m','m']\n[collections]\nA='a'",
-                "already given by `maps`",
-            ),
-            (
-                "id='id'\nkind='kind'\nmaps=['']\n[collections]\nA='a'",
-                "maps: field name \"\" is empty",
-            ),
-            ("id='id'\nkind='kind'\n[collections]", "the table is empty"),
-            (
-                "id='id'\nkind='kind'\n[collections]\n''='a'",
-                "a kind is empty",
-            ),
-            ("id='id'\nkind='kind'\n[collections]\nA=''", "is empty"),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='a$b'",
-                "contains `$`",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA=\"a\\u0000\"",
-                "contains NUL",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='system.users'",
-                "starts with `system.`",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='.a'",
-                "starts with `.`",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='workflows_sink_checkpoints'",
-                "reserved",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='workflows_sink_dead_letters'",
-                "reserved",
-            ),
-            (
-                &format!("id='id'\nkind='kind'\n[collections]\nA='{long}'"),
-                "longer than 191 bytes",
-            ),
-            (
-                "id='id'\nkind='kind'\n[collections]\nA='a'\nA='b'",
-                "duplicate key",
-            ),
-            (
-                "id='id'\nkind='kind'\nlabels='x'\n[collections]\nA='a'",
-                "unknown field `labels`",
-            ),
-            ("kind='kind'\n[collections]\nA='a'", "missing field `id`"),
-            ("id='id'\n[collections]\nA='a'", "missing field `kind`"),
-            ("id='id'\nkind='kind'", "missing field `collections`"),
-            ("id=", "TOML"),
-        ];
-        for (text, fault) in cases {
-            let error = Mapping::parse(text).expect_err(text).to_string();
-            assert!(error.contains(fault), "{text:?}: {error}");
-        }
-        assert!(
-            Mapping::parse(&format!(
-                "id='id'\nkind='kind'\n[collections]\nA='{}'",
-                &long[1..]
-            ))
-            .is_ok()
-        );
-    }
-
-    #[test]
-    fn all_faults_are_reported_at_once() {
-        let text = "id='$id'\nkind='a.b'\nmaps=['a.b']\n[collections]\nA=''\nB='system.x'\nC='workflows_sink_checkpoints'";
-        let Err(MappingError::Faults(faults)) = Mapping::parse(text) else {
-            panic!("must be refused")
-        };
-        assert_eq!(faults.len(), 7, "{faults:#?}");
-    }
-
-    #[test]
-    fn bounds_are_said() {
-        let maps: Vec<String> = (0..33).map(|map| format!("'m{map}'")).collect();
-        let kinds: String = (0..1001).map(|kind| format!("K{kind}='c'\n")).collect();
-        let error = Mapping::parse(&format!(
-            "id='id'\nkind='kind'\nmaps=[{}]\n[collections]\n{kinds}",
-            maps.join(",")
-        ));
-        let error = error.unwrap_err().to_string();
-        assert!(
-            error.contains("at most 32") && error.contains("at most 1000"),
-            "{error}"
-        );
-    }
 }

@@ -76,6 +76,6 @@ async fn contents(files: Vec<PathBuf>) -> Vec<Option<Vec<u8>>> {
 /// The configuration with the files as they are now, which the brokers accept.
 fn accepted() -> Result<Kafka, String> {
     let now = Kafka::from_env().map_err(|faults| faults.to_string())?;
-    preflight::is_accepted(&now)?;
+    preflight::is_accepted(&now).map_err(|why| why.to_string())?;
     Ok(now)
 }

@@ -129,6 +129,7 @@ fn announce(config: &Config) {
         database = config.mongodb.database,
         write_mode = ?config.write_mode,
         tombstones = ?config.tombstones,
+        kind_changes = ?config.kind_changes,
         collections = config.mapping.collections().count(),
         "starting"
     );
@@ -273,12 +274,15 @@ pub fn stop_max(config: &Config) -> Duration {
 async fn target(config: &Config, database: &Database) -> anyhow::Result<Arc<Target>> {
     let judged = database::unfoldable(database).await?;
     let lanes_max = config.limits.lanes_max;
+    let mapping = Arc::clone(&config.mapping);
+    let groups = Groups::new(mapping, config.kind_changes, lanes_max);
     Ok(Arc::new(Target {
         mapping: Arc::clone(&config.mapping),
         mode: config.write_mode,
+        kind_changes: config.kind_changes,
         unfoldable: config.mapping.named(&judged).into(),
         rejections_in_a_row_max: config.limits.rejections_in_a_row_max,
-        groups: Some(Groups::new(Arc::clone(&config.mapping), lanes_max)),
+        groups: Some(groups),
     }))
 }
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 /// What happened, as a log line, an exit and an alert name it: `WS-101`. A number is never given
 /// to something else.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Code {
     // The process: what it was given, and how it ends.
     /// The configuration is invalid, or does not fit the servers: exit code 78.
@@ -97,6 +97,11 @@ pub enum Code {
     DriftRepaired = 502,
     /// A user may more than the table says.
     ExtraRoles = 503,
+    // What no line of a worker says, and `status` and alerts do.
+    /// Records wait, and none is applied.
+    NothingSettles = 602,
+    /// Records wait, and the group has no worker.
+    NoWorker = 604,
 }
 
 impl fmt::Display for Code {

@@ -75,8 +75,9 @@ impl Writer {
         Ok(match committed {
             Ok(changed) => {
                 let mut commit = progress.unanswered.answered();
-                commit.counts.upserted = changed;
-                commit.counts.unchanged = writes.saturating_sub(changed);
+                commit.counts.upserted = changed.written;
+                commit.counts.unchanged = writes.saturating_sub(changed.written);
+                commit.counts.moved = changed.moved;
                 Attempted::Committed(commit)
             }
             Err(NotTogether(cause)) => {

@@ -5,6 +5,7 @@
 //! transaction of the lane's own has. If it does not commit, nothing is retried here: each lane
 //! finds out by its own guard what became of its batch, and writes it alone.
 
+use std::mem;
 use std::sync::{Arc, Weak};
 
 use bson::{Document, Uuid, doc};
@@ -14,13 +15,14 @@ use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 
 use super::Failure;
 use super::command::{self, STATEMENT_MS_MAX, Statements};
+use super::moved::Created;
 use super::session::{Session, session_id};
 use super::transaction::check;
 use crate::backoff::Backoff;
 use crate::checkpoint::{self, Sessions};
 use crate::database::Current;
 use crate::database::errors::{self, Cause, Verdict};
-use crate::record::fold::{Plan, WriteMode};
+use crate::record::fold::{KindChanges, Plan, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
 
 /// The largest batch that joins others, in bytes of documents. A larger one is worth a transaction
@@ -40,6 +42,7 @@ const GROUP_SHARES_MAX: usize = 256;
 #[derive(Debug)]
 pub struct Groups {
     mapping: Arc<Mapping>,
+    kind_changes: KindChanges,
     alone: Arc<Semaphore>,
     latest: Mutex<Weak<Group>>,
 }
@@ -47,9 +50,10 @@ pub struct Groups {
 impl Groups {
     /// Groups that write into the collections of `mapping`. Of the small batches that cannot go
     /// together, `lanes_max` at a time are written alone.
-    pub fn new(mapping: Arc<Mapping>, lanes_max: usize) -> Self {
+    pub fn new(mapping: Arc<Mapping>, kind_changes: KindChanges, lanes_max: usize) -> Self {
         Groups {
             mapping,
+            kind_changes,
             alone: Arc::new(Semaphore::new(lanes_max)),
             latest: Mutex::default(),
         }
@@ -81,7 +85,8 @@ impl Groups {
             *latest = Arc::downgrade(&group);
         }
         let session = Session::new(current.database.clone(), session);
-        tokio::spawn(write_groups(session, Arc::clone(&self.mapping), waiting));
+        let mapping = Arc::clone(&self.mapping);
+        tokio::spawn(write_groups(session, mapping, self.kind_changes, waiting));
         Ok(group)
     }
 }
@@ -109,7 +114,16 @@ pub fn sessions_of(own: &ClientSession, group: Option<&Group>) -> Sessions {
 struct Share {
     guard: Document,
     writes: Vec<(CollectionId, Statements)>,
-    answer: oneshot::Sender<Result<u64, NotTogether>>,
+    answer: oneshot::Sender<Result<Changed, NotTogether>>,
+}
+
+/// What a transaction has done. With several lanes, only the sums over all of them are exact.
+#[derive(Default)]
+pub(super) struct Changed {
+    /// Documents that were changed or created.
+    pub(super) written: u64,
+    /// Documents that were removed because their entities' kind has changed.
+    pub(super) moved: u64,
 }
 
 /// A batch was not written together with others, as far as is known, and must be written alone. It
@@ -123,9 +137,8 @@ impl Group {
         place.expect("nobody closes the semaphore")
     }
 
-    /// Writes the states of `plan` under `guard`, together with what other lanes have. Gives how
-    /// many documents were changed or created; with several lanes, only the sum over all of them is
-    /// exact.
+    /// Writes the states of `plan` under `guard`, together with what other lanes have. Gives what
+    /// that changed.
     ///
     /// # Errors
     /// [`NotTogether`], where the transaction did not commit as far as is known. It may have.
@@ -134,7 +147,7 @@ impl Group {
         guard: Document,
         plan: &Plan<'_>,
         mode: WriteMode,
-    ) -> Result<u64, NotTogether> {
+    ) -> Result<Changed, NotTogether> {
         let statements = |writes: &Vec<_>| Statements::new(writes, mode);
         let (answer, answered) = oneshot::channel();
         let share = Share {
@@ -162,7 +175,7 @@ impl Share {
     }
 
     /// Answers the lane, if it still waits.
-    fn answer_with(self, answer: Result<u64, NotTogether>) {
+    fn answer_with(self, answer: Result<Changed, NotTogether>) {
         let _ = self.answer.send(answer);
     }
 }
@@ -171,6 +184,7 @@ impl Share {
 async fn write_groups(
     mut session: Session,
     mapping: Arc<Mapping>,
+    kind_changes: KindChanges,
     mut waiting: mpsc::Receiver<Share>,
 ) {
     while let Some(first) = waiting.recv().await {
@@ -179,12 +193,13 @@ async fn write_groups(
         if shares.is_empty() {
             continue;
         }
-        match commit(&mut session, &mapping, &shares).await {
+        match commit(&mut session, &mapping, kind_changes, &shares).await {
             Ok(mut changed) => {
                 for share in shares {
-                    let own = changed.min(share.count());
-                    changed -= own;
-                    share.answer_with(Ok(own));
+                    let written = changed.written.min(share.count());
+                    changed.written -= written;
+                    let moved = mem::take(&mut changed.moved);
+                    share.answer_with(Ok(Changed { written, moved }));
                 }
             }
             Err(failure) => {
@@ -235,17 +250,19 @@ async fn wait_for_lanes<T>(waiting: &mpsc::Receiver<T>) {
     }
 }
 
-/// Writes `shares` in one transaction. Gives how many documents were changed or created.
+/// Writes `shares` in one transaction.
 async fn commit(
     session: &mut Session,
     mapping: &Mapping,
+    kind_changes: KindChanges,
     shares: &[Share],
-) -> Result<u64, Failure> {
+) -> Result<Changed, Failure> {
     session.begin().await?;
     let guards: Vec<&Document> = shares.iter().map(|share| &share.guard).collect();
     session.guard(&guards).await?;
     let count: u64 = shares.iter().map(Share::count).sum();
-    let mut changed = 0;
+    let mut changed = Changed::default();
+    let mut created = Created::new(kind_changes);
     for (collection, name) in mapping.collections() {
         let writes = shares.iter().flat_map(|share| &share.writes);
         let of_it = writes.filter(|(written, _)| *written == collection);
@@ -254,9 +271,11 @@ async fn commit(
             let update = command::update_all(name, run, STATEMENT_MS_MAX);
             let reply = session.update(update, count as usize).await?;
             check(&reply, |_| None)?;
-            changed += reply.modified + reply.upserted;
+            changed.written += reply.changed();
+            created.note(collection, reply);
         }
     }
+    changed.moved = session.remove_moved(mapping, &created).await?;
     session.commit().await?;
     Ok(changed)
 }

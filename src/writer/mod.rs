@@ -10,6 +10,7 @@ pub mod command;
 pub mod dead_letter;
 mod failure;
 mod group;
+mod moved;
 mod pace;
 mod progress;
 pub mod replay;
@@ -46,7 +47,7 @@ use crate::database::{Connection, Current};
 use crate::record::Rejections;
 use crate::record::batch::Batch;
 use crate::record::entity::Refusal;
-use crate::record::fold::{Folding, Plan, WriteMode};
+use crate::record::fold::{Folding, KindChanges, Plan, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
 
 /// How long the check of an idle lane's checkpoint may keep the lane from its orders.
@@ -67,6 +68,8 @@ pub struct Target {
     pub mapping: Arc<Mapping>,
     /// Whether a state adds to its document or replaces it.
     pub mode: WriteMode,
+    /// What becomes of documents in other collections, where an entity's kind has changed.
+    pub kind_changes: KindChanges,
     /// Collections whose states are not folded.
     pub unfoldable: Unfoldable,
     /// How many rejections in a row stop a partition; 0: none.
@@ -213,6 +216,7 @@ impl Writer {
             let unfoldable = target.unfoldable.now();
             let folding = Folding {
                 mode: target.mode,
+                kind_changes: target.kind_changes,
                 unfoldable: &unfoldable,
                 enabled: progress.fold,
                 rejections: self.rejections,

@@ -2,6 +2,8 @@
 //! their partition, as the guard of a lane's transaction does: so of the two only one can commit,
 //! and neither sees half of the other.
 
+use std::sync::Arc;
+
 use bson::{DateTime, Document, RawDocument, doc};
 use mongodb::Database;
 use mongodb::error::Error;
@@ -10,12 +12,14 @@ use super::Failure;
 use super::command::{self, STATEMENT_MS_MAX};
 use super::dead_letter::{self, REPLAYED, closed, is_open};
 use super::failure::refusal_of;
+use super::moved::Created;
 use super::session::Session;
 use super::transaction::check;
 use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::database::errors::{self, Cause, Subject, Verdict};
 use crate::record::entity::Refusal;
-use crate::record::fold::{Write, WriteMode};
+use crate::record::fold::{KindChanges, Write, WriteMode};
+use crate::record::mapping::{CollectionId, Mapping};
 
 /// Why letters are closed, as is noted with them.
 const WHY: &str = "replayed";
@@ -65,17 +69,28 @@ impl From<Failure> for NotReplayed {
 /// A server session for transactions that apply letters.
 pub struct ReplaySession {
     session: Session,
+    mapping: Arc<Mapping>,
+    mode: WriteMode,
+    kind_changes: KindChanges,
 }
 
 impl ReplaySession {
-    /// A session of its own.
+    /// A session of its own, whose states are written as the service writes them.
     ///
     /// # Errors
     /// The driver's, where it can start none.
-    pub async fn start(database: &Database) -> Result<ReplaySession, Error> {
+    pub async fn start(
+        database: &Database,
+        mapping: Arc<Mapping>,
+        mode: WriteMode,
+        kind_changes: KindChanges,
+    ) -> Result<ReplaySession, Error> {
         let session = database.client().start_session().await?;
         Ok(ReplaySession {
             session: Session::new(database.clone(), session),
+            mapping,
+            mode,
+            kind_changes,
         })
     }
 
@@ -120,17 +135,20 @@ impl ReplaySession {
     /// [`NotReplayed`].
     pub async fn write(
         &mut self,
-        collection: &str,
+        collection: CollectionId,
         writes: &[Write<'_>],
-        mode: WriteMode,
     ) -> Result<(), NotReplayed> {
+        let name = self.mapping.collection(collection);
+        let mut created = Created::new(self.kind_changes);
         for run in command::runs(writes) {
-            let update = command::update(collection, run, mode, STATEMENT_MS_MAX);
+            let update = command::update(name, run, self.mode, STATEMENT_MS_MAX);
             let reply = self.session.run(update).await?;
             check(&reply, |index| {
                 run.get(index).map(|write| (write.record, write.states))
             })?;
+            created.note(collection, reply);
         }
+        self.session.remove_moved(&self.mapping, &created).await?;
         Ok(())
     }
 

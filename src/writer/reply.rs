@@ -10,8 +10,8 @@ pub struct Reply {
     pub n: u64,
     /// How many documents were changed.
     pub modified: u64,
-    /// How many documents an upsert created.
-    pub upserted: u64,
+    /// The documents that upserts created, as the server lists them.
+    pub upserted: Vec<Bson>,
     /// The first write that failed.
     pub write_error: Option<WriteError>,
     /// The server's code, where the write concern was not reached; 0 where it gives none.
@@ -34,16 +34,22 @@ pub struct WriteError {
 }
 
 impl Reply {
+    /// How many documents were changed or created.
+    pub fn changed(&self) -> u64 {
+        self.modified + self.upserted.len() as u64
+    }
+
     /// Reads a reply whose `ok` the driver has checked. Counts that are absent or of another type
     /// are zero: a reply that reports nothing has done nothing. An error is never overlooked,
     /// whatever it looks like.
-    pub fn read(reply: &Document) -> Reply {
+    pub fn read(mut reply: Document) -> Reply {
         Reply {
             n: number(reply.get("n")),
             modified: number(reply.get("nModified")),
-            upserted: reply
-                .get_array("upserted")
-                .map_or(0, |upserted| upserted.len() as u64),
+            upserted: match reply.remove("upserted") {
+                Some(Bson::Array(upserted)) => upserted,
+                _ => Vec::new(),
+            },
             write_error: match reply.get("writeErrors") {
                 None => None,
                 Some(Bson::Array(errors)) => errors.first().map(write_error),
@@ -115,17 +121,21 @@ mod tests {
         let expected = Reply {
             n: 3,
             modified: 1,
-            upserted: 2,
+            upserted: vec![
+                bson!({ "index": 0, "_id": "a" }),
+                bson!({ "index": 2, "_id": "b" }),
+            ],
             write_error: None,
             write_concern_error: None,
         };
-        assert_eq!(Reply::read(&reply), expected);
+        let read = Reply::read(reply);
+        assert_eq!((read.changed(), &read), (3, &expected));
     }
 
     #[test]
     fn numbers_of_every_kind_are_numbers() {
         for three in [Bson::Int32(3), Bson::Int64(3), Bson::Double(3.0)] {
-            let reply = Reply::read(&doc! { "n": three.clone(), "nModified": three });
+            let reply = Reply::read(doc! { "n": three.clone(), "nModified": three });
             assert_eq!((reply.n, reply.modified), (3, 3));
         }
         for none in [
@@ -136,22 +146,22 @@ mod tests {
             bson!("3"),
             Bson::Null,
         ] {
-            assert_eq!(Reply::read(&doc! { "n": none }), Reply::default());
+            assert_eq!(Reply::read(doc! { "n": none }), Reply::default());
         }
     }
 
     #[test]
     fn a_reply_that_reports_nothing_has_done_nothing() {
-        assert_eq!(Reply::read(&doc! {}), Reply::default());
+        assert_eq!(Reply::read(doc! {}), Reply::default());
         assert_eq!(
-            Reply::read(&doc! { "ok": 1, "writeErrors": [] }),
+            Reply::read(doc! { "ok": 1, "writeErrors": [] }),
             Reply::default()
         );
     }
 
     #[test]
     fn the_first_write_error_counts() {
-        let reply = Reply::read(&doc! {
+        let reply = Reply::read(doc! {
             "n": 1,
             "nModified": 0,
             "writeErrors": [
@@ -184,14 +194,14 @@ mod tests {
         ] {
             let mut error = doc! { "index": 0, "code": 11000, "errmsg": "E11000" };
             error.insert("keyPattern", pattern.clone());
-            let error = Reply::read(&doc! { "writeErrors": [error] })
+            let error = Reply::read(doc! { "writeErrors": [error] })
                 .write_error
                 .unwrap();
             assert_eq!(error.on_id, on_id, "{pattern}");
         }
         let error = doc! { "index": 0, "code": 11000, "errmsg": "E11000" };
         assert!(
-            !Reply::read(&doc! { "writeErrors": [error] })
+            !Reply::read(doc! { "writeErrors": [error] })
                 .write_error
                 .unwrap()
                 .on_id
@@ -207,13 +217,13 @@ mod tests {
             bson!([1]),
             bson!([{}]),
         ] {
-            let error = Reply::read(&doc! { "writeErrors": errors.clone() }).write_error;
+            let error = Reply::read(doc! { "writeErrors": errors.clone() }).write_error;
             let error = error.unwrap_or_else(|| panic!("{errors} was overlooked"));
             assert_eq!((error.index, error.code), (usize::MAX, 0), "{errors}");
         }
         let far = doc! { "index": 0, "code": (1_i64 << 32) + 121 };
         assert_eq!(
-            Reply::read(&doc! { "writeErrors": [far] })
+            Reply::read(doc! { "writeErrors": [far] })
                 .write_error
                 .unwrap()
                 .code,
@@ -232,11 +242,11 @@ mod tests {
             (bson!({}), 0),
             (bson!("?"), 0),
         ] {
-            let reply = Reply::read(&doc! { "n": 1, "ok": 1, "writeConcernError": error });
+            let reply = Reply::read(doc! { "n": 1, "ok": 1, "writeConcernError": error });
             assert_eq!(reply.write_concern_error, Some(code));
         }
         assert_eq!(
-            Reply::read(&doc! { "n": 1, "ok": 1 }).write_concern_error,
+            Reply::read(doc! { "n": 1, "ok": 1 }).write_concern_error,
             None
         );
     }
@@ -284,7 +294,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_reply_makes_the_reader_panic_or_overlook_an_error(reply in fields(any_bson())) {
-            let read = Reply::read(&reply);
+            let read = Reply::read(reply.clone());
             let none = Bson::Array(Vec::new());
             let has_error = reply.get("writeErrors").is_some_and(|errors| *errors != none);
             prop_assert_eq!(read.write_error.is_some(), has_error);

@@ -61,7 +61,7 @@ impl Session {
 
     /// Runs a command in the transaction.
     pub(super) async fn run(&mut self, command: RawDocumentBuf) -> Result<Reply, Failure> {
-        Ok(Reply::read(&self.answer(command).await?))
+        Ok(Reply::read(self.answer(command).await?))
     }
 
     /// Runs a command in the transaction, and gives the whole answer.

@@ -15,6 +15,9 @@ pub struct Counts {
     pub folded: u64,
     /// Tombstones applied.
     pub deleted: u64,
+    /// Documents removed because their entities' kind has changed; those of a transaction that
+    /// several lanes share are counted for one of them.
+    pub moved: u64,
     /// Skipped by the contract.
     pub skipped: u64,
     /// Kept as dead letters: the offset of each, and why.
@@ -39,6 +42,7 @@ impl Counts {
         self.unchanged += other.unchanged;
         self.folded += other.folded;
         self.deleted += other.deleted;
+        self.moved += other.moved;
         self.skipped += other.skipped;
         self.rejected.extend(other.rejected);
         self.transactions += other.transactions;

@@ -6,6 +6,7 @@ use bson::{Bson, Document, RawDocumentBuf, doc};
 
 use super::command::{self, STATEMENT_MS_MAX};
 use super::dead_letter;
+use super::moved::Created;
 use super::progress::{BatchProgress, Commit};
 use super::reply::Reply;
 use super::{Counts, Failure, Writer};
@@ -32,6 +33,7 @@ impl Writer {
         let mut counts = planned(plan);
         self.delete(&plan.deletes).await?;
         let count = plan.count();
+        let mut created = Created::new(self.target.kind_changes);
         for (collection, writes) in &plan.writes {
             let name = self.target.mapping.collection(*collection).to_owned();
             self.writing_to = Some(*collection);
@@ -41,12 +43,15 @@ impl Writer {
                 check(&reply, |index| {
                     run.get(index).map(|write| (write.record, write.states))
                 })?;
-                counts.upserted += reply.modified + reply.upserted;
-                counts.unchanged +=
-                    (run.len() as u64).saturating_sub(reply.modified + reply.upserted);
+                let changed = reply.changed();
+                counts.upserted += changed;
+                counts.unchanged += (run.len() as u64).saturating_sub(changed);
+                created.note(*collection, reply);
             }
         }
         self.writing_to = None;
+        let mapping = Arc::clone(&self.target.mapping);
+        counts.moved = self.session.remove_moved(&mapping, &created).await?;
         self.put_dead_letters(progress.batch, plan).await?;
         progress.unanswered.remember(Commit::of(plan, counts));
         self.session.commit().await?;

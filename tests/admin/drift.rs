@@ -164,3 +164,35 @@ async fn an_immutable_secret_is_used_as_it_is_and_what_it_lacks_is_reported() {
     scene.is_right().await;
     assert!(scene.secret(SINK_SECRET).await.unwrap().immutable.is_none());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cause_that_users_have_in_common_is_in_the_event_of_one() {
+    let scene = Scene::new("one_event").await.with(&[
+        (
+            "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_USER",
+            "userAdmin",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_PASSWORD",
+            "not-the-password",
+        ),
+    ]);
+    let others = ["--user", "auth-backend", "--user", "query-backend"];
+    let sidecar = Sidecar::start(&scene, &others);
+    until("each Secret has its Event", || async {
+        scene.events().await.len() == 3
+    })
+    .await;
+    let events = scene.events().await;
+    let with = |text: &str| {
+        events
+            .iter()
+            .filter(|(.., note)| note.contains(text))
+            .count()
+    };
+    assert!(
+        with("does not authenticate the user admin") == 1 && with("for the same cause as") == 2,
+        "{events:?}"
+    );
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+}

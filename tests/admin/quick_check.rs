@@ -77,7 +77,20 @@ async fn a_directory_with_the_secret_of_one_user_is_checked_for_that_user() {
     let (code, out, error) = check(&[]).await;
     assert_eq!(code, Some(1), "{out}{error}");
     assert!(
-        error.contains("not authenticated: 1 of 8 users (workflows-sink)"),
+        error.contains("not authenticated: 1 of 4 users (workflows-sink)"),
+        "{error}"
+    );
+    let wrong = [(
+        "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_PASSWORD",
+        "no",
+    )];
+    let (code, out, error) = scene
+        .with(&wrong)
+        .run(&[&["quick-check"], &place[..]].concat())
+        .await;
+    assert_eq!(code, Some(1), "{out}{error}");
+    assert!(
+        error.contains("not authenticated: 2 of 4 users (userAdmin, workflows-sink)"),
         "{error}"
     );
 }

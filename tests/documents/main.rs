@@ -5,3 +5,4 @@ mod fresh;
 mod metrics;
 mod runbook;
 mod settings;
+mod status;

@@ -6,6 +6,7 @@ mod dead_letters;
 mod failover;
 mod fences;
 mod group;
+mod kind_changes;
 mod lost_answers;
 mod many_names;
 mod refused_writes;

@@ -309,6 +309,14 @@ async fn what_the_log_has_lost_is_decided_by_the_document_or_left() {
         2
     );
 
+    let (code, out) = learning.letters(&["replay"]).await;
+    assert_eq!(code, Some(1), "the dry run says so too: {out}");
+    let unheard = "1 of 8 letters would not be replayed";
+    assert!(
+        out.contains(unheard) && out.contains("do it with --yes"),
+        "{out}"
+    );
+
     // The log still has the whole of what was cut.
     let (code, out) = learning
         .letters(&["replay", "--key", &format!("{:032x}", 1), "--yes"])

@@ -8,6 +8,7 @@ mod freeze;
 mod halts;
 mod kill;
 mod letters;
+mod letters_kept;
 mod lineage;
 mod memory;
 mod missing;

@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 
 use bson::Document;
 use local_stack::Message;
+use tempfile::NamedTempFile;
 use test_oracles::reference::reference_document;
 use test_support::entities::Entities;
 use test_support::scene::Scene;
 use test_support::wait::until;
+use test_support::worker::run;
+use workflows_sink::record::mapping::BUILTIN;
 
 const TOMBSTONES: &str = "DYFF_WORKFLOWS_SINK__TOMBSTONES";
 
@@ -139,5 +142,64 @@ async fn replacing_leaves_nothing_of_an_earlier_state() {
         .map(|((_, id), found)| (id, found))
         .collect();
     assert_eq!(found, last);
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+/// The mapping that is compiled in, with datasets in another collection.
+fn with_moved_datasets() -> NamedTempFile {
+    let mapping = BUILTIN.replace(r#"Dataset = "datasets""#, r#"Dataset = "sets""#);
+    let mapping = mapping.replace(
+        "[collections]",
+        "former_collections = ['datasets']\n[collections]",
+    );
+    let mut file = NamedTempFile::new().expect("a file");
+    std::io::Write::write_all(&mut file, mapping.as_bytes()).expect("written");
+    file
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_is_in_one_collection_whether_its_kind_changes_or_the_mapping_does() {
+    let scene = Scene::uncompacted("kind_changes", 1).await;
+    scene.produce(&[
+        state(1, "Dataset", r#""old":true"#),
+        state(2, "Dataset", r#""n":1"#),
+        state(3, "Dataset", r#""n":1"#),
+    ]);
+    let delete = ("DYFF_WORKFLOWS_SINK__KIND_CHANGES", "delete");
+    let settings = [delete, (TOMBSTONES, "delete")];
+    let mut worker = scene.worker(&settings);
+    scene.settled().await;
+    scene.produce(&[state(1, "Model", r#""n":1"#)]);
+    scene.settled().await;
+    let entities = scene.entities().await;
+    let expected = [("datasets", 2), ("datasets", 3), ("models", 1)];
+    assert_eq!(ids(&entities), expected);
+    let moved = "workflows_sink_moved_documents_total";
+    until("what has moved is counted", || async {
+        worker.metric(moved, "") == Some(1.0)
+    })
+    .await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    // Another mapping, whose service reads all of it again.
+    let mapping = with_moved_datasets();
+    let mapping = mapping.path().to_str().expect("UTF-8");
+    let settings = [
+        &settings[..],
+        &[("DYFF_WORKFLOWS_SINK__MAPPING_FILE", mapping)],
+    ]
+    .concat();
+    let reset = ["offsets", "reset", "--to", "earliest", "--yes"];
+    let (code, _, err) = run(&scene.environment_with(&settings), &reset).await;
+    assert_eq!(code, Some(0), "{err}");
+    scene.produce(&[tombstone(3)]);
+    let mut worker = scene.worker(&settings);
+    scene.settled().await;
+    let database = &scene.database;
+    for (collection, count) in [("sets", 1), ("datasets", 0), ("models", 1)] {
+        let documents = database.collection::<Document>(collection);
+        let found = documents.count_documents(Document::new()).await;
+        assert_eq!(found.expect("counted"), count, "{collection}");
+    }
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }

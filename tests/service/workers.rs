@@ -132,3 +132,31 @@ async fn the_brokers_own_assignment_leaves_the_same_documents() {
     history.prove(&scene).await;
     assert_eq!(second.stop().await, Some(0), "{}", second.log());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_without_a_partition_says_so_and_no_line_counts_none() {
+    let scene = Scene::new("idle", 1).await;
+    let mut first = scene.worker(&[]);
+    first.ready().await;
+    let mut second = scene.worker(&[]);
+    let idle = "in the group, which has no partition for this worker";
+    second.logs(idle).await;
+    let mut third = scene.worker(&[]);
+    third.logs(idle).await;
+    assert_eq!(first.stop().await, Some(0), "{}", first.log());
+    let others = [&second, &third];
+    until("another has the partition", || async {
+        others.iter().map(|worker| worker.assigned()).sum::<i64>() == 1
+    })
+    .await;
+    for worker in [&mut second, &mut third] {
+        assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    }
+    for worker in [&first, &second, &third] {
+        let lines = worker.lines_with("partitions ");
+        let none = lines.iter().find(|line| line["count"] == 0);
+        assert_eq!(none, None, "{}", worker.log());
+        let idle = worker.lines_with(idle).len();
+        assert!(idle <= 1, "{}", worker.log());
+    }
+}

@@ -64,7 +64,7 @@ impl Health {
 
     /// Reports the begin of a look at a user.
     pub fn turned(&self, user: &User) {
-        self.change(user, |health| health.turned = Instant::now());
+        of(&mut self.lock(), user).turned = Instant::now();
     }
 
     /// Reports the end of a look. Where it failed: another user that has failed for the same cause
@@ -72,28 +72,15 @@ impl Health {
     pub fn looked(&self, user: &User, ended: Result<(), &Failure>) -> Option<String> {
         let failure = ended.err();
         let cause = failure.map(|failure| Cause::new(&user.secret.name, failure));
-        let other = cause.as_ref().and_then(|cause| self.other(user, cause));
-        self.change(user, |health| {
-            if cause.is_none() {
-                health.succeeded = Some(Instant::now());
-            }
-            health.failure = cause;
-        });
-        other
-    }
-
-    /// Another user with this cause.
-    fn other(&self, user: &User, cause: &Cause) -> Option<String> {
-        let users = self.lock();
-        let has = |health: &UserHealth| health.failure.as_ref().is_some_and(|it| it.is_same(cause));
-        let mut others = (users.iter()).filter(|(name, health)| **name != user.name && has(health));
-        others.next().map(|(name, _)| name.clone())
-    }
-
-    fn change(&self, user: &User, change: impl FnOnce(&mut UserHealth)) {
+        // One lock for both: of two users that fail at the same time only one is the first.
         let mut users = self.lock();
-        let health = users.get_mut(&user.name);
-        change(health.expect("only the users it was made of are looked at"));
+        let other = cause.as_ref().and_then(|cause| other(&users, user, cause));
+        let health = of(&mut users, user);
+        if cause.is_none() {
+            health.succeeded = Some(Instant::now());
+        }
+        health.failure = cause;
+        other
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, UserHealth>> {
@@ -131,6 +118,18 @@ impl Health {
         let told = told_once(faulty).into_iter();
         told.map(|(users, why)| format!("{users}: {why}")).collect()
     }
+}
+
+fn of<'h>(users: &'h mut BTreeMap<String, UserHealth>, user: &User) -> &'h mut UserHealth {
+    let health = users.get_mut(&user.name);
+    health.expect("only the users it was made of are looked at")
+}
+
+/// Another user with this cause.
+fn other(users: &BTreeMap<String, UserHealth>, user: &User, cause: &Cause) -> Option<String> {
+    let has = |health: &UserHealth| health.failure.as_ref().is_some_and(|it| it.is_same(cause));
+    let mut others = (users.iter()).filter(|(name, health)| **name != user.name && has(health));
+    others.next().map(|(name, _)| name.clone())
 }
 
 /// Serves the metrics and the probes until `shutdown` is done and the requests that have begun are

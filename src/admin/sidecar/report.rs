@@ -49,17 +49,18 @@ pub(super) async fn report(
             tracing::debug!(user = user.name, %failure, "the user and its Secret still do not match the table");
         }
         Err(failure) => {
-            report_failure(shared, user, failure, same_as);
+            report_failure(shared, user, failure, same_as.as_deref());
             reported.failure = Some(failure.clone());
             if matches!(failure, Failure::Permanent(_)) {
-                event(shared, user, true, "NotAsTable", &failure.to_string()).await;
+                let note = failure_note(user, failure, same_as.as_deref());
+                event(shared, user, true, "NotAsTable", &note).await;
             }
         }
     }
 }
 
 /// Logs a failure; one that another user has too was told there.
-fn report_failure(shared: &Shared, user: &User, failure: &Failure, same_as: Option<String>) {
+fn report_failure(shared: &Shared, user: &User, failure: &Failure, same_as: Option<&str>) {
     let (name, secret) = (&user.name, shared.store.shown(&user.secret));
     match same_as {
         None => {
@@ -68,6 +69,19 @@ fn report_failure(shared: &Shared, user: &User, failure: &Failure, same_as: Opti
         Some(same_as) => {
             tracing::warn!(code = %Code::UserNotAsTable, user = name, secret, same_as, "the user or its Secret does not match the table, as another does not; retrying")
         }
+    }
+}
+
+/// The note of a failure's Event: a cause that another user has too stands in the Event of that
+/// one's Secret alone.
+fn failure_note(user: &User, failure: &Failure, same_as: Option<&str>) -> String {
+    match same_as {
+        None => failure.to_string(),
+        Some(other) => format!(
+            "the MongoDB user {} does not match the table, for the same cause as {other}: see the \
+             Events of that user's Secret",
+            user.name
+        ),
     }
 }
 

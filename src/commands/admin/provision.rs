@@ -181,3 +181,29 @@ fn as_json(report: &Report<'_>) -> Value {
 pub(super) fn failed(user: &User, failure: &Failure) -> anyhow::Error {
     anyhow!("{}: {failure}", user.name)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::table::Table;
+    use crate::commands::schema::assert_schema;
+
+    #[test]
+    fn programs_get_what_was_done_to_each_user() {
+        let users = Table::builtin().users;
+        let report = |failure| Report {
+            user: &users[0],
+            secret: "dyff/secret".to_owned(),
+            steps: vec![Step::CreateUser],
+            extra_roles: users[0].roles.clone(),
+            shown: vec!["readWrite on workflows".to_owned()],
+            failure,
+        };
+        let failed = Failure::Permanent("forbidden".to_owned());
+        let reports: Value = [report(None), report(Some(failed))]
+            .iter()
+            .map(as_json)
+            .collect();
+        assert_schema("admin provision", &[reports.to_string()], &[]);
+    }
+}

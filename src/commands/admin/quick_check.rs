@@ -64,7 +64,8 @@ impl Login {
 struct Checked<'a> {
     user: String,
     database: &'a str,
-    secret: &'a SecretName,
+    /// `None`: name and password are in the environment.
+    secret: Option<&'a SecretName>,
     login: Login,
     detail: String,
 }
@@ -78,13 +79,14 @@ pub(super) async fn execute(
     let cluster = Cluster::new(&scene.config.uri).await?;
     let mut checked = Vec::new();
     if !whom.are_named {
+        checked.extend(user_admin(scene, &cluster).await);
         checked.extend(cluster_users(scene, &cluster).await);
     }
     let users = (whom.users.iter()).map(|user| table_user(scene, &cluster, user));
     checked.extend(join_all(users).await);
     match json {
         true => {
-            let rows = checked.iter().map(|row| as_json(scene, row));
+            let rows = checked.iter().map(|row| as_json(row, shown(scene, row)));
             print_json(out, &rows.collect())?;
         }
         false => {
@@ -110,6 +112,7 @@ fn faults(checked: &[Checked<'_>], may_be_absent: bool) -> Vec<String> {
         (found.len(), names)
     };
     let all = checked.len();
+    let with_secrets = (checked.iter()).filter(|row| row.secret.is_some()).count();
     let mut faults = Vec::new();
     for (login, what) in [
         (Login::Refused, "not authenticated"),
@@ -117,14 +120,17 @@ fn faults(checked: &[Checked<'_>], may_be_absent: bool) -> Vec<String> {
         (Login::Absent, "absent, as never provisioned"),
     ] {
         let (count, names) = of(login);
-        let is_fault = login != Login::Absent || !may_be_absent || count == all;
+        let is_fault = login != Login::Absent || !may_be_absent || count == with_secrets;
         if count > 0 && is_fault {
             faults.push(format!("{what}: {count} of {all} users ({names})"));
         }
     }
     let unknown = checked.iter().filter(|row| row.login == Login::Unknown);
     let causes = unknown.map(|row| {
-        let cause = Cause::new(&row.secret.name, &row.detail);
+        let cause = match row.secret {
+            Some(secret) => Cause::new(&secret.name, &row.detail),
+            None => Cause::everybodys(&row.detail),
+        };
         (row.user.as_str(), cause)
     });
     let told = told_once(causes).into_iter();
@@ -132,9 +138,15 @@ fn faults(checked: &[Checked<'_>], may_be_absent: bool) -> Vec<String> {
     faults
 }
 
-fn as_json(scene: Scene<'_>, row: &Checked<'_>) -> Value {
+/// What messages call the Secret of a user, if it has one.
+fn shown(scene: Scene<'_>, row: &Checked<'_>) -> Option<String> {
+    Some(scene.store.shown(row.secret?))
+}
+
+/// `secret`: what messages call its Secret.
+fn as_json(row: &Checked<'_>, secret: Option<String>) -> Value {
     json!({
-        "user": row.user, "database": row.database, "secret": scene.store.shown(row.secret),
+        "user": row.user, "database": row.database, "secret": secret,
         "login": row.login.as_str(), "detail": row.detail,
     })
 }
@@ -145,15 +157,32 @@ fn as_row(scene: Scene<'_>, row: &Checked<'_>) -> Vec<String> {
     vec![
         row.user.clone(),
         row.database.to_owned(),
-        scene.store.shown(row.secret),
+        shown(scene, row).unwrap_or_else(|| "(environment)".to_owned()),
         row.login.as_str().to_owned(),
         or_dash(detail),
     ]
 }
 
+/// The user admin that the environment names, if it does.
+async fn user_admin<'a>(scene: Scene<'a>, cluster: &Cluster) -> Option<Checked<'a>> {
+    let known = scene.config.user_admin.given()?;
+    let (login, detail) = log_in(cluster, known, ADMIN_DATABASE).await;
+    Some(Checked {
+        user: known.user.clone(),
+        database: ADMIN_DATABASE,
+        secret: None,
+        login,
+        detail,
+    })
+}
+
+/// Those of the operator's Secret, which nobody needs where the environment names the user admin.
 async fn cluster_users<'a>(scene: Scene<'a>, cluster: &Cluster) -> Vec<Checked<'a>> {
     let secret = &scene.config.operator_secret;
     let found = scene.store.get(secret).await;
+    if matches!(found, Ok(None)) && scene.config.user_admin.given().is_some() {
+        return Vec::new();
+    }
     let found = &found;
     let checked = CLUSTER_USERS.map(async |name| {
         let keys = operator_keys(name);
@@ -177,7 +206,7 @@ async fn cluster_users<'a>(scene: Scene<'a>, cluster: &Cluster) -> Vec<Checked<'
         Checked {
             user: user.unwrap_or(fallback),
             database: ADMIN_DATABASE,
-            secret,
+            secret: Some(secret),
             login,
             detail,
         }
@@ -216,7 +245,7 @@ async fn table_user<'a>(scene: Scene<'a>, cluster: &Cluster, user: &'a User) -> 
     Checked {
         user: user.name.clone(),
         database,
-        secret: &user.secret,
+        secret: Some(&user.secret),
         login,
         detail: match is_gone {
             true => "MongoDB has no such user".to_owned(),
@@ -252,6 +281,43 @@ fn roles(status: &Document) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::schema::assert_schema;
+
+    #[test]
+    fn programs_get_each_login() {
+        let row = Checked {
+            user: "u".to_owned(),
+            database: "users",
+            secret: None,
+            login: Login::Ok,
+            detail: "readWrite on workflows".to_owned(),
+        };
+        let secrets = [Some("dyff/secret".to_owned()), None];
+        let rows: Value = secrets
+            .map(|secret| as_json(&row, secret))
+            .into_iter()
+            .collect();
+        assert_schema("admin quick-check", &[rows.to_string()], &[]);
+    }
+
+    #[test]
+    fn nobody_but_the_user_admin_is_nobody_to_check() {
+        let secret = SecretName {
+            namespace: None,
+            name: "s".to_owned(),
+        };
+        let row = |user: &str, secret, login| Checked {
+            user: user.to_owned(),
+            database: "users",
+            secret,
+            login,
+            detail: String::new(),
+        };
+        let admin = row("admin", None, Login::Ok);
+        let absent = row("a", Some(&secret), Login::Absent);
+        let said = faults(&[admin, absent], true);
+        assert_eq!(said, ["absent, as never provisioned: 1 of 2 users (a)"]);
+    }
 
     #[test]
     fn who_is_absent_is_a_fault_only_where_it_was_asked_for_or_nobody_is_there() {
@@ -266,7 +332,7 @@ mod tests {
                 .map(|(name, login)| Checked {
                     user: (*name).to_owned(),
                     database: "users",
-                    secret: &secret,
+                    secret: Some(&secret),
                     login: *login,
                     detail: String::new(),
                 })

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::PATIENCE;
 use super::provision::failed;
@@ -29,8 +29,7 @@ pub(super) async fn execute(
     let names: Vec<&str> = outcome.steps.iter().map(Step::name).collect();
     if json {
         let failure = outcome.ended.as_ref().err().map(ToString::to_string);
-        let report = json!({ "user": user.name, "steps": names, "failure": failure });
-        print_json(out, &report)?;
+        print_json(out, &rotated(&user.name, &names, failure))?;
     } else {
         for step in &outcome.steps {
             writeln!(out, "{}: {step}", user.name)?;
@@ -63,8 +62,7 @@ pub(super) async fn status(
     let since = found.held.as_ref().and_then(Held::password_since);
     if json {
         let since = since.map(|since| format!("{since:.3}"));
-        let report = json!({ "user": user.name, "stage": stage, "password_since": since });
-        print_json(out, &report)?;
+        print_json(out, &status_json(&user.name, stage, since))?;
     } else {
         let since = or_dash(since.map(|since| format!("{since:.3}")));
         writeln!(
@@ -75,6 +73,14 @@ pub(super) async fn status(
     }
     found.close().await;
     Ok(())
+}
+
+fn rotated(user: &str, steps: &[&str], failure: Option<String>) -> Value {
+    json!({ "user": user, "steps": steps, "failure": failure })
+}
+
+fn status_json(user: &str, stage: &str, since: Option<String>) -> Value {
+    json!({ "user": user, "stage": stage, "password_since": since })
 }
 
 /// The stage of a rotation: a word for programs, and a line for people.
@@ -100,5 +106,26 @@ fn stage(facts: &Facts) -> (&'static str, &'static str) {
         (false, _, Login::Untried) => {
             ("absent", "there is no user or no password: provision first")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::schema::assert_schema;
+
+    #[test]
+    fn programs_get_what_was_done_and_where_a_rotation_stands() {
+        let done = rotated("u", &["PasswordStaged"], None);
+        let failed = rotated("u", &[], Some("MongoDB: no primary".to_owned()));
+        let done = [done, failed].map(|report| report.to_string());
+        assert_schema("admin rotate", &done, &[]);
+        let since = Some("2026-01-31T12:00:00.000Z".to_owned());
+        let stages = [
+            status_json("u", "none", since),
+            status_json("u", "absent", None),
+        ];
+        let stages = stages.map(|status| status.to_string());
+        assert_schema("admin rotate --status", &stages, &[]);
     }
 }

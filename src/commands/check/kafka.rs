@@ -9,7 +9,8 @@ use super::report::Report;
 use crate::config::Kafka;
 use crate::config::owned::COOPERATIVE;
 use crate::kafka::broker::{Broker, BrokerFacts, GroupFacts, TopicFacts};
-use crate::kafka::preflight::is_accepted;
+use crate::kafka::preflight::{Unanswered, is_accepted};
+use crate::telemetry::code::Code;
 
 /// How long connecting to one broker may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -24,13 +25,13 @@ pub(super) async fn check(kafka: &Kafka, report: &mut Report) {
     let answers = tokio::task::spawn_blocking(move || Answers::of(&asked));
     match answers.await {
         Ok(answers) => answers.report(kafka, report),
-        Err(error) => report.fault("brokers", error.to_string(), "run it again"),
+        Err(error) => report.fault(Code::Panicked, "brokers", error.to_string(), "run it again"),
     }
 }
 
 /// What the brokers said. Asking blocks.
 struct Answers {
-    access: Result<(), String>,
+    access: Result<(), Unanswered>,
     brokers: anyhow::Result<Vec<(BrokerFacts, Result<(), String>)>>,
     topics: Vec<(String, anyhow::Result<TopicFacts>)>,
     group: anyhow::Result<GroupFacts>,
@@ -42,7 +43,7 @@ impl Answers {
         let broker = match Broker::new(kafka) {
             Ok(broker) => broker,
             Err(error) => {
-                let access = Err(format!("{error:#}"));
+                let access = Err(Unanswered::Permanent(format!("{error:#}")));
                 return Answers {
                     access,
                     brokers: Ok(Vec::new()),
@@ -76,11 +77,21 @@ impl Answers {
                 "access",
                 format!("the brokers accept this client ({security}), and it may read the topics"),
             ),
-            Err(why) => report.fault("access", why, "correct DYFF_KAFKA__CONFIG__…, or the ACLs"),
+            Err(why) => report.fault(
+                why.code(),
+                "access",
+                why.to_string(),
+                "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
+            ),
         }
         match self.brokers {
             Ok(brokers) => report_brokers(&brokers, report),
-            Err(error) => report.fault("brokers", format!("{error:#}"), "are they up?"),
+            Err(error) => report.fault(
+                Code::KafkaAway,
+                "brokers",
+                format!("{error:#}"),
+                "are they up?",
+            ),
         }
         for (name, found) in self.topics {
             match found {
@@ -95,6 +106,7 @@ impl Answers {
         match self.group {
             Ok(group) => report_group(&kafka.group, &group, report),
             Err(error) => report.fault(
+                Code::OutsideGroup,
                 "group",
                 format!("{error:#}"),
                 "grant Read on the group; is its coordinator available?",
@@ -123,6 +135,7 @@ fn report_brokers(brokers: &[(BrokerFacts, Result<(), String>)], report: &mut Re
         let BrokerFacts { id, host, port } = broker;
         if let Err(why) = reached {
             report.fault(
+                Code::KafkaAway,
                 "brokers",
                 format!("broker {id} advertises {host}:{port}, which is not reached: {why}"),
                 "correct its advertised.listeners, the name service, or the network policy",
@@ -148,6 +161,7 @@ fn report_topic(name: &str, topic: &TopicFacts, report: &mut Report) {
     );
     if topic.leaderless > 0 {
         report.fault(
+            Code::KafkaAway,
             "topic",
             format!("{name}: {} partition(s) have no leader", topic.leaderless),
             "start the brokers that hold them",
@@ -208,6 +222,7 @@ fn report_group(name: &str, group: &GroupFacts, report: &mut Report) {
     let members = group.members.len();
     if group.keeps_out() {
         report.fault(
+            Code::OutsideGroup,
             "group",
             format!(
                 "{name} has {members} member(s) of the protocol {}",

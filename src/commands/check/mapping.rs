@@ -1,6 +1,6 @@
 //! The mapping of kinds to collections: what it has, and what another one would change.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -29,7 +29,7 @@ pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Repo
         format!(
             "{} kinds go into {} collections",
             kinds.len(),
-            in_use.collections().count()
+            kinds.values().collect::<BTreeSet<_>>().len()
         ),
     );
     let Some(other) = other else {
@@ -65,8 +65,9 @@ pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Repo
         (
             "moves",
             moved,
-            "documents that are there stay in the old collection: move them yourself, or reset the \
-             offsets once it is in use",
+            "documents that are there stay in the old collection: list it in former_collections, set \
+             KIND_CHANGES=delete, and reset the offsets to the beginning once it is in use; or move \
+             them yourself",
         ),
     ];
     if changes.iter().all(|(_, kinds, _)| kinds.is_empty()) {
@@ -100,8 +101,10 @@ fn listed(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::mappings;
     use super::super::report::Mark;
     use super::*;
+    use crate::commands::schema::assert_schema;
 
     #[test]
     fn what_another_mapping_would_change_is_named() {
@@ -127,5 +130,8 @@ mod tests {
             lines.contains(&"the other mapping moves Account from accounts to customers"),
             "{lines:?}"
         );
+        let mut out = Vec::new();
+        mappings(&builtin, &other, true, &mut out).unwrap();
+        assert_schema("mapping check", &[out], &[]);
     }
 }

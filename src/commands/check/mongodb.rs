@@ -7,11 +7,12 @@ use tokio::time::timeout;
 use super::report::Report;
 use crate::checkpoint::other_groups;
 use crate::commands::offsets::{Place, places};
-use crate::config::Config;
+use crate::config::{Config, startup};
 use crate::database;
 use crate::database::collections::{CollectionFacts, describe};
 use crate::database::facts::{Facts, facts};
 use crate::kafka::broker::Broker;
+use crate::telemetry::code::Code;
 use crate::writer;
 
 /// How long the places of all partitions may take.
@@ -20,16 +21,27 @@ const PLACES_DEADLINE: Duration = Duration::from_secs(60);
 pub(super) async fn check(config: &Config, report: &mut Report) {
     let database = match database::open(&config.mongodb).await {
         Ok(database) => database,
-        Err(error) => return report.fault("MongoDB", format!("{error:#}"), "see the message"),
+        Err(error) => {
+            let code = match startup::code(&error) {
+                Code::Configuration => Code::Configuration,
+                _ => Code::MongodbAway,
+            };
+            return report.fault(code, "MongoDB", format!("{error:#}"), "see the message");
+        }
     };
     let collections = writer::collections(&config.mapping);
     match facts(&database, &collections).await {
         Ok(found) => report_facts(&found, database.name(), report),
-        Err(why) => report.fault("MongoDB", why, "is a primary elected?"),
+        Err(why) => report.fault(Code::MongodbAway, "MongoDB", why, "is a primary elected?"),
     }
     match describe(&database).await {
         Ok(found) => report_collections(&found, &collections, report),
-        Err(why) => report.fault("collections", why, "grant readWrite on the database"),
+        Err(why) => report.fault(
+            Code::MongodbAway,
+            "collections",
+            why,
+            "grant readWrite on the database",
+        ),
     }
     report_checkpoints(config, &database, report).await;
 }
@@ -43,6 +55,7 @@ fn report_facts(found: &Facts, database: &str, report: &mut Report) {
             format!("{version}, set {set}, primary {primary}"),
         ),
         None => report.fault(
+            Code::MongodbAway,
             "MongoDB",
             format!("{version}, set {set}, no primary"),
             "rs.status()",
@@ -54,6 +67,7 @@ fn report_facts(found: &Facts, database: &str, report: &mut Report) {
             format!("the user may do all that it does on {database}"),
         ),
         Some(missing) => report.fault(
+            Code::Configuration,
             "privileges",
             format!("the user may not {missing}"),
             format!("grant it readWrite on {database}: `workflows-sink admin provision`"),
@@ -89,6 +103,7 @@ fn report_collections(found: &[CollectionFacts], routed: &[&str], report: &mut R
     {
         if !is_plain {
             report.fault(
+                Code::CollectionRefuses,
                 "collections",
                 format!("{name} is a view or a time series"),
                 "drop it: the service writes a collection of that name",
@@ -127,9 +142,20 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
     let places = match timeout(PLACES_DEADLINE, looked).await {
         Ok(Ok(places)) => places,
         Ok(Err(error)) => {
-            return report.fault("checkpoints", format!("{error:#}"), "see the faults above");
+            let code = match error
+                .chain()
+                .any(|cause| cause.is::<mongodb::error::Error>())
+            {
+                true => Code::MongodbAway,
+                false => Code::KafkaAway,
+            };
+            let why = format!("{error:#}");
+            return report.fault(code, "checkpoints", why, "see the faults above");
         }
-        Err(_) => return report.fault("checkpoints", "no answer in time", "run it again"),
+        Err(_) => {
+            let (code, why) = (Code::KafkaAway, "no answer in time");
+            return report.fault(code, "checkpoints", why, "run it again");
+        }
     };
     let stuck: Vec<_> = places
         .iter()
@@ -138,6 +164,7 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
     for place in &stuck {
         let (topic, number) = (&place.partition.topic, place.partition.number);
         report.fault(
+            place.code().unwrap_or(Code::NothingSettles),
             "checkpoints",
             format!("{} stands still: {}", place.partition, place.state()),
             format!("workflows-sink offsets resolve --topic {topic} --partition {number}"),
@@ -153,7 +180,8 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
         ),
     );
     match other_groups(database, &kafka.group, &kafka.topics).await {
-        Ok(others) if !others.is_empty() => report.warn(
+        Ok(others) if !others.is_empty() => report.warn_of(
+            Code::OtherGroups,
             "group",
             format!(
                 "other groups keep checkpoints for these topics here: {}",
@@ -164,7 +192,8 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
         Ok(_) => {}
         Err(error) => {
             let why = database::errors::shown(&error);
-            report.fault("checkpoints", why, "grant readWrite on the database");
+            let remedy = "grant readWrite on the database";
+            report.fault(Code::MongodbAway, "checkpoints", why, remedy);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde_json::json;
 
 use crate::commands::{NotHealthy, print_json, printable};
+use crate::telemetry::code::Code;
 
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,9 @@ pub(super) struct Finding {
     /// What was looked at: `brokers`, `topic`, ….
     pub(super) part: &'static str,
     pub(super) what: String,
+    /// What the runbook calls it: every fault has a code, and a warning where a line of the service
+    /// would have it.
+    pub(super) code: Option<Code>,
     /// What to do.
     pub(super) remedy: Option<String>,
 }
@@ -35,23 +39,14 @@ pub(super) struct Report {
 }
 
 impl Report {
-    fn add(
-        &mut self,
-        mark: Mark,
-        part: &'static str,
-        what: impl Into<String>,
-        remedy: Option<String>,
-    ) {
+    pub(super) fn good(&mut self, part: &'static str, what: impl Into<String>) {
         self.findings.push(Finding {
-            mark,
+            mark: Mark::Good,
             part,
             what: what.into(),
-            remedy,
+            code: None,
+            remedy: None,
         });
-    }
-
-    pub(super) fn good(&mut self, part: &'static str, what: impl Into<String>) {
-        self.add(Mark::Good, part, what, None);
     }
 
     pub(super) fn warn(
@@ -60,16 +55,41 @@ impl Report {
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.add(Mark::Warning, part, what, Some(remedy.into()));
+        self.findings.push(Finding {
+            mark: Mark::Warning,
+            part,
+            what: what.into(),
+            code: None,
+            remedy: Some(remedy.into()),
+        });
     }
 
-    pub(super) fn fault(
+    /// A warning about what a line of the service has this code for.
+    pub(super) fn warn_of(
         &mut self,
+        code: Code,
         part: &'static str,
         what: impl Into<String>,
         remedy: impl Into<String>,
     ) {
-        self.add(Mark::Fault, part, what, Some(remedy.into()));
+        self.warn(part, what, remedy);
+        self.findings.last_mut().expect("it was just added").code = Some(code);
+    }
+
+    pub(super) fn fault(
+        &mut self,
+        code: Code,
+        part: &'static str,
+        what: impl Into<String>,
+        remedy: impl Into<String>,
+    ) {
+        self.findings.push(Finding {
+            mark: Mark::Fault,
+            part,
+            what: what.into(),
+            code: Some(code),
+            remedy: Some(remedy.into()),
+        });
     }
 
     fn count(&self, mark: Mark) -> usize {
@@ -101,7 +121,9 @@ impl Report {
                 Mark::Warning => '!',
                 Mark::Fault => '✗',
             };
-            writeln!(out, "{sign} {:<12}{}", found.part, printable(&found.what))?;
+            let code = found.code.map(|code| format!(" ({code})"));
+            let (what, code) = (printable(&found.what), code.unwrap_or_default());
+            writeln!(out, "{sign} {:<12}{what}{code}", found.part)?;
             if let Some(remedy) = &found.remedy {
                 writeln!(out, "  {:<12}→ {}", "", printable(remedy))?;
             }
@@ -124,6 +146,7 @@ impl Report {
                 },
                 "part": found.part,
                 "what": found.what,
+                "code": found.code.map(|code| code.to_string()),
                 "remedy": found.remedy,
             })
         };
@@ -138,44 +161,63 @@ impl Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::commands::schema::assert_schema;
 
-    #[test]
-    fn a_fault_has_its_remedy_and_ends_with_1() {
+    fn healthy() -> Report {
         let mut report = Report::default();
-        report.good("brokers", "3 brokers answer");
+        report.good("brokers", "3 of 3 are reached as they advertise");
+        report.good("MongoDB", "8.0.4, set rs0, primary mongodb-0:27017");
+        report
+    }
+
+    fn troubled() -> Report {
+        let mut report = healthy();
         report.warn(
             "topic",
-            "records are deleted after 7 days",
-            "set retention.ms=-1",
+            "t: retention.ms: a record that is not applied within 7.0 days is lost",
+            "set retention.ms=-1 or cleanup.policy=compact, or watch the age of the lag",
         );
-        let mut out = Vec::new();
-        report.print(false, &mut out).unwrap();
+        report.warn_of(
+            Code::Rejected,
+            "sample",
+            "12 would be rejected (unknown_kind, kind \u{1b}[2JNovelty), such as t[3] offset 4711",
+            "`docs/operations.md`, Dead letters, says what each reason means",
+        );
         report.fault(
+            Code::OutsideGroup,
             "group",
-            "2 members of another protocol",
-            "stop the former service",
+            "g has 2 member(s) of the protocol range",
+            "stop them first (former on 10.0.0.1): this service joins by cooperative-sticky",
         );
-        assert!(
-            report
-                .print(false, &mut out)
-                .unwrap_err()
-                .is::<NotHealthy>()
-        );
-        let text = String::from_utf8(out).unwrap();
-        for line in [
-            "✓ brokers     3 brokers answer",
-            "! topic       records are deleted after 7 days",
-            "              → set retention.ms=-1",
-            "✗ group       2 members of another protocol",
-            "1 good, 1 to know, 1 to mend",
-        ] {
-            assert!(text.lines().any(|found| found == line), "{line}\n{text}");
-        }
-        let mut json = Vec::new();
-        assert!(report.print(true, &mut json).is_err());
-        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+        report
+    }
+
+    fn printed(report: &Report, json: bool) -> (bool, String) {
+        let mut out = Vec::new();
+        let is_healthy = match report.print(json, &mut out) {
+            Ok(()) => true,
+            Err(error) => !error.is::<NotHealthy>(),
+        };
+        (is_healthy, String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn a_fault_has_its_code_and_remedy_and_ends_with_1() {
+        let (is_healthy, text) = printed(&healthy(), false);
+        assert!(is_healthy);
+        insta::assert_snapshot!("healthy", text);
+        let (is_healthy, text) = printed(&troubled(), false);
+        assert!(!is_healthy);
+        insta::assert_snapshot!("troubled", text);
+        let (_, json) = printed(&troubled(), true);
+        let json: serde_json::Value = serde_json::from_str(&json).unwrap();
         assert_eq!(json["healthy"], false);
-        assert_eq!(json["findings"][1]["mark"], "warning");
-        assert_eq!(json["findings"][2]["remedy"], "stop the former service");
+        let fault = &json["findings"][4];
+        assert_eq!(
+            (&fault["mark"], &fault["code"]),
+            (&json!("fault"), &json!("WS-202"))
+        );
+        let outputs = [healthy(), troubled()].map(|report| printed(&report, true).1);
+        assert_schema("check", &outputs, &[]);
     }
 }

@@ -14,6 +14,7 @@ use crate::record::Partition;
 use crate::record::detail::detail;
 use crate::record::entity::{Decoded, Decoder, Reason, Tombstones};
 use crate::record::mapping::Mapping;
+use crate::telemetry::code::Code;
 
 /// How long reading may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,8 +31,13 @@ pub(super) async fn check(
     });
     match sampled.await {
         Ok(Ok(sample)) => sample.report(report),
-        Ok(Err(error)) => report.fault("sample", format!("{error:#}"), "see the faults above"),
-        Err(error) => report.fault("sample", error.to_string(), "run it again"),
+        Ok(Err(error)) => report.fault(
+            Code::KafkaAway,
+            "sample",
+            format!("{error:#}"),
+            "see the faults above",
+        ),
+        Err(error) => report.fault(Code::Panicked, "sample", error.to_string(), "run it again"),
     }
 }
 
@@ -60,7 +66,7 @@ fn sample(
     records: i64,
 ) -> anyhow::Result<Sample> {
     let scanner = Scanner::new(kafka)?;
-    let counts = partition_counts(kafka).map_err(anyhow::Error::msg)?;
+    let counts = partition_counts(kafka)?;
     let partitions: Vec<Partition> = (counts.iter())
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
         .collect();
@@ -118,7 +124,8 @@ impl Sample {
         );
         for (reason, Example { count, place, kind }) in self.rejected {
             let kind = kind.map_or_else(String::new, |kind| format!(", kind {kind}"));
-            report.warn(
+            report.warn_of(
+                Code::Rejected,
                 "sample",
                 format!("{count} would be rejected ({reason}{kind}), such as {place}"),
                 "`docs/operations.md`, Dead letters, says what each reason means",

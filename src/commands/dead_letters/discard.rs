@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::ensure;
 use bson::doc;
 use mongodb::options::WriteConcern;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::super::print_json;
 use super::filter::matching;
@@ -31,7 +31,7 @@ pub(super) async fn discard(
     if !yes {
         let count = of_group.collection.count_documents(query.clone()).await?;
         if json {
-            return Ok(print_json(out, &json!({ "would_discard": count }))?);
+            return Ok(print_json(out, &self::json(count, false))?);
         }
         if count > 0 {
             list::count(of_group, query, LetterGrouping::Reason, false, out).await?;
@@ -47,8 +47,16 @@ pub(super) async fn discard(
     let updated = update.write_concern(WriteConcern::majority()).await?;
     let count = updated.modified_count;
     match json {
-        true => print_json(out, &json!({ "discarded": count }))?,
+        true => print_json(out, &self::json(count, true))?,
         false => writeln!(out, "{} discarded", letters(count as i64))?,
     }
     Ok(())
+}
+
+/// How many letters were given up, or would be.
+pub(super) fn json(count: u64, is_done: bool) -> Value {
+    match is_done {
+        true => json!({ "discarded": count }),
+        false => json!({ "would_discard": count }),
+    }
 }

@@ -3,8 +3,9 @@ use bson::{Binary, DateTime, Document, Uuid, doc};
 use serde_json::{Value, json};
 
 use super::filter::{Cursor, matching, read_cursor};
-use super::{list, show, summary};
+use super::{discard, list, show, summary};
 use crate::cli::{LetterFilter, LetterState, Partitions};
+use crate::commands::schema::assert_schema;
 
 fn bytes(bytes: &[u8]) -> Binary {
     Binary {
@@ -76,8 +77,15 @@ fn a_letter_is_shown_as_it_came_and_nothing_in_it_forges_a_line() {
 
 #[test]
 fn programs_get_the_same_as_json() {
-    let json: Value =
-        serde_json::from_str(&text(|out| show::print(&[letter()], true, false, out))).unwrap();
+    let shown = text(|out| show::print(&[letter()], true, false, out));
+    assert_schema("dead-letters show", std::slice::from_ref(&shown), &[]);
+    for (yes, form) in [
+        (true, "dead-letters discard"),
+        (false, "dead-letters discard, dry"),
+    ] {
+        assert_schema(form, &[discard::json(3, yes).to_string()], &[]);
+    }
+    let json: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(json[0]["_id"]["offset"], 4711);
     let value = r#"{"id":"k","n":1.000000000000000000001,"n":18446744073709551616}"#;
     assert_eq!(json[0]["value"], value);
@@ -92,8 +100,9 @@ fn a_list_is_one_line_each_and_says_how_it_continues() {
         "list",
         text(|out| list::print_list(&letters, 5_017, false, out))
     );
-    let json: Value =
-        serde_json::from_str(&text(|out| list::print_list(&letters, 9, true, out))).unwrap();
+    let listed = text(|out| list::print_list(&letters, 9, true, out));
+    assert_schema("dead-letters list", std::slice::from_ref(&listed), &[]);
+    let json: Value = serde_json::from_str(&listed).unwrap();
     let cursor = Cursor::behind(&letters[1]).unwrap();
     assert_eq!(json[1]["cursor"], cursor.to_string());
     assert_eq!(read_cursor(&cursor.to_string()).unwrap(), cursor);
@@ -119,6 +128,9 @@ fn counts_have_their_times_and_an_example() {
         "count_json",
         text(|out| list::print_counts("kind", &counts, true, out))
     );
+    let by = ["reason", "kind", "code", "day"];
+    let outputs = by.map(|by| text(|out| list::print_counts(by, &counts, true, out)));
+    assert_schema("dead-letters list --by", &outputs, &[]);
 }
 
 #[test]
@@ -143,6 +155,9 @@ fn a_summary_is_one_screen() {
         "summary_json",
         text(|out| summary::print("g", &counts, true, out))
     );
+    let outputs =
+        [&counts[..], &[]].map(|counts| text(|out| summary::print("g", counts, true, out)));
+    assert_schema("dead-letters summary", &outputs, &[]);
 }
 
 #[test]

@@ -6,8 +6,9 @@ use bson::raw::RawDocument;
 use bson::{Bson, RawBson};
 use serde_json::{Map, Value};
 
+use super::states::ExplainRules;
 use crate::commands::text::bson_json;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::CollectionId;
 
 /// The top-level fields of a document, but for its `_id`. Their order is the server's, and no part
@@ -81,10 +82,13 @@ impl FoldedEntity {
         collection: CollectionId,
         state: TopFields,
         offset: i64,
-        mode: WriteMode,
+        rules: &ExplainRules,
     ) {
         self.newest = Some(collection);
-        match (mode, self.documents.get_mut(&collection)) {
+        if rules.kind_changes == KindChanges::Delete && !self.documents.contains_key(&collection) {
+            self.documents.clear();
+        }
+        match (rules.mode, self.documents.get_mut(&collection)) {
             (WriteMode::Set, Some(document)) => {
                 document.fields.0.extend(state.0);
                 document.until = offset;

@@ -92,6 +92,7 @@ pub async fn execute(
             mapping: Arc::clone(&config.mapping),
             tombstones: config.tombstones,
             mode: config.write_mode,
+            kind_changes: config.kind_changes,
         },
         documents: moment.documents,
         states_shown_max: match history {

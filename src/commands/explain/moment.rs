@@ -16,13 +16,15 @@ use crate::cli::{LetterFilter, LetterState};
 use crate::commands::dead_letters::{listed, matching};
 use crate::commands::offsets::of_topics;
 use crate::config::Config;
+use crate::database::errors;
 use crate::record::mapping::CollectionId;
 use crate::writer::dead_letter;
 
 /// How many letters of one key are looked at.
 pub(super) const LETTERS_MAX: usize = 10_000;
 
-/// How often a moment is looked for: one at which a collection was just made cannot be read.
+/// How often a moment is looked for: one at which a collection was just made cannot be read. What
+/// does not pass by itself ends it at once.
 const TRIES_MAX: u32 = 5;
 
 /// How long one question may take.
@@ -50,10 +52,15 @@ pub(super) async fn moment(
     let mut backoff = Backoff::new();
     loop {
         match read(config, database, key).await {
-            Err(_) if backoff.tries() < TRIES_MAX => backoff.wait().await,
+            Err(error) if backoff.tries() < TRIES_MAX && may_pass(&error) => backoff.wait().await,
             read => return read.context("MongoDB was not read"),
         }
     }
+}
+
+fn may_pass(error: &anyhow::Error) -> bool {
+    let of_mongodb = error.downcast_ref::<mongodb::error::Error>();
+    of_mongodb.is_some_and(errors::may_pass)
 }
 
 async fn read(config: &Config, database: &Database, key: &str) -> anyhow::Result<Moment> {

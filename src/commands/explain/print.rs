@@ -257,6 +257,7 @@ pub(super) fn print_json_of(explained: &Explained, out: &mut impl Write) -> anyh
             "only_stored": comparison.only_stored,
             "of_lost_states": comparison.of_lost_states,
             "moves_to": document.moves_to,
+            "has_open_letters": document.has_open_letters,
         },
         "older_documents": older.collect::<Vec<_>>(),
     });

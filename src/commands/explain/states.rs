@@ -10,7 +10,7 @@ use super::letters::{LetterOfKey, LetterStanding};
 use crate::record::Record;
 use crate::record::detail::{detail, rejection};
 use crate::record::entity::{Decoded, Decoder, Skip, Tombstones};
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 use crate::writer::dead_letter::trace_id;
 
@@ -20,6 +20,7 @@ pub(super) struct ExplainRules {
     pub(super) mapping: Arc<Mapping>,
     pub(super) tombstones: Tombstones,
     pub(super) mode: WriteMode,
+    pub(super) kind_changes: KindChanges,
 }
 
 /// What became of a record, or what will become of it.
@@ -41,6 +42,20 @@ pub(super) enum StateOutcome {
     RejectedToday(String),
 }
 
+impl StateOutcome {
+    /// Whether its letter is open, and today's mapping would accept it.
+    pub(super) fn is_open_and_accepted_today(&self) -> bool {
+        matches!(
+            self,
+            StateOutcome::Rejected {
+                standing: LetterStanding::Open,
+                is_accepted_today: true,
+                ..
+            }
+        )
+    }
+}
+
 /// One record of the key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct KeyState {
@@ -51,6 +66,24 @@ pub(super) struct KeyState {
     /// Whether the checkpoint is not past it.
     pub(super) waits: bool,
     pub(super) outcome: StateOutcome,
+}
+
+/// What states make of the documents of the key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct FoldedLog {
+    /// Those that are applied.
+    pub(super) now: FoldedEntity,
+    /// All of them.
+    pub(super) end: FoldedEntity,
+}
+
+impl FoldedLog {
+    fn take_in(&mut self, waits: bool, take_in: impl Fn(&mut FoldedEntity)) {
+        if !waits {
+            take_in(&mut self.now);
+        }
+        take_in(&mut self.end);
+    }
 }
 
 /// What a log has of the key.
@@ -66,12 +99,15 @@ pub(super) struct KeyLog {
     pub(super) behind: u64,
     /// What became of the newest record that is not skipped.
     pub(super) newest: Option<StateOutcome>,
-    /// What the applied states make of it.
-    pub(super) now: FoldedEntity,
-    /// What all states make of it.
-    pub(super) end: FoldedEntity,
+    /// What the states make of it.
+    pub(super) folded: FoldedLog,
+    /// The same, if the records of open letters that would be accepted today were applied since, by
+    /// going back with `offsets reset`: the letters do not tell. `None` where there are none.
+    pub(super) with_open: Option<FoldedLog>,
     /// How many letters of the key stand in it and are open.
     pub(super) letters_open: usize,
+    /// Of how many of these the record would be accepted today.
+    pub(super) open_and_accepted_today: usize,
     /// Whether no state that was applied may be missing here.
     pub(super) is_whole: bool,
 }
@@ -192,24 +228,36 @@ impl<'a> KeyReader<'a> {
         offset: i64,
         waits: bool,
     ) {
-        let (now, end) = (&mut self.log.now, &mut self.log.end);
+        let KeyLog {
+            folded,
+            with_open,
+            open_and_accepted_today,
+            ..
+        } = &mut self.log;
         match (outcome, decoded, state) {
-            (
-                StateOutcome::Applied | StateOutcome::Replayed,
-                Decoded::Accepted { collection, .. },
-                Some(state),
-            ) => {
-                if !waits {
-                    now.push(*collection, state.clone(), offset, self.rules.mode);
+            (_, Decoded::Accepted { collection, .. }, Some(state)) => {
+                let push = |folded: &mut FoldedEntity| {
+                    folded.push(*collection, state.clone(), offset, self.rules);
+                };
+                match outcome {
+                    StateOutcome::Applied | StateOutcome::Replayed => {
+                        folded.take_in(waits, push);
+                        with_open.iter_mut().for_each(|it| it.take_in(waits, push));
+                    }
+                    outcome if outcome.is_open_and_accepted_today() => {
+                        let with_open = with_open.get_or_insert_with(|| folded.clone());
+                        with_open.take_in(waits, push);
+                        *open_and_accepted_today += 1;
+                    }
+                    _ => {}
                 }
-                end.push(*collection, state, offset, self.rules.mode);
             }
             (StateOutcome::Deletes, ..) => {
-                if !waits {
-                    now.delete();
-                    self.is_uncertain = false;
+                let both = [Some(folded), with_open.as_mut()];
+                for folded in both.into_iter().flatten() {
+                    folded.take_in(waits, FoldedEntity::delete);
                 }
-                end.delete();
+                self.is_uncertain &= waits;
             }
             (StateOutcome::RejectedToday(_), ..) => self.is_uncertain |= !waits,
             _ => {}
@@ -234,7 +282,7 @@ impl<'a> KeyReader<'a> {
         let letters = self.letters.values();
         let open = letters.filter(|letter| letter.standing == LetterStanding::Open);
         self.log.letters_open = open.count();
-        let has_all = self.before == self.applied_to || self.log.now.is_deleted;
+        let has_all = self.before == self.applied_to || self.log.folded.now.is_deleted;
         self.log.is_whole = has_all && !self.is_uncertain;
         self.log
     }

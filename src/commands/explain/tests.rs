@@ -1,12 +1,15 @@
+use std::collections::BTreeSet;
+
 use bson::raw::RawDocumentBuf;
 use bson::{Uuid, doc};
 
 use super::document::OlderDocument;
 use super::*;
 use crate::commands::offsets::tests::place;
+use crate::commands::schema::assert_schema;
 use crate::record::Record;
 use crate::record::entity::Tombstones;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 
 const MAPPING: &str = "id='id'\nkind='kind'\nmaps=['labels']\n[collections]\nA='as'\nB='bs'\n";
@@ -22,6 +25,7 @@ struct Case {
     letters: Vec<Document>,
     stored: Vec<(&'static str, Document)>,
     mode: WriteMode,
+    kind_changes: KindChanges,
     tombstones: Tombstones,
 }
 
@@ -38,6 +42,7 @@ impl Default for Case {
             letters: Vec::new(),
             stored: vec![("as", doc! { "_id": "k", "kind": "A", "a": 1, "b": 2 })],
             mode: WriteMode::Set,
+            kind_changes: KindChanges::Keep,
             tombstones: Tombstones::Ignore,
         }
     }
@@ -86,6 +91,7 @@ impl Case {
             mapping: Arc::new(Mapping::parse(MAPPING).unwrap()),
             tombstones: self.tombstones,
             mode: self.mode,
+            kind_changes: self.kind_changes,
         };
         let logs = vec![self.log(&rules, shown_max)];
         let stored = rules.mapping.collections().filter_map(|(id, name)| {
@@ -195,6 +201,25 @@ fn a_state_counts_unless_its_letter_says_otherwise() {
         case.verdict(),
         "1 state of it was rejected, and the letter is open"
     );
+    case.letters = vec![letter(2, "open", "unknown_kind")];
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "a": 1, "b": 2 })];
+    let explained = case.explained();
+    assert!(explained.document.has_open_letters);
+    assert_eq!(
+        explained.verdict(),
+        "1 letter of it is open, though its record was applied since: `dead-letters replay` closes \
+         it, and changes nothing"
+    );
+    assert!(!explained.document.comparison.is_faulty());
+    case.letters.push(letter(0, "open", "write_error"));
+    assert_eq!(
+        case.verdict(),
+        "its newest state was rejected (unknown_kind New\\u{202e}), and would be accepted today: \
+         `dead-letters replay`; there is a document in `as`, and none by the log; 1 other state of it was \
+         rejected, and the letter is open",
+        "what MongoDB refused may be refused again"
+    );
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "b": 2 })];
     let mut former = letter(0, "open", "unknown_kind");
     let id = former.get_document_mut("_id").unwrap();
     id.insert("topic_id", Uuid::from_bytes([9; 16]));
@@ -276,6 +301,28 @@ fn a_change_of_kind_leaves_an_older_document() {
 }
 
 #[test]
+fn where_a_change_of_kind_deletes_only_the_new_document_is_expected() {
+    let mut case = Case {
+        kind_changes: KindChanges::Delete,
+        ..Case::default()
+    };
+    // To another collection and back, which leaves no field of before.
+    case.records[1].1 = Some(r#"{"id":"k","kind":"B","b":2}"#);
+    case.records
+        .insert(1, (1, Some(r#"{"id":"k","kind":"B","c":3}"#)));
+    case.stored = vec![("bs", doc! { "_id": "k", "kind": "B", "b": 2, "c": 3 })];
+    assert_eq!(case.explained().verdict(), UP_TO_DATE);
+    case.records
+        .push((3, Some(r#"{"id":"k","kind":"A","b":4}"#)));
+    (case.end, case.next_offset) = (4, 4);
+    case.stored = vec![("as", doc! { "_id": "k", "kind": "A", "b": 4 })];
+    assert_eq!(case.explained().verdict(), UP_TO_DATE);
+    case.stored[0].1.insert("a", 1);
+    let comparison = case.explained().document.comparison;
+    assert_eq!(comparison.faulty(), BTreeSet::from([&"a".to_owned()]));
+}
+
+#[test]
 fn states_are_shown_in_bounded_memory() {
     let explained = Case::default().explained_with(1);
     let found = &explained.logs[0].found;
@@ -316,5 +363,14 @@ fn people_and_programs_get_all_of_it_and_nothing_forges_a_line() {
     insta::assert_snapshot!("text", String::from_utf8(text).unwrap());
     let mut json = Vec::new();
     print_json_of(&explained, &mut json).unwrap();
-    insta::assert_snapshot!("json", String::from_utf8(json).unwrap());
+    insta::assert_snapshot!("json", String::from_utf8(json.clone()).unwrap());
+    let mut fine = Vec::new();
+    print_json_of(&Case::default().explained(), &mut fine).unwrap();
+    let maps = [
+        ".document.expected",
+        ".document.stored",
+        ".document.would_be",
+        ".older_documents[].document",
+    ];
+    assert_schema("explain", &[json, fine], &maps);
 }

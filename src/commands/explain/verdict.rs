@@ -22,7 +22,15 @@ impl Explained {
         match logs[..] {
             [] => faults.push(self.without_states()),
             [log] => {
-                if let Some(rejected) = newest_rejected(log) {
+                let applied_since = match self.document.has_open_letters {
+                    true => log.found.open_and_accepted_today,
+                    false => 0,
+                };
+                if applied_since > 0 {
+                    open = open.saturating_sub(applied_since);
+                    faults.push(letters_left(applied_since));
+                }
+                if let Some(rejected) = newest_rejected(log, applied_since > 0) {
                     faults.push(rejected);
                     open = open.saturating_sub(usize::from(is_open(log)));
                 }
@@ -119,8 +127,26 @@ fn behind(log: &PlaceLog) -> Option<String> {
     })
 }
 
-fn newest_rejected(log: &PlaceLog) -> Option<String> {
+/// That letters are open though their records were applied since.
+fn letters_left(letters: usize) -> String {
+    let (letters, them) = match letters {
+        1 => (
+            "1 letter of it is open, though its record was".to_owned(),
+            "it",
+        ),
+        many => {
+            let many = thousands(many as i64);
+            let letters = format!("{many} letters of it are open, though their records were");
+            (letters, "them")
+        }
+    };
+    format!("{letters} applied since: `dead-letters replay` closes {them}, and changes nothing")
+}
+
+/// `is_applied_since`: the document has the states of letters that would be accepted today.
+fn newest_rejected(log: &PlaceLog, is_applied_since: bool) -> Option<String> {
     match log.found.newest.as_ref()? {
+        newest if is_applied_since && newest.is_open_and_accepted_today() => None,
         StateOutcome::Rejected {
             why,
             standing,

@@ -1,5 +1,6 @@
 //! `offsets show`, `reset` and `resolve`: the checkpoints beside their logs.
 
+mod code;
 mod place;
 mod print;
 

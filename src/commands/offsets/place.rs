@@ -288,6 +288,16 @@ pub(in crate::commands) mod tests {
         }
     }
 
+    /// [`place`], halted for this reason since offset 12, at 15.
+    pub(in crate::commands) fn halted(reason: HaltReason) -> Place {
+        let mut place = place(Some(15), None);
+        let Stored::Checkpoint(checkpoint) = &mut place.checkpoint else {
+            panic!("it has one");
+        };
+        checkpoint.halt = Some(Halt { reason, from: 12 });
+        place
+    }
+
     #[test]
     fn a_recreated_topic_has_all_of_its_log_to_apply() {
         let mut place = place(Some(150), None);
@@ -392,11 +402,7 @@ pub(in crate::commands) mod tests {
             ),
             (HaltReason::Unreadable, Way::default(), None),
         ] {
-            let mut place = place(Some(15), None);
-            let Stored::Checkpoint(checkpoint) = &mut place.checkpoint else {
-                panic!("it has one");
-            };
-            checkpoint.halt = Some(Halt { reason, from: 12 });
+            let mut place = halted(reason);
             assert!(place.is_stuck(Start::Earliest) && place.state().starts_with("halted"));
             assert_eq!(resolution(&place, way).ok(), expected, "{reason:?}");
             // A log that does not fit is the graver fault.

@@ -142,8 +142,11 @@ pub(super) fn print_moves(
 
 #[cfg(test)]
 mod tests {
+    use super::super::place::Stored;
     use super::super::place::tests::place;
     use super::*;
+    use crate::checkpoint::Checkpoint;
+    use crate::commands::schema::assert_schema;
 
     fn text(print: impl FnOnce(&mut Vec<u8>) -> anyhow::Result<()>) -> String {
         let mut out = Vec::new();
@@ -204,6 +207,20 @@ mod tests {
             "01010101-0101-0101-0101-010101010101"
         );
         assert_eq!(json[1]["checkpoint"], Value::Null);
+        let mut places = places;
+        places[0].host = Some("workflows-sink-0".to_owned());
+        places[0].updated_at = Some(bson::DateTime::from_millis(0));
+        places[0].log.leader_epoch = Some(7);
+        let id = Some(bson::Uuid::from_bytes([2; 16]));
+        places[0].checkpoint = Stored::Checkpoint(Checkpoint {
+            next_offset: 15,
+            owner: id,
+            session: id,
+            leader_epoch: Some(7),
+            ..Checkpoint::default()
+        });
+        let places = text(|out| print_places(&places, true, out));
+        assert_schema("offsets show", &[places], &[]);
     }
 
     #[test]
@@ -221,8 +238,15 @@ mod tests {
             text(|out| print_moves(&moves, true, false, out)).contains("moved 1 checkpoint(s)")
         );
         assert!(text(|out| print_moves(&[], false, false, out)).starts_with("nothing to do"));
-        let json: Value =
-            serde_json::from_str(&text(|out| print_moves(&moves, true, true, out))).unwrap();
+        let new = [Move {
+            place: place(None, None),
+            to: 10,
+            reject_next: false,
+        }];
+        let outputs = [&moves, &new].map(|moves| text(|out| print_moves(moves, true, true, out)));
+        assert_schema("offsets reset", &outputs, &[]);
+        assert_schema("offsets resolve", &outputs, &[]);
+        let json: Value = serde_json::from_str(&outputs[0]).unwrap();
         assert_eq!(
             (&json[0]["from"], &json[0]["to"], &json[0]["done"]),
             (&json!(15), &json!(10), &json!(true))

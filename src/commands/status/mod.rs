@@ -1,6 +1,8 @@
 //! `status`: whether the service does its work, on one screen.
 
 mod print;
+#[cfg(test)]
+mod tests;
 mod verdict;
 
 use std::collections::BTreeMap;

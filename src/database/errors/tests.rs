@@ -7,6 +7,7 @@ use mongodb::error::{CommandError, UNKNOWN_TRANSACTION_COMMIT_RESULT};
 
 use super::*;
 
+mod may_pass;
 mod server;
 
 /// A command error as the driver makes it of a reply.
@@ -348,7 +349,7 @@ async fn a_refused_write_is_found_before_the_commit_whose_answer_hides_it() {
         })
     })
     .await;
-    let error = crate::writer::reply::Reply::read(&reply.unwrap())
+    let error = crate::writer::reply::Reply::read(reply.unwrap())
         .write_error
         .unwrap();
     assert_eq!(

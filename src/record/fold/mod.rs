@@ -5,6 +5,7 @@
 //! the later document wins.
 
 mod history;
+mod pending;
 #[cfg(test)]
 mod tests;
 mod union;
@@ -15,13 +16,12 @@ use std::ops::Range;
 
 use super::Rejections;
 use super::batch::{Batch, Entry};
-use super::document::DOCUMENT_BYTES_MAX;
 use super::entity::Refusal;
 use super::entity::{Decoded, Reason, Skip};
 use super::mapping::CollectionId;
 
 pub use self::history::{History, HistoryFolding, Step};
-use self::union::{same_names, union};
+use self::pending::{Pending, State};
 
 /// What a later state does to an earlier one (contract, "Entity → document").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,10 +32,24 @@ pub enum WriteMode {
     Replace,
 }
 
+/// What becomes of an entity's documents in other collections, where a state creates a new one: its
+/// kind has changed, or where its kind goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KindChanges {
+    /// They stay, as the contract has it.
+    #[default]
+    Keep,
+    /// They are deleted.
+    Delete,
+}
+
 /// How states may be folded.
 pub struct Folding<'a> {
     /// Whether a later state adds to the document or replaces it.
     pub mode: WriteMode,
+    /// With [`KindChanges::Delete`], a plan has each entity in one collection: only the server
+    /// knows which write creates a document.
+    pub kind_changes: KindChanges,
     /// Collections whose states are written one by one: a validator or a unique index may refuse
     /// one of them.
     pub unfoldable: &'a HashSet<CollectionId>,
@@ -116,38 +130,10 @@ impl<'a> Plan<'a> {
         };
         let mut pending = Pending::with_capacity(range.len());
         for index in range {
-            let entry = &batch.entries()[index];
             let refusal = refused.get(&index);
-            match &entry.decoded {
-                _ if refusal.is_some() => plan.reject(index, entry, Reason::WriteError, refusal),
-                Decoded::Skipped(Skip::Tombstone | Skip::NullId) => plan.skipped += 1,
-                Decoded::Rejected(reason) => plan.reject(index, entry, *reason, None),
-                Decoded::Delete => {
-                    let id = batch.id(entry);
-                    match pending.forget(id) {
-                        Some(forgotten) => plan.folded += forgotten,
-                        None => {
-                            plan.records.end = index;
-                            break;
-                        }
-                    }
-                    plan.deletes.push(id);
-                    plan.rejections.clear();
-                }
-                Decoded::Accepted {
-                    collection,
-                    document,
-                    names,
-                } => {
-                    let state = State {
-                        record: index,
-                        id: batch.id(entry),
-                        document: &batch.encoded()[document.clone()],
-                        names: *names as usize,
-                    };
-                    plan.folded += usize::from(pending.add(*collection, state, folding));
-                    plan.rejections.clear();
-                }
+            if !plan.take(index, batch, refusal, folding, &mut pending) {
+                plan.records.end = index;
+                break;
             }
             if plan.rejections.reach(folding.rejections_in_a_row_max) {
                 plan.records.end = index + 1;
@@ -164,6 +150,53 @@ impl<'a> Plan<'a> {
 }
 
 impl<'a> Plan<'a> {
+    /// Takes in a record. `false` where the server must first have what is before it.
+    fn take(
+        &mut self,
+        index: usize,
+        batch: &'a Batch,
+        refusal: Option<&'a Refusal>,
+        folding: &Folding<'_>,
+        pending: &mut Pending<'a>,
+    ) -> bool {
+        let entry = &batch.entries()[index];
+        match &entry.decoded {
+            _ if refusal.is_some() => self.reject(index, entry, Reason::WriteError, refusal),
+            Decoded::Skipped(Skip::Tombstone | Skip::NullId) => self.skipped += 1,
+            Decoded::Rejected(reason) => self.reject(index, entry, *reason, None),
+            Decoded::Delete => {
+                let id = batch.id(entry);
+                let Some(forgotten) = pending.forget(id) else {
+                    return false;
+                };
+                self.folded += forgotten;
+                self.deletes.push(id);
+                self.rejections.clear();
+            }
+            Decoded::Accepted {
+                collection,
+                document,
+                names,
+            } => {
+                let id = batch.id(entry);
+                if folding.kind_changes == KindChanges::Delete
+                    && !pending.settle_in(*collection, id)
+                {
+                    return false;
+                }
+                let state = State {
+                    record: index,
+                    id,
+                    document: &batch.encoded()[document.clone()],
+                    names: *names as usize,
+                };
+                self.folded += usize::from(pending.add(*collection, state, folding));
+                self.rejections.clear();
+            }
+        }
+        true
+    }
+
     fn reject(
         &mut self,
         record: usize,
@@ -188,140 +221,5 @@ impl<'a> Plan<'a> {
     /// How many documents it writes.
     pub fn count(&self) -> usize {
         self.writes.iter().map(|(_, writes)| writes.len()).sum()
-    }
-}
-
-/// One accepted record.
-#[derive(Clone, Copy)]
-struct State<'a> {
-    record: usize,
-    id: &'a str,
-    document: &'a [u8],
-    names: usize,
-}
-
-/// The writes gathered so far, by collection, with the place of each entity's latest one.
-struct Pending<'a> {
-    groups: Vec<(CollectionId, Vec<Folded<'a>>)>,
-    latest: ahash::HashMap<(CollectionId, &'a str), usize>,
-    /// Whether there is a state that no tombstone may overtake: the server must see it first, since
-    /// it may refuse it, or accept it only because of what the tombstone deletes.
-    apart: bool,
-}
-
-impl<'a> Pending<'a> {
-    fn with_capacity(states: usize) -> Self {
-        Pending {
-            groups: Vec::new(),
-            latest: HashMap::with_capacity_and_hasher(states, ahash::RandomState::new()),
-            apart: false,
-        }
-    }
-
-    /// Takes a state in. `true` if it made an earlier one unnecessary.
-    fn add(&mut self, collection: CollectionId, state: State<'a>, folding: &Folding<'_>) -> bool {
-        let group = match self.groups.iter().position(|(id, _)| *id == collection) {
-            Some(group) => group,
-            None => {
-                self.groups.push((collection, Vec::new()));
-                self.groups.len() - 1
-            }
-        };
-        let writes = &mut self.groups[group].1;
-        let mut apart = !folding.enabled || folding.unfoldable.contains(&collection);
-        if !apart && let Some(&slot) = self.latest.get(&(collection, state.id)) {
-            if writes[slot].fold(&state, folding.mode) {
-                return true;
-            }
-            apart = true;
-        }
-        if apart {
-            self.apart = true;
-        }
-        self.latest.insert((collection, state.id), writes.len());
-        writes.push(Folded {
-            latest: state,
-            states: 1,
-            earlier: Vec::new(),
-            earlier_bytes: 0,
-        });
-        false
-    }
-
-    /// Drops what is pending for `id`, since a tombstone deletes it anyway, and says how many
-    /// writes that were. `None` where that would hide a refusal: the states must reach the server
-    /// first.
-    fn forget(&mut self, id: &'a str) -> Option<usize> {
-        if self.apart {
-            return None;
-        }
-        let mut forgotten = 0;
-        for (collection, writes) in &mut self.groups {
-            if let Some(slot) = self.latest.remove(&(*collection, id)) {
-                writes[slot].states = 0;
-                forgotten += 1;
-            }
-        }
-        Some(forgotten)
-    }
-
-    /// The writes that stand for any state.
-    fn into_writes(self) -> Vec<(CollectionId, Vec<Write<'a>>)> {
-        let mut names = ahash::HashSet::default();
-        let mut writes = |folded: Vec<Folded<'a>>| -> Vec<Write<'a>> {
-            let standing = folded.into_iter().filter(|folded| folded.states > 0);
-            let writes = standing.map(|folded| folded.into_write(&mut names));
-            writes.collect()
-        };
-        let groups = self.groups.into_iter();
-        let groups = groups.map(|(collection, folded)| (collection, writes(folded)));
-        groups.filter(|(_, writes)| !writes.is_empty()).collect()
-    }
-}
-
-/// States of one entity that become one write.
-struct Folded<'a> {
-    latest: State<'a>,
-    /// How many states these are; none once they are forgotten.
-    states: usize,
-    /// Documents before the latest one, of which fields may be left.
-    earlier: Vec<&'a [u8]>,
-    earlier_bytes: usize,
-}
-
-impl<'a> Folded<'a> {
-    /// Takes a later state in. `false`, and nothing has changed, if the document might pass
-    /// [`DOCUMENT_BYTES_MAX`].
-    fn fold(&mut self, later: &State<'a>, mode: WriteMode) -> bool {
-        let before = self.latest.document;
-        // Whole entities have the fields that they had, in the same order.
-        let is_needless = mode == WriteMode::Replace || same_names(before, later.document);
-        let earlier_bytes = self.earlier_bytes + if is_needless { 0 } else { before.len() };
-        let id_len = b"t_id\0llll\0".len() + later.id.len();
-        if earlier_bytes + later.document.len() + id_len > DOCUMENT_BYTES_MAX {
-            return false;
-        }
-        if !is_needless {
-            self.earlier.push(before);
-            self.earlier_bytes = earlier_bytes;
-        }
-        self.latest = *later;
-        self.states += 1;
-        true
-    }
-
-    fn into_write(self, names: &mut ahash::HashSet<&'a [u8]>) -> Write<'a> {
-        let latest = self.latest;
-        let document = union(&self.earlier, latest.document, names);
-        Write {
-            record: latest.record,
-            states: self.states,
-            id: latest.id,
-            names: match document {
-                Cow::Borrowed(_) => latest.names,
-                Cow::Owned(_) => names.len(),
-            },
-            document,
-        }
     }
 }

@@ -4,9 +4,10 @@ use std::sync::{Arc, LazyLock};
 use bson::{Bson, Document};
 use proptest::prelude::*;
 
-use super::union::elements;
+use super::union::{elements, union};
 use super::*;
 use crate::record::Record;
+use crate::record::document::DOCUMENT_BYTES_MAX;
 use crate::record::entity::{Decoder, Tombstones};
 use crate::record::mapping::Mapping;
 
@@ -97,11 +98,18 @@ type Fields = BTreeMap<String, Bson>;
 
 /// What a database holds.
 #[derive(Debug, Default, PartialEq)]
-struct Model(BTreeMap<(CollectionId, String), Fields>);
+struct Model {
+    documents: BTreeMap<(CollectionId, String), Fields>,
+    kind_changes: KindChanges,
+}
 
 impl Model {
     fn write(&mut self, collection: CollectionId, id: &str, fields: Fields, mode: WriteMode) {
-        let stored = self.0.entry((collection, id.to_owned())).or_default();
+        let key = (collection, id.to_owned());
+        if self.kind_changes == KindChanges::Delete && !self.documents.contains_key(&key) {
+            self.delete(id);
+        }
+        let stored = self.documents.entry(key).or_default();
         if mode == WriteMode::Replace {
             stored.clear();
         }
@@ -109,7 +117,7 @@ impl Model {
     }
 
     fn delete(&mut self, id: &str) {
-        self.0.retain(|(_, stored), _| stored != id);
+        self.documents.retain(|(_, stored), _| stored != id);
     }
 
     /// The slow, obvious way: record after record.
@@ -147,6 +155,7 @@ impl Model {
 fn folding(mode: WriteMode, unfoldable: &HashSet<CollectionId>, enabled: bool) -> Folding<'_> {
     Folding {
         mode,
+        kind_changes: KindChanges::Keep,
         unfoldable,
         enabled,
         rejections: Rejections::default(),
@@ -201,7 +210,9 @@ proptest! {
         refused in prop::collection::hash_set(0..40_usize, 0..4),
         unfoldable_a in any::<bool>(),
         replace in any::<bool>(),
+        kinds_change in any::<bool>(),
     ) {
+        let kind_changes = if kinds_change { KindChanges::Delete } else { KindChanges::Keep };
         let mode = if replace { WriteMode::Replace } else { WriteMode::Set };
         let unfoldable: HashSet<_> = unfoldable_a.then(|| collection("A")).into_iter().collect();
         let refused: HashMap<usize, Refusal> = refused
@@ -211,12 +222,16 @@ proptest! {
             .collect();
         let batch = batch(&records);
 
-        let (mut reference, mut model) = (Model::default(), Model::default());
+        let empty = || Model { kind_changes, ..Model::default() };
+        let (mut reference, mut model) = (empty(), empty());
         let (mut cuts, mut enabled) = (cuts.into_iter().cycle(), enabled.into_iter().cycle());
         let mut next = 0;
         while next < records.len() {
             let until = (next + cuts.next().unwrap()).min(records.len());
-            let folding = folding(mode, &unfoldable, enabled.next().unwrap());
+            let folding = Folding {
+                kind_changes,
+                ..folding(mode, &unfoldable, enabled.next().unwrap())
+            };
             let plan = Plan::new(&batch, next..until, &folding, &refused);
             prop_assert_eq!(plan.records.start, next);
             prop_assert!((next + 1..=until).contains(&plan.records.end), "each plan gets on");
@@ -379,6 +394,28 @@ fn one_id_in_two_collections_is_two_entities() {
     let plan = plan_of(&batch, &set(&unfoldable), &none);
     assert_eq!(plan.writes.len(), 2);
     assert_eq!(plan.folded, 0);
+}
+
+#[test]
+fn where_a_change_of_kind_deletes_a_plan_has_each_entity_in_one_collection() {
+    let batch = batch(&[
+        state("1", "A", &[("x", 1)]),
+        state("2", "B", &[]),
+        tombstone("1"),
+        state("1", "B", &[("y", 2)]),
+        state("1", "C", &[("z", 3)]),
+        state("1", "A", &[("x", 4)]),
+        state("3", "B", &[]),
+    ]);
+    let (unfoldable, none) = (HashSet::new(), HashMap::new());
+    let folding = Folding {
+        kind_changes: KindChanges::Delete,
+        ..set(&unfoldable)
+    };
+    let plan = plan_of(&batch, &folding, &none);
+    assert_eq!(plan.records, 0..5);
+    let rest = Plan::new(&batch, 5..7, &folding, &none);
+    assert_eq!((rest.records.clone(), rest.count()), (5..7, 2));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub struct Metrics {
     decompressed_again: IntCounter,
     /// Changed passwords that were taken into use.
     pub credential_swaps: IntCounter,
+    /// Documents removed because their entities' kind has changed.
+    pub moved_documents: IntCounter,
     /// Partitions that the group has assigned to this worker.
     pub assigned_partitions: IntGauge,
     topic_partitions: IntGaugeVec,
@@ -59,6 +61,10 @@ impl Metrics {
             credential_swaps: namespace.counter(
                 "credential_swaps_total",
                 "Reconnections to MongoDB because the password had changed.",
+            ),
+            moved_documents: namespace.counter(
+                "moved_documents_total",
+                "Documents deleted because their entity has gone to another collection.",
             ),
             assigned_partitions: namespace
                 .gauge("assigned_partitions", "Partitions assigned to this worker."),

@@ -140,7 +140,7 @@ fn names_keep_to_the_rules_of_promtool() {
     }
     assert_eq!(
         families,
-        24 + 7,
+        25 + 7,
         "the design's table and the process metrics"
     );
 }

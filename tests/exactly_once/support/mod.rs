@@ -21,7 +21,7 @@ use workflows_sink::database::outage::Outage;
 use workflows_sink::database::{Connection, Swap};
 use workflows_sink::record::batch::Batch;
 use workflows_sink::record::entity::{Decoder, Tombstones};
-use workflows_sink::record::fold::WriteMode;
+use workflows_sink::record::fold::{KindChanges, WriteMode};
 use workflows_sink::record::mapping::Mapping;
 use workflows_sink::record::{Partition, Record};
 use workflows_sink::writer::dead_letter;
@@ -137,7 +137,9 @@ impl World {
             connection,
             swap,
             commands,
+            mapping: Arc::new(Mapping::builtin()),
             mode: WriteMode::Set,
+            kind_changes: KindChanges::Keep,
             unfoldable: HashSet::new(),
         }
     }
@@ -308,7 +310,9 @@ pub struct Sink {
     pub database: Database,
     pub checkpoints: Checkpoints,
     pub commands: Commands,
+    pub mapping: Arc<Mapping>,
     pub mode: WriteMode,
+    pub kind_changes: KindChanges,
     /// Where its writers look for the client in use.
     pub connection: Connection,
     /// Gives them another one.
@@ -351,7 +355,7 @@ impl Sink {
     /// Writers of `partitions`, which share transactions; each claims its checkpoint as the service
     /// does.
     pub async fn lanes(&self, partitions: i32) -> Vec<Writer> {
-        let groups = Groups::new(Arc::new(Mapping::builtin()), 2);
+        let groups = Groups::new(Arc::clone(&self.mapping), self.kind_changes, 2);
         let target = Arc::new(self.target(Some(groups)));
         let group = target.group(&self.connection.current()).await.unwrap();
         let mut lanes = Vec::new();
@@ -369,8 +373,9 @@ impl Sink {
     fn target(&self, groups: Option<Groups>) -> Target {
         Target {
             rejections_in_a_row_max: 0,
-            mapping: Arc::new(Mapping::builtin()),
+            mapping: Arc::clone(&self.mapping),
             mode: self.mode,
+            kind_changes: self.kind_changes,
             unfoldable: self.unfoldable.clone().into(),
             groups,
         }
@@ -485,9 +490,14 @@ pub struct Records {
 
 /// A batch that begins at `start`.
 pub fn records(start: i64) -> Records {
+    records_by(Arc::new(Mapping::builtin()), start)
+}
+
+/// A batch that begins at `start`, decoded by another mapping.
+pub fn records_by(mapping: Arc<Mapping>, start: i64) -> Records {
     Records {
         batch: Batch::new(start),
-        decoder: Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Delete),
+        decoder: Decoder::new(mapping, Tombstones::Delete),
     }
 }
 

@@ -15,7 +15,20 @@ use test_support::worker::run;
 use super::json;
 
 const KEY: &str = "e0000000000000000000000000000001";
+/// Codes of the server.
+const UNAUTHORIZED: i32 = 13;
+const SNAPSHOT_UNAVAILABLE: i32 = 246;
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+
+const MAPPING_FILE: &str = "DYFF_WORKFLOWS_SINK__MAPPING_FILE";
+
+/// A mapping by which a new kind goes where another one went.
+fn knowing_novelty() -> NamedTempFile {
+    let mut mapping = NamedTempFile::new().expect("a file");
+    let text = "id='id'\nkind='kind'\n[collections]\nDataset='datasets'\nNovelty='datasets'\n";
+    mapping.write_all(text.as_bytes()).expect("written");
+    mapping
+}
 
 /// A state of [`KEY`] of this kind, with more fields, where a Java client puts it.
 fn of_key(kind: &str, fields: &str) -> Message {
@@ -130,11 +143,9 @@ async fn a_newest_state_that_was_rejected_is_the_answer() {
     assert_eq!(rejected["letters"][0]["reason"], "unknown_kind");
     assert_eq!(rejected["document"]["stored"]["status"], "first");
 
-    let mut mapping = NamedTempFile::new().expect("a file");
-    let text = "id='id'\nkind='kind'\n[collections]\nDataset='datasets'\nNovelty='datasets'\n";
-    mapping.write_all(text.as_bytes()).expect("written");
+    let mapping = knowing_novelty();
     let path = mapping.path().to_str().expect("UTF-8");
-    let knowing = scene.environment_with(&[("DYFF_WORKFLOWS_SINK__MAPPING_FILE", path)]);
+    let knowing = scene.environment_with(&[(MAPPING_FILE, path)]);
     let (code, out, err) = run(&knowing, &["explain", KEY]).await;
     assert_eq!((code, err.as_str()), (Some(1), ""));
     let today = format!("{was}and would be accepted today: `dead-letters replay`\n");
@@ -162,6 +173,44 @@ async fn a_newest_state_that_was_rejected_is_the_answer() {
     assert_eq!(code, Some(1), "{out}");
     let given_up = "its newest state was rejected (unknown_kind Unheard), and given up\n";
     assert!(out.starts_with(given_up), "{out}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_letter_whose_record_was_applied_since_is_told_from_one_that_was_not() {
+    let scene = Scene::new("explain_since", 1).await;
+    scene.produce(&[
+        of_key("Dataset", r#","status":"first""#),
+        of_key("Novelty", r#","status":"second","a":1"#),
+        of_key("Dataset", r#","status":"third""#),
+    ]);
+    consume(&scene).await;
+    let knowing = knowing_novelty();
+    let path = knowing.path().to_str().expect("UTF-8");
+    let settings = [(MAPPING_FILE, path)];
+    let environment = scene.environment_with(&settings);
+    let explain = async || run(&environment, &["explain", KEY]).await;
+    let (code, out, err) = explain().await;
+    assert_eq!((code, err.as_str()), (Some(1), ""));
+    let rejected = "1 state of it was rejected, and the letter is open\n";
+    assert!(out.starts_with(rejected), "{out}");
+
+    let reset = ["offsets", "reset", "--to", "earliest", "--yes"];
+    let (code, _, err) = run(&environment, &reset).await;
+    assert_eq!(code, Some(0), "{err}");
+    let mut worker = scene.worker(&settings);
+    scene.settled().await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+    let (code, out, _) = explain().await;
+    assert_eq!(code, Some(1), "{out}");
+    let since = "1 letter of it is open, though its record was applied since: \
+                 `dead-letters replay` closes it, and changes nothing\n";
+    assert!(out.starts_with(since), "{out}");
+    let replay = ["dead-letters", "replay", "--key", KEY, "--yes"];
+    let (code, out, err) = run(&environment, &replay).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert_eq!(out, "1 letter: 1 changed nothing\n");
+    let (code, out, _) = explain().await;
+    assert_eq!(code, Some(0), "{out}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -265,5 +314,15 @@ async fn a_service_at_work_makes_no_document_look_altered() {
     scene.settled().await;
     let (code, explained) = json(&scene, &["explain", KEY]).await;
     assert_eq!(code, Some(0), "{explained}");
+
+    // What passes by itself is tried again, and nothing else.
+    for (error, ends) in [(SNAPSHOT_UNAVAILABLE, 0), (UNAUTHORIZED, 1)] {
+        let fails = doc! { "failCommands": ["find"], "appName": "explainer", "errorCode": error };
+        failing.set(doc! { "times": 1 }, fails).await;
+        let (code, out, err) = run(&environment, &["explain", KEY]).await;
+        assert_eq!(code, Some(ends), "{error}: {out}{err}");
+        assert_eq!(err.contains("MongoDB was not read"), ends == 1, "{err}");
+    }
+    failing.off().await;
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }

@@ -1,11 +1,33 @@
 //! `status` and `check`, on real servers.
 
+use bson::doc;
 use serde_json::Value;
-use test_support::operator::{state, states};
+use test_support::operator::{put_checkpoint, state, states};
 use test_support::scene::Scene;
 use test_support::worker::run;
 
 use super::json;
+
+/// A screen without the names and numbers of a run, which `status` has, and without its columns'
+/// widths, which follow from them.
+fn without_what_varies(screen: &str, status: &Value) -> String {
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut text: String = screen.lines().map(|line| words(line) + "\n").collect();
+    for (path, name) in [
+        ("/group/members/0", "MEMBER"),
+        ("/partitions/0/worker", "HOST"),
+        ("/partitions/1/worker", "HOST"),
+        ("/mongodb/primary", "PRIMARY"),
+        ("/mongodb/version", "VERSION"),
+        ("/mongodb/set", "SET"),
+    ] {
+        let value = status.pointer(path).and_then(Value::as_str);
+        text = text.replace(value.unwrap_or_else(|| panic!("{path}: {status}")), name);
+    }
+    let (before, rest) = text.split_once("majority ").expect("how far it is behind");
+    let (_, behind) = rest.split_once(" s behind").expect("seconds");
+    format!("{before}majority SECONDS s behind{behind}")
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_that_works_is_healthy_and_one_that_nobody_runs_is_not() {
@@ -30,13 +52,19 @@ async fn a_service_that_works_is_healthy_and_one_that_nobody_runs_is_not() {
         );
         assert!(row["worker"].is_string(), "{status}");
     }
+    let (code, out, err) = run(&scene.environment(), &["status"]).await;
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    insta::assert_snapshot!("healthy", without_what_varies(&out, &status));
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 
     scene.produce(&[state(1, "second", 0)]);
     let (code, out, err) = run(&scene.environment(), &["status"]).await;
     assert_eq!(code, Some(1), "{err}");
     assert_eq!(err, "", "the first line says it");
-    assert!(out.starts_with("no worker is in the group\n"), "{out}");
+    assert!(
+        out.starts_with("no worker is in the group (WS-604)\n"),
+        "{out}"
+    );
     assert!(
         out.contains("majority") && out.contains("catches up in"),
         "{out}"
@@ -76,8 +104,26 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
             "{part}: {whats:#?}"
         );
     }
+    let rejected = found["findings"].as_array().unwrap().last().unwrap();
+    assert_eq!(rejected["code"], "WS-401", "{rejected}");
     assert_eq!(scene.checkpoints().await, [].into());
     assert_eq!(scene.entities().await, [].into());
+
+    put_checkpoint(&scene, 1, doc! { "next_offset": 4_711_i64 }).await;
+    let truncated = ("check.state[1] stands still: truncated", "WS-302");
+    assert_eq!(faults(&scene, &[]).await, [pair(truncated)]);
+    let (code, stopped) = json(&scene, &["status"]).await;
+    assert_eq!(code, Some(1), "{stopped}");
+    assert_eq!(stopped["partitions"][1]["code"], "WS-302", "{stopped}");
+    let elsewhere = [("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", "check.nowhere")];
+    let unknown = faults(&scene, &elsewhere).await;
+    let (what, code) = &unknown[0];
+    assert!(
+        what.starts_with("the topic check.nowhere does not exist"),
+        "{unknown:?}"
+    );
+    // as a start says it, which waits
+    assert_eq!(code, "WS-212");
 
     let (code, out, _) = run(&scene.environment(), &["check", "--offline"]).await;
     assert_eq!(code, Some(0), "{out}");
@@ -85,4 +131,22 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
         out.contains("31 collections") && !out.contains("brokers"),
         "{out}"
     );
+}
+
+fn pair((what, code): (&str, &str)) -> (String, String) {
+    (what.to_owned(), code.to_owned())
+}
+
+/// What `check` finds wrong with these changes to the environment, and the codes.
+async fn faults(scene: &Scene, changes: &[(&str, &str)]) -> Vec<(String, String)> {
+    let environment = scene.environment_with(changes);
+    let (code, out, err) = run(&environment, &["check", "--json"]).await;
+    assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+    let found: Value = serde_json::from_str(&out).expect("JSON");
+    let found = found["findings"].as_array().expect("a list").iter();
+    let faults = found.filter(|finding| finding["mark"] == "fault");
+    let text = |value: &Value| value.as_str().expect("a text").to_owned();
+    faults
+        .map(|fault| (text(&fault["what"]), text(&fault["code"])))
+        .collect()
 }

@@ -1,7 +1,7 @@
 //! What there is in a scene: its topic's log, its group's offsets, its database's documents.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, Uuid, doc};
 use mongodb::Collection;
@@ -14,7 +14,7 @@ use workflows_sink::kafka::topic_id::topic_id;
 use workflows_sink::writer::dead_letter;
 
 use crate::scene::Scene;
-use crate::wait::{DEADLINE, until, until_within};
+use crate::wait::{DEADLINE, POLL, until, until_within};
 
 /// What the names of the sink's own collections begin with.
 const OWN: &str = "workflows_sink_";
@@ -115,10 +115,7 @@ impl Scene {
             let metadata = outsider.fetch_metadata(Some(&topic), DEADLINE);
             let metadata = metadata.expect("metadata");
             let partitions = metadata.topics()[0].partitions().iter();
-            let end = |partition| {
-                let ends = outsider.fetch_watermarks(&topic, partition, DEADLINE);
-                (partition, ends.expect("an end").1)
-            };
+            let end = |partition| (partition, end_of(&outsider, &topic, partition));
             partitions.map(|partition| end(partition.id())).collect()
         });
         ends.await.expect("the ends of the log")
@@ -174,6 +171,18 @@ impl Scene {
             ends.iter().all(applied)
         })
         .await;
+    }
+}
+
+/// The end of a partition's log, once a broker is known to lead it.
+fn end_of(outsider: &BaseConsumer, topic: &str, partition: i32) -> i64 {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        match outsider.fetch_watermarks(topic, partition, DEADLINE) {
+            Ok((_, end)) => return end,
+            Err(error) => assert!(Instant::now() < until, "an end: {error}"),
+        }
+        std::thread::sleep(POLL);
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what must happen.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
-const POLL: Duration = Duration::from_millis(50);
+pub(crate) const POLL: Duration = Duration::from_millis(50);
 
 /// Waits until `condition` holds; panics with `what` after [`DEADLINE`].
 pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {

@@ -312,8 +312,7 @@ impl Applier<'_, '_> {
                 }
             }
             for (collection, writes) in of_collection {
-                let name = rules.mapping.collection(collection);
-                self.session.write(name, &writes, rules.mode).await?;
+                self.session.write(collection, &writes).await?;
             }
         }
         Ok(())

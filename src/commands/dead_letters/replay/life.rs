@@ -7,7 +7,7 @@ use std::sync::Arc;
 use bson::{DateTime, RawBsonRef, RawDocument};
 
 use crate::record::entity::Tombstones;
-use crate::record::fold::{History, HistoryFolding, Step, WriteMode};
+use crate::record::fold::{History, HistoryFolding, KindChanges, Step, WriteMode};
 use crate::record::mapping::{CollectionId, Mapping};
 
 /// By which rules states are decoded and folded: those of the service.
@@ -16,6 +16,7 @@ pub(super) struct ReplayRules {
     pub(super) mapping: Arc<Mapping>,
     pub(super) tombstones: Tombstones,
     pub(super) mode: WriteMode,
+    pub(super) kind_changes: KindChanges,
     pub(super) unfoldable: HashSet<CollectionId>,
 }
 
@@ -197,7 +198,8 @@ impl KeyLife {
     /// The first field of a letter that is no longer in the log of which nobody can say whether a
     /// state that is no longer there either has set it since. One that no later state in the log
     /// has, and that the document has with another value: under `$set` a field that was set once
-    /// stays, so one that the document lacks was never set, unless tombstones delete.
+    /// stays, so one that the document lacks was never set, unless tombstones or changes of kind
+    /// delete.
     fn undecidable(
         &self,
         collection: CollectionId,
@@ -212,7 +214,8 @@ impl KeyLife {
             }
             known.extend(of_step(step).into_keys().map(str::to_owned));
         }
-        let may_be_new = rules.tombstones == Tombstones::Ignore;
+        let may_be_new =
+            rules.tombstones == Tombstones::Ignore && rules.kind_changes == KindChanges::Keep;
         for step in self.gone.steps().iter().rev().filter(of_it) {
             let written = of_step(step);
             if rules.mode == WriteMode::Replace {

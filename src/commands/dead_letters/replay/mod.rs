@@ -53,7 +53,7 @@ pub(super) struct ReplayOptions {
 /// Applies the open letters that match, or shows what would become of them.
 ///
 /// # Errors
-/// Where some could not be applied, after all else was; where it was interrupted.
+/// Where some letters are not applied, or would not be, after the others; where it was interrupted.
 pub(super) async fn replay(
     config: &Config,
     database: &Database,
@@ -97,14 +97,19 @@ pub(super) async fn replay(
         bail!("interrupted: what was applied is applied; run it again for the rest");
     }
     match report.failed() {
-        failed if failed > 0 && options.yes => {
+        0 => Ok(()),
+        failed => {
+            let verb = if options.yes {
+                "were not"
+            } else {
+                "would not be"
+            };
             bail!(
-                "{} of {} letters were not replayed",
+                "{} of {} letters {verb} replayed",
                 thousands(failed),
                 thousands(report.letters)
             )
         }
-        _ => Ok(()),
     }
 }
 
@@ -115,6 +120,7 @@ async fn rules(config: &Config, database: &Database) -> anyhow::Result<ReplayRul
         mapping: Arc::clone(&config.mapping),
         tombstones: config.tombstones,
         mode: config.write_mode,
+        kind_changes: config.kind_changes,
         unfoldable: config.mapping.named(&unfoldable),
     })
 }

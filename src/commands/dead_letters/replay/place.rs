@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -99,7 +100,14 @@ impl PlaceReplay<'_> {
     /// if that is so.
     async fn passes(&mut self) -> anyhow::Result<Option<String>> {
         let checkpoints = Checkpoints::new(self.database.clone(), self.place.key.clone());
-        let mut session = ReplaySession::start(self.database).await?;
+        let rules = self.rules;
+        let session = ReplaySession::start(
+            self.database,
+            Arc::clone(&rules.mapping),
+            rules.mode,
+            rules.kind_changes,
+        );
+        let mut session = session.await?;
         let mut course = Course {
             letters_max: TRANSACTION_LETTERS_MAX
                 .min(self.options.rate.unwrap_or(u32::MAX) as usize),

@@ -7,8 +7,9 @@ use proptest::prelude::*;
 use super::life::{Effect, LetterPart, ReplayRules};
 use super::pass::ReplayPass;
 use super::report::{Kept, ReplayReport};
+use crate::commands::schema::assert_schema;
 use crate::record::entity::Tombstones;
-use crate::record::fold::WriteMode;
+use crate::record::fold::{KindChanges, WriteMode};
 use crate::record::mapping::Mapping;
 
 /// Letters are of the kind `New`, which the mapping lacked when they were rejected.
@@ -91,14 +92,18 @@ impl Model {
                 continue;
             }
             let collection = if record.kind == "Other" { "bs" } else { "as" };
-            model.write(collection, &record.key(), record.document(), rules.mode);
+            model.write(collection, &record.key(), record.document(), rules);
         }
         model
     }
 
-    fn write(&mut self, collection: &'static str, id: &str, document: Fields, mode: WriteMode) {
-        let stored = self.0.entry((collection, id.to_owned())).or_default();
-        if mode == WriteMode::Replace {
+    fn write(&mut self, collection: &'static str, id: &str, document: Fields, rules: &ReplayRules) {
+        let key = (collection, id.to_owned());
+        if rules.kind_changes == KindChanges::Delete && !self.0.contains_key(&key) {
+            self.0.retain(|(_, other), _| other != id);
+        }
+        let stored = self.0.entry(key).or_default();
+        if rules.mode == WriteMode::Replace {
             stored.clear();
         }
         stored.extend(document);
@@ -200,7 +205,7 @@ fn apply(pass: &mut ReplayPass, rules: &ReplayRules, model: &mut Model) -> HashS
                 "bs"
             };
             let document = Document::from_reader(&step.document[..]).unwrap();
-            model.write(name, life.id(), document.into_iter().collect(), rules.mode);
+            model.write(name, life.id(), document.into_iter().collect(), rules);
         }
         let counts = life.letters().iter().filter(|(_, part)| part.counts());
         applied.extend(counts.map(|(offset, _)| *offset as usize));
@@ -221,6 +226,7 @@ proptest! {
         tombstones_too in any::<bool>(),
         deletes in any::<bool>(),
         replace in any::<bool>(),
+        kinds_change in any::<bool>(),
         unfoldable in any::<bool>(),
         singly in any::<bool>(),
     ) {
@@ -228,6 +234,7 @@ proptest! {
             mapping: Arc::clone(&MAPPING),
             tombstones: if deletes { Tombstones::Delete } else { Tombstones::Ignore },
             mode: if replace { WriteMode::Replace } else { WriteMode::Set },
+            kind_changes: if kinds_change { KindChanges::Delete } else { KindChanges::Keep },
             unfoldable: unfoldable.then(|| MAPPING.route("Old").unwrap()).into_iter().collect(),
         };
         let was = |told: &Told| matches!(told.letter, None | Some("replayed"));
@@ -264,6 +271,7 @@ fn set_rules() -> ReplayRules {
         mapping: Arc::clone(&MAPPING),
         tombstones: Tombstones::Ignore,
         mode: WriteMode::Set,
+        kind_changes: KindChanges::Keep,
         unfoldable: HashSet::new(),
     }
 }
@@ -319,4 +327,5 @@ fn a_report_says_what_becomes_of_each_letter() {
     insta::assert_snapshot!("dry", text(false, false));
     insta::assert_snapshot!("done", text(true, false));
     insta::assert_snapshot!("json", text(true, true));
+    assert_schema("dead-letters replay", &[text(true, true)], &[]);
 }

@@ -1,0 +1,70 @@
+//! Entities whose kind has changed, or where their kind goes: the document of an entity in another
+//! collection goes in the transaction that creates the new one
+//! ([`KindChanges::Delete`](crate::record::fold::KindChanges::Delete)).
+
+use bson::Bson;
+
+use super::Failure;
+use super::command::{self, STATEMENT_MS_MAX};
+use super::reply::Reply;
+use super::session::Session;
+use super::transaction::check;
+use crate::record::fold::KindChanges;
+use crate::record::mapping::{CollectionId, Mapping};
+
+/// The documents that a transaction has created so far.
+pub(super) struct Created {
+    kind_changes: KindChanges,
+    documents: Vec<(CollectionId, Vec<Bson>)>,
+}
+
+impl Created {
+    /// Keeps nothing in mind where documents in other collections stay.
+    pub(super) fn new(kind_changes: KindChanges) -> Self {
+        Created {
+            kind_changes,
+            documents: Vec::new(),
+        }
+    }
+
+    /// Takes in what an update of a collection was answered with.
+    pub(super) fn note(&mut self, collection: CollectionId, reply: Reply) {
+        if self.kind_changes == KindChanges::Delete && !reply.upserted.is_empty() {
+            self.documents.push((collection, reply.upserted));
+        }
+    }
+
+    /// The ids of what was created anywhere but in this collection.
+    fn outside(&self, collection: CollectionId) -> Vec<&str> {
+        let documents = self.documents.iter();
+        let elsewhere = documents.filter(|(created_in, _)| *created_in != collection);
+        let ids = elsewhere.flat_map(|(_, created)| created.iter().filter_map(id));
+        ids.collect()
+    }
+}
+
+/// The entity's id in an entry of `upserted`.
+fn id(created: &Bson) -> Option<&str> {
+    created.as_document()?.get_str("_id").ok()
+}
+
+impl Session {
+    /// Removes the documents that the entities of the `created` ones have in other collections of
+    /// the mapping, former ones included. Gives how many these were.
+    pub(super) async fn remove_moved(
+        &mut self,
+        mapping: &Mapping,
+        created: &Created,
+    ) -> Result<u64, Failure> {
+        let mut removed = 0;
+        for (collection, name) in mapping.collections() {
+            for run in command::id_runs(&created.outside(collection)) {
+                let delete = command::delete(name, run, STATEMENT_MS_MAX);
+                let reply = self.run(delete).await?;
+                check(&reply, |_| None)?;
+                removed += reply.n;
+            }
+        }
+        Ok(removed)
+    }
+}
