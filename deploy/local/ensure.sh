@@ -7,7 +7,7 @@ set -eu
 works() {
     case $1 in
     g++) compiles cc c stdlib.h && compiles c++ c++ string ;;
-    make | git) "$1" --version ;;
+    make | git | shellcheck) "$1" --version ;;
     perl) perl -MFindBin -MFile::Compare -MFile::Copy -MIPC::Cmd -MPod::Usage -MScalar::Util -e 1 ;;
     # Kafka's broker is compiled for Java 17.
     default-jre-headless) [ "$(java --version | sed -n '1s/^[^ ]* \([0-9]*\).*/\1/p')" -ge 17 ] ;;

@@ -29,13 +29,32 @@ pub struct Credentials {
     pub password: SecretString,
 }
 
+/// Where the name and the password of the user admin come from.
+#[derive(Clone, Debug)]
+pub enum UserAdminFrom {
+    /// The password from the operator's Secret, and the name where none is given here.
+    Secret(Option<String>),
+    /// Both were given.
+    Environment(Credentials),
+}
+
+impl UserAdminFrom {
+    /// Name and password, where no Secret is asked for them.
+    pub fn given(&self) -> Option<&Credentials> {
+        match self {
+            UserAdminFrom::Secret(_) => None,
+            UserAdminFrom::Environment(credentials) => Some(credentials),
+        }
+    }
+}
+
 /// The configuration of `admin`, checked. `Debug` shows no secret.
 #[derive(Debug)]
 pub struct Admin {
     /// Hosts and options of the cluster: a URI without user and database.
     pub uri: String,
-    /// The user admin; none: the one of the operator's Secret.
-    pub user_admin: Option<Credentials>,
+    /// The user admin.
+    pub user_admin: UserAdminFrom,
     /// The operator's Secret.
     pub operator_secret: SecretName,
     /// The table of users.
@@ -117,27 +136,18 @@ impl Admin {
     }
 }
 
-fn user_admin(env: &mut Environment) -> Option<Credentials> {
-    let (name, password) = (
-        env.secret(&USER_ADMIN_USER),
-        env.secret(&USER_ADMIN_PASSWORD),
-    );
-    let (missing, given) = match (name, password) {
-        (Some(name), Some(password)) => {
-            return Some(Credentials {
-                user: name.expose_secret().to_owned(),
-                password,
-            });
+fn user_admin(env: &mut Environment) -> UserAdminFrom {
+    let name = env.secret(&USER_ADMIN_USER);
+    let name = name.map(|name| name.expose_secret().to_owned());
+    match (name, env.secret(&USER_ADMIN_PASSWORD)) {
+        (Some(user), Some(password)) => UserAdminFrom::Environment(Credentials { user, password }),
+        (None, Some(_)) if !env.faults.about(USER_ADMIN_USER.name) => {
+            let fault = format!("is missing, though {} is set", USER_ADMIN_PASSWORD.name);
+            env.faults.add(USER_ADMIN_USER.name, fault);
+            UserAdminFrom::Secret(None)
         }
-        (Some(_), None) => (&USER_ADMIN_PASSWORD, &USER_ADMIN_USER),
-        (None, Some(_)) => (&USER_ADMIN_USER, &USER_ADMIN_PASSWORD),
-        (None, None) => return None,
-    };
-    if !env.faults.about(missing.name) {
-        let fault = format!("is missing, though {} is set", given.name);
-        env.faults.add(missing.name, fault);
+        (name, _) => UserAdminFrom::Secret(name),
     }
-    None
 }
 
 fn cluster_uri(uri: &str) -> Result<String, String> {
@@ -217,7 +227,8 @@ mod tests {
             config.operator_secret.to_string(),
             "mongodb/dyff-datastore-secrets"
         );
-        assert!(config.user_admin.is_none() && config.rotate_every.is_none());
+        assert!(matches!(config.user_admin, UserAdminFrom::Secret(None)));
+        assert!(config.rotate_every.is_none());
         assert_eq!(config.reconcile_interval, Duration::from_secs(60));
     }
 
@@ -279,6 +290,15 @@ mod tests {
                 "{uri}"
             );
         }
+    }
+
+    #[test]
+    fn a_name_alone_is_that_of_the_user_whose_password_is_in_the_secret() {
+        let config = read(&[("MONGODB_USER_ADMIN_USER", "small-admin")]).unwrap();
+        let UserAdminFrom::Secret(Some(name)) = config.user_admin else {
+            panic!("{:?}", config.user_admin)
+        };
+        assert_eq!(name, "small-admin");
     }
 
     #[test]

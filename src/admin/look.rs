@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::Failure;
-use super::config::{Admin, Credentials};
+use super::config::{Admin, Credentials, UserAdminFrom};
 use super::plan::{Facts, Goal, Login, Rotate, Wish};
 use super::secrets::store::Store;
 use super::secrets::{Held, contents};
@@ -95,9 +95,10 @@ pub(super) async fn desk(scene: Scene<'_>) -> Result<Desk, Failure> {
 }
 
 async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
-    if let Some(credentials) = &scene.config.user_admin {
-        return Ok(credentials.clone());
-    }
+    let named = match &scene.config.user_admin {
+        UserAdminFrom::Environment(credentials) => return Ok(credentials.clone()),
+        UserAdminFrom::Secret(named) => named.as_ref(),
+    };
     let name = &scene.config.operator_secret;
     let shown = scene.store.shown(name);
     let missing = |what: String| {
@@ -114,7 +115,10 @@ async fn user_admin(scene: Scene<'_>) -> Result<Credentials, Failure> {
     };
     let [user, password] = operator_keys(USER_ADMIN);
     Ok(Credentials {
-        user: text(&user)?.expose_secret().to_owned(),
+        user: match named {
+            Some(name) => name.clone(),
+            None => text(&user)?.expose_secret().to_owned(),
+        },
         password: text(&password)?,
     })
 }

@@ -23,7 +23,7 @@ pub const USER_ADMIN_USER: Setting = Setting {
     default: None,
     example: "userAdmin",
     meaning: "The MongoDB user (of `admin`) who may create users. With its password it replaces \
-              the operator's Secret.",
+              the operator's Secret; without, its password is that Secret's.",
     secret: true,
 };
 /// Password of the user admin.
@@ -40,7 +40,8 @@ pub const OPERATOR_SECRET: Setting = Setting {
     default: Some("mongodb/dyff-datastore-secrets"),
     example: "mongodb/dyff-datastore-secrets",
     meaning: "The Secret of the MongoDB operator, as `namespace/name`, with the keys \
-              `MONGODB_USER_ADMIN_USER` and `MONGODB_USER_ADMIN_PASSWORD`.",
+              `MONGODB_USER_ADMIN_PASSWORD` and, unless the user is named by a setting, \
+              `MONGODB_USER_ADMIN_USER`.",
     secret: false,
 };
 /// The table of users.

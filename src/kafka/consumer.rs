@@ -12,7 +12,7 @@ use super::{Consumer, Context};
 use crate::config::kafka::client_config;
 
 /// How long leaving the group may take once every lane has ended.
-const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// Where the consumer in use is found; empty before there is one.
 pub(super) type Shared = Arc<RwLock<Option<Arc<Consumer>>>>;

@@ -37,7 +37,7 @@ use crate::record::Partition;
 
 pub use self::context::Context;
 pub use self::handle::{Arrival, Handle, LaneQueue, NotStarted, record};
-pub use self::poller::{Poller, Unstarted, channel};
+pub use self::poller::{Poller, STOP_BESIDES_MAX, Unstarted, channel};
 pub use self::progress::Progress;
 
 /// The consumer, shared by the poll thread and the lanes.

@@ -39,6 +39,13 @@ const SERVE_MAX: Duration = Duration::from_secs(2);
 /// How long lanes that did not end in time may take to give up.
 const ABANDON_DEADLINE: Duration = Duration::from_secs(1);
 
+/// The longest that a stop waits for beyond the deadlines for what is under way: a renewal that has
+/// just begun, requests of lanes, and then the leaving itself.
+pub const STOP_BESIDES_MAX: Duration = POLL_AT_REST
+    .saturating_add(SERVE_MAX)
+    .saturating_add(ABANDON_DEADLINE.saturating_mul(2))
+    .saturating_add(consumer::LEAVE_DEADLINE.saturating_mul(2));
+
 /// What the poll thread runs.
 pub struct Poller {
     consumer: Arc<Consumer>,

@@ -1,5 +1,8 @@
 //! What must be true of Kafka before the group is joined: the topics exist, and the user may read
 //! them.
+//!
+//! A start waits for a topic that does not exist: on a new cluster an operator may still make it.
+//! An exit would leave the pod to the back-off of its restarts, which is minutes after a few.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,14 +31,27 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
 /// would end with the first log line.
 const EVENTS_TIMEOUT: Duration = Duration::from_millis(20);
 
-/// How many partitions each topic has. Waits for brokers that are unavailable, and tells `health`
-/// why.
+/// How long to wait after an answer on which nothing can be built: it came at once.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// What a topic that does not exist is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Absent {
+    /// Waited for, since somebody may be making it.
+    Awaited,
+    /// A mistake of whoever named it.
+    Refused,
+}
+
+/// How many partitions each topic has. Waits for brokers that are unavailable and, where `absent`
+/// says so, for topics that do not exist; tells `health` why.
 ///
 /// # Errors
-/// [`StartupError`] for a topic that does not exist or may not be read, and for brokers that refuse
-/// the connection.
+/// [`StartupError`] for a topic that may not be read, for one that does not exist and is not waited
+/// for, and for brokers that refuse the connection.
 pub async fn topic_partitions(
     config: &Kafka,
+    absent: Absent,
     health: &Arc<Health>,
 ) -> anyhow::Result<BTreeMap<String, i32>> {
     let client: ClientConfig = config.properties.client_config();
@@ -52,11 +68,22 @@ pub async fn topic_partitions(
                 Err(Unanswered::Permanent(why)) => {
                     return Err(StartupError::configuration(why).into());
                 }
+                Err(Unanswered::Absent(why)) if absent == Absent::Refused => {
+                    return Err(StartupError::configuration(why).into());
+                }
+                Err(Unanswered::Absent(why)) => {
+                    if reminder.is_due(&why) {
+                        tracing::warn!(code = %Code::TopicAwaited, "waiting for a topic: {why}");
+                    }
+                    health.note_kafka(Some(why));
+                    std::thread::sleep(ASK_AGAIN_AFTER);
+                }
                 Err(Unanswered::Transient(why)) => {
                     if reminder.is_due(&why) {
                         tracing::warn!(code = %Code::KafkaAway, "Kafka does not answer yet, retrying until it does: {why}");
                     }
                     health.note_kafka(Some(format!("Kafka does not answer yet: {why}")));
+                    std::thread::sleep(ASK_AGAIN_AFTER);
                 }
             }
         }
@@ -95,6 +122,9 @@ pub enum Unanswered {
     /// A person has to change something: what, and how.
     #[error("{0}")]
     Permanent(String),
+    /// Topics do not exist: which, and which variable names them.
+    #[error("{0}")]
+    Absent(String),
     /// Brokers are unavailable.
     #[error("{0}")]
     Transient(String),
@@ -105,6 +135,7 @@ impl Unanswered {
     pub fn code(&self) -> Code {
         match self {
             Unanswered::Permanent(_) => Code::Configuration,
+            Unanswered::Absent(_) => Code::TopicAwaited,
             Unanswered::Transient(_) => Code::KafkaAway,
         }
     }
@@ -114,7 +145,7 @@ fn count_partitions(
     probe: &BaseConsumer<Probe>,
     config: &Kafka,
 ) -> Result<BTreeMap<String, i32>, Unanswered> {
-    let mut counts = BTreeMap::new();
+    let (mut counts, mut absent) = (BTreeMap::new(), Vec::new());
     for topic in &config.topics {
         let metadata = probe.fetch_metadata(Some(topic), METADATA_TIMEOUT);
         // Errors of the client, such as a refused login, arrive by a poll, behind its log lines.
@@ -131,14 +162,31 @@ fn count_partitions(
             let last = probe.context().last.lock().take();
             Unanswered::Transient(last.unwrap_or_else(|| error.to_string()))
         })?;
-        let count = count_of(topic, &metadata, config.topics_variable)?;
-        counts.insert(topic.clone(), count);
+        match count_of(topic, &metadata)? {
+            Some(count) => drop(counts.insert(topic.clone(), count)),
+            None => absent.push(topic.clone()),
+        }
     }
-    Ok(counts)
+    match absent.is_empty() {
+        true => Ok(counts),
+        false => Err(Unanswered::Absent(absent_topics(
+            &absent,
+            config.topics_variable,
+        ))),
+    }
 }
 
-/// How many partitions `metadata` says that `topic` has, which `variable` names.
-fn count_of(topic: &str, metadata: &Metadata, variable: &str) -> Result<i32, Unanswered> {
+/// What is said of topics that do not exist, which `variable` names.
+fn absent_topics(topics: &[String], variable: &str) -> String {
+    let (named, verb, them) = match topics {
+        [topic] => (format!("the topic {topic}"), "does", "it"),
+        topics => (format!("the topics {}", topics.join(", ")), "do", "them"),
+    };
+    format!("{named} {verb} not exist: create {them}, or correct {variable}")
+}
+
+/// How many partitions `metadata` says that `topic` has; `None` where it does not exist.
+fn count_of(topic: &str, metadata: &Metadata) -> Result<Option<i32>, Unanswered> {
     use RDKafkaErrorCode::{TopicAuthorizationFailed, UnknownTopic, UnknownTopicOrPartition};
     let found = metadata.topics().iter().find(|found| found.name() == topic);
     let error = found.and_then(|found| found.error());
@@ -147,15 +195,11 @@ fn count_of(topic: &str, metadata: &Metadata, variable: &str) -> Result<i32, Una
             "the topic {topic} may not be read: grant Describe and Read on it, and Read on the \
              group, to this user"
         ))),
-        (None, _) | (_, Some(UnknownTopicOrPartition | UnknownTopic)) => {
-            Err(Unanswered::Permanent(format!(
-                "the topic {topic} does not exist: create it, or name another in {variable}"
-            )))
-        }
+        (None, _) | (_, Some(UnknownTopicOrPartition | UnknownTopic)) => Ok(None),
         (Some(_), Some(error)) => Err(Unanswered::Transient(format!("{topic}: {error}"))),
         (Some(found), None) => {
             let count = i32::try_from(found.partitions().len());
-            Ok(count.expect("Kafka numbers partitions in 32 bits"))
+            Ok(Some(count.expect("Kafka numbers partitions in 32 bits")))
         }
     }
 }

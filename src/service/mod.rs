@@ -32,8 +32,9 @@ use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
 use crate::kafka::membership::watch_membership;
+use crate::kafka::preflight::{self, Absent};
 use crate::kafka::topics::{self, KnownTopics};
-use crate::kafka::{self, Poller, preflight, unpacking};
+use crate::kafka::{self, Poller, unpacking};
 use crate::lane::budget::Budget;
 use crate::lane::claim::Claimant;
 use crate::lane::{Lanes, Slots};
@@ -149,7 +150,7 @@ async fn start(
             health.mongodb_answered();
             anyhow::Ok(login)
         },
-        preflight::topic_partitions(&config.kafka, health),
+        preflight::topic_partitions(&config.kafka, Absent::Awaited, health),
     )?;
     // Before there are lanes: a transaction does not wait for an index that is being made.
     letters::make_indexes(&login.database, config.closed_letters_ttl_seconds).await;
@@ -261,6 +262,12 @@ fn connect_parts(
     let open = letters::watch_open(connection.clone(), group, Arc::clone(metrics));
     supervise_endless("the watch over open dead letters", fatal, open);
     connection
+}
+
+/// The longest that a stop takes: what a rebalance has just asked for, then what is under way, and
+/// the leaving of the group. A pod's grace period must be above it.
+pub fn stop_max(config: &Config) -> Duration {
+    revoke_deadline(config) + config.limits.drain_deadline + kafka::STOP_BESIDES_MAX
 }
 
 /// What every writer needs.

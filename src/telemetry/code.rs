@@ -52,6 +52,8 @@ pub enum Code {
     TopicGone = 210,
     /// The group has gone on without this worker.
     AssignmentLost = 211,
+    /// A topic does not exist yet, and the start waits for it.
+    TopicAwaited = 212,
     // One partition.
     /// Records were deleted before they were applied: stopped.
     LogExpired = 301,

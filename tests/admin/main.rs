@@ -16,3 +16,4 @@ mod race;
 mod rotate;
 mod secrets;
 mod sidecar;
+mod small_admin;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bson::doc;
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
+use test_support::datastore::{create_system_users, publish_system_secret};
 use test_support::fail_point::FailPoint;
 use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{Sidecar, published};
 use crate::scene::{PASSWORD, ROTATE, SINK, SINK_SECRET, Scene};
-use crate::world::{create_cluster_users, publish_operator_secret, world};
+use crate::world::world;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
 async fn mongo(topology: Topology) -> Mongo {
@@ -25,7 +26,7 @@ async fn mongo(topology: Topology) -> Mongo {
 
 /// A scene on the shared API server, with a MongoDB of its own.
 async fn on_mongo(name: &str, mongo: &Mongo) -> Scene {
-    let passwords = create_cluster_users(mongo).await;
+    let passwords = create_system_users(mongo).await;
     let scene = Scene::on(name, &world().await.kubernetes, mongo).await;
     scene.hide(passwords.values().cloned());
     scene.with(&[
@@ -48,7 +49,7 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     };
     let (kubernetes, world) = tokio::join!(Kubernetes::start(proxied), world());
     let mut kubernetes = kubernetes.unwrap();
-    publish_operator_secret(&kubernetes, &world.cluster_passwords).await;
+    publish_system_secret(&kubernetes, &world.cluster_passwords).await;
     let scene = Scene::on("api_server_away", &kubernetes, &world.mongo).await;
     scene.hide(world.cluster_passwords.values().cloned());
     let scene = scene.with(&[("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1")]);

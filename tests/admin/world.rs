@@ -9,19 +9,10 @@ use kube::{Client, Config};
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use local_stack::{Mongo, MongoOptions};
 use serde_json::json;
+use test_support::datastore::{SYSTEM_SECRET, create_system_users, publish_system_secret};
 use tokio::sync::OnceCell;
 
 use crate::scene::SINK_SECRET;
-
-pub const OPERATOR: (&str, &str) = ("mongodb", "dyff-datastore-secrets");
-/// As the operator spells them in its Secret, with the roles that it gives them.
-pub const CLUSTER_USERS: [(&str, &str, &str); 5] = [
-    ("BACKUP", "backup", "backup"),
-    ("DATABASE_ADMIN", "databaseAdmin", "readWriteAnyDatabase"),
-    ("CLUSTER_ADMIN", "clusterAdmin", "clusterAdmin"),
-    ("CLUSTER_MONITOR", "clusterMonitor", "clusterMonitor"),
-    ("USER_ADMIN", "userAdmin", "userAdminAnyDatabase"),
-];
 
 /// The servers that the tests share; they end with the process.
 pub struct World {
@@ -47,8 +38,8 @@ pub async fn world() -> &'static World {
             );
             let (kubernetes, mongo) =
                 (kubernetes.expect("an API server"), mongo.expect("a mongod"));
-            let cluster_passwords = create_cluster_users(&mongo).await;
-            publish_operator_secret(&kubernetes, &cluster_passwords).await;
+            let cluster_passwords = create_system_users(&mongo).await;
+            publish_system_secret(&kubernetes, &cluster_passwords).await;
             World {
                 kubernetes,
                 mongo,
@@ -56,56 +47,6 @@ pub async fn world() -> &'static World {
             }
         })
         .await
-}
-
-/// Makes the operator's users in MongoDB, and returns their passwords by the operator's names.
-pub async fn create_cluster_users(mongo: &Mongo) -> BTreeMap<String, String> {
-    let admin = mongo.admin().await.expect("an admin").database("admin");
-    let mut passwords = BTreeMap::new();
-    for (key, name, role) in CLUSTER_USERS {
-        let password = new_secret(name);
-        let user = doc! { "createUser": name, "pwd": &password, "roles": [role] };
-        admin.run_command(user).await.expect("a cluster user");
-        passwords.insert(key.to_owned(), password);
-    }
-    passwords
-}
-
-/// Puts the operator's Secret there, as the operator would.
-pub async fn publish_operator_secret(
-    kubernetes: &Kubernetes,
-    passwords: &BTreeMap<String, String>,
-) {
-    let (namespace, name) = OPERATOR;
-    let mut data = serde_json::Map::new();
-    for (key, user, _) in CLUSTER_USERS {
-        data.insert(format!("MONGODB_{key}_USER"), user.into());
-        data.insert(
-            format!("MONGODB_{key}_PASSWORD"),
-            passwords[key].as_str().into(),
-        );
-    }
-    let documents = [
-        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": namespace } }),
-        json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name, "namespace": namespace }, "stringData": data }),
-    ];
-    for document in documents {
-        kubernetes
-            .apply(&document.to_string())
-            .await
-            .expect("the operator's Secret");
-    }
-}
-
-fn new_secret(name: &str) -> String {
-    format!("{name}-{:016x}", rand_u64())
-}
-
-fn rand_u64() -> u64 {
-    use std::hash::{BuildHasher as _, Hasher as _};
-    std::collections::hash_map::RandomState::new()
-        .build_hasher()
-        .finish()
 }
 
 /// A client who may do everything.
@@ -125,7 +66,7 @@ pub async fn permit(kubernetes: &Kubernetes, namespace: &str) -> String {
     let names = [SINK_SECRET, "query-backend-mongodb", "auth-backend-mongodb"];
     let metadata = |name: &str| json!({ "name": name, "namespace": namespace });
     let subject = json!([{ "kind": "ServiceAccount", "name": "admin", "namespace": namespace }]);
-    let (operator_namespace, operator) = OPERATOR;
+    let (operator_namespace, operator) = SYSTEM_SECRET;
     let reads = format!("reads-{namespace}");
     let rbac = "rbac.authorization.k8s.io/v1";
     let documents = [

@@ -154,27 +154,74 @@ fn every_code_has_an_entry_that_says_what_it_means_how_to_see_it_and_what_to_do(
     }
 }
 
-#[test]
-fn every_alert_names_entries() {
-    let (text, entries) = (read("docs/runbook.md"), entries());
+/// The rows of the table of alerts: their cells.
+fn alerts() -> Vec<Vec<String>> {
+    let text = read("docs/runbook.md");
     let (_, table) = text.split_once("## Alerts").unwrap();
     let (table, _) = table.split_once("\n# ").unwrap();
-    let rows: Vec<&str> = table
-        .lines()
-        .filter(|line| line.starts_with("| "))
-        .skip(1)
-        .collect();
+    let rows = table.lines().filter(|line| line.starts_with("| ")).skip(1);
+    let cells = |row: &str| {
+        let row = row.replace("\\|", "\u{0}");
+        let cells = row.trim_matches('|').split('|');
+        let cells = cells.map(|cell| cell.trim().replace('\u{0}', "|"));
+        cells.collect::<Vec<_>>()
+    };
+    let rows: Vec<_> = rows.map(cells).collect();
     assert!(rows.len() > 10, "only {} alerts were found", rows.len());
-    for row in rows {
-        let named: Vec<&str> = row
+    rows
+}
+
+#[test]
+fn every_alert_names_entries() {
+    let entries = entries();
+    for alert in alerts() {
+        let entry = alert.last().unwrap();
+        let named: Vec<&str> = entry
             .match_indices("WS-")
-            .map(|(at, _)| &row[at..at + 6])
+            .map(|(at, _)| &entry[at..at + 6])
             .collect();
-        assert!(!named.is_empty(), "no code: {row}");
+        assert!(!named.is_empty(), "no code: {alert:?}");
         for code in named {
-            assert!(entries.contains_key(code), "no entry {code}: {row}");
+            assert!(entries.contains_key(code), "no entry {code}: {alert:?}");
         }
     }
+}
+
+#[test]
+fn every_alert_is_promql_about_metrics_that_there_are() {
+    let metrics = read("docs/metrics.md");
+    let mut rules = Vec::new();
+    for alert in alerts() {
+        let [name, expression, lasts, _] = &alert[..] else {
+            panic!("{alert:?}")
+        };
+        let expression = expression
+            .strip_prefix('`')
+            .and_then(|e| e.strip_suffix('`'));
+        let expression = expression.unwrap_or_else(|| panic!("no expression: {alert:?}"));
+        for (at, _) in expression.match_indices("workflows_sink_") {
+            let named = expression[at..].split(|c: char| !c.is_alphanumeric() && c != '_');
+            let named = named.into_iter().next().unwrap();
+            assert!(metrics.contains(&format!("`{named}`")), "no metric {named}");
+        }
+        let mut rule = serde_json::json!({ "alert": name, "expr": expression });
+        if lasts != "–" {
+            rule["for"] = lasts.as_str().into();
+        }
+        rules.push(rule);
+    }
+    // JSON is YAML
+    let groups = serde_json::json!({ "groups": [{ "name": "alerts", "rules": rules }] });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), groups.to_string()).unwrap();
+    let mut check = std::process::Command::new(local_stack::install::promtool().unwrap());
+    let checked = check
+        .args(["check", "rules"])
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success(), "{said}");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use local_stack::Kubernetes;
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::shipped::{Shipped, cluster};
+use crate::shipped::{NAMESPACE, Shipped, cluster};
 
 /// Somebody who speaks to the API server with a ServiceAccount's token.
 struct Account<'a> {
@@ -17,14 +17,15 @@ struct Account<'a> {
 }
 
 impl<'a> Account<'a> {
-    async fn of(kubernetes: &'a Kubernetes, name: &str) -> Account<'a> {
+    /// Of the ServiceAccount `name` in `namespace`.
+    async fn of(kubernetes: &'a Kubernetes, namespace: &str, name: &str) -> Account<'a> {
         let token = kubernetes
-            .service_account_token("default", name)
+            .service_account_token(namespace, name)
             .await
             .expect("a token");
         let directory = TempDir::new().expect("a directory");
         let kubeconfig = directory.path().join("kubeconfig");
-        std::fs::write(&kubeconfig, kubernetes.kubeconfig(&token, "default")).expect("written");
+        std::fs::write(&kubeconfig, kubernetes.kubeconfig(&token, namespace)).expect("written");
         Account {
             kubernetes,
             kubeconfig,
@@ -84,6 +85,7 @@ async fn what_is_granted_suffices_and_everything_beyond_is_refused() {
     let shipped = Shipped::render(&kubernetes).await;
     kubernetes.apply(&shipped.list()).await.expect("applied");
     for (namespace, name) in [
+        ("mongodb", "dyff-datastore-custom-user-secret"),
         ("mongodb", "dyff-datastore-secrets"),
         ("mongodb", "other"),
         ("default", "other"),
@@ -93,29 +95,27 @@ async fn what_is_granted_suffices_and_everything_beyond_is_refused() {
             .await
             .expect("a Secret");
     }
-    let operator = [
+    let user_admin = [
         "get",
         "secret",
-        "dyff-datastore-secrets",
+        "dyff-datastore-custom-user-secret",
         "--namespace",
         "mongodb",
     ];
 
-    for (account, own, others, watches) in [
+    for (account, own, others) in [
         (
             "workflows-sink",
             &["workflows-sink-mongodb"][..],
             "query-backend-mongodb",
-            true,
         ),
         (
             "workflows-sink-users",
             &["query-backend-mongodb", "auth-backend-mongodb"],
             "workflows-sink-mongodb",
-            false,
         ),
     ] {
-        let account = Account::of(&kubernetes, account).await;
+        let account = Account::of(&kubernetes, NAMESPACE, account).await;
         for name in own {
             account.refused(&POST, Some(&secret("default", name))).await;
             account
@@ -133,17 +133,10 @@ async fn what_is_granted_suffices_and_everything_beyond_is_refused() {
             let path = format!(
                 "/api/v1/namespaces/default/secrets?watch=1&timeoutSeconds=1&fieldSelector=metadata.name%3D{name}"
             );
-            let watch = ["get", "--raw", &path];
-            match watches {
-                true => account.granted(&watch, None).await,
-                false => account.refused(&watch, None).await,
-            }
+            account.granted(&["get", "--raw", &path], None).await;
         }
-        match watches {
-            true => account.granted(&POST, Some(&event("default"))).await,
-            false => account.refused(&POST, Some(&event("default"))).await,
-        }
-        account.granted(&operator, None).await;
+        account.granted(&POST, Some(&event("default"))).await;
+        account.granted(&user_admin, None).await;
         for name in [others, "other"] {
             account.refused(&["get", "secret", name], None).await;
             account
@@ -163,10 +156,18 @@ async fn what_is_granted_suffices_and_everything_beyond_is_refused() {
             &["get", "secrets", "--all-namespaces"],
             &["get", "secrets", "--namespace", "mongodb"],
             &["get", "secret", "other", "--namespace", "mongodb"],
+            // the passwords of all system users
+            &[
+                "get",
+                "secret",
+                "dyff-datastore-secrets",
+                "--namespace",
+                "mongodb",
+            ],
             &[
                 "delete",
                 "secret",
-                "dyff-datastore-secrets",
+                "dyff-datastore-custom-user-secret",
                 "--namespace",
                 "mongodb",
             ],
@@ -180,8 +181,59 @@ async fn what_is_granted_suffices_and_everything_beyond_is_refused() {
             account.refused(refused, None).await;
         }
         account
-            .refused(&APPLY, Some(&secret("mongodb", "dyff-datastore-secrets")))
+            .refused(
+                &APPLY,
+                Some(&secret("mongodb", "dyff-datastore-custom-user-secret")),
+            )
             .await;
         account.refused(&POST, Some(&event("mongodb"))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_administrator_reads_what_is_named_and_changes_nothing() {
+    let kubernetes = cluster().await;
+    let service = Shipped::render(&kubernetes).await;
+    // The operator's own kind is not known to this server.
+    let datastore = Shipped::of(&kubernetes, "mongodb/overlays/dyff").await;
+    let datastore = datastore.without("PerconaServerMongoDB");
+    for shipped in [&service, &datastore] {
+        kubernetes.apply(&shipped.list()).await.expect("applied");
+    }
+    let readable = [
+        ("mongodb", "dyff-datastore-secrets"),
+        ("mongodb", "dyff-datastore-custom-user-secret"),
+        (NAMESPACE, "workflows-sink-mongodb"),
+        (NAMESPACE, "query-backend-mongodb"),
+        (NAMESPACE, "auth-backend-mongodb"),
+    ];
+    let others = [("mongodb", "other"), (NAMESPACE, "other")];
+    for (namespace, name) in readable.iter().chain(&others) {
+        let made = kubernetes.apply(&secret(namespace, name)).await;
+        made.expect("a Secret");
+    }
+    let admin = Account::of(&kubernetes, "mongodb", "mongodb-admin").await;
+    for (namespace, name) in readable {
+        let of = |verb| [verb, "secret", name, "--namespace", namespace];
+        admin.granted(&of("get"), None).await;
+        admin.refused(&of("delete"), None).await;
+        admin.refused(&APPLY, Some(&secret(namespace, name))).await;
+    }
+    let client = Account::of(&kubernetes, "mongodb", "mongodb-client").await;
+    let tools = Account::of(&kubernetes, NAMESPACE, "workflows-sink-tools").await;
+    let all = readable.iter().chain(&others);
+    for (namespace, name) in all.copied() {
+        let get = ["get", "secret", name, "--namespace", namespace];
+        for account in [&client, &tools] {
+            account.refused(&get, None).await;
+        }
+        if name == "other" {
+            admin.refused(&get, None).await;
+        }
+        let list = ["get", "secrets", "--namespace", namespace];
+        admin.refused(&list, None).await;
+        admin
+            .refused(&["get", "pods", "--namespace", namespace], None)
+            .await;
     }
 }

@@ -4,13 +4,30 @@ use std::fs;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::shipped::{Shipped, cluster};
 
+/// A page of `docs/`.
+pub fn page(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("docs/{name}.md"));
+    fs::read_to_string(path).expect("a page")
+}
+
+/// Whether docs/kubernetes.md has this file of an overlay, wherever the overlay is.
+pub fn is_documented(file: &str) {
+    let lines = |text: &str| {
+        let text = text.replace("../../../deploy", "DEPLOY");
+        let text = text.replace("../../deploy", "DEPLOY");
+        let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        lines.join("\n")
+    };
+    let (page, file) = (lines(&page("kubernetes")), lines(file));
+    assert!(page.contains(file.trim()), "the page has not:\n{file}");
+}
+
 /// An overlay with a mapping of its own, as the page describes it.
 const OVERLAY: &str = "\
-resources: [BASE]
+resources: [DEPLOY/kubernetes/overlays/dyff]
 configMapGenerator:
 - name: workflows-sink-mapping
   namespace: default
@@ -43,9 +60,8 @@ async fn another_command_is_run_by_other_arguments() {
     let from = [&from[..], &["--dry-run=client", "--output", "yaml"]].concat();
     let job = kubernetes.kubectl(&from, None).await.expect("a Job");
     let patch = r#"[{"op": "replace", "path": "/spec/template/spec/containers/0/args", "value": ["explain", "KEY"]}]"#;
-    let page = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/kubernetes.md"));
     assert!(
-        page.expect("the page").contains(patch),
+        page("kubernetes").contains(patch),
         "the page has another patch"
     );
     let patch = [
@@ -80,24 +96,16 @@ async fn another_command_is_run_by_other_arguments() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_mapping_rolls_the_pods() {
     let kubernetes = cluster().await;
-    let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
-    let folder = TempDir::new().expect("a folder");
-    let root = folder.path().canonicalize().expect("a path");
-    let up = "../".repeat(root.components().count() - 1);
-    let base = format!(
-        "{up}{}",
-        base.to_str().expect("UTF-8").trim_start_matches('/')
-    );
-    let overlay = OVERLAY.replace("BASE", &base);
-    fs::write(root.join("kustomization.yaml"), overlay).expect("written");
     let mapping = include_str!("../../config/mapping.toml");
     let mut templates = Vec::new();
     for text in [
         mapping.to_owned(),
         mapping.replace("\"evaluations\"", "\"evals\""),
     ] {
-        fs::write(root.join("mapping.toml"), &text).expect("written");
-        let shipped = Shipped::render_from(&kubernetes, &root).await;
+        let (_, own) = OVERLAY.split_once('\n').expect("lines");
+        is_documented(own);
+        let files = [("kustomization.yaml", OVERLAY), ("mapping.toml", &text)];
+        let shipped = Shipped::of_overlay(&kubernetes, &files).await;
         kubernetes.apply(&shipped.list()).await.expect("applied");
         let mounted = shipped.object("ConfigMap", "workflows-sink-mapping");
         assert_eq!(mounted["data"]["mapping.toml"], text);

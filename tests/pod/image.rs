@@ -10,7 +10,8 @@ fn root() -> PathBuf {
     env!("CARGO_MANIFEST_DIR").into()
 }
 
-fn said(command: &mut Command) -> (bool, String) {
+/// Whether a command succeeded, and all that it said.
+pub fn said(command: &mut Command) -> (bool, String) {
     let output = command.output().expect("the command runs");
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     (output.status.success(), said.into_owned())
@@ -35,6 +36,26 @@ fn the_dockerfile_keeps_the_rules_of_dockerfiles() {
         !said(Command::new(&hadolint).arg(&bad)).0,
         "an image without a tag"
     );
+}
+
+/// The pages tell people to run it by its name, and the image has no shell that would look further.
+#[test]
+fn the_program_is_where_the_image_looks_for_commands() {
+    let text = std::fs::read_to_string(root().join("deploy/image/Dockerfile")).expect("a file");
+    let mut copied = text
+        .lines()
+        .filter(|line| line.starts_with("COPY --from=build"));
+    let to = copied
+        .next_back()
+        .and_then(|line| line.split(' ').next_back());
+    // PATH of the base image; the pods of these tests have the same
+    assert_eq!(to, Some("/usr/local/bin/workflows-sink"));
+    assert!(text.contains("ENTRYPOINT [\"workflows-sink\"]"), "{text}");
+    for page in std::fs::read_dir(root().join("docs")).expect("pages") {
+        let path = page.expect("a page").path();
+        let page = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(!page.contains(" /workflows-sink "), "{}", path.display());
+    }
 }
 
 /// What is left out of the image's context is no part of the build.

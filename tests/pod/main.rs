@@ -3,9 +3,13 @@
 //! that the manifests give them.
 
 mod access;
+mod datastore;
 mod documented;
 mod image;
 mod manifests;
+mod overlays;
 mod pod;
 mod run;
+mod scripts;
 mod shipped;
+mod takeover;

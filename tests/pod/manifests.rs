@@ -1,18 +1,24 @@
 //! What a real API server says to the manifests, and whether what is written twice agrees.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use local_stack::Kubernetes;
 use serde_json::{Value, json};
 use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 use workflows_sink::admin::config::Admin;
 use workflows_sink::config::Config;
+use workflows_sink::service::stop_max;
 
-use crate::shipped::{Shipped, cluster};
+use crate::shipped::{NAMESPACE, Shipped, cluster};
 
 const MIB: u64 = 1024 * 1024;
 /// What a process needs beyond its budget (docs/operations.md).
 const BESIDES_BYTES: u64 = 64 * MIB;
+
+/// What a process takes to end when its work has ended, and its server of probes within that.
+const PROCESS_ENDS_MAX: Duration = Duration::from_secs(1);
+const SERVER_ENDS_MAX: Duration = Duration::from_secs(2);
 
 const DRY_RUN: [&str; 6] = [
     "apply",
@@ -24,7 +30,7 @@ const DRY_RUN: [&str; 6] = [
 ];
 
 /// Whether the server would take it, and all that it says.
-async fn dry_run(kubernetes: &Kubernetes, manifests: &str) -> (bool, String) {
+pub async fn dry_run(kubernetes: &Kubernetes, manifests: &str) -> (bool, String) {
     let admin = kubernetes.admin_kubeconfig();
     let output = kubernetes
         .kubectl_as(admin, &DRY_RUN, Some(manifests))
@@ -34,43 +40,34 @@ async fn dry_run(kubernetes: &Kubernetes, manifests: &str) -> (bool, String) {
     (output.status.success(), said.into_owned())
 }
 
-fn pod_of(template: &Value, name: &str) -> String {
+/// A pod made of a template.
+pub fn pod_of(template: &Value, name: &str, namespace: &str) -> String {
     let metadata =
-        json!({ "name": name, "namespace": "default", "labels": template["metadata"]["labels"] });
+        json!({ "name": name, "namespace": namespace, "labels": template["metadata"]["labels"] });
     json!({ "apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": template["spec"] })
         .to_string()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_api_server_takes_all_of_it_under_restricted_pod_security() {
+async fn what_is_written_twice_agrees_and_what_is_wrong_is_refused() {
     let kubernetes = cluster().await;
     let shipped = Shipped::render(&kubernetes).await;
-    let (taken, said) = dry_run(&kubernetes, &shipped.list()).await;
-    assert!(taken, "{said}");
-    assert_eq!(
-        said.lines().count(),
-        shipped.objects.len(),
-        "a line each, and no warning: {said}"
-    );
-
     kubernetes.apply(&shipped.list()).await.expect("applied");
     let again = kubernetes
         .apply(&shipped.list())
         .await
         .expect("applied again");
     assert_eq!(again.lines().count(), shipped.objects.len(), "{again}");
-    let job = &shipped.object("Job", "workflows-sink-users")["spec"]["template"];
+    let users = &shipped.object("Deployment", "workflows-sink-users")["spec"]["template"];
     let tools = &shipped.object("CronJob", "workflows-sink-tools")["spec"];
     assert_eq!(tools["suspend"], true, "it never runs by itself");
     let tools = &tools["jobTemplate"]["spec"]["template"];
-    let templates = [("sink", shipped.pod()), ("users", job), ("tools", tools)];
+    let templates = [("sink", shipped.pod()), ("users", users), ("tools", tools)];
     for (name, template) in templates {
-        let (taken, said) = dry_run(&kubernetes, &pod_of(template, name)).await;
-        assert!(taken && !said.contains("Warning"), "{name}: {said}");
-        // What would be said if it were not as it should be.
+        // What would be said if it were not as it should be; `overlays` has what is said as it is.
         let mut root = template.clone();
         root["spec"]["securityContext"]["runAsNonRoot"] = false.into();
-        let (taken, said) = dry_run(&kubernetes, &pod_of(&root, name)).await;
+        let (taken, said) = dry_run(&kubernetes, &pod_of(&root, name, NAMESPACE)).await;
         assert!(
             !taken && said.contains("violates PodSecurity"),
             "{name}: {said}"
@@ -84,9 +81,12 @@ async fn the_api_server_takes_all_of_it_under_restricted_pod_security() {
         "{said}"
     );
 
-    limits_follow_the_settings(&shipped);
-    both_containers_take_their_environment(&shipped);
-    only_the_admin_container_has_a_token(&shipped);
+    let local = Shipped::of(&kubernetes, "kubernetes/overlays/local").await;
+    for shipped in [&shipped, &local] {
+        limits_follow_the_settings(shipped);
+        both_containers_take_their_environment(shipped);
+        only_the_admin_container_has_a_token(shipped);
+    }
 }
 
 /// A quantity of memory, in bytes.
@@ -100,18 +100,22 @@ fn bytes(quantity: &Value) -> u64 {
 }
 
 fn config(shipped: &Shipped) -> Config {
+    config_of(environment(shipped, "sink"))
+}
+
+/// The sink's settings, beside what the sidecar publishes.
+pub fn config_of(mut environment: BTreeMap<String, String>) -> Config {
     let uri = "mongodb://workflows-sink@localhost/";
     let files = Credentials::new(&[
         ("DYFF_WORKFLOWS_SINK__MONGODB__CONNECTION_STRING", uri),
         (PASSWORD, "p"),
     ]);
-    let mut environment = environment(shipped, "sink");
     environment.insert(CREDENTIALS_DIR.to_owned(), files.path().to_owned());
     Config::from_vars(environment.into_iter()).expect("the sink's settings")
 }
 
 /// What a container's manifest says of its environment.
-fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
+pub fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
     let container = shipped.container(container);
     let name = &container["envFrom"][0]["configMapRef"]["name"];
     let map = shipped.object("ConfigMap", "workflows-sink");
@@ -127,15 +131,27 @@ fn environment(shipped: &Shipped, container: &str) -> BTreeMap<String, String> {
 }
 
 fn limits_follow_the_settings(shipped: &Shipped) {
-    let limits = config(shipped).limits;
+    let config = config(shipped);
+    let limits = config.limits;
     let needed = limits.budget_bytes_max as u64 + BESIDES_BYTES;
     let resources = &shipped.container("sink")["resources"];
     assert_eq!(bytes(&resources["limits"]["memory"]), needed);
     assert_eq!(bytes(&resources["requests"]["memory"]), needed);
     let grace = shipped.pod()["spec"]["terminationGracePeriodSeconds"].as_u64();
+    let grace = Duration::from_secs(grace.expect("seconds"));
+    // The kubelet ends the sidecar after the sink, within the same period.
+    let needed = stop_max(&config) + PROCESS_ENDS_MAX * 2 + SERVER_ENDS_MAX;
+    assert!(grace > needed, "{grace:?} for a stop of up to {needed:?}");
+    let start = |container: &str| {
+        let probe = &shipped.container(container)["startupProbe"];
+        let number = |name: &str| probe[name].as_u64().expect("a number");
+        number("periodSeconds") * number("failureThreshold")
+    };
+    let progress = &shipped.object("Deployment", "workflows-sink")["spec"];
+    let progress = progress["progressDeadlineSeconds"].as_u64();
     assert!(
-        grace > Some(limits.drain_deadline.as_secs() + 5),
-        "{grace:?}"
+        progress > Some(start("admin") + start("sink")),
+        "a start that waits is said to have failed after {progress:?}"
     );
 }
 

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 use local_stack::{Kubernetes, Server};
 use serde_json::Value;
 use tempfile::TempDir;
-use test_support::wait::DEADLINE;
+use test_support::wait::{DEADLINE, until};
 use test_support::worker::{Worker, binary};
 
-use crate::shipped::Shipped;
+use crate::shipped::{NAMESPACE, Shipped};
 
 /// Mounts the volumes, hides the rest of /run, makes the root read-only, and becomes the program.
 /// Arguments: the binary, a user's id or nothing, then `mode source target` of each volume, `--`,
@@ -60,10 +60,13 @@ impl Pod {
         seen: impl AsyncFnOnce(),
     ) -> Pod {
         let spec = shipped.pod()["spec"].clone();
-        let volumes = volumes(&spec, kubernetes).await;
+        let volumes = volumes(&spec, NAMESPACE, kubernetes).await;
         let environments = ["admin", "sink"].map(|name| {
             let container = shipped.container(name);
-            (name.to_owned(), environment(shipped, container, kubernetes))
+            (
+                name.to_owned(),
+                environment(shipped, container, kubernetes, &[]),
+            )
         });
         let environments: BTreeMap<_, _> = environments.into();
         let start = |name: &str| {
@@ -108,16 +111,70 @@ impl Pod {
     }
 }
 
-/// Runs the container of a Job to its end, with a token of its own account.
-pub async fn run_job(job: &Value, shipped: &Shipped, kubernetes: &Kubernetes) -> Output {
-    let spec = &job["spec"]["template"]["spec"];
+/// A container that is the only one of its pod.
+pub struct Alone {
+    pub worker: Worker,
+    _volumes: BTreeMap<String, TempDir>,
+}
+
+impl Alone {
+    /// Starts the one container of a Deployment's pod, with `changes` to its environment, and waits
+    /// until it is ready as the kubelet does.
+    pub async fn start(
+        deployment: &Value,
+        shipped: &Shipped,
+        kubernetes: &Kubernetes,
+        changes: &[(&str, &str)],
+    ) -> Alone {
+        let template = &deployment["spec"]["template"];
+        let (line, volumes) = of_one(deployment, template, shipped, kubernetes, changes).await;
+        let mut server = Server::new("alone").expect("a directory");
+        server.command(line);
+        server.start().expect("a container");
+        let worker = Worker::of(server);
+        let probe = &template["spec"]["containers"][0]["readinessProbe"];
+        until("the container is ready", || async {
+            probe_succeeds(&worker, probe)
+        })
+        .await;
+        Alone {
+            worker,
+            _volumes: volumes,
+        }
+    }
+}
+
+/// Runs the container of a CronJob's Job to its end, with a token of its own account and with
+/// `changes` to its environment.
+pub async fn run_job(
+    cron: &Value,
+    shipped: &Shipped,
+    kubernetes: &Kubernetes,
+    changes: &[(&str, &str)],
+) -> Output {
+    let template = &cron["spec"]["jobTemplate"]["spec"]["template"];
+    // the volumes live until it has ended
+    let (line, _volumes) = of_one(cron, template, shipped, kubernetes, changes).await;
+    ended(&line).await
+}
+
+/// The command of the one container of a pod, and its volumes.
+async fn of_one(
+    object: &Value,
+    template: &Value,
+    shipped: &Shipped,
+    kubernetes: &Kubernetes,
+    changes: &[(&str, &str)],
+) -> (Vec<String>, BTreeMap<String, TempDir>) {
+    let spec = &template["spec"];
     let container = &spec["containers"][0];
-    let volumes = volumes(spec, kubernetes).await;
-    let environment = environment(shipped, container, kubernetes);
+    let namespace = object["metadata"]["namespace"].as_str();
+    let volumes = volumes(spec, namespace.expect("a namespace"), kubernetes).await;
+    let environment = environment(shipped, container, kubernetes, changes);
     let arguments = strings(&container["args"]);
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     let line = command(spec, container, &volumes, &environment, &arguments);
-    ended(&line).await
+    (line, volumes)
 }
 
 async fn ended(line: &[String]) -> Output {
@@ -157,14 +214,18 @@ fn strings(list: &Value) -> Vec<String> {
         .collect()
 }
 
-/// Settings, the manifest's own variables, and what the kubelet and the image add.
+/// Settings, the manifest's own variables, what the kubelet and the image add, and `changes`.
 fn environment(
     shipped: &Shipped,
     container: &Value,
     kubernetes: &Kubernetes,
+    changes: &[(&str, &str)],
 ) -> BTreeMap<String, String> {
-    let data = &shipped.object("ConfigMap", "workflows-sink")["data"];
-    let mut all: BTreeMap<String, String> = serde_json::from_value(data.clone()).expect("strings");
+    let mut all = BTreeMap::new();
+    if container.get("envFrom").is_some() {
+        let data = &shipped.object("ConfigMap", "workflows-sink")["data"];
+        all = serde_json::from_value(data.clone()).expect("strings");
+    }
     for variable in container["env"].as_array().into_iter().flatten() {
         let text = |field: &str| variable[field].as_str().expect("a string").to_owned();
         all.insert(text("name"), text("value"));
@@ -180,10 +241,16 @@ fn environment(
         ),
     ];
     all.extend(added.map(|(name, value)| (name.to_owned(), value)));
+    let changes = changes.iter();
+    all.extend(changes.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
     all
 }
 
-async fn volumes(spec: &Value, kubernetes: &Kubernetes) -> BTreeMap<String, TempDir> {
+async fn volumes(
+    spec: &Value,
+    namespace: &str,
+    kubernetes: &Kubernetes,
+) -> BTreeMap<String, TempDir> {
     let account = spec["serviceAccountName"].as_str().expect("an account");
     let group = spec["securityContext"]["fsGroup"]
         .as_u64()
@@ -198,7 +265,7 @@ async fn volumes(spec: &Value, kubernetes: &Kubernetes) -> BTreeMap<String, Temp
                 project(
                     source,
                     directory.path().to_owned(),
-                    account,
+                    (namespace, account),
                     group,
                     kubernetes,
                 )
@@ -232,12 +299,12 @@ async fn mount_secret(name: &str, directory: &Path, group: u32, kubernetes: &Kub
 async fn project(
     source: &Value,
     directory: PathBuf,
-    account: &str,
+    (namespace, account): (&str, &str),
     group: u32,
     kubernetes: &Kubernetes,
 ) {
     let (path, text) = if let Some(token) = source.get("serviceAccountToken") {
-        let token_text = kubernetes.service_account_token("default", account).await;
+        let token_text = kubernetes.service_account_token(namespace, account).await;
         (&token["path"], token_text.expect("a token"))
     } else if let Some(map) = source.get("configMap") {
         assert_eq!(map["name"], "kube-root-ca.crt");
@@ -248,7 +315,7 @@ async fn project(
     } else {
         let item = &source["downwardAPI"]["items"][0];
         assert_eq!(item["fieldRef"]["fieldPath"], "metadata.namespace");
-        (&item["path"], "default".to_owned())
+        (&item["path"], namespace.to_owned())
     };
     let file = directory.join(path.as_str().expect("a path"));
     fs::write(&file, text).expect("written");

@@ -1,22 +1,25 @@
 //! A pod from nothing to records in MongoDB, and a rotation while it works.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bson::doc;
-use local_stack::{Kafka, KafkaOptions, Mongo, MongoOptions, mongo, port};
+use local_stack::{Kafka, KafkaOptions, Kubernetes, Mongo, MongoOptions, mongo, port};
 use serde_json::json;
+use test_support::datastore::{
+    SYSTEM_USERS, UserAdmin, create_system_users, create_user_admin, publish_system_secret,
+};
 use test_support::history::History;
 use test_support::load::Load;
 use test_support::scene::Scene;
 use test_support::wait::until;
 
-use crate::pod::{Pod, run_job};
+use crate::pod::{Alone, Pod, run_job};
 use crate::shipped::{Shipped, cluster};
 
-const USER_ADMIN: (&str, &str) = ("userAdmin", "user-admin-hunter");
-
-/// A `mongod --auth` as the operator leaves it: its own users, and none of ours.
-async fn mongo() -> Mongo {
+/// A `mongod --auth` as the operator leaves it: its own users and the small user admin, and none of
+/// ours. With the system users' passwords.
+async fn mongo() -> (Mongo, BTreeMap<String, String>, UserAdmin) {
     let options = MongoOptions {
         auth: true,
         ..MongoOptions::default()
@@ -29,14 +32,20 @@ async fn mongo() -> Mongo {
         .run_command(ours)
         .await
         .expect("dropped");
-    let roles = ["userAdminAnyDatabase"];
-    let user = doc! { "createUser": USER_ADMIN.0, "pwd": USER_ADMIN.1, "roles": roles.to_vec() };
-    admin
-        .database("admin")
-        .run_command(user)
-        .await
-        .expect("a user");
-    mongo
+    let system = create_system_users(&mongo).await;
+    let user_admin = create_user_admin(&admin, str::to_owned).await;
+    (mongo, system, user_admin)
+}
+
+/// The Secret that the operator makes of the small user admin: a password, and no name.
+async fn publish_small_secret(kubernetes: &Kubernetes, user_admin: &UserAdmin) {
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret",
+        "metadata": { "name": user_admin.secret, "namespace": "mongodb" },
+        "stringData": { &user_admin.key: user_admin.password },
+    });
+    let applied = kubernetes.apply(&secret.to_string()).await;
+    applied.expect("a Secret of the operator's");
 }
 
 /// The scene of the manifests' topic and group, seen with an administrator's eyes.
@@ -54,7 +63,7 @@ async fn scene(kafka: &Kafka, mongo: &Mongo, topic: &str) -> Scene {
 async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_record() {
     let (kubernetes, kafka, mongo) =
         tokio::join!(cluster(), Kafka::start(KafkaOptions::default()), mongo());
-    let kafka = kafka.expect("a broker");
+    let (kafka, (mongo, system, user_admin)) = (kafka.expect("a broker"), mongo);
     let mut shipped = Shipped::render(&kubernetes).await;
     let uri = format!("mongodb://{}/?replicaSet=rs0", mongo.host(0));
     let address = || format!("127.0.0.1:{}", port::free().expect("a port"));
@@ -69,15 +78,8 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         ),
     ]);
     kubernetes.apply(&shipped.list()).await.expect("applied");
-    let operator = json!({
-        "apiVersion": "v1", "kind": "Secret",
-        "metadata": { "name": "dyff-datastore-secrets", "namespace": "mongodb" },
-        "stringData": { "MONGODB_USER_ADMIN_USER": USER_ADMIN.0, "MONGODB_USER_ADMIN_PASSWORD": USER_ADMIN.1 },
-    });
-    kubernetes
-        .apply(&operator.to_string())
-        .await
-        .expect("the operator's Secret");
+    publish_system_secret(&kubernetes, &system).await;
+    publish_small_secret(&kubernetes, &user_admin).await;
     let topic = shipped
         .setting("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE")
         .to_owned();
@@ -137,9 +139,9 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
     );
     scene.applies_the_log().await;
 
-    let job = shipped.object("Job", "workflows-sink-users");
-    let provisioned = run_job(job, &shipped, &kubernetes).await;
-    assert!(provisioned.status.success(), "{provisioned:?}");
+    let others = shipped.object("Deployment", "workflows-sink-users");
+    let listen = [("DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS", "127.0.0.1:0")];
+    let mut others = Alone::start(others, &shipped, &kubernetes, &listen).await;
     assert_eq!(users().await, 3);
     for name in ["query-backend-mongodb", "auth-backend-mongodb"] {
         kubernetes
@@ -147,9 +149,10 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             .await
             .expect("a Secret");
     }
+    datastore_is_checked(&kubernetes, &uri).await;
 
     let tools = shipped.object("CronJob", "workflows-sink-tools");
-    let checked = run_job(&tools["spec"]["jobTemplate"], &shipped, &kubernetes).await;
+    let checked = run_job(tools, &shipped, &kubernetes, &[]).await;
     let said = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success(), "{checked:?}");
     assert!(
@@ -179,9 +182,11 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
         pod.sink.log()
     );
     let data = kubernetes.kubectl(&secret, None).await.expect("a Secret");
-    for worker in [&mut pod.sink, &mut pod.admin] {
+    for worker in [&mut pod.sink, &mut pod.admin, &mut others.worker] {
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-        assert!(!worker.log().contains(USER_ADMIN.1), "{}", worker.log());
+        for secret in system.values().chain([&user_admin.password]) {
+            assert!(!worker.log().contains(secret), "{}", worker.log());
+        }
         for line in [&before, &data] {
             let values: serde_json::Value = serde_json::from_str(line).expect("JSON");
             let password = values["DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD"].as_str();
@@ -192,4 +197,22 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             );
         }
     }
+}
+
+/// `admin quick-check`, in the administrator's pod and with its account, shows every user.
+async fn datastore_is_checked(kubernetes: &Kubernetes, uri: &str) {
+    let datastore = Shipped::of(kubernetes, "mongodb/overlays/dyff").await;
+    // The operator's own kind is not known to this server.
+    let known = datastore.without("PerconaServerMongoDB");
+    kubernetes.apply(&known.list()).await.expect("applied");
+    let check = datastore.object("CronJob", "mongodb-admin");
+    let there = ("DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING", uri);
+    let checked = run_job(check, &datastore, kubernetes, &[there]).await;
+    let said = String::from_utf8_lossy(&checked.stdout);
+    assert!(checked.status.success(), "{checked:?}");
+    let ours = ["workflows-sink", "query-backend", "auth-backend"];
+    for user in SYSTEM_USERS.map(|(_, name, _)| name).iter().chain(&ours) {
+        assert!(said.contains(user), "{said}");
+    }
+    assert_eq!(said.matches(" ok ").count(), 8, "{said}");
 }

@@ -1,27 +1,65 @@
-//! The manifests of `deploy/kubernetes`, rendered, and an API server that they are applied to.
+//! The manifests of `deploy/`, rendered, and an API server that they are applied to.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-/// An API server whose namespaces are as the manifests expect them, with `default` under restricted
-/// Pod Security.
+/// The namespace that the shipped overlays put the service into.
+pub const NAMESPACE: &str = "default";
+
+/// The overlay that the tests run.
+pub const DYFF: &str = "kubernetes/overlays/dyff";
+
+/// An API server whose namespaces are as the manifests expect them, under restricted Pod Security.
 pub async fn cluster() -> Kubernetes {
     let kubernetes = Kubernetes::start(KubernetesOptions::default())
         .await
         .expect("an API server");
-    let mongodb = "apiVersion: v1\nkind: Namespace\nmetadata: {name: mongodb}\n";
-    kubernetes.apply(mongodb).await.expect("a namespace");
-    let labels = [
-        "label",
-        "namespace",
-        "default",
-        "pod-security.kubernetes.io/enforce=restricted",
-        "pod-security.kubernetes.io/warn=restricted",
-    ];
-    kubernetes.kubectl(&labels, None).await.expect("labelled");
+    for namespace in [NAMESPACE, "mongodb"] {
+        restricted(&kubernetes, namespace).await;
+    }
     kubernetes
+}
+
+/// A namespace whose pods must meet the restricted Pod Security Standard.
+pub async fn restricted(kubernetes: &Kubernetes, name: &str) {
+    let labels = json!({
+        "pod-security.kubernetes.io/enforce": "restricted",
+        "pod-security.kubernetes.io/warn": "restricted",
+    });
+    let metadata = json!({ "name": name, "labels": labels });
+    let namespace = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": metadata });
+    // Of a manager of its own: a manifest of the namespace without labels takes none away.
+    let apply = ["apply", "--server-side", "--field-manager=tests", "-f", "-"];
+    let applied = kubernetes
+        .kubectl(&apply, Some(&namespace.to_string()))
+        .await;
+    applied.expect("a namespace");
+}
+
+/// The folder of all manifests.
+pub fn deploy() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy")
+}
+
+/// A folder with these files, in which `DEPLOY` stands for the way to `deploy/`: kustomize takes no
+/// absolute one.
+fn overlay(files: &[(&str, &str)]) -> TempDir {
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path().canonicalize().expect("a path");
+    let target = deploy().to_str().expect("UTF-8").to_owned();
+    for (name, text) in files {
+        let file = root.join(name);
+        let parent = file.parent().expect("a folder");
+        fs::create_dir_all(parent).expect("made");
+        let up = "../".repeat(parent.components().count() - 1);
+        let way = format!("{up}{}", target.trim_start_matches('/'));
+        fs::write(&file, text.replace("DEPLOY", &way)).expect("written");
+    }
+    folder
 }
 
 /// The objects, as kustomize renders them.
@@ -30,9 +68,21 @@ pub struct Shipped {
 }
 
 impl Shipped {
+    /// Those of the overlay that the tests run.
     pub async fn render(kubernetes: &Kubernetes) -> Shipped {
-        let base = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/kubernetes");
-        Shipped::render_from(kubernetes, &base).await
+        Shipped::of(kubernetes, DYFF).await
+    }
+
+    /// Those of a folder of `deploy/`.
+    pub async fn of(kubernetes: &Kubernetes, folder: &str) -> Shipped {
+        Shipped::render_from(kubernetes, &deploy().join(folder)).await
+    }
+
+    /// Those of an overlay of somebody's own: files by their names, in which `DEPLOY` stands for
+    /// `deploy/`.
+    pub async fn of_overlay(kubernetes: &Kubernetes, files: &[(&str, &str)]) -> Shipped {
+        let folder = overlay(files);
+        Shipped::render_from(kubernetes, &folder.path().canonicalize().expect("a path")).await
     }
 
     /// Those of another folder.
@@ -42,14 +92,16 @@ impl Shipped {
             .kubectl(&["kustomize", folder], None)
             .await
             .expect("rendered");
-        let to_json = ["create", "--dry-run=client", "-o", "json", "-f", "-"];
-        let text = kubernetes
-            .kubectl(&to_json, Some(&yaml))
-            .await
-            .expect("objects");
-        let objects = serde_json::Deserializer::from_str(&text).into_iter();
         Shipped {
-            objects: objects.collect::<Result<_, _>>().expect("JSON"),
+            objects: serde_saphyr::from_multiple(&yaml).expect("YAML"),
+        }
+    }
+
+    /// Those of other kinds than this one.
+    pub fn without(&self, kind: &str) -> Shipped {
+        let others = self.objects.iter().filter(|object| object["kind"] != kind);
+        Shipped {
+            objects: others.cloned().collect(),
         }
     }
 

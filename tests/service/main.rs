@@ -18,6 +18,7 @@ mod observability;
 mod offsets;
 mod outage;
 mod poison;
+mod restore;
 mod roles;
 mod rotation;
 mod security;

@@ -165,7 +165,7 @@ fn as_row(scene: Scene<'_>, row: &Checked<'_>) -> Vec<String> {
 
 /// The user admin that the environment names, if it does.
 async fn user_admin<'a>(scene: Scene<'a>, cluster: &Cluster) -> Option<Checked<'a>> {
-    let known = scene.config.user_admin.as_ref()?;
+    let known = scene.config.user_admin.given()?;
     let (login, detail) = log_in(cluster, known, ADMIN_DATABASE).await;
     Some(Checked {
         user: known.user.clone(),
@@ -180,7 +180,7 @@ async fn user_admin<'a>(scene: Scene<'a>, cluster: &Cluster) -> Option<Checked<'
 async fn cluster_users<'a>(scene: Scene<'a>, cluster: &Cluster) -> Vec<Checked<'a>> {
     let secret = &scene.config.operator_secret;
     let found = scene.store.get(secret).await;
-    if matches!(found, Ok(None)) && scene.config.user_admin.is_some() {
+    if matches!(found, Ok(None)) && scene.config.user_admin.given().is_some() {
         return Vec::new();
     }
     let found = &found;

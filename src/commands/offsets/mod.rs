@@ -22,7 +22,7 @@ use crate::cli::{Offsets, Partitions, To, Way};
 use crate::config::{Config, Kafka, Start};
 use crate::database;
 use crate::kafka::broker::Broker;
-use crate::kafka::preflight;
+use crate::kafka::preflight::{self, Absent};
 use crate::record::{Partition, Position};
 
 /// How long Kafka may take to name the partitions.
@@ -182,7 +182,7 @@ pub(in crate::commands) async fn partitions(
     only: Option<i32>,
 ) -> anyhow::Result<Vec<Partition>> {
     let nobody = Arc::default();
-    let counts = preflight::topic_partitions(kafka, &nobody);
+    let counts = preflight::topic_partitions(kafka, Absent::Refused, &nobody);
     let counts = tokio::time::timeout(KAFKA_TIMEOUT, counts);
     let counts = counts.await.context("Kafka does not answer")??;
     let partitions: Vec<Partition> = (counts.iter())

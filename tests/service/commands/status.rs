@@ -122,7 +122,8 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
         what.starts_with("the topic check.nowhere does not exist"),
         "{unknown:?}"
     );
-    assert_eq!(code, "WS-001");
+    // as a start says it, which waits
+    assert_eq!(code, "WS-212");
 
     let (code, out, _) = run(&scene.environment(), &["check", "--offline"]).await;
     assert_eq!(code, Some(0), "{out}");

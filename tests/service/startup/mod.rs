@@ -11,7 +11,8 @@ use std::net::SocketAddr;
 use local_stack::port;
 use serde_json::Value;
 use test_support::operator::{states, until_statuses};
-use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene, world};
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene, topics, world};
+use test_support::wait::until;
 use test_support::worker::run;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -98,18 +99,45 @@ async fn a_broker_whose_name_is_not_found_is_named_and_a_signal_ends_the_wait() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_topic_that_does_not_exist_is_named_and_nothing_is_begun() {
+async fn a_topic_that_does_not_exist_yet_is_named_and_waited_for() {
     let scene = Scene::new("absent", 1).await;
     scene.produce(&states(0..10, "first", 0));
-    let topics = format!("{},absent.misspelt", scene.topic);
-    let mut environment = scene.environment();
-    environment.insert("DYFF_WORKFLOWS_SINK__TOPICS".to_owned(), topics);
-    let (message, _) = refused(&environment).await;
-    assert!(
-        message.contains("the topic absent.misspelt does not exist"),
-        "{message}"
+    let later = format!("{}.later", scene.topic);
+    let both = format!("{},{later}", scene.topic);
+    let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__TOPICS", &both)]);
+    worker.logs("waiting for a topic").await;
+    let line = &worker.lines_with("waiting for a topic")[0];
+    assert_eq!(
+        (&line["level"], &line["code"]),
+        (&"WARN".into(), &"WS-212".into())
     );
-    assert!(message.contains("DYFF_WORKFLOWS_SINK__TOPICS"), "{message}");
+    let told = format!("the topic {later} does not exist");
+    // the message has the variable too, for a name that is misspelt
+    for says in [told.as_str(), "DYFF_WORKFLOWS_SINK__TOPICS"] {
+        let message = line["message"].as_str().expect("a message");
+        assert!(message.contains(says), "{message}");
+    }
+    until("the probe says so", || async {
+        let (status, why) = worker.get("/readyz").unwrap_or_default();
+        status == 503 && why.contains(&told)
+    })
+    .await;
+    assert_eq!(worker.get("/livez").expect("an answer").0, 200);
     assert_eq!(scene.checkpoints().await, [].into());
-    assert_eq!(scene.entities().await, [].into());
+    assert_eq!(scene.entities().await, [].into(), "nothing is begun");
+
+    let created = topics().await.create(&later, 1, &[]).await;
+    created.expect("created");
+    worker.ready().await;
+    until_statuses(&scene, (0..10).map(|n| (n, "first"))).await;
+    assert_eq!(worker.lines_with("waiting for a topic").len(), 1);
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_ends_the_wait_for_a_topic() {
+    let scene = Scene::new("never", 1).await;
+    let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__TOPICS", "never.misspelt")]);
+    worker.logs("the topic never.misspelt does not exist").await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }

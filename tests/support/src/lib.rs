@@ -1,6 +1,7 @@
 //! The service as a process, in scenes on real servers: what the tests of all binaries share.
 
 pub mod credentials;
+pub mod datastore;
 pub mod entities;
 pub mod fail_point;
 pub mod history;

@@ -1,0 +1,180 @@
+//! The scripts of `deploy/`, run with stand-ins for the programs that they call.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use local_stack::install;
+use tempfile::TempDir;
+use test_support::datastore;
+
+use crate::image::said;
+use crate::shipped::deploy;
+
+/// Copies what is in a folder.
+pub fn copy(from: &Path, to: &Path) {
+    let mut command = Command::new("cp");
+    let from = format!("{}/.", from.display());
+    let done = command.args(["-R", &from]).arg(to).status();
+    assert!(done.expect("cp").success());
+}
+
+/// Runs `upstream.sh` of a copy of `deploy/mongodb`.
+pub fn upstream(folder: &Path, arguments: &[&str]) -> (bool, String) {
+    let mut command = Command::new("sh");
+    command.arg(folder.join("upstream.sh")).args(arguments);
+    said(&mut command)
+}
+
+#[test]
+fn another_version_is_compared_with_the_pinned_one_and_no_patch_is_touched() {
+    install::require(&["golang-go"]).expect("Go");
+    let folder = TempDir::new().expect("a folder");
+    copy(&deploy().join("mongodb"), folder.path());
+    let patches = || fs::read_to_string(folder.path().join("operator/kustomization.yaml"));
+    let before = patches().expect("patches");
+
+    let (done, told) = upstream(folder.path(), &["--module", "1.22.0"]);
+    assert!(done, "{told}");
+    for says in [
+        "--- 1.23.0",
+        "+++ 1.22.0",
+        "which is not pinned",
+        "echo 1.22.0 ",
+    ] {
+        assert!(
+            told.contains(says),
+            "{says}: {}",
+            &told[told.len().saturating_sub(2000)..]
+        );
+    }
+    assert_eq!(patches().expect("patches"), before);
+
+    let pin = folder.path().join("operator/pinned");
+    fs::write(&pin, format!("1.23.0 {}\n", "0".repeat(64))).expect("written");
+    fs::remove_file(folder.path().join("operator/bundle.yaml")).expect("removed");
+    let (done, told) = upstream(folder.path(), &["--module"]);
+    assert!(!done && told.contains("is pinned"), "{told}");
+    assert!(
+        !folder.path().join("operator/bundle.yaml").exists(),
+        "what was changed is not used"
+    );
+}
+
+#[test]
+fn the_scripts_keep_the_rules_of_shell_scripts() {
+    install::require(&["shellcheck"]).expect("shellcheck");
+    for script in ["mongodb/upstream.sh", "mongodb/gcloud.sh", "image/split.sh"] {
+        let (good, told) = said(Command::new("shellcheck").arg(deploy().join(script)));
+        assert!(good && told.is_empty(), "{told}");
+    }
+}
+
+#[test]
+fn a_dry_run_shows_the_clouds_commands_and_runs_none() {
+    let script = deploy().join("mongodb/gcloud.sh");
+    let folder = TempDir::new().expect("a folder");
+    for name in ["gcloud", "kubectl"] {
+        stand_in(folder.path(), name, "exit 1");
+    }
+    let path = format!("{}:/usr/bin:/bin", folder.path().display());
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        said(command.arg(&script).args(arguments).env("PATH", &path))
+    };
+    let wanted = ["a-project", "a-bucket", "us-central1"];
+    let (done, told) = run(&[&["--dry-run"], &wanted[..]].concat());
+    assert!(done, "{told}");
+    let cluster = datastore::cluster();
+    let account = cluster["spec"]["replsets"][0]["serviceAccountName"].as_str();
+    let member = format!(
+        "a-project.svc.id.goog[mongodb/{}]",
+        account.expect("an account")
+    );
+    for says in [
+        "gcloud storage buckets create gs://a-bucket",
+        "gcloud iam service-accounts create mongodb-backup",
+        "gcloud iam service-accounts create mongodb-admin",
+        "roles/iam.workloadIdentityUser",
+        member.as_str(),
+        "a-project.svc.id.goog[mongodb/mongodb-admin]",
+    ] {
+        assert!(told.contains(says), "{says}: {told}");
+    }
+    assert!(
+        !told.contains("hmac"),
+        "no key is made unless it is asked for: {told}"
+    );
+    let (done, told) = run(&[&["--dry-run", "--hmac"], &wanted[..]].concat());
+    assert!(
+        done && told.contains("gcloud storage hmac create"),
+        "{told}"
+    );
+    assert!(told.contains("dyff-datastore-backup-s3"), "{told}");
+    assert!(!folder.path().join("calls").exists(), "nothing was called");
+    let (done, told) = run(&["--dry-run"]);
+    assert!(!done && told.contains("PROJECT BUCKET REGION"), "{told}");
+}
+
+/// What stands in for `gcloud` and `kubectl`: writes down how it was called, and does what `text`
+/// says.
+fn stand_in(folder: &Path, name: &str, text: &str) {
+    let calls = folder.join("calls");
+    let text = format!(
+        "#!/bin/sh\necho \"{name} $*\" >>'{}'\n{text}\n",
+        calls.display()
+    );
+    fs::write(folder.join(name), text).expect("written");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder.join(name), mode).expect("executable");
+}
+
+#[test]
+fn what_is_there_in_the_cloud_is_left_and_a_key_stands_in_no_argument() {
+    let script = deploy().join("mongodb/gcloud.sh");
+    let run = |folder: &Path| {
+        let path = format!("{}:/usr/bin:/bin", folder.display());
+        let mut command = Command::new("sh");
+        command
+            .arg(&script)
+            .args(["--hmac", "a-project", "a-bucket", "us-central1"]);
+        let (done, told) = said(command.env("PATH", &path));
+        let calls = fs::read_to_string(folder.join("calls")).expect("calls");
+        assert!(done, "{told}{calls}");
+        assert!(
+            !format!("{told}{calls}").contains("hunter"),
+            "{told}{calls}"
+        );
+        calls
+    };
+    // nothing is there yet
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path();
+    let key = "printf 'ACCESS\\thmac-hunter\\n'";
+    let gcloud = format!("case $* in *describe*) exit 1 ;; *'hmac create'*) {key} ;; esac");
+    stand_in(root, "gcloud", &gcloud);
+    let kept = root.join("kept");
+    let copy = format!("cat \"${{f#--from-file=}}\" >>'{}'", kept.display());
+    let kubectl = format!(
+        "[ $1 = create ] || exit 1\nfor f; do case $f in --from-file=*) {copy} ;; esac; done"
+    );
+    stand_in(root, "kubectl", &kubectl);
+    let calls = run(root);
+    for made in [
+        "buckets create",
+        "accounts create mongodb-admin",
+        "hmac create",
+    ] {
+        assert_eq!(calls.matches(made).count(), 1, "{made}: {calls}");
+    }
+    let kept = fs::read_to_string(kept).expect("a Secret");
+    assert_eq!(kept, "ACCESShmac-hunter", "both halves, without line ends");
+
+    // all of it is
+    let folder = TempDir::new().expect("a folder");
+    stand_in(folder.path(), "gcloud", "");
+    stand_in(folder.path(), "kubectl", "");
+    let calls = run(folder.path());
+    assert!(!calls.contains("create"), "{calls}");
+    assert!(calls.contains("add-iam-policy-binding"), "{calls}");
+}
