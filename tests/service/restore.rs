@@ -4,11 +4,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use bson::{Document, doc};
+use bson::{DateTime, Document, doc};
 use jiff::Timestamp;
+use rdkafka::producer::Producer as _;
+use serde_json::Value;
 use test_support::load::Load;
+use test_support::operator::{put_checkpoint, set_checkpoint, state, states};
 use test_support::scene::Scene;
-use test_support::wait::until;
+use test_support::wait::{DEADLINE, until};
 use test_support::worker::{Worker, run};
 
 /// What the names of the sink's own collections begin with.
@@ -118,7 +121,14 @@ async fn a_restore_under_a_running_sink_is_had_back_by_a_reset() {
         .filter(|(place, document)| entities.get(place).is_some_and(|now| now != *document))
         .collect();
     assert!(!older.is_empty(), "all is applied, and states are missing");
-    // whoever looks at one of them is told
+    // a check of a sample finds them, and whoever looks at one of them is told
+    let (code, found) = checked(scene, &[]).await;
+    assert_eq!((code, found["documents"].1.as_str()), (Some(1), "WS-316"));
+    let what = &found["documents"].0;
+    assert!(
+        what.contains("entities lack what was applied, such as "),
+        "{what}"
+    );
     let ((_, key), _) = older[0];
     let (code, out, error) = run(&scene.environment(), &["explain", key]).await;
     assert_eq!(code, Some(1), "{out}{error}");
@@ -135,4 +145,96 @@ async fn a_restore_under_a_running_sink_is_had_back_by_a_reset() {
     let _worker = scene.worker(&[]);
     scene.settled().await;
     assert!(scene.entities().await == restored.reference, "equal");
+    let (code, found) = checked(scene, &[]).await;
+    assert_eq!((code, found["documents"].1.as_str()), (Some(0), ""));
+}
+
+/// What `check` says of each part last, with its code, and how it exits.
+async fn checked(
+    scene: &Scene,
+    settings: &[(&str, &str)],
+) -> (Option<i32>, BTreeMap<String, (String, String)>) {
+    let arguments = ["check", "--sample", "100000", "--json"];
+    let (code, out, err) = run(&scene.environment_with(settings), &arguments).await;
+    let found: Value = serde_json::from_str(&out).unwrap_or_else(|why| panic!("{why}: {out}{err}"));
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let findings = found["findings"].as_array().expect("findings").iter();
+    let of_parts = findings.map(|found| {
+        (
+            text(&found["part"]),
+            (text(&found["what"]), text(&found["code"])),
+        )
+    });
+    (code, of_parts.collect())
+}
+
+/// A sample beside a worker at work: what is applied meanwhile is not taken for missing, nor are
+/// dead letters.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_under_load_finds_nothing_where_nothing_is_missing() {
+    let scene = Arc::new(Scene::new("restore_sample", 2).await);
+    let worker = scene.worker(&[]);
+    let load = Load::start(&scene, 43);
+    for _ in 0..3 {
+        let (code, found) = checked(&scene, &[]).await;
+        assert_eq!(
+            (code, found["documents"].1.as_str()),
+            (Some(0), ""),
+            "{found:?}"
+        );
+    }
+    load.finish().await;
+    scene.settled().await;
+    let (_, found) = checked(&scene, &[]).await;
+    assert!(
+        found["documents"]
+            .0
+            .contains("are as their newest applied states"),
+        "{found:?}"
+    );
+    drop(worker);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tombstones_that_may_have_gone_before_they_were_applied_are_told() {
+    let scene = Scene::with_topic(
+        "tombstones_gone",
+        2,
+        &[
+            ("cleanup.policy", "compact"),
+            ("delete.retention.ms", "3600000"),
+        ],
+    )
+    .await;
+    // A transaction's control record is a hole in the offsets, as a compacted record is.
+    let producer = scene.producer(&[("transactional.id", "tombstones_gone")]);
+    producer.init_transactions(DEADLINE).expect("a producer");
+    for number in 0..2 {
+        scene.produce(&states(0..2, "applied", number));
+    }
+    producer.begin_transaction().expect("begun");
+    scene.send(&producer, &state(9, "waits", 0));
+    producer.commit_transaction(DEADLINE).expect("committed");
+    scene.produce(&[state(8, "waits", 0), state(8, "waits", 1)]);
+    let at = |hours: i64| {
+        let at = DateTime::from_millis(DateTime::now().timestamp_millis() - hours * 3_600_000);
+        doc! { "next_offset": 2_i64, "updated_at": at }
+    };
+    for number in 0..2 {
+        put_checkpoint(&scene, number, at(2)).await;
+    }
+    let delete = ("DYFF_WORKFLOWS_SINK__TOMBSTONES", "delete");
+    let (_, found) = checked(&scene, &[delete]).await;
+    let (what, code) = &found["tombstones"];
+    assert_eq!(code, "WS-317", "{found:?}");
+    let hole = format!("{}[0]", scene.topic);
+    assert!(what.starts_with(&hole), "the other has no hole: {what}");
+    assert!(!checked(&scene, &[]).await.1.contains_key("tombstones"));
+    set_checkpoint(&scene, 0, at(0)).await;
+    assert!(
+        !checked(&scene, &[delete])
+            .await
+            .1
+            .contains_key("tombstones")
+    );
 }

@@ -1,5 +1,6 @@
-//! Whether the documents of the sample are those of the newest states that were applied. A database
-//! that was put back under a running service, or in two pieces, may lack what its checkpoints cover.
+//! Whether the documents of the sample are those of the newest states that were applied. A
+//! database that was put back under a running service, or in two pieces, may lack what its
+//! checkpoints cover.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
@@ -58,8 +59,8 @@ struct NewestState {
 }
 
 impl NewestStates {
-    /// Takes in a record that was decoded to `decoded`, in the order of the offsets. What a rejected
-    /// one comes to is a question of its letter, so its key is left out.
+    /// Takes in a record that was decoded to `decoded`, in the order of the offsets. What a
+    /// rejected one comes to is a question of its letter, so its key is left out.
     pub(super) fn note(
         &mut self,
         partition: &Partition,

@@ -1,5 +1,5 @@
-//! Whether tombstones may have gone from a compacted topic before they were applied: by a checkpoint
-//! that stood still for longer than the topic keeps them, such as one that was restored.
+//! Whether tombstones may have gone from a compacted topic before they were applied: a checkpoint
+//! stood still for longer than the topic keeps them, such as one that was restored.
 
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};

@@ -106,6 +106,13 @@ impl Scene {
         scene
     }
 
+    /// A scene on the shared servers, with any configuration of the topic.
+    pub async fn with_topic(name: &str, partitions: i32, config: &[(&str, &str)]) -> Scene {
+        let scene = Scene::shared(name).await;
+        scene.create_topic(partitions, config).await;
+        scene
+    }
+
     /// A scene on the shared broker, with a compacted topic of `partitions` and a replica set of
     /// the test's own.
     pub async fn apart(name: &str, partitions: i32, options: MongoOptions) -> (Scene, Mongo) {
