@@ -9,6 +9,7 @@ use super::session::ANSWER_DEADLINE;
 use super::{Attempts, Sent, Trouble, Unwritten, Writer};
 use crate::database::errors::{self, Cause, Subject, Verdict};
 use crate::record::entity::Refusal;
+use crate::record::fold::KindChanges;
 
 /// Why an attempt did not commit, as far as is known.
 pub(super) enum Failure {
@@ -108,6 +109,13 @@ impl Writer {
             Failure::Together => Next::AtOnce,
             Failure::Refused { states, .. } if states > 1 => {
                 progress.fold = false;
+                Next::AtOnce
+            }
+            // It may be refused for a document that a state before it takes elsewhere.
+            Failure::Refused { record, .. }
+                if self.target.kind_changes == KindChanges::Delete && record > progress.next =>
+            {
+                progress.stop_at = record;
                 Next::AtOnce
             }
             Failure::Refused {

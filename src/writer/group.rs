@@ -275,7 +275,7 @@ async fn commit(
             created.note(collection, reply);
         }
     }
-    changed.moved = session.remove_moved(mapping, &created).await?;
+    changed.moved = session.remove_moved(mapping, &created, &mut None).await?;
     session.commit().await?;
     Ok(changed)
 }

@@ -2,6 +2,8 @@
 //! collection goes in the transaction that creates the new one
 //! ([`KindChanges::Delete`](crate::record::fold::KindChanges::Delete)).
 
+use std::collections::HashMap;
+
 use bson::Bson;
 
 use super::Failure;
@@ -34,6 +36,17 @@ impl Created {
         }
     }
 
+    /// Whether an entity was created in two collections: lanes of different partitions have it.
+    fn has_one_twice(&self) -> bool {
+        let mut seen: HashMap<&str, CollectionId> = HashMap::new();
+        let documents = self.documents.iter();
+        let mut ids = documents.flat_map(|(collection, created)| {
+            let ids = created.iter().filter_map(id);
+            ids.map(|id| (id, *collection))
+        });
+        ids.any(|(id, collection)| *seen.entry(id).or_insert(collection) != collection)
+    }
+
     /// The ids of what was created anywhere but in this collection.
     fn outside(&self, collection: CollectionId) -> Vec<&str> {
         let documents = self.documents.iter();
@@ -50,14 +63,24 @@ fn id(created: &Bson) -> Option<&str> {
 
 impl Session {
     /// Removes the documents that the entities of the `created` ones have in other collections of
-    /// the mapping, former ones included. Gives how many these were.
+    /// the mapping, former ones included. Gives how many these were; `removing_from` is told which
+    /// collection it is at.
+    ///
+    /// Fails with [`Failure::Together`] where lanes have put an entity into two collections: each
+    /// would delete the other's document.
     pub(super) async fn remove_moved(
         &mut self,
         mapping: &Mapping,
         created: &Created,
+        removing_from: &mut Option<CollectionId>,
     ) -> Result<u64, Failure> {
+        if created.has_one_twice() {
+            self.abort().await;
+            return Err(Failure::Together);
+        }
         let mut removed = 0;
         for (collection, name) in mapping.collections() {
+            *removing_from = Some(collection);
             for run in command::id_runs(&created.outside(collection)) {
                 let delete = command::delete(name, run, STATEMENT_MS_MAX);
                 let reply = self.run(delete).await?;
@@ -65,6 +88,7 @@ impl Session {
                 removed += reply.n;
             }
         }
+        *removing_from = None;
         Ok(removed)
     }
 }

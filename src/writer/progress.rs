@@ -17,7 +17,8 @@ pub(super) struct BatchProgress<'b> {
     pub(super) batch: &'b Batch,
     /// The first record that is not settled.
     pub(super) next: usize,
-    /// Behind the last record that the next transaction may take: one that was refused.
+    /// Behind the last record that the next transaction may take: one that was refused, or the one
+    /// before it.
     pub(super) stop_at: usize,
     /// Whether states of one entity may be folded.
     pub(super) fold: bool,

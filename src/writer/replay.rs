@@ -148,7 +148,9 @@ impl ReplaySession {
             })?;
             created.note(collection, reply);
         }
-        self.session.remove_moved(&self.mapping, &created).await?;
+        let removing_from = &mut None;
+        let removed = (self.session).remove_moved(&self.mapping, &created, removing_from);
+        removed.await?;
         Ok(())
     }
 

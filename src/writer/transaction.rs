@@ -51,7 +51,9 @@ impl Writer {
         }
         self.writing_to = None;
         let mapping = Arc::clone(&self.target.mapping);
-        counts.moved = self.session.remove_moved(&mapping, &created).await?;
+        let removing_from = &mut self.writing_to;
+        let removed = (self.session).remove_moved(&mapping, &created, removing_from);
+        counts.moved = removed.await?;
         self.put_dead_letters(progress.batch, plan).await?;
         progress.unanswered.remember(Commit::of(plan, counts));
         self.session.commit().await?;
@@ -103,11 +105,13 @@ impl Writer {
     async fn delete(&mut self, ids: &[&str]) -> Result<(), Failure> {
         let mapping = Arc::clone(&self.target.mapping);
         for run in command::id_runs(ids) {
-            for (_, collection) in mapping.collections() {
+            for (id, collection) in mapping.collections() {
+                self.writing_to = Some(id);
                 let delete = command::delete(collection, run, STATEMENT_MS_MAX);
                 check(&self.session.run(delete).await?, |_| None)?;
             }
         }
+        self.writing_to = None;
         Ok(())
     }
 

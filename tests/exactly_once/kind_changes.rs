@@ -80,6 +80,52 @@ async fn lanes_that_share_a_transaction_delete_what_any_of_them_has_moved() {
     assert!(ids("models").await.eq(["a"]));
 }
 
+/// Partitions were added, and the states of one id are in two of them, which have no order. Neither
+/// lane sees what the other one creates at the same time, so both documents may stay.
+#[tokio::test]
+async fn an_entity_that_two_lanes_create_at_once_does_not_disappear() {
+    let world = World::new("kind_changes_twice").await;
+    let sink = deleting(&world).await;
+    let mut lanes = sink.lanes(2).await;
+    let [first, second] = &mut lanes[..] else {
+        panic!("two lanes")
+    };
+    for offset in 0..4 {
+        let id = format!("e-{offset}");
+        let batch = |kind| records(offset).entity(kind, &id, r#""n": 1"#).batch();
+        let (one, other) = (batch("Dataset"), batch("Model"));
+        tokio::join!(settle(first, &one), settle(second, &other));
+        let found = [
+            world.documents("datasets").await.contains_key(&id),
+            world.documents("models").await.contains_key(&id),
+        ];
+        assert!(found.contains(&true), "deleted by both");
+    }
+}
+
+/// One after the other, the first makes room for the second.
+#[tokio::test]
+async fn a_state_is_not_refused_for_a_document_that_one_before_it_takes_away() {
+    let world = World::new("kind_changes_unique").await;
+    let index = doc! { "key": { "name": 1 }, "name": "unique_name", "unique": true };
+    let create = doc! { "createIndexes": "datasets", "indexes": [index] };
+    world.database.run_command(create).await.unwrap();
+    let sink = deleting(&world).await.unfolding("Dataset");
+    let mut writer = sink.writer(0).await;
+    let before = records(0).dataset("a", r#""name": "x""#).batch();
+    settle(&mut writer, &before).await;
+    let states = records(1)
+        .entity("Model", "a", r#""name": "x""#)
+        .dataset("b", r#""name": "x""#)
+        .dataset("c", r#""name": "x""#);
+    let settled = settle(&mut writer, &states.batch()).await;
+    let refused = &settled.counts().rejected;
+    assert_eq!(refused.len(), 1, "the last one alone: {refused:?}");
+    assert_eq!(refused[0].0, 3);
+    let datasets = world.documents("datasets").await;
+    assert_eq!(datasets.keys().collect::<Vec<_>>(), ["b"]);
+}
+
 /// The mapping that is compiled in, with datasets in `models`, and `datasets` left behind.
 fn without_datasets() -> Arc<Mapping> {
     let moved = BUILTIN.replace(r#"Dataset = "datasets""#, r#"Dataset = "models""#);
