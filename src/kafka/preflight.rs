@@ -4,7 +4,7 @@
 //! A start waits for a topic that does not exist: on a new cluster an operator may still make it.
 //! An exit would leave the pod to the back-off of its restarts, which is minutes after a few.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -43,6 +43,15 @@ pub enum Absent {
     Refused,
 }
 
+/// The topics, once all exist.
+#[derive(Debug)]
+pub struct Topics {
+    /// How many partitions each has.
+    pub partitions: BTreeMap<String, i32>,
+    /// Those that did not exist when they were first asked for.
+    pub awaited: BTreeSet<String>,
+}
+
 /// How many partitions each topic has. Waits for brokers that are unavailable and, where `absent`
 /// says so, for topics that do not exist; tells `health` why.
 ///
@@ -53,25 +62,29 @@ pub async fn topic_partitions(
     config: &Kafka,
     absent: Absent,
     health: &Arc<Health>,
-) -> anyhow::Result<BTreeMap<String, i32>> {
+) -> anyhow::Result<Topics> {
     let client: ClientConfig = config.properties.client_config();
     let (config, health) = (config.clone(), Arc::clone(health));
     let asked = tokio::task::spawn_blocking(move || {
         let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
-        let mut reminder = Reminder::default();
+        let (mut reminder, mut awaited) = (Reminder::default(), BTreeSet::new());
         loop {
             match count_partitions(&probe, &config) {
-                Ok(counts) => {
+                Ok(partitions) => {
                     health.note_kafka(None);
-                    return Ok(counts);
+                    return Ok(Topics {
+                        partitions,
+                        awaited,
+                    });
                 }
                 Err(Unanswered::Permanent(why)) => {
                     return Err(StartupError::configuration(why).into());
                 }
-                Err(Unanswered::Absent(why)) if absent == Absent::Refused => {
+                Err(Unanswered::Absent { why, .. }) if absent == Absent::Refused => {
                     return Err(StartupError::configuration(why).into());
                 }
-                Err(Unanswered::Absent(why)) => {
+                Err(Unanswered::Absent { topics, why }) => {
+                    awaited.extend(topics);
                     if reminder.is_due(&why) {
                         tracing::warn!(code = %Code::TopicAwaited, "waiting for a topic: {why}");
                     }
@@ -123,8 +136,13 @@ pub enum Unanswered {
     #[error("{0}")]
     Permanent(String),
     /// Topics do not exist: which, and which variable names them.
-    #[error("{0}")]
-    Absent(String),
+    #[error("{why}")]
+    Absent {
+        /// Their names.
+        topics: Vec<String>,
+        /// What to do.
+        why: String,
+    },
     /// Brokers are unavailable.
     #[error("{0}")]
     Transient(String),
@@ -135,7 +153,7 @@ impl Unanswered {
     pub fn code(&self) -> Code {
         match self {
             Unanswered::Permanent(_) => Code::Configuration,
-            Unanswered::Absent(_) => Code::TopicAwaited,
+            Unanswered::Absent { .. } => Code::TopicAwaited,
             Unanswered::Transient(_) => Code::KafkaAway,
         }
     }
@@ -169,10 +187,10 @@ fn count_partitions(
     }
     match absent.is_empty() {
         true => Ok(counts),
-        false => Err(Unanswered::Absent(absent_topics(
-            &absent,
-            config.topics_variable,
-        ))),
+        false => Err(Unanswered::Absent {
+            why: absent_topics(&absent, config.topics_variable),
+            topics: absent,
+        }),
     }
 }
 

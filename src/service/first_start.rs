@@ -2,7 +2,7 @@
 //! together. Decided claim by claim, a worker that dies after its first claims would leave the
 //! other partitions to a later start, which takes them for added ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Context as _;
 use mongodb::Database;
@@ -21,7 +21,8 @@ const LOGGED_AT_TRY: u32 = 3;
 
 /// Makes the checkpoints of every topic that the group does not know yet, all of a topic or none.
 /// Waits for what is transient. Where a partition's committed offset is outside its log, it gets
-/// none: its claim stops it, and says why.
+/// none: its claim stops it, and says why. The `awaited` topics came after this worker: they begin
+/// at their start.
 ///
 /// # Errors
 /// Those of a client that cannot be created.
@@ -29,6 +30,7 @@ pub(super) async fn decide(
     database: &Database,
     config: &Config,
     known: &KnownTopics,
+    awaited: &BTreeSet<String>,
 ) -> anyhow::Result<()> {
     if config.kafka.start != Start::Latest {
         return Ok(());
@@ -36,7 +38,11 @@ pub(super) async fn decide(
     for (topic, count) in &known.partitions {
         if !known.topics.contains(topic) {
             let partitions = (0..*count).map(|number| Partition::new(topic.as_str(), number));
-            decide_topic(database, config, partitions.collect()).await?;
+            let start = match awaited.contains(topic) {
+                true => Start::Earliest,
+                false => Start::Latest,
+            };
+            decide_topic(database, config, start, partitions.collect()).await?;
         }
     }
     Ok(())
@@ -45,13 +51,14 @@ pub(super) async fn decide(
 async fn decide_topic(
     database: &Database,
     config: &Config,
+    start: Start,
     partitions: Vec<Partition>,
 ) -> anyhow::Result<()> {
     let mut backoff = Backoff::new();
     loop {
         let logs = logs(config, partitions.clone()).await?;
         let first = match logs {
-            Ok(logs) => first_checkpoints(config, &partitions, &logs),
+            Ok(logs) => first_checkpoints(config, start, &partitions, &logs),
             Err(error) => {
                 let error = format!("{error:#}");
                 match backoff.tries() {
@@ -102,6 +109,7 @@ async fn logs(
 
 fn first_checkpoints(
     config: &Config,
+    start: Start,
     partitions: &[Partition],
     logs: &[PartitionLog],
 ) -> Vec<FirstCheckpoint> {
@@ -111,7 +119,7 @@ fn first_checkpoints(
                 group: config.kafka.group.clone(),
                 partition: partition.clone(),
             },
-            start: log.position(first_offset(log, Start::Latest).ok()?),
+            start: log.position(first_offset(log, start).ok()?),
             topic_id: log.topic_id,
         })
     };

@@ -8,6 +8,7 @@ mod letters;
 pub mod memory;
 mod parts;
 mod progress;
+mod servers;
 mod validators;
 mod verbose;
 
@@ -32,7 +33,7 @@ use crate::database::outage::Outage;
 use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
 use crate::kafka::membership::watch_membership;
-use crate::kafka::preflight::{self, Absent};
+use crate::kafka::preflight::Topics;
 use crate::kafka::topics::{self, KnownTopics};
 use crate::kafka::{self, Poller, unpacking};
 use crate::lane::budget::Budget;
@@ -43,7 +44,7 @@ use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::version;
-use crate::writer::{self, Groups, Target};
+use crate::writer::{Groups, Target};
 
 /// How often librdkafka reports its statistics, in milliseconds: lag and memory are as fresh as
 /// that.
@@ -143,15 +144,11 @@ async fn start(
     fatal: &Fatal,
 ) -> anyhow::Result<Poller> {
     let lanes_max = config.limits.lanes_max;
-    let collections = writer::collections(&config.mapping);
-    let (login, counts) = tokio::try_join!(
-        async {
-            let login = database::connect(&config.mongodb, lanes_max, &collections, health).await?;
-            health.mongodb_answered();
-            anyhow::Ok(login)
-        },
-        preflight::topic_partitions(&config.kafka, Absent::Awaited, health),
-    )?;
+    let (login, found) = servers::reach(config, health).await?;
+    let Topics {
+        partitions: counts,
+        awaited,
+    } = found;
     // Before there are lanes: a transaction does not wait for an index that is being made.
     letters::make_indexes(&login.database, config.closed_letters_ttl_seconds).await;
     for (topic, count) in &counts {
@@ -160,7 +157,7 @@ async fn start(
     let partitions = total(&counts);
     memory::warn_of_shortage(config.limits.budget_bytes_max, partitions);
     let known = known_topics(&login.database, config, counts).await?;
-    first_start::decide(&login.database, config, &known).await?;
+    first_start::decide(&login.database, config, &known, &awaited).await?;
     let target = target(config, &login.database).await?;
 
     let outage = Arc::new(Outage::default());

@@ -184,7 +184,7 @@ pub(in crate::commands) async fn partitions(
     let nobody = Arc::default();
     let counts = preflight::topic_partitions(kafka, Absent::Refused, &nobody);
     let counts = tokio::time::timeout(KAFKA_TIMEOUT, counts);
-    let counts = counts.await.context("Kafka does not answer")??;
+    let counts = counts.await.context("Kafka does not answer")??.partitions;
     let partitions: Vec<Partition> = (counts.iter())
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
         .filter(|partition| only.is_none_or(|only| partition.number == only))

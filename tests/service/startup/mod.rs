@@ -134,6 +134,22 @@ async fn a_topic_that_does_not_exist_yet_is_named_and_waited_for() {
     assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
 }
 
+/// The worker was there first: `latest` is for what was there before it.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_records_of_a_topic_that_was_waited_for_are_applied_whatever_the_start() {
+    let world = world().await;
+    let (kafka, mongo) = (&world.kafka.bootstrap(), &world.mongo.uri());
+    let scene = Scene::on("awaited", kafka, mongo).await;
+    let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__START", "latest")]);
+    worker.logs("waiting for a topic").await;
+    let created = topics().await.create(&scene.topic, 1, &[]).await;
+    created.expect("created");
+    scene.produce(&states(0..10, "first", 0));
+    worker.ready().await;
+    until_statuses(&scene, (0..10).map(|n| (n, "first"))).await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_ends_the_wait_for_a_topic() {
     let scene = Scene::new("never", 1).await;
