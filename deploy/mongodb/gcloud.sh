@@ -67,10 +67,13 @@ run gcloud iam service-accounts add-iam-policy-binding "$admin" --project="$proj
 secret=dyff-datastore-backup-s3
 if [ -n "$dry_run" ]; then
     echo "gcloud storage hmac create $backup --project=$project"
-    echo "kubectl create secret generic $secret --namespace mongodb --from-file=… (the key, by standard input)"
+    echo "kubectl create secret generic $secret --namespace mongodb --from-file=… (the key, in files)"
     exit 0
 fi
-if kubectl get secret "$secret" --namespace mongodb >/dev/null 2>&1; then
+# A key that no Secret takes would be lost, and stay valid.
+kubectl get namespace mongodb >/dev/null
+found=$(kubectl get secret "$secret" --namespace mongodb --ignore-not-found --output name)
+if [ -n "$found" ]; then
     echo "the Secret $secret is there: no other key is made"
     exit 0
 fi
@@ -79,8 +82,13 @@ fi
 umask 077
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+trap 'exit 1' INT TERM
 gcloud storage hmac create "$backup" --project="$project" --format='value(metadata.accessId,secret)' >"$work/key"
 cut -f 1 "$work/key" | tr -d '\n' >"$work/AWS_ACCESS_KEY_ID"
 cut -f 2 "$work/key" | tr -d '\n' >"$work/AWS_SECRET_ACCESS_KEY"
 kubectl create secret generic "$secret" --namespace mongodb \
-    --from-file="$work/AWS_ACCESS_KEY_ID" --from-file="$work/AWS_SECRET_ACCESS_KEY"
+    --from-file="$work/AWS_ACCESS_KEY_ID" --from-file="$work/AWS_SECRET_ACCESS_KEY" || {
+    gcloud storage hmac update "$(cat "$work/AWS_ACCESS_KEY_ID")" --deactivate --project="$project"
+    echo "the Secret $secret was not made, and the key is deactivated: run it again" >&2
+    exit 1
+}

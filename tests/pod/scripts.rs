@@ -156,7 +156,7 @@ fn what_is_there_in_the_cloud_is_left_and_a_key_stands_in_no_argument() {
     let kept = root.join("kept");
     let copy = format!("cat \"${{f#--from-file=}}\" >>'{}'", kept.display());
     let kubectl = format!(
-        "[ $1 = create ] || exit 1\nfor f; do case $f in --from-file=*) {copy} ;; esac; done"
+        "[ $1 = create ] || exit 0\nfor f; do case $f in --from-file=*) {copy} ;; esac; done"
     );
     stand_in(root, "kubectl", &kubectl);
     let calls = run(root);
@@ -173,8 +173,38 @@ fn what_is_there_in_the_cloud_is_left_and_a_key_stands_in_no_argument() {
     // all of it is
     let folder = TempDir::new().expect("a folder");
     stand_in(folder.path(), "gcloud", "");
-    stand_in(folder.path(), "kubectl", "");
+    stand_in(
+        folder.path(),
+        "kubectl",
+        "[ $2 != secret ] || echo secret/it",
+    );
     let calls = run(folder.path());
     assert!(!calls.contains("create"), "{calls}");
     assert!(calls.contains("add-iam-policy-binding"), "{calls}");
+}
+
+#[test]
+fn a_key_that_no_secret_takes_is_not_made_or_does_not_stay_valid() {
+    let script = deploy().join("mongodb/gcloud.sh");
+    let key = "case $* in *'hmac create'*) printf 'ACCESS\\thmac-hunter\\n' ;; esac";
+    for (kubectl, is_made) in [("exit 1", false), ("[ $1 != create ] || exit 1", true)] {
+        let folder = TempDir::new().expect("a folder");
+        stand_in(folder.path(), "gcloud", key);
+        stand_in(folder.path(), "kubectl", kubectl);
+        let path = format!("{}:/usr/bin:/bin", folder.path().display());
+        let mut command = Command::new("sh");
+        command
+            .arg(&script)
+            .args(["--hmac", "a-project", "a-bucket", "us-central1"]);
+        let (done, told) = said(command.env("PATH", &path));
+        let calls = fs::read_to_string(folder.path().join("calls")).expect("calls");
+        assert!(!done, "{told}{calls}");
+        assert_eq!(calls.contains("hmac create"), is_made, "{calls}");
+        let deactivated = "hmac update ACCESS --deactivate";
+        assert_eq!(calls.contains(deactivated), is_made, "{calls}");
+        assert!(
+            !format!("{told}{calls}").contains("hunter"),
+            "{told}{calls}"
+        );
+    }
 }

@@ -13,15 +13,17 @@ use futures_util::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::options::ReadConcern;
 
+use super::mongodb::code_of;
 use super::report::Report;
 use crate::commands::explain::TopFields;
 use crate::commands::offsets::{Place, places};
 use crate::commands::text::one_line;
-use crate::config::{Config, Kafka};
+use crate::config::{Config, Kafka, Start};
 use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
 use crate::record::entity::Decoded;
+use crate::record::fold::WriteMode;
 use crate::record::mapping::CollectionId;
 use crate::record::{Partition, Record};
 use crate::telemetry::code::Code;
@@ -32,6 +34,9 @@ const STATES_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// How many documents are asked for at a time.
 const FIND_IDS_MAX: usize = 1_000;
+
+/// How long one question may take.
+const FIND_MAX: Duration = Duration::from_secs(60);
 
 /// How long looking for later states may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -58,6 +63,13 @@ struct NewestState {
     written: Option<(CollectionId, Vec<u8>)>,
 }
 
+impl NewestState {
+    fn bytes(&self) -> usize {
+        let document = self.written.as_ref();
+        document.map_or(0, |(_, document)| document.len())
+    }
+}
+
 impl NewestStates {
     /// Takes in a record that was decoded to `decoded`, in the order of the offsets. What a
     /// rejected one comes to is a question of its letter, so its key is left out.
@@ -81,19 +93,17 @@ impl NewestStates {
             } => Some((*collection, encoded[document.clone()].to_vec())),
             Decoded::Delete => None,
             Decoded::Rejected(_) => {
-                of.states.remove(key);
+                self.bytes -= of.states.remove(key).map_or(0, |state| state.bytes());
                 return;
             }
         };
-        let bytes = written.as_ref().map_or(0, |(_, document)| document.len());
-        if self.bytes + bytes > STATES_BYTES_MAX {
-            of.states.remove(key);
-            return;
-        }
-        self.bytes += bytes;
         let offset = record.offset;
         let state = NewestState { offset, written };
-        of.states.insert(key.to_owned(), state);
+        self.bytes -= of.states.remove(key).map_or(0, |state| state.bytes());
+        if self.bytes + state.bytes() <= STATES_BYTES_MAX {
+            self.bytes += state.bytes();
+            of.states.insert(key.to_owned(), state);
+        }
     }
 
     /// Notes up to where the log of a partition was read.
@@ -102,12 +112,19 @@ impl NewestStates {
         of.end = end;
     }
 
-    /// Leaves what the checkpoints do not cover out.
-    fn keep_applied(&mut self, places: &[Place]) {
+    /// Leaves out what the checkpoints do not cover, and keys of several partitions, whose states
+    /// have no order.
+    fn keep_applied(&mut self, places: &[Place], start: Start) {
+        let mut seen: HashMap<String, u32> = HashMap::new();
+        let keys = self.partitions.values().flat_map(|of| of.states.keys());
+        keys.for_each(|key| *seen.entry(key.clone()).or_default() += 1);
         for (partition, of) in &mut self.partitions {
             let place = places.iter().find(|place| place.partition == *partition);
-            let applied_to = place.and_then(Place::next_offset).unwrap_or(0);
-            of.states.retain(|_, state| state.offset < applied_to);
+            let place = place.filter(|place| !place.is_stuck(start));
+            let applied_to = place.and_then(Place::applied_to).unwrap_or(0);
+            let is_applied = |state: &NewestState| state.offset < applied_to;
+            of.states
+                .retain(|key, state| is_applied(state) && seen[key] == 1);
         }
     }
 
@@ -117,7 +134,7 @@ impl NewestStates {
     }
 }
 
-/// States whose documents do not have what they say: the offset by partition and key.
+/// Entities whose documents lack what their newest states say: the offset of each by its key.
 type Lacking = BTreeMap<Partition, BTreeMap<String, i64>>;
 
 /// Holds each state that was applied against its document.
@@ -125,10 +142,10 @@ pub(super) async fn check(config: &Config, newest: NewestStates, report: &mut Re
     match compare(config, newest).await {
         Ok((count, lacking)) => report_lacking(count, &lacking, report),
         Err(error) => report.fault(
-            Code::MongodbAway,
+            code_of(&error),
             "documents",
             format!("{error:#}"),
-            "see the faults above",
+            "see the faults above, or run it again",
         ),
     }
 }
@@ -148,8 +165,9 @@ fn report_lacking(count: usize, lacking: &Lacking, report: &mut Report) {
             Code::DocumentsBehind,
             "documents",
             format!("{lack} of {count} entities lack what was applied, such as {example}"),
-            "where MongoDB was restored: scale to 0 and `workflows-sink offsets reset --to` a time \
-             before the backup; else `workflows-sink explain KEY`",
+            "`workflows-sink explain KEY`; where MongoDB was restored, stop the service and `offsets \
+             reset --to` a time before the backup; states from before a START=latest, or from under \
+             other settings, were never applied",
         ),
     }
 }
@@ -157,7 +175,8 @@ fn report_lacking(count: usize, lacking: &Lacking, report: &mut Report) {
 async fn compare(config: &Config, mut newest: NewestStates) -> anyhow::Result<(usize, Lacking)> {
     let database = database::open(&config.mongodb).await?;
     let broker = Broker::new(&config.kafka)?;
-    newest.keep_applied(&places(&database, &config.kafka, &broker, None).await?);
+    let places = places(&database, &config.kafka, &broker, None).await?;
+    newest.keep_applied(&places, config.kafka.start);
     let mut lacking = Lacking::new();
     for (partition, of) in &newest.partitions {
         let keys = lacking_keys(config, &database, of).await?;
@@ -189,9 +208,22 @@ async fn lacking_keys(
         let asked: Vec<(&String, &NewestState)> = asked.collect();
         for chunk in asked.chunks(FIND_IDS_MAX) {
             let ids: Vec<&String> = chunk.iter().map(|(key, _)| *key).collect();
-            let stored = stored(database, name, &ids).await?;
-            for (key, state) in chunk {
-                if !is_applied(state, stored.get(*key))? {
+            let states: HashMap<&str, &NewestState> =
+                (chunk.iter().map(|(key, state)| (key.as_str(), *state))).collect();
+            let mut absent: BTreeSet<&str> = states.keys().copied().collect();
+            let found = find(database, name, &ids, |id, document| {
+                let Some((&key, state)) = states.get_key_value(id) else {
+                    return Ok(());
+                };
+                absent.remove(key);
+                if !is_applied(state, Some(document), config.write_mode)? {
+                    lacking.insert(key);
+                }
+                Ok(())
+            });
+            found.await?;
+            for key in absent {
+                if !is_applied(states[key], None, config.write_mode)? {
                     lacking.insert(key);
                 }
             }
@@ -203,35 +235,45 @@ async fn lacking_keys(
         .collect())
 }
 
-/// Whether a document is as its newest state says: it has each field of it, or is deleted.
-fn is_applied(state: &NewestState, stored: Option<&TopFields>) -> anyhow::Result<bool> {
-    let Some((_, document)) = &state.written else {
-        return Ok(stored.is_none());
+/// Whether a document is as its newest state says: it has each field of it, under
+/// [`WriteMode::Replace`] no other, or is deleted.
+fn is_applied(
+    state: &NewestState,
+    stored: Option<&RawDocument>,
+    mode: WriteMode,
+) -> anyhow::Result<bool> {
+    let (written, stored) = match (&state.written, stored) {
+        (Some((_, document)), Some(stored)) => (RawDocument::from_bytes(document)?, stored),
+        (written, stored) => return Ok(written.is_none() && stored.is_none()),
     };
-    let state = TopFields::read(RawDocument::from_bytes(document)?)?;
-    Ok(stored.is_some_and(|stored| stored.has_all_of(&state)))
+    let (written, stored) = (TopFields::read(written)?, TopFields::read(stored)?);
+    Ok(match mode {
+        WriteMode::Set => stored.has_all_of(&written),
+        WriteMode::Replace => stored == written,
+    })
 }
 
-/// The documents with these ids, as a majority has them.
-async fn stored(
+/// Gives each document with one of these ids to `each`, as a majority has it.
+async fn find(
     database: &Database,
     collection: &str,
     ids: &[&String],
-) -> anyhow::Result<HashMap<String, TopFields>> {
+    mut each: impl FnMut(&str, &RawDocument) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let collection = database.collection::<RawDocumentBuf>(collection);
     let found = collection
         .find(doc! { "_id": { "$in": ids } })
+        .max_time(FIND_MAX)
         .read_concern(ReadConcern::majority());
     let mut found = found.await?;
-    let mut stored = HashMap::new();
     while found.advance().await? {
         // By way of serde, `{"$oid": …}` would be interpreted.
         let document = found.current();
         if let Ok(id) = document.get_str("_id") {
-            stored.insert(id.to_owned(), TopFields::read(document)?);
+            each(id, document)?;
         }
     }
-    Ok(stored)
+    Ok(())
 }
 
 /// Those whose states are no dead letters: these were not applied.
@@ -242,21 +284,23 @@ async fn without_letters(
     mut keys: BTreeMap<String, i64>,
 ) -> anyhow::Result<BTreeMap<String, i64>> {
     let offsets: Vec<i64> = keys.values().copied().collect();
-    let letters: Vec<Document> = database
-        .collection::<Document>(dead_letter::COLLECTION)
-        .find(doc! {
-            "_id.group": &config.kafka.group,
-            "_id.topic": &*partition.topic,
-            "_id.partition": partition.number,
-            "_id.offset": { "$in": offsets },
-        })
-        .projection(doc! { "_id": 1 })
-        .await?
-        .try_collect()
-        .await?;
-    let offset = |letter: &Document| letter.get_document("_id").ok()?.get_i64("offset").ok();
-    let letters: BTreeSet<i64> = letters.iter().filter_map(offset).collect();
-    keys.retain(|_, offset| !letters.contains(offset));
+    let letters = database.collection::<Document>(dead_letter::COLLECTION);
+    for offsets in offsets.chunks(FIND_IDS_MAX) {
+        let mut found = letters
+            .find(doc! {
+                "_id.group": &config.kafka.group,
+                "_id.topic": &*partition.topic,
+                "_id.partition": partition.number,
+                "_id.offset": { "$in": offsets },
+            })
+            .projection(doc! { "_id": 1 })
+            .max_time(FIND_MAX)
+            .await?;
+        while let Some(letter) = found.try_next().await? {
+            let offset = letter.get_document("_id")?.get_i64("offset")?;
+            keys.retain(|_, of| *of != offset);
+        }
+    }
     Ok(keys)
 }
 

@@ -77,12 +77,13 @@ impl Answers {
                 "access",
                 format!("the brokers accept this client ({security}), and it may read the topics"),
             ),
-            Err(why) => report.fault(
-                why.code(),
-                "access",
-                why.to_string(),
-                "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
-            ),
+            Err(why) => {
+                let remedy = match why {
+                    Unanswered::Absent { .. } => "a start waits for it",
+                    _ => "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
+                };
+                report.fault(why.code(), "access", why.to_string(), remedy);
+            }
         }
         match self.brokers {
             Ok(brokers) => report_brokers(&brokers, report),

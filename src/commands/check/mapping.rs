@@ -65,9 +65,8 @@ pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Repo
         (
             "moves",
             moved,
-            "documents that are there stay in the old collection: list it in former_collections, set \
-             KIND_CHANGES=delete, and reset the offsets to the beginning once it is in use; or move \
-             them yourself",
+            "documents that are there stay in the old collection, unless it is listed in \
+             former_collections: docs/operations.md, Changing the mapping",
         ),
     ];
     if changes.iter().all(|(_, kinds, _)| kinds.is_empty()) {

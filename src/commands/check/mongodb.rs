@@ -134,6 +134,15 @@ fn report_collections(found: &[CollectionFacts], routed: &[&str], report: &mut R
     }
 }
 
+/// Which of the two servers does not answer.
+pub(super) fn code_of(error: &anyhow::Error) -> Code {
+    let mut causes = error.chain();
+    match causes.any(|cause| cause.is::<mongodb::error::Error>()) {
+        true => Code::MongodbAway,
+        false => Code::KafkaAway,
+    }
+}
+
 async fn report_checkpoints(config: &Config, database: &mongodb::Database, report: &mut Report) {
     let kafka = &config.kafka;
     let looked = async {
@@ -143,15 +152,8 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
     let places = match timeout(PLACES_DEADLINE, looked).await {
         Ok(Ok(places)) => places,
         Ok(Err(error)) => {
-            let code = match error
-                .chain()
-                .any(|cause| cause.is::<mongodb::error::Error>())
-            {
-                true => Code::MongodbAway,
-                false => Code::KafkaAway,
-            };
             let why = format!("{error:#}");
-            return report.fault(code, "checkpoints", why, "see the faults above");
+            return report.fault(code_of(&error), "checkpoints", why, "see the faults above");
         }
         Err(_) => {
             let (code, why) = (Code::KafkaAway, "no answer in time");

@@ -46,7 +46,7 @@ pub(super) async fn check(config: &Config, places: &[Place], report: &mut Report
     }
 }
 
-/// A partition whose checkpoint is older than what its topic keeps.
+/// A partition at which records wait for longer than its topic keeps tombstones.
 struct Late {
     partition: Partition,
     since: DateTime,
@@ -65,8 +65,8 @@ impl Late {
             Code::TombstonesExpired,
             "tombstones",
             format!(
-                "{partition}: nothing was applied since {since}, longer than its topic keeps \
-                 tombstones (delete.retention.ms={kept_ms}), and records are gone from its log"
+                "{partition}: records wait since {since}, for longer than its topic keeps \
+                 tombstones (delete.retention.ms={kept_ms}), and some are gone from its log"
             ),
             "entities that were deleted meanwhile may stay: `docs/operations.md`, Backup and restore",
         );
@@ -80,7 +80,7 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
     }
     let (broker, scanner) = (Broker::new(kafka)?, Scanner::new(kafka)?);
     let until = Instant::now() + DEADLINE;
-    for (partition, next_offset, since) in waiting {
+    for (partition, next_offset, moved_at) in waiting {
         let settings = broker.topic(&partition.topic)?.settings;
         let is_compacted = settings
             .get("cleanup.policy")
@@ -89,11 +89,14 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
         let Some(kept_ms) = kept_ms.and_then(|ms| ms.parse::<i64>().ok()) else {
             continue;
         };
+        if !is_compacted {
+            continue;
+        }
+        let gap = look_for_gap(&scanner, &partition, next_offset, until)?;
+        // A claim moves the checkpoint's time, and compaction takes the oldest records away.
+        let since = gap.first_at.map_or(moved_at, |first| first.min(moved_at));
         let age_ms = DateTime::now().timestamp_millis() - since.timestamp_millis();
-        if is_compacted
-            && age_ms > kept_ms
-            && lacks_records(&scanner, &partition, next_offset, until)?
-        {
+        if gap.lacks_records && age_ms > kept_ms {
             late.push(Late {
                 partition,
                 since,
@@ -104,22 +107,36 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
     Ok(late)
 }
 
-/// Whether records that were not applied may be gone from the log.
-fn lacks_records(
+/// What waits in a log.
+struct Gap {
+    /// The time of the first record.
+    first_at: Option<DateTime>,
+    /// Whether records before the log's end may be gone: the control records of transactions look
+    /// the same, and so does what could not be read in time.
+    lacks_records: bool,
+}
+
+fn look_for_gap(
     scanner: &Scanner,
     partition: &Partition,
     next_offset: i64,
     until: Instant,
-) -> anyhow::Result<bool> {
+) -> anyhow::Result<Gap> {
     let (log, _) = scanner.log(partition)?;
-    if next_offset < log.start || log.stable_end - next_offset > LOOK_RECORDS_MAX {
-        return Ok(true);
-    }
-    let mut count = 0;
-    let offsets = next_offset..log.stable_end;
-    scanner.scan(partition, offsets, Some(until), |_| {
+    let offsets = next_offset.max(log.start)..log.stable_end;
+    let (mut count, mut first_ms) = (0, None);
+    scanner.scan(partition, offsets, Some(until), |record| {
+        if count == 0 {
+            first_ms = record.timestamp_ms;
+        }
         count += 1;
-        ControlFlow::Continue(())
+        match count < LOOK_RECORDS_MAX {
+            true => ControlFlow::Continue(()),
+            false => ControlFlow::Break(()),
+        }
     })?;
-    Ok(count < log.stable_end - next_offset)
+    Ok(Gap {
+        first_at: first_ms.map(DateTime::from_millis),
+        lacks_records: count < log.stable_end - next_offset,
+    })
 }

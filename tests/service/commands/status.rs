@@ -104,7 +104,9 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
             "{part}: {whats:#?}"
         );
     }
-    let rejected = found["findings"].as_array().unwrap().last().unwrap();
+    let mut findings = found["findings"].as_array().unwrap().iter();
+    let is_rejection = |finding: &&Value| finding["what"].as_str().unwrap().contains("rejected (");
+    let rejected = findings.find(is_rejection).expect("a rejection");
     assert_eq!(rejected["code"], "WS-401", "{rejected}");
     assert_eq!(scene.checkpoints().await, [].into());
     assert_eq!(scene.entities().await, [].into());
