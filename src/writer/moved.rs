@@ -7,10 +7,8 @@ use std::collections::HashMap;
 use bson::Bson;
 
 use super::Failure;
-use super::command::{self, STATEMENT_MS_MAX};
 use super::reply::Reply;
 use super::session::Session;
-use super::transaction::check;
 use crate::record::fold::KindChanges;
 use crate::record::mapping::{CollectionId, Mapping};
 
@@ -81,12 +79,7 @@ impl Session {
         let mut removed = 0;
         for (collection, name) in mapping.collections() {
             *removing_from = Some(collection);
-            for run in command::id_runs(&created.outside(collection)) {
-                let delete = command::delete(name, run, STATEMENT_MS_MAX);
-                let reply = self.run(delete).await?;
-                check(&reply, |_| None)?;
-                removed += reply.n;
-            }
+            removed += self.delete(name, &created.outside(collection)).await?;
         }
         *removing_from = None;
         Ok(removed)

@@ -111,6 +111,18 @@ impl Session {
         Ok(reply)
     }
 
+    /// Deletes the entities `ids` from `collection`, where they are. Gives how many were there.
+    pub(super) async fn delete(&mut self, collection: &str, ids: &[&str]) -> Result<u64, Failure> {
+        let mut deleted = 0;
+        for run in command::id_runs(ids) {
+            let delete = command::delete(collection, run, STATEMENT_MS_MAX);
+            let reply = self.run(delete).await?;
+            check(&reply, |_| None)?;
+            deleted += reply.n;
+        }
+        Ok(deleted)
+    }
+
     /// Moves checkpoints by their guards, all or none: [`Failure::Guard`] where one does not match.
     pub(super) async fn guard(&mut self, guards: &[&Document]) -> Result<(), Failure> {
         let command = doc! {

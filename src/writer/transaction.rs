@@ -104,12 +104,9 @@ impl Writer {
 
     async fn delete(&mut self, ids: &[&str]) -> Result<(), Failure> {
         let mapping = Arc::clone(&self.target.mapping);
-        for run in command::id_runs(ids) {
-            for (id, collection) in mapping.collections() {
-                self.writing_to = Some(id);
-                let delete = command::delete(collection, run, STATEMENT_MS_MAX);
-                check(&self.session.run(delete).await?, |_| None)?;
-            }
+        for (collection, name) in mapping.collections() {
+            self.writing_to = Some(collection);
+            self.session.delete(name, ids).await?;
         }
         self.writing_to = None;
         Ok(())

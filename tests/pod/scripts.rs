@@ -70,20 +70,33 @@ fn the_scripts_keep_the_rules_of_shell_scripts() {
     }
 }
 
+/// A project, a bucket and a region.
+const WHERE: [&str; 3] = ["a-project", "a-bucket", "us-central1"];
+
+/// Runs `gcloud.sh` with the stand-ins that lie in a folder.
+fn gcloud_script(folder: &Path, options: &[&str], place: &[&str]) -> (bool, String) {
+    let mut command = Command::new("sh");
+    command.arg(deploy().join("mongodb/gcloud.sh"));
+    command.args(options).args(place);
+    said(command.env("PATH", format!("{}:/usr/bin:/bin", folder.display())))
+}
+
+/// As [`gcloud_script`] with `--hmac`, and the calls of the stand-ins. The key stands in neither.
+fn with_key(folder: &Path) -> (bool, String, String) {
+    let (done, told) = gcloud_script(folder, &["--hmac"], &WHERE);
+    let calls = fs::read_to_string(folder.join("calls")).expect("calls");
+    let all = format!("{told}{calls}");
+    assert!(!all.contains("hunter"), "{all}");
+    (done, told, calls)
+}
+
 #[test]
 fn a_dry_run_shows_the_clouds_commands_and_runs_none() {
-    let script = deploy().join("mongodb/gcloud.sh");
     let folder = TempDir::new().expect("a folder");
     for name in ["gcloud", "kubectl"] {
         stand_in(folder.path(), name, "exit 1");
     }
-    let path = format!("{}:/usr/bin:/bin", folder.path().display());
-    let run = |arguments: &[&str]| {
-        let mut command = Command::new("sh");
-        said(command.arg(&script).args(arguments).env("PATH", &path))
-    };
-    let wanted = ["a-project", "a-bucket", "us-central1"];
-    let (done, told) = run(&[&["--dry-run"], &wanted[..]].concat());
+    let (done, told) = gcloud_script(folder.path(), &["--dry-run"], &WHERE);
     assert!(done, "{told}");
     let cluster = datastore::cluster();
     let account = cluster["spec"]["replsets"][0]["serviceAccountName"].as_str();
@@ -105,14 +118,14 @@ fn a_dry_run_shows_the_clouds_commands_and_runs_none() {
         !told.contains("hmac"),
         "no key is made unless it is asked for: {told}"
     );
-    let (done, told) = run(&[&["--dry-run", "--hmac"], &wanted[..]].concat());
+    let (done, told) = gcloud_script(folder.path(), &["--dry-run", "--hmac"], &WHERE);
     assert!(
         done && told.contains("gcloud storage hmac create"),
         "{told}"
     );
     assert!(told.contains("dyff-datastore-backup-s3"), "{told}");
     assert!(!folder.path().join("calls").exists(), "nothing was called");
-    let (done, told) = run(&["--dry-run"]);
+    let (done, told) = gcloud_script(folder.path(), &["--dry-run"], &[]);
     assert!(!done && told.contains("PROJECT BUCKET REGION"), "{told}");
 }
 
@@ -131,20 +144,9 @@ fn stand_in(folder: &Path, name: &str, text: &str) {
 
 #[test]
 fn what_is_there_in_the_cloud_is_left_and_a_key_stands_in_no_argument() {
-    let script = deploy().join("mongodb/gcloud.sh");
     let run = |folder: &Path| {
-        let path = format!("{}:/usr/bin:/bin", folder.display());
-        let mut command = Command::new("sh");
-        command
-            .arg(&script)
-            .args(["--hmac", "a-project", "a-bucket", "us-central1"]);
-        let (done, told) = said(command.env("PATH", &path));
-        let calls = fs::read_to_string(folder.join("calls")).expect("calls");
+        let (done, told, calls) = with_key(folder);
         assert!(done, "{told}{calls}");
-        assert!(
-            !format!("{told}{calls}").contains("hunter"),
-            "{told}{calls}"
-        );
         calls
     };
     // nothing is there yet
@@ -185,26 +187,15 @@ fn what_is_there_in_the_cloud_is_left_and_a_key_stands_in_no_argument() {
 
 #[test]
 fn a_key_that_no_secret_takes_is_not_made_or_does_not_stay_valid() {
-    let script = deploy().join("mongodb/gcloud.sh");
     let key = "case $* in *'hmac create'*) printf 'ACCESS\\thmac-hunter\\n' ;; esac";
     for (kubectl, is_made) in [("exit 1", false), ("[ $1 != create ] || exit 1", true)] {
         let folder = TempDir::new().expect("a folder");
         stand_in(folder.path(), "gcloud", key);
         stand_in(folder.path(), "kubectl", kubectl);
-        let path = format!("{}:/usr/bin:/bin", folder.path().display());
-        let mut command = Command::new("sh");
-        command
-            .arg(&script)
-            .args(["--hmac", "a-project", "a-bucket", "us-central1"]);
-        let (done, told) = said(command.env("PATH", &path));
-        let calls = fs::read_to_string(folder.path().join("calls")).expect("calls");
+        let (done, told, calls) = with_key(folder.path());
         assert!(!done, "{told}{calls}");
         assert_eq!(calls.contains("hmac create"), is_made, "{calls}");
         let deactivated = "hmac update ACCESS --deactivate";
         assert_eq!(calls.contains(deactivated), is_made, "{calls}");
-        assert!(
-            !format!("{told}{calls}").contains("hunter"),
-            "{told}{calls}"
-        );
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::ensure;
 use bson::raw::{RawDocument, RawDocumentBuf};
 use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
@@ -208,25 +208,19 @@ async fn lacking_keys(
         let asked: Vec<(&String, &NewestState)> = asked.collect();
         for chunk in asked.chunks(FIND_IDS_MAX) {
             let ids: Vec<&String> = chunk.iter().map(|(key, _)| *key).collect();
-            let states: HashMap<&str, &NewestState> =
-                (chunk.iter().map(|(key, state)| (key.as_str(), *state))).collect();
-            let mut absent: BTreeSet<&str> = states.keys().copied().collect();
+            // Where there is no document, only a delete is applied.
+            let mut applied: HashMap<&str, bool> = (chunk.iter())
+                .map(|(key, state)| (key.as_str(), state.written.is_none()))
+                .collect();
             let found = find(database, name, &ids, |id, document| {
-                let Some((&key, state)) = states.get_key_value(id) else {
-                    return Ok(());
-                };
-                absent.remove(key);
-                if !is_applied(state, Some(document), config.write_mode)? {
-                    lacking.insert(key);
+                if let Some(applied) = applied.get_mut(id) {
+                    *applied = has(document, &of.states[id], config.write_mode)?;
                 }
                 Ok(())
             });
             found.await?;
-            for key in absent {
-                if !is_applied(states[key], None, config.write_mode)? {
-                    lacking.insert(key);
-                }
-            }
+            let lack = applied.into_iter().filter(|(_, applied)| !applied);
+            lacking.extend(lack.map(|(key, _)| key));
         }
     }
     let lacking = lacking.into_iter();
@@ -235,18 +229,14 @@ async fn lacking_keys(
         .collect())
 }
 
-/// Whether a document is as its newest state says: it has each field of it, under
-/// [`WriteMode::Replace`] no other, or is deleted.
-fn is_applied(
-    state: &NewestState,
-    stored: Option<&RawDocument>,
-    mode: WriteMode,
-) -> anyhow::Result<bool> {
-    let (written, stored) = match (&state.written, stored) {
-        (Some((_, document)), Some(stored)) => (RawDocument::from_bytes(document)?, stored),
-        (written, stored) => return Ok(written.is_none() && stored.is_none()),
+/// Whether a document has each field of its newest state, and under [`WriteMode::Replace`] no
+/// other. None has one that deletes.
+fn has(stored: &RawDocument, state: &NewestState, mode: WriteMode) -> anyhow::Result<bool> {
+    let Some((_, written)) = &state.written else {
+        return Ok(false);
     };
-    let (written, stored) = (TopFields::read(written)?, TopFields::read(stored)?);
+    let written = TopFields::read(RawDocument::from_bytes(written)?)?;
+    let stored = TopFields::read(stored)?;
     Ok(match mode {
         WriteMode::Set => stored.has_all_of(&written),
         WriteMode::Replace => stored == written,
@@ -326,9 +316,7 @@ fn without_later(
             }
             ControlFlow::Continue(())
         })?;
-        (reached == end)
-            .then_some(())
-            .context("the log goes on too fast: run it again")?;
+        ensure!(reached == end, "the log goes on too fast: run it again");
     }
     lacking.retain(|_, keys| !keys.is_empty());
     Ok(lacking)

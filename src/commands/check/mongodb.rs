@@ -8,7 +8,7 @@ use super::report::Report;
 use super::tombstones;
 use crate::checkpoint::other_groups;
 use crate::commands::offsets::{Place, places};
-use crate::config::{Config, startup};
+use crate::config::{Config, Kafka, startup};
 use crate::database;
 use crate::database::collections::{CollectionFacts, describe};
 use crate::database::facts::{Facts, facts};
@@ -143,22 +143,34 @@ pub(super) fn code_of(error: &anyhow::Error) -> Code {
     }
 }
 
-async fn report_checkpoints(config: &Config, database: &mongodb::Database, report: &mut Report) {
-    let kafka = &config.kafka;
+/// The partitions with their logs and checkpoints.
+async fn find_places(
+    kafka: &Kafka,
+    database: &mongodb::Database,
+    report: &mut Report,
+) -> Option<Vec<Place>> {
     let looked = async {
         let broker = Broker::new(kafka)?;
         places(database, kafka, &broker, None).await
     };
-    let places = match timeout(PLACES_DEADLINE, looked).await {
-        Ok(Ok(places)) => places,
+    match timeout(PLACES_DEADLINE, looked).await {
+        Ok(Ok(places)) => return Some(places),
         Ok(Err(error)) => {
             let why = format!("{error:#}");
-            return report.fault(code_of(&error), "checkpoints", why, "see the faults above");
+            report.fault(code_of(&error), "checkpoints", why, "see the faults above");
         }
         Err(_) => {
             let (code, why) = (Code::KafkaAway, "no answer in time");
-            return report.fault(code, "checkpoints", why, "run it again");
+            report.fault(code, "checkpoints", why, "run it again");
         }
+    }
+    None
+}
+
+async fn report_checkpoints(config: &Config, database: &mongodb::Database, report: &mut Report) {
+    let kafka = &config.kafka;
+    let Some(places) = find_places(kafka, database, report).await else {
+        return;
     };
     tombstones::check(config, &places, report).await;
     let stuck: Vec<_> = places

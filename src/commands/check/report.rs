@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use serde_json::json;
+use tokio::task::JoinError;
 
 use crate::commands::{NotHealthy, print_json, printable};
 use crate::telemetry::code::Code;
@@ -90,6 +91,24 @@ impl Report {
             code: Some(code),
             remedy: Some(remedy.into()),
         });
+    }
+
+    /// What a look at Kafka gave, which blocks and so has a thread of its own; a fault, where it
+    /// gave nothing.
+    pub(super) fn looked<T>(
+        &mut self,
+        part: &'static str,
+        looked: Result<anyhow::Result<T>, JoinError>,
+    ) -> Option<T> {
+        match looked {
+            Ok(Ok(found)) => return Some(found),
+            Ok(Err(error)) => {
+                let why = format!("{error:#}");
+                self.fault(Code::KafkaAway, part, why, "see the faults above");
+            }
+            Err(error) => self.fault(Code::Panicked, part, error.to_string(), "run it again"),
+        }
+        None
     }
 
     fn count(&self, mark: Mark) -> usize {

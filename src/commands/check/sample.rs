@@ -31,17 +31,8 @@ pub(super) async fn check(
     let sampled = tokio::task::spawn_blocking(move || {
         sample(&kafka, &mapping, tombstones, i64::from(records))
     });
-    match sampled.await {
-        Ok(Ok(sample)) => return Some(sample.report(report)),
-        Ok(Err(error)) => report.fault(
-            Code::KafkaAway,
-            "sample",
-            format!("{error:#}"),
-            "see the faults above",
-        ),
-        Err(error) => report.fault(Code::Panicked, "sample", error.to_string(), "run it again"),
-    }
-    None
+    let sample = report.looked("sample", sampled.await)?;
+    Some(sample.report(report))
 }
 
 /// What records were decoded to.

@@ -1,7 +1,9 @@
 //! Whether tombstones may have gone from a compacted topic before they were applied: a checkpoint
 //! stood still for longer than the topic keeps them, such as one that was restored.
 
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bson::DateTime;
@@ -33,16 +35,9 @@ pub(super) async fn check(config: &Config, places: &[Place], report: &mut Report
     });
     let (kafka, waiting) = (config.kafka.clone(), waiting.collect());
     let looked = tokio::task::spawn_blocking(move || look(&kafka, waiting));
-    match looked.await {
-        Ok(Ok(late)) => late.into_iter().for_each(|late| late.report(report)),
-        Ok(Err(error)) => {
-            let why = format!("{error:#}");
-            report.fault(Code::KafkaAway, "tombstones", why, "see the faults above");
-        }
-        Err(error) => {
-            let why = error.to_string();
-            report.fault(Code::Panicked, "tombstones", why, "run it again");
-        }
+    let late = report.looked("tombstones", looked.await);
+    for late in late.into_iter().flatten() {
+        late.report(report);
     }
 }
 
@@ -80,18 +75,19 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
     }
     let (broker, scanner) = (Broker::new(kafka)?, Scanner::new(kafka)?);
     let until = Instant::now() + DEADLINE;
+    let mut kept: BTreeMap<Arc<str>, Option<i64>> = BTreeMap::new();
     for (partition, next_offset, moved_at) in waiting {
-        let settings = broker.topic(&partition.topic)?.settings;
-        let is_compacted = settings
-            .get("cleanup.policy")
-            .is_some_and(|policy| policy.contains("compact"));
-        let kept_ms = settings.get("delete.retention.ms");
-        let Some(kept_ms) = kept_ms.and_then(|ms| ms.parse::<i64>().ok()) else {
+        let kept_ms = match kept.get(&partition.topic) {
+            Some(known) => *known,
+            None => {
+                let asked = kept_ms(&broker, &partition.topic)?;
+                kept.insert(Arc::clone(&partition.topic), asked);
+                asked
+            }
+        };
+        let Some(kept_ms) = kept_ms else {
             continue;
         };
-        if !is_compacted {
-            continue;
-        }
         let gap = look_for_gap(&scanner, &partition, next_offset, until)?;
         // A claim moves the checkpoint's time, and compaction takes the oldest records away.
         let since = gap.first_at.map_or(moved_at, |first| first.min(moved_at));
@@ -105,6 +101,15 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
         }
     }
     Ok(late)
+}
+
+/// For how long a topic keeps tombstones, if it is compacted.
+fn kept_ms(broker: &Broker, topic: &str) -> anyhow::Result<Option<i64>> {
+    let settings = broker.topic(topic)?.settings;
+    let policy = settings.get("cleanup.policy");
+    let is_compacted = policy.is_some_and(|policy| policy.contains("compact"));
+    let kept_ms = settings.get("delete.retention.ms").filter(|_| is_compacted);
+    Ok(kept_ms.and_then(|ms| ms.parse().ok()))
 }
 
 /// What waits in a log.

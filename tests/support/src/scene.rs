@@ -80,35 +80,30 @@ pub struct Scene {
 impl Scene {
     /// A scene on the shared servers, with a compacted topic of `partitions`.
     pub async fn new(name: &str, partitions: i32) -> Scene {
-        let scene = Scene::shared(name).await;
-        scene.create_topic(partitions, &COMPACTED).await;
-        scene
+        Scene::with_topic(name, partitions, &COMPACTED).await
     }
 
     /// [`Scene::new`], with a topic that is not compacted: it takes records without a key, and
     /// records can be deleted from its start.
     pub async fn uncompacted(name: &str, partitions: i32) -> Scene {
-        let scene = Scene::shared(name).await;
-        scene.create_topic(partitions, &COMPACTED[1..]).await;
-        scene
+        Scene::with_topic(name, partitions, &COMPACTED[1..]).await
     }
 
     /// [`Scene::uncompacted`], with a topic that keeps batches as they were produced: a broker that
     /// compresses anew also decodes and encodes every record. Nothing expires, whatever its time.
     pub async fn as_produced(name: &str, partitions: i32) -> Scene {
-        let scene = Scene::shared(name).await;
         let config = [
             ("compression.type", "producer"),
             ("retention.ms", "-1"),
             COMPACTED[2],
         ];
-        scene.create_topic(partitions, &config).await;
-        scene
+        Scene::with_topic(name, partitions, &config).await
     }
 
     /// A scene on the shared servers, with any configuration of the topic.
     pub async fn with_topic(name: &str, partitions: i32, config: &[(&str, &str)]) -> Scene {
-        let scene = Scene::shared(name).await;
+        let world = world().await;
+        let scene = Scene::on(name, &world.kafka.bootstrap(), &world.mongo.uri()).await;
         scene.create_topic(partitions, config).await;
         scene
     }
@@ -142,11 +137,6 @@ impl Scene {
             group: format!("{name}.group"),
             database: client.database(&format!("test_{name}")),
         }
-    }
-
-    async fn shared(name: &str) -> Scene {
-        let world = world().await;
-        Scene::on(name, &world.kafka.bootstrap(), &world.mongo.uri()).await
     }
 
     async fn create_topic(&self, partitions: i32, config: &[(&str, &str)]) {
