@@ -16,6 +16,7 @@ use super::plan::{Account, MECHANISM};
 use super::secrets::kubernetes::MANAGER;
 use super::table::{Role, User};
 use super::{ANSWER_DEADLINE, CONNECT_DEADLINE, Failure};
+use crate::config::mongodb::srv_record;
 use crate::database::errors::{self, code};
 
 /// Where the operator's users live.
@@ -42,7 +43,7 @@ impl Cluster {
             .map_err(|_| {
                 Failure::Transient("MongoDB: the look-up of its hosts timed out".to_owned())
             })?
-            .map_err(failure)?;
+            .map_err(|error| of_lookup(error, uri))?;
         options.app_name = Some(MANAGER.to_owned());
         options.max_pool_size = Some(2);
         (options.server_selection_timeout).get_or_insert(CONNECT_DEADLINE);
@@ -234,6 +235,16 @@ fn is_unauthenticated(error: &Error) -> bool {
 }
 
 /// What an error means. The server's message is left out: it may quote the command.
+/// The driver does not say which name it looked up.
+fn of_lookup(error: Error, uri: &str) -> Failure {
+    match (error.kind.as_ref(), srv_record(uri)) {
+        (ErrorKind::DnsResolve { message, .. }, Some(record)) => Failure::Transient(format!(
+            "MongoDB: its servers are looked up as {record}: {message}"
+        )),
+        _ => failure(error),
+    }
+}
+
 pub(crate) fn failure(error: Error) -> Failure {
     let text = format!("MongoDB: {}", errors::shown(&error).replace('\n', " "));
     let code = code(&error);

@@ -164,6 +164,17 @@ pub(crate) fn parse(uri: &str) -> Result<ConnectionString, String> {
     ConnectionString::parse(uri).map_err(|_| why_invalid(uri))
 }
 
+/// The SRV record by which a URI names its servers; `None` where it names them itself.
+pub(crate) fn srv_record(uri: &str) -> Option<String> {
+    let parsed = parse(uri).ok()?;
+    let HostInfo::DnsRecord(host) = parsed.host_info else {
+        return None;
+    };
+    let service = parsed.srv_service_name;
+    let service = service.as_deref().unwrap_or("mongodb");
+    Some(format!("_{service}._tcp.{host}"))
+}
+
 fn why_invalid(uri: &str) -> String {
     let Some(shown) = without_secrets(uri) else {
         let why = "a host is not `name` or `name:port`; is the `@` before it missing?";

@@ -7,6 +7,7 @@ use mongodb::{
 };
 
 use super::errors::{Cause, Verdict, code, of_error};
+use crate::config::mongodb::srv_record;
 use crate::config::reference::{CONNECTION_STRING, DATABASE, PASSWORD};
 
 /// The wire version of MongoDB 5.0.
@@ -153,9 +154,15 @@ pub(super) fn of_hello(hello: &Document, set: Option<&str>) -> Result<(), Fault>
     Ok(())
 }
 
-/// What an error of the driver about the options means, before it has connected.
-pub(super) fn of_options(error: &Error) -> Fault {
+/// What an error of the driver about the options of this URI means, before it has connected.
+pub(super) fn of_options(error: &Error, uri: &str) -> Fault {
     match error.kind.as_ref() {
+        // The driver does not say which name it looked up.
+        ErrorKind::DnsResolve { message, .. } => Fault::Transient(format!(
+            "the servers that {} names are looked up as {}: {message}",
+            CONNECTION_STRING.name,
+            srv_record(uri).as_deref().unwrap_or("an SRV record"),
+        )),
         ErrorKind::InvalidArgument { message, .. }
         | ErrorKind::InvalidTlsConfig { message, .. } => {
             Fault::Permanent(format!("{}: {message}", CONNECTION_STRING.name))

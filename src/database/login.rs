@@ -35,6 +35,7 @@ pub(super) async fn log_in(
     check: impl AsyncFn(&Database, &ClientOptions) -> Result<(), Fault>,
 ) -> Result<Login, Fault> {
     let options = options(mongodb, lanes_max).await?;
+    let uri = mongodb.uri.expose_secret();
     let mut passwords: Vec<Option<&SecretString>> = mongodb.passwords.iter().map(Some).collect();
     if passwords.is_empty() {
         passwords.push(None);
@@ -45,8 +46,8 @@ pub(super) async fn log_in(
         if let (Some(credential), Some(password)) = (&mut options.credential, password) {
             credential.password = Some(password.expose_secret().to_owned());
         }
-        let client =
-            Client::with_options(options.clone()).map_err(|error| fault::of_options(&error))?;
+        let client = Client::with_options(options.clone())
+            .map_err(|error| fault::of_options(&error, uri))?;
         let database = client.database(&mongodb.database);
         match check(&database, &options).await {
             Err(Fault::Unauthenticated(why)) => refused = refused.or(Some(why)),
@@ -73,9 +74,10 @@ pub(super) async fn authenticate(
 }
 
 async fn options(mongodb: &Mongodb, lanes_max: usize) -> Result<ClientOptions, Fault> {
-    let mut options = ClientOptions::parse(mongodb.uri.expose_secret())
+    let uri = mongodb.uri.expose_secret();
+    let mut options = ClientOptions::parse(uri)
         .await
-        .map_err(|error| fault::of_options(&error))?;
+        .map_err(|error| fault::of_options(&error, uri))?;
     let connections = u32::try_from(3 * lanes_max + CONNECTIONS_SPARE);
     let connections = connections.expect("the configuration bounds LANES_MAX");
     options.max_pool_size.get_or_insert(connections);

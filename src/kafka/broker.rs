@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,10 +15,12 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::groups::GroupMemberInfo;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
 use super::log_ends::log_ends;
+use super::preflight::group_refused;
 use super::readable;
 use super::topic_id::topic_id;
 use super::validation;
@@ -30,6 +33,9 @@ use crate::record::{Partition, Position};
 
 /// How long one question may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long one question for committed offsets may take before it is looked what the client says.
+const ASKED_FOR: Duration = Duration::from_secs(1);
 
 /// Asked for where only the brokers are of interest: no topic can have this name.
 const NO_TOPIC: &str = "/";
@@ -53,8 +59,8 @@ pub(crate) struct TopicFacts {
     pub(crate) leaderless: usize,
     /// Of the partition that has the fewest.
     pub(crate) replicas: usize,
-    /// Every setting, the brokers' defaults included.
-    pub(crate) settings: BTreeMap<String, String>,
+    /// Every setting, the brokers' defaults included; or why they are not known.
+    pub(crate) settings: anyhow::Result<BTreeMap<String, String>>,
 }
 
 /// A consumer group.
@@ -86,6 +92,7 @@ pub(crate) struct Broker {
     consumer: Arc<BaseConsumer<Bystander>>,
     properties: ClientConfig,
     group: String,
+    topics: Vec<String>,
 }
 
 /// What a client is made of that is no member: it commits nothing, and jumps nowhere.
@@ -102,10 +109,22 @@ pub(super) fn bystander(kafka: &Kafka) -> ClientConfig {
     config
 }
 
-/// The callbacks of a client that is no member: it only logs.
-pub(super) struct Bystander;
+/// The callbacks of a client that is no member: they log, and note what the brokers refuse.
+#[derive(Default)]
+pub(super) struct Bystander {
+    /// Whether the brokers do not let this user use the group.
+    group_refused: AtomicBool,
+}
 
 impl ClientContext for Bystander {
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(%error, "Kafka: {reason}");
+        let code = error.rdkafka_error_code();
+        if code == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
+            self.group_refused.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         forward_log(level, facility, message);
     }
@@ -175,15 +194,26 @@ pub(crate) fn refresh_metadata<C: ConsumerContext>(
     Ok(())
 }
 
+/// Whether the brokers do not let this user see the topic; one that does not answer says nothing.
+pub(crate) fn is_refused<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> bool {
+    let refuses = |found: &MetadataTopic| {
+        let error = found.error().map(RDKafkaErrorCode::from);
+        found.name() == topic && error == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
+    };
+    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT);
+    metadata.is_ok_and(|metadata| metadata.topics().iter().any(refuses))
+}
+
 impl Broker {
     pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Broker> {
         let mut config = bystander(kafka);
         config.set("isolation.level", "read_uncommitted");
-        let consumer = config.create_with_context(Bystander);
+        let consumer = config.create_with_context(Bystander::default());
         Ok(Broker {
             properties: kafka.properties.client_config(),
             consumer: Arc::new(consumer.context("the Kafka client could not be created")?),
             group: kafka.group.clone(),
+            topics: kafka.topics.clone(),
         })
     }
 
@@ -193,7 +223,7 @@ impl Broker {
         partitions: &[Partition],
         known: impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<PartitionLog>> {
-        let committed = retry_coordinator(|| committed_offsets(&self.consumer, partitions))?;
+        let committed = self.committed(list(partitions, Offset::Invalid)?)?;
         partition_logs(&self.consumer, partitions, &committed, known)
             .context("the log could not be looked up")
     }
@@ -260,12 +290,17 @@ impl Broker {
     /// A topic and its settings.
     ///
     /// # Errors
-    /// [`KafkaError`], also where it does not exist or may not be described.
+    /// [`KafkaError`], also where it does not exist or may not be read.
     pub(crate) fn topic(&self, name: &str) -> anyhow::Result<TopicFacts> {
         let metadata = self.consumer.fetch_metadata(Some(name), TIMEOUT);
         let metadata = metadata.context("no broker answers")?;
-        let found = metadata.topics().iter().find(|found| found.name() == name);
-        let partitions = found.map_or(&[][..], |found| found.partitions());
+        let mut topics = metadata.topics().iter();
+        let found = topics.find(|found| found.name() == name);
+        let found = found.context("the brokers do not know it")?;
+        if let Some(error) = found.error() {
+            return Err(KafkaError::MetadataFetch(error.into()).into());
+        }
+        let partitions = found.partitions();
         let replicas = partitions
             .iter()
             .map(|partition| partition.replicas().len());
@@ -276,7 +311,7 @@ impl Broker {
                 .filter(|partition| partition.leader() < 0)
                 .count(),
             replicas: replicas.min().unwrap_or_default(),
-            settings: self.settings(name)?,
+            settings: self.settings(name),
         })
     }
 
@@ -287,6 +322,11 @@ impl Broker {
         let described = Handle::current().block_on(admin.describe_configs(&asked, &options))?;
         let described = described.into_iter().next().context("no answer")?;
         let described = described.map_err(KafkaError::AdminOp)?;
+        // rdkafka drops the error of one resource, which then has no entries.
+        anyhow::ensure!(
+            !described.entries.is_empty(),
+            "its settings are not shown to this user"
+        );
         let entries = described.entries.into_iter();
         Ok(entries
             .filter_map(|entry| Some((entry.name, entry.value?)))
@@ -305,6 +345,8 @@ impl Broker {
             .iter()
             .find(|group| group.name() == self.group)
         else {
+            // One that this user may not use is not listed either.
+            self.may_use_group()?;
             return Ok(GroupFacts::default());
         };
         let shown = |member: &GroupMemberInfo| {
@@ -316,6 +358,45 @@ impl Broker {
             protocol: group.protocol().to_owned(),
             members: group.members().iter().map(shown).collect(),
         })
+    }
+
+    /// The committed offsets. Of a group that this user may not use librdkafka only says that they
+    /// were not answered in time: why comes as an event of the client.
+    fn committed(&self, asked: TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
+        let end = Instant::now() + TIMEOUT;
+        retry_coordinator(|| {
+            loop {
+                let answer = self.consumer.committed_offsets(asked.clone(), ASKED_FOR);
+                let Err(error) = answer else {
+                    return Ok(answer?);
+                };
+                while self.consumer.poll(Duration::ZERO).is_some() {}
+                let refused = error.rdkafka_error_code()
+                    == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
+                    || self
+                        .consumer
+                        .context()
+                        .group_refused
+                        .load(Ordering::Relaxed);
+                if refused {
+                    anyhow::bail!(group_refused(&self.group));
+                }
+                let is_late =
+                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
+                if !is_late || Instant::now() > end {
+                    return Err(error).context("the committed offsets were not answered");
+                }
+            }
+        })
+    }
+
+    /// Fails where this user may not use the group, and says what to grant.
+    fn may_use_group(&self) -> anyhow::Result<()> {
+        let mut asked = TopicPartitionList::new();
+        for topic in &self.topics {
+            asked.add_partition(topic, 0);
+        }
+        self.committed(asked).map(drop)
     }
 
     /// The members of the group: see [`Broker::group`].

@@ -21,6 +21,7 @@ use super::{NewLane, Order, Progress};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reminder::Reminder;
 
 /// A lane as the poll thread knows it.
 pub(super) struct Lane {
@@ -54,6 +55,8 @@ pub struct Context {
     statistics: Mutex<Statistics>,
     /// Whether no broker has been up since librdkafka said that all are down.
     is_down: AtomicBool,
+    /// When what needs a person was logged last: the client repeats it without end.
+    refusals: Mutex<Reminder>,
 }
 
 impl Context {
@@ -93,6 +96,7 @@ impl Context {
             stored: AtomicBool::new(false),
             statistics: Mutex::default(),
             is_down: AtomicBool::new(false),
+            refusals: Mutex::default(),
         }
     }
 
@@ -258,8 +262,14 @@ impl ClientContext for Context {
         if code != RDKafkaErrorCode::AllBrokersDown {
             self.last_error.note(reason);
         }
-        let all_down = code == RDKafkaErrorCode::AllBrokersDown;
-        if is_permanent(code) || (all_down && !self.is_down.swap(true, Ordering::Relaxed)) {
+        let is_news = match code {
+            // A lane says so of a topic, and the membership of the group.
+            RDKafkaErrorCode::TopicAuthorizationFailed
+            | RDKafkaErrorCode::GroupAuthorizationFailed => false,
+            RDKafkaErrorCode::AllBrokersDown => !self.is_down.swap(true, Ordering::Relaxed),
+            _ => is_permanent(code) && self.refusals.lock().is_due(reason),
+        };
+        if is_news {
             tracing::warn!(code = %Code::KafkaAway, error = code_name(code), "Kafka: {reason}");
         } else {
             tracing::debug!(error = code_name(code), "Kafka: {reason}");

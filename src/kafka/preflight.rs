@@ -169,6 +169,9 @@ fn count_partitions(
         // Errors of the client, such as a refused login, arrive by a poll, behind its log lines.
         while probe.poll(EVENTS_TIMEOUT).is_some() {}
         if let Some((code, reason)) = probe.context().permanent.lock().clone() {
+            if code == RDKafkaErrorCode::GroupAuthorizationFailed {
+                return Err(Unanswered::Permanent(group_refused(&config.group)));
+            }
             return Err(Unanswered::Permanent(format!(
                 "Kafka refuses the connection ({}): {reason}; see DYFF_KAFKA__CONFIG__… \
                  (servers, security protocol, CA, user and password)",
@@ -194,6 +197,11 @@ fn count_partitions(
     }
 }
 
+/// What is said of a group that this user may not use.
+pub(super) fn group_refused(group: &str) -> String {
+    format!("Kafka does not let this user use the group {group}: grant Read on it")
+}
+
 /// What is said of topics that do not exist, which `variable` names.
 fn absent_topics(topics: &[String], variable: &str) -> String {
     let (named, verb, them) = match topics {
@@ -210,8 +218,8 @@ fn count_of(topic: &str, metadata: &Metadata) -> Result<Option<i32>, Unanswered>
     let error = found.and_then(|found| found.error());
     match (found, error.map(RDKafkaErrorCode::from)) {
         (_, Some(TopicAuthorizationFailed)) => Err(Unanswered::Permanent(format!(
-            "the topic {topic} may not be read: grant Describe and Read on it, and Read on the \
-             group, to this user"
+            "Kafka does not let this user read the topic {topic}: grant Read on it, and Read on the \
+             group"
         ))),
         (None, _) | (_, Some(UnknownTopicOrPartition | UnknownTopic)) => Ok(None),
         (Some(_), Some(error)) => Err(Unanswered::Transient(format!("{topic}: {error}"))),

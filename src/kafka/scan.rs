@@ -49,7 +49,7 @@ impl Scanner {
         ] {
             config.set(name, value);
         }
-        let consumer = config.create_with_context(Bystander);
+        let consumer = config.create_with_context(Bystander::default());
         Ok(Scanner {
             consumer: consumer.context("the Kafka client could not be created")?,
         })

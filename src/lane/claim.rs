@@ -9,6 +9,7 @@ use mongodb::ClientSession;
 
 use super::doubt::Doubt;
 use super::fit::{advice, fit};
+use super::refused;
 use crate::backoff::Backoff;
 use crate::checkpoint::{
     Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing, first_offset,
@@ -18,10 +19,11 @@ use crate::database::errors::Cause;
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
-use crate::kafka::broker::{committed_offsets, partition_logs, refresh_metadata};
+use crate::kafka::broker::{committed_offsets, is_refused, partition_logs, refresh_metadata};
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
 use crate::telemetry::code::Code;
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
@@ -109,6 +111,8 @@ pub struct Claimant {
     pub outage: Arc<Outage>,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// What the worker lacks.
+    pub health: Arc<Health>,
 }
 
 /// What all tries of a claim have in common, so that a try that the server runs late takes nothing
@@ -316,15 +320,21 @@ impl Claimant {
             if let Some(consumer) = self.handle.answering() {
                 let asked = [partition.clone()];
                 let answer = tokio::task::spawn_blocking(move || {
-                    if refresh {
-                        refresh_metadata(&consumer, &asked[0].topic)?;
-                    }
-                    let committed = committed_offsets(&consumer, &asked)?;
-                    partition_logs(&consumer, &asked, &committed, |_| known)
+                    let look = || {
+                        if refresh {
+                            refresh_metadata(&consumer, &asked[0].topic)?;
+                        }
+                        let committed = committed_offsets(&consumer, &asked)?;
+                        partition_logs(&consumer, &asked, &committed, |_| known)
+                    };
+                    let logs = look();
+                    let is_refused = logs.is_err() && is_refused(&consumer, &asked[0].topic);
+                    (!is_refused).then_some(logs).transpose()
                 })
                 .await;
                 match answer {
-                    Ok(Ok(mut logs)) => return logs.pop().expect("a log for each partition"),
+                    Ok(Ok(Some(mut logs))) => return logs.pop().expect("a log for each partition"),
+                    Ok(Ok(None)) => refused::note(&self.health, partition, true),
                     Ok(Err(error)) if backoff.tries() == LOGGED_AT_TRY => tracing::warn!(
                         code = %Code::KafkaAway, %partition, error = format!("{error:#}"),
                         "Kafka does not answer where the log begins and ends; retrying until it does"

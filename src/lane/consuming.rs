@@ -16,7 +16,7 @@ use super::hand::{Hand, Taken};
 use super::slots::Slot;
 use super::starving::Starving;
 use super::writing::{Writing, Written};
-use super::{End, Lanes};
+use super::{End, Lanes, refused};
 use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
 use crate::record::entity::Decoder;
@@ -266,6 +266,7 @@ impl Consuming<'_> {
     fn confirm(&mut self) {
         if self.unconfirmed.take().is_some() {
             self.doubt.clear();
+            refused::note(&self.lanes.health, self.partition, false);
         }
     }
 
@@ -277,6 +278,7 @@ impl Consuming<'_> {
                 tracing::debug!(%partition, %error, "the log does not have the offset");
                 End::OffsetLost(self.unconfirmed)
             }
+            Some(RDKafkaErrorCode::TopicAuthorizationFailed) => End::Refused,
             _ => {
                 let partition = self.partition;
                 tracing::warn!(

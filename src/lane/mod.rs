@@ -15,6 +15,7 @@ mod event;
 mod filling;
 mod fit;
 mod hand;
+mod refused;
 mod slots;
 mod spare;
 mod starving;
@@ -92,6 +93,8 @@ enum End {
     Fenced(Fence),
     /// Claim anew and fetch from the checkpoint.
     Reclaim(&'static str),
+    /// The brokers do not let this user read the topic.
+    Refused,
     /// The log does not have the offset, or has other records before it. With the claim's position
     /// where nothing else has arrived since the claim.
     OffsetLost(Option<Position>),
@@ -123,6 +126,7 @@ pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
     }
     lanes.claimant.outage.forget(&partition);
     lanes.health.note(&partition.to_string(), None);
+    refused::note(&lanes.health, &partition, false);
     drop(alive);
 }
 
@@ -173,6 +177,7 @@ async fn claim_and_consume(
         match end {
             End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
             End::Unreadable(offset) => doubt.add(Evidence::Unreadable(offset)),
+            End::Refused => refused::note(&lanes.health, partition, true),
             _ => {}
         }
         show(lanes, partition, progress, PartitionState::Claiming, None);
@@ -257,9 +262,11 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             );
             lanes.handle.stop(partition).await;
         }
-        End::Reclaim(_) | End::OffsetLost(_) | End::Unreadable(_) | End::NoRoom { .. } => {
-            lanes.handle.stop(partition).await
-        }
+        End::Reclaim(_)
+        | End::Refused
+        | End::OffsetLost(_)
+        | End::Unreadable(_)
+        | End::NoRoom { .. } => lanes.handle.stop(partition).await,
     }
     backoff.wait().await;
     // Where it runs out, another claim finds out.

@@ -183,6 +183,7 @@ async fn start(
             known,
             outage,
             metrics: Arc::clone(metrics),
+            health: Arc::clone(health),
         },
         target,
         tombstones: config.tombstones,

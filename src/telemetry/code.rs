@@ -54,6 +54,8 @@ pub enum Code {
     AssignmentLost = 211,
     /// A topic does not exist yet, and the start waits for it.
     TopicAwaited = 212,
+    /// Its user may not read a topic.
+    TopicRefused = 213,
     // One partition.
     /// Records were deleted before they were applied: stopped.
     LogExpired = 301,

@@ -49,6 +49,8 @@ pub struct Health {
     kafka: Mutex<Option<String>>,
     /// Topics that no longer exist.
     absent_topics: Mutex<BTreeSet<String>>,
+    /// Those that the brokers do not let this user read, with the partitions that met it.
+    refused: Mutex<BTreeMap<String, BTreeSet<i32>>>,
     /// Milliseconds since `began` of the last answer; 0 after a failure and before the first.
     mongodb_ms: AtomicU64,
     /// What the last failure was.
@@ -66,6 +68,7 @@ impl Default for Health {
             joined: AtomicBool::new(false),
             kafka: Mutex::default(),
             absent_topics: Mutex::default(),
+            refused: Mutex::default(),
             mongodb_ms: AtomicU64::new(0),
             mongodb: Mutex::default(),
             turned_ms: Default::default(),
@@ -99,6 +102,31 @@ impl Health {
             true => topics.insert(topic.to_owned()),
             false => topics.remove(topic),
         };
+    }
+
+    /// Notes whether the brokers let this user read a partition; says whether that is another
+    /// answer for its topic, of which one refused partition is enough.
+    pub fn note_refused(&self, topic: &str, partition: i32, is_refused: bool) -> bool {
+        let mut topics = self.refused.lock();
+        match (topics.get_mut(topic), is_refused) {
+            (Some(partitions), true) => {
+                partitions.insert(partition);
+                false
+            }
+            (Some(partitions), false) => {
+                partitions.remove(&partition);
+                let is_over = partitions.is_empty();
+                if is_over {
+                    topics.remove(topic);
+                }
+                is_over
+            }
+            (None, true) => {
+                topics.insert(topic.to_owned(), BTreeSet::from([partition]));
+                true
+            }
+            (None, false) => false,
+        }
     }
 
     /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
@@ -161,6 +189,11 @@ impl Health {
         }
         for topic in self.absent_topics.lock().iter() {
             missing.push(format!("the topic {topic} no longer exists in Kafka"));
+        }
+        for topic in self.refused.lock().keys() {
+            missing.push(format!(
+                "Kafka does not let this user read the topic {topic}: grant Read on it"
+            ));
         }
         match self.mongodb_ms.load(Relaxed) {
             0 => {

@@ -100,7 +100,7 @@ impl Answers {
                 Err(error) => report.warn(
                     "topic",
                     format!("{name} was not described: {error:#}"),
-                    "grant DescribeConfigs on the topic to see its settings",
+                    "see the fault above",
                 ),
             }
         }
@@ -175,7 +175,15 @@ fn report_topic(name: &str, topic: &TopicFacts, report: &mut Report) {
             "three survive the loss of a broker while another is restarted",
         );
     }
-    for (setting, what, remedy) in settings(&topic.settings) {
+    let found = match &topic.settings {
+        Ok(found) => settings(found),
+        Err(error) => {
+            let remedy = "grant DescribeConfigs on the topic, or nothing says whether they lose \
+                          records";
+            return report.warn("topic", format!("{name}: {error:#}"), remedy);
+        }
+    };
+    for (setting, what, remedy) in found {
         report.warn("topic", format!("{name}: {setting}: {what}"), remedy);
     }
 }

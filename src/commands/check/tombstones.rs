@@ -105,7 +105,7 @@ fn look(kafka: &Kafka, waiting: Vec<(Partition, i64, DateTime)>) -> anyhow::Resu
 
 /// For how long a topic keeps tombstones, if it is compacted.
 fn kept_ms(broker: &Broker, topic: &str) -> anyhow::Result<Option<i64>> {
-    let settings = broker.topic(topic)?.settings;
+    let settings = broker.topic(topic)?.settings?;
     let policy = settings.get("cleanup.policy");
     let is_compacted = policy.is_some_and(|policy| policy.contains("compact"));
     let kept_ms = settings.get("delete.retention.ms").filter(|_| is_compacted);
