@@ -12,6 +12,7 @@ works() {
     # Kafka's broker is compiled for Java 17.
     default-jre-headless) [ "$(java --version | sed -n '1s/^[^ ]* \([0-9]*\).*/\1/p')" -ge 17 ] ;;
     maven) mvn --version ;;
+    dnsmasq-base) dnsmasq --version ;;
     golang-go) go version ;;
     python3-pip) pip3 --version && python3 -c 'import zipfile' ;;
     # Its libraries: mongod links them. Each release names their packages differently.

@@ -6,6 +6,7 @@ mod access;
 mod datastore;
 mod documented;
 mod image;
+mod kafka;
 mod manifests;
 mod overlays;
 mod pod;

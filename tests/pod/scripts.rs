@@ -64,7 +64,12 @@ fn another_version_is_compared_with_the_pinned_one_and_no_patch_is_touched() {
 #[test]
 fn the_scripts_keep_the_rules_of_shell_scripts() {
     install::require(&["shellcheck"]).expect("shellcheck");
-    for script in ["mongodb/upstream.sh", "mongodb/gcloud.sh", "image/split.sh"] {
+    for script in [
+        "kafka/kafka.sh",
+        "mongodb/upstream.sh",
+        "mongodb/gcloud.sh",
+        "image/split.sh",
+    ] {
         let (good, told) = said(Command::new("shellcheck").arg(deploy().join(script)));
         assert!(good && told.is_empty(), "{told}");
     }

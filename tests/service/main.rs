@@ -1,5 +1,6 @@
 //! The service as its users meet it: a process, a real broker, a real replica set.
 
+mod acls;
 mod checkpoints;
 mod commands;
 mod drain;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use bson::{Document, doc};
 use local_stack::{Message, MongoOptions};
 use rdkafka::producer::Producer as _;
+use test_support::cgroup::Cgroup;
 use test_support::scene::Scene;
 use test_support::wait::{DEADLINE, until, until_within};
 use test_support::wire::{Expanding, WireBatch};
-use test_support::worker::Worker;
+use test_support::worker::{Worker, command};
 
 use crate::drain::caught_up;
 use crate::memory::{MIB, status};
@@ -116,8 +117,18 @@ async fn all_is_applied(scene: &Scene, worker: &mut Worker, of_partition: i32) {
 async fn a_backlog_that_unpacks_to_more_than_the_container_holds_is_applied() {
     let scene = Scene::as_produced("unpacked_zstd", PARTITIONS).await;
     send_zstd(&scene, BATCHES).await;
-    let mut worker = scene.worker(&[]);
+    // As the kernel counts it, where a container can be had.
+    let container = Cgroup::with_memory_max(CONTAINER_BYTES_MAX);
+    let mut worker = match &container {
+        Some(container) => Worker::start_by(container.within(command()), scene.environment()),
+        None => scene.worker(&[]),
+    };
     all_is_applied(&scene, &mut worker, BATCHES).await;
+    if let Some(container) = container {
+        let (peak, most) = (container.peak_bytes(), CONTAINER_BYTES_MAX);
+        println!("{} MiB of {}, as the kernel counts", peak / MIB, most / MIB);
+        assert!(peak > MIB, "the worker was in it");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -18,11 +18,11 @@ pub struct Authority {
     directory: Arc<TempDir>,
 }
 
-/// A server's certificate and key, in the shapes that Kafka and MongoDB read. The files live as
-/// long as a clone of this.
+/// A certificate and its key, in the shapes that Kafka and MongoDB read. The files live as long as a
+/// clone of this.
 #[derive(Clone)]
 pub struct ServerCertificate {
-    /// The authority's certificate: what a client must trust.
+    /// The authority's certificate: what the other side must trust.
     pub ca: PathBuf,
     /// Private key and certificate in one PEM file.
     pub key_and_certificate: PathBuf,
@@ -78,6 +78,11 @@ impl Authority {
     /// A certificate for servers on loopback.
     pub fn server(&self) -> Result<ServerCertificate> {
         self.server_named(&["localhost", "127.0.0.1"])
+    }
+
+    /// The certificate of a client: its name is `CN=` and `name`.
+    pub fn client(&self, name: &str) -> Result<ServerCertificate> {
+        self.server_named(&[name])
     }
 
     /// A certificate for these host names and addresses.

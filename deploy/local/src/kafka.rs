@@ -1,5 +1,6 @@
 //! A real Kafka broker on loopback: one process that is broker and controller (KRaft).
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -146,6 +147,22 @@ impl Kafka {
             self.bootstrap(),
             arguments.join(" ")
         )
+    }
+
+    /// Puts into `folder` what Kafka's own scripts are called, to be looked for on a `PATH`.
+    pub fn scripts(&self, folder: &Path) -> Result<()> {
+        for (name, class) in [
+            ("kafka-acls.sh", "org.apache.kafka.tools.AclCommand"),
+            ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
+            ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
+        ] {
+            let line = java(&self.jars, self.server.directory(), class, &[]);
+            let text = format!("#!/bin/sh\nexec '{}' \"$@\"\n", line.join("' '"));
+            let script = folder.join(name);
+            std::fs::write(&script, text)?;
+            std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755))?;
+        }
+        Ok(())
     }
 
     /// Runs one of Kafka's own tools against the plain listener and returns what it printed.

@@ -5,7 +5,7 @@
 //! what is applied.
 
 mod build;
-mod go;
+pub(crate) mod go;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};

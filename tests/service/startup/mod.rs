@@ -4,6 +4,7 @@
 mod configuration;
 mod group;
 mod mongodb;
+mod srv;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -1,6 +1,7 @@
 //! The service as a process.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
@@ -19,6 +20,11 @@ pub fn binary() -> PathBuf {
         .or_else(|| named("CARGO_BIN_EXE_workflows-sink"))
         .map(PathBuf::from)
         .expect("run by `cargo test`, or with the path of the binary in WORKFLOWS_SINK")
+}
+
+/// The command of a worker.
+pub fn command() -> [OsString; 2] {
+    [binary().into_os_string(), "run".into()]
 }
 
 /// Runs a command of the binary to its end: exit code, standard output, standard error.
@@ -51,8 +57,16 @@ pub struct Worker {
 impl Worker {
     /// Starts `workflows-sink run` with this environment and no other setting.
     pub fn start(environment: BTreeMap<String, String>) -> Worker {
+        Worker::start_by(command(), environment)
+    }
+
+    /// As [`Worker::start`], by a command that ends in [`command`], or by another binary.
+    pub fn start_by(
+        command: impl IntoIterator<Item = OsString>,
+        environment: BTreeMap<String, String>,
+    ) -> Worker {
         let mut server = Server::new("workflows-sink").expect("a directory");
-        server.command([binary().into_os_string(), "run".into()]);
+        server.command(command);
         for (name, value) in environment {
             server.env(&name, &value);
         }

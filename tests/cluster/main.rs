@@ -1,0 +1,3 @@
+//! With the real parts of a cluster that take long to build: `make test-cluster`.
+
+mod scaling;
