@@ -6,6 +6,7 @@
 # make test-faults  the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose; the fault harness must find each break:
 #                MUTANTS="guard_ignored …" for some of them
+# make test-previous  every other worker is of the release before, under the same attack
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: SECONDS=60
 #                FUZZ=decode|routes|configuration|reply
@@ -31,7 +32,7 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo release stack test test-fresh test-faults test-mutants soak fuzz bench
+.PHONY: help demo release stack test test-fresh test-faults test-mutants test-previous soak fuzz bench
 .PHONY: instructions docs deny fmt clippy build-tools
 
 help:
@@ -83,6 +84,9 @@ test-faults: build-tools
 
 test-mutants: build-tools
 	sh tests/mutants/run.sh $(MUTANTS)
+
+test-previous: build-tools
+	SEED=$(SEED) ROUNDS=$(ROUNDS) sh tests/faults/previous.sh
 
 soak: build-tools
 	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --nocapture the_promise
