@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use local_stack::topics::{STATE_CONFIG, STATE_PARTITIONS, STATE_TOPIC};
 use local_stack::{Kubernetes, keda};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
+use test_support::wait::until;
 
 use crate::manifests::{config_of, environment};
 use crate::overlays::is_taken;
@@ -52,9 +54,12 @@ async fn teach(kubernetes: &Kubernetes, files: &[PathBuf]) {
         let apply = ["apply", "--server-side", "-f", file];
         let done = kubernetes.kubectl(&apply, None).await;
         done.expect("the kinds are taken");
+        // It fails at once where the server has not looked at them yet.
         let established = ["wait", "--for=condition=Established", "-f", file];
-        let done = kubernetes.kubectl(&established, None).await;
-        done.expect("the kinds are known");
+        until("the kinds are known", || async {
+            kubernetes.kubectl(&established, None).await.is_ok()
+        })
+        .await;
     }
 }
 
@@ -115,7 +120,12 @@ async fn each_way_into_kafka_is_a_listener_a_user_and_a_policy() {
         kafka.object("KafkaUser", "workflows-sink");
         // every program takes its settings
         let mut settings = environment(&service, "sink");
-        settings.retain(|name, _| !name.contains("LOCATION") && !name.ends_with("_FILE"));
+        settings.retain(|name, _| !name.contains("LOCATION"));
+        let password = NamedTempFile::new().expect("a file");
+        fs::write(&password, "hunter2").expect("written");
+        if let Some(file) = settings.get_mut("DYFF_KAFKA__CONFIG__SASL_PASSWORD_FILE") {
+            *file = password.path().to_str().expect("UTF-8").to_owned();
+        }
         config_of(settings);
     }
     let password = deploy().join("kafka/components/scram/kustomization.yaml");
