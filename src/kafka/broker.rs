@@ -4,23 +4,20 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
-use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::groups::GroupMemberInfo;
 use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
 use super::log_ends::log_ends;
-use super::preflight::group_refused;
 use super::readable;
 use super::topic_id::topic_id;
 use super::validation;
@@ -28,20 +25,13 @@ use tokio::runtime::Handle;
 
 use crate::checkpoint::PartitionLog;
 use crate::config::Kafka;
-use crate::config::owned::COOPERATIVE;
 use crate::record::{Partition, Position};
 
 /// How long one question may take.
-const TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How long one question for committed offsets may take before it is looked what the client says.
-const ASKED_FOR: Duration = Duration::from_secs(1);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Asked for where only the brokers are of interest: no topic can have this name.
 const NO_TOPIC: &str = "/";
-
-/// How long to wait before a question for the group's coordinator is repeated.
-const RETRY_AFTER: Duration = Duration::from_millis(200);
 
 /// A broker, as the others say that it can be reached.
 #[derive(Debug)]
@@ -63,36 +53,12 @@ pub(crate) struct TopicFacts {
     pub(crate) settings: anyhow::Result<BTreeMap<String, String>>,
 }
 
-/// A consumer group.
-#[derive(Debug, Default)]
-pub(crate) struct GroupFacts {
-    /// `Stable`, `Empty`, or what it does; empty where there is no such group.
-    pub(crate) state: String,
-    /// How partitions are assigned; empty where there is no member.
-    pub(crate) protocol: String,
-    /// Each with its client, host and id.
-    pub(crate) members: Vec<String>,
-}
-
-impl GroupFacts {
-    /// Whether its members keep this service out: see [`keeps_out`].
-    pub(crate) fn keeps_out(&self) -> bool {
-        keeps_out(&self.protocol, self.members.len())
-    }
-}
-
-/// Whether so many members, which assign partitions by `protocol`, keep this service out: a group
-/// has one protocol.
-pub(super) fn keeps_out(protocol: &str, members: usize) -> bool {
-    members > 0 && ![COOPERATIVE, ""].contains(&protocol)
-}
-
 /// For the commands: a client of the group's brokers that never joins the group.
 pub(crate) struct Broker {
-    consumer: Arc<BaseConsumer<Bystander>>,
+    pub(super) consumer: Arc<BaseConsumer<Bystander>>,
     properties: ClientConfig,
-    group: String,
-    topics: Vec<String>,
+    pub(super) group: String,
+    pub(super) topics: Vec<String>,
 }
 
 /// What a client is made of that is no member: it commits nothing, and jumps nowhere.
@@ -113,7 +79,7 @@ pub(super) fn bystander(kafka: &Kafka) -> ClientConfig {
 #[derive(Default)]
 pub(super) struct Bystander {
     /// Whether the brokers do not let this user use the group.
-    group_refused: AtomicBool,
+    pub(super) group_refused: AtomicBool,
 }
 
 impl ClientContext for Bystander {
@@ -331,106 +297,6 @@ impl Broker {
         Ok(entries
             .filter_map(|entry| Some((entry.name, entry.value?)))
             .collect())
-    }
-
-    /// The group as its coordinator sees it. Those of group.protocol=consumer are not listed.
-    pub(crate) fn group(&self) -> anyhow::Result<GroupFacts> {
-        let groups = retry_coordinator(|| {
-            let groups = self.consumer.fetch_group_list(Some(&self.group), TIMEOUT);
-            Ok(groups?)
-        });
-        let groups = groups.context("the group's members could not be listed")?;
-        let Some(group) = groups
-            .groups()
-            .iter()
-            .find(|group| group.name() == self.group)
-        else {
-            // One that this user may not use is not listed either.
-            self.may_use_group()?;
-            return Ok(GroupFacts::default());
-        };
-        let shown = |member: &GroupMemberInfo| {
-            let host = member.client_host().trim_start_matches('/').to_owned();
-            format!("{} on {host} ({})", member.client_id(), member.id())
-        };
-        Ok(GroupFacts {
-            state: group.state().to_owned(),
-            protocol: group.protocol().to_owned(),
-            members: group.members().iter().map(shown).collect(),
-        })
-    }
-
-    /// The committed offsets. Of a group that this user may not use librdkafka only says that they
-    /// were not answered in time: why comes as an event of the client.
-    fn committed(&self, asked: TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
-        let end = Instant::now() + TIMEOUT;
-        retry_coordinator(|| {
-            loop {
-                let answer = self.consumer.committed_offsets(asked.clone(), ASKED_FOR);
-                let Err(error) = answer else {
-                    return Ok(answer?);
-                };
-                while self.consumer.poll(Duration::ZERO).is_some() {}
-                let refused = error.rdkafka_error_code()
-                    == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
-                    || self
-                        .consumer
-                        .context()
-                        .group_refused
-                        .load(Ordering::Relaxed);
-                if refused {
-                    anyhow::bail!(group_refused(&self.group));
-                }
-                let is_late =
-                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
-                if !is_late || Instant::now() > end {
-                    return Err(error).context("the committed offsets were not answered");
-                }
-            }
-        })
-    }
-
-    /// Fails where this user may not use the group, and says what to grant.
-    fn may_use_group(&self) -> anyhow::Result<()> {
-        let mut asked = TopicPartitionList::new();
-        for topic in &self.topics {
-            asked.add_partition(topic, 0);
-        }
-        self.committed(asked).map(drop)
-    }
-
-    /// The members of the group: see [`Broker::group`].
-    pub(crate) fn members(&self) -> anyhow::Result<Vec<String>> {
-        Ok(self.group()?.members)
-    }
-
-    /// Moves the group's committed offsets, which works only while it has no members.
-    pub(crate) fn commit(&self, offsets: &[(Partition, i64)]) -> anyhow::Result<()> {
-        let mut list = TopicPartitionList::new();
-        for (partition, offset) in offsets {
-            list.add_partition_offset(&partition.topic, partition.number, Offset::Offset(*offset))?;
-        }
-        retry_coordinator(|| Ok(self.consumer.commit(&list, CommitMode::Sync)?))
-    }
-}
-
-/// Repeats a question while the group's coordinator is being found or is loading, as it is after a
-/// broker's start.
-fn retry_coordinator<T>(ask: impl Fn() -> anyhow::Result<T>) -> anyhow::Result<T> {
-    use RDKafkaErrorCode::{CoordinatorLoadInProgress, CoordinatorNotAvailable, NotCoordinator};
-    let end = Instant::now() + TIMEOUT;
-    loop {
-        let answer = ask();
-        let error = answer.as_ref().err();
-        let error = error.and_then(|error| error.downcast_ref::<KafkaError>());
-        match error.and_then(KafkaError::rdkafka_error_code) {
-            Some(CoordinatorLoadInProgress | CoordinatorNotAvailable | NotCoordinator)
-                if Instant::now() < end =>
-            {
-                thread::sleep(RETRY_AFTER);
-            }
-            _ => return answer,
-        }
     }
 }
 

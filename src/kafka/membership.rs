@@ -9,7 +9,7 @@ use rdkafka::client::Client;
 use rdkafka::consumer::Consumer as _;
 use rdkafka::groups::GroupInfo;
 
-use super::broker::keeps_out;
+use super::group::keeps_out;
 use super::{Context, Handle};
 use crate::config::owned::COOPERATIVE;
 use crate::telemetry::code::Code;

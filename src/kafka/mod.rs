@@ -10,6 +10,7 @@ pub mod broker;
 mod consumer;
 mod context;
 mod errors;
+pub mod group;
 mod handle;
 mod headers;
 mod leader_epoch;

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::report::Report;
 use crate::config::Kafka;
 use crate::config::owned::COOPERATIVE;
-use crate::kafka::broker::{Broker, BrokerFacts, GroupFacts, TopicFacts};
+use crate::kafka::broker::{Broker, BrokerFacts, TopicFacts};
+use crate::kafka::group::GroupFacts;
 use crate::kafka::preflight::{Unanswered, is_accepted};
 use crate::telemetry::code::Code;
 

@@ -6,7 +6,7 @@ use crate::checkpoint::HaltReason;
 use crate::commands::offsets::tests::{halted, place};
 use crate::commands::schema::assert_schema;
 use crate::database::facts::Facts;
-use crate::kafka::broker::GroupFacts;
+use crate::kafka::group::GroupFacts;
 use crate::record::Partition;
 
 /// A service of which `rows` are known, and nothing else is wrong.
