@@ -3,6 +3,7 @@
 mod contract;
 mod fresh;
 mod metrics;
+mod rules;
 mod runbook;
 mod settings;
 mod status;
