@@ -5,6 +5,7 @@
 //! what is applied.
 
 mod build;
+pub mod definitions;
 mod go;
 
 use std::ffi::OsString;
