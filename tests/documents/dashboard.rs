@@ -64,3 +64,22 @@ fn panels_have_ids_and_places_of_their_own_and_any_datasource() {
     }
     assert_eq!(dashboard["templating"]["list"][0]["name"], "datasource");
 }
+
+#[test]
+fn the_picture_shows_every_panel() {
+    let picture = fs::read_to_string(root().join("docs/dashboard.svg")).unwrap();
+    for panel in dashboard()["panels"].as_array().unwrap() {
+        let title = panel["title"].as_str().unwrap();
+        let is_there = picture.contains(&format!(">{title}</text>"));
+        let renew = "RENEW=1 cargo test --test service an_ordinary_day";
+        assert!(is_there, "{title}: docs/dashboard.svg is stale: {renew}");
+    }
+    for active in ["<script", "href", "onload", "url(", "<image"] {
+        assert!(!picture.contains(active), "{active}");
+    }
+    let readme = fs::read_to_string(root().join("README.md")).unwrap();
+    assert!(
+        readme.contains("(docs/dashboard.svg)"),
+        "README.md shows it"
+    );
+}
