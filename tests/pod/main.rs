@@ -7,6 +7,7 @@ mod datastore;
 mod documented;
 mod image;
 mod manifests;
+mod observability;
 mod overlays;
 mod pod;
 mod run;

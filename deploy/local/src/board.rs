@@ -73,6 +73,7 @@ impl Panel {
             "bytes" if value >= 1024.0 => format!("{:.1} KiB", value / 1024.0),
             "bytes" => format!("{value:.0} B"),
             "percentunit" => format!("{:.2} %", value * 100.0),
+            "cps" if value > 0.0 && value < 1.0 => format!("{value:.2}/s"),
             "cps" => format!("{value:.1}/s"),
             _ if value.fract() == 0.0 => format!("{value:.0}"),
             _ => format!("{value:.2}"),
