@@ -16,8 +16,9 @@ const POLL: Duration = Duration::from_millis(200);
 const WINDOW: &str = "1m";
 /// How many series of a panel are printed at most.
 const SERIES_MAX: usize = 6;
-/// What is only there when the rules have seen the service.
-const SEEN: &str = "workflows_sink:lag_records:sum";
+/// What is only there when the rules have seen the service, and that all is applied.
+const SEEN: &str = "workflows_sink:lag_records:sum == 0 \
+    and on () max(workflows_sink:partition_age_seconds:max) == 0";
 
 /// The Prometheus beside the demo.
 pub(crate) struct Observed(Prometheus);

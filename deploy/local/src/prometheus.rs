@@ -23,6 +23,9 @@ const INTERVAL: &str = "interval: 30s";
 /// Labels, without the name of the metric.
 pub type Labels = BTreeMap<String, String>;
 
+/// What something was: seconds since 1970, and value.
+pub type Points = Vec<(f64, f64)>;
+
 /// The shipped rules, as Prometheus reads them: what is below `spec`, to be evaluated each second.
 pub fn shipped_rules() -> String {
     let (_, spec) = RULES.split_once("\nspec:\n").expect("rules");
@@ -150,13 +153,8 @@ impl Prometheus {
         samples.iter().map(sample).collect()
     }
 
-    /// What an expression was in the `last` time, at each second, by labels: seconds since 1970,
-    /// and value.
-    pub fn query_range(
-        &self,
-        expression: &str,
-        last: Duration,
-    ) -> Result<Vec<(Labels, Vec<(f64, f64)>)>> {
+    /// What an expression was in the `last` time, at each second, by labels.
+    pub fn query_range(&self, expression: &str, last: Duration) -> Result<Vec<(Labels, Points)>> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?;
         let (start, end) = (now.saturating_sub(last).as_secs(), now.as_secs());
         let (start, end) = (start.to_string(), end.to_string());

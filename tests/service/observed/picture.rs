@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use local_stack::Prometheus;
 use local_stack::board::{Panel, panels};
+use local_stack::prometheus::Points;
 
 /// A column and a row of the board, in the picture's units.
 const COLUMN: f64 = 46.0;
@@ -29,8 +30,8 @@ const COLOURS: [&str; 6] = [
     "#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9",
 ];
 
-/// Series with a name: when, and what.
-type Series = Vec<(String, Vec<(f64, f64)>)>;
+/// Series with a name.
+type Series = Vec<(String, Points)>;
 
 /// The picture of the `last` time, with rates over `window`.
 pub fn draw(prometheus: &Prometheus, last: Duration, window: &str) -> String {
@@ -111,9 +112,8 @@ fn series(panel: &Panel, prometheus: &Prometheus, last: Duration, window: &str) 
     for (_, points) in &mut all {
         points.retain(|(_, value)| value.is_finite());
     }
-    let largest = |(_, points): &(String, Vec<(f64, f64)>)| {
-        points.iter().map(|(_, value)| *value).fold(0.0, f64::max)
-    };
+    let largest =
+        |(_, points): &(String, Points)| points.iter().map(|(_, value)| *value).fold(0.0, f64::max);
     // Those that stay at 0 would only fill the legend.
     if all.iter().any(|one| largest(one) > 0.0) {
         all.retain(|one| largest(one) > 0.0);
