@@ -17,11 +17,12 @@ use bson::doc;
 use local_stack::board::panels;
 use local_stack::prometheus::{shipped_rules, shipped_rules_at_once};
 use local_stack::{MongoOptions, Prometheus, Topology};
+use rdkafka::producer::Producer as _;
 
 use test_support::load::Load;
-use test_support::operator::{poison, states, until_at};
+use test_support::operator::{poison, state, states, until_at};
 use test_support::scene::{SHORT_SESSION, Scene, topics};
-use test_support::wait::until;
+use test_support::wait::{DEADLINE, until, until_within};
 use test_support::worker::{Worker, run, share};
 
 /// What no worker has: tests/pod has the sidecar, and asks these.
@@ -183,6 +184,41 @@ async fn an_outage_of_mongodb_and_a_killed_worker_alert_until_they_are_over() {
     share(&[&workers[1]], 2).await;
     until_over(&prometheus, "WorkflowsSinkPartitionWithoutWorker").await;
     assert!(!fires(&prometheus, "WorkflowsSinkAbsent", None));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_transaction_alerts_until_it_ends_and_its_records_are_late() {
+    let scene = Scene::new("observed_transaction", 1).await;
+    // Longer than the test, or the broker would end it.
+    let open = [
+        ("transactional.id", "observed"),
+        ("transaction.timeout.ms", "600000"),
+    ];
+    let hung = scene.producer(&open);
+    hung.init_transactions(DEADLINE).expect("a producer");
+    hung.begin_transaction().expect("begun");
+    scene.send(&hung, &state(99, "open", 0));
+    hung.flush(DEADLINE).expect("acknowledged");
+    scene.produce(&states(0..10, "behind", 0));
+    let prometheus = prometheus(&shipped_rules_at_once()).await;
+    let worker = scene.worker(&[]);
+    scrape(&prometheus, &[&worker]).await;
+    until_fires(&prometheus, "WorkflowsSinkNothingSettles", None).await;
+    // Both begin when it has lasted for a minute.
+    let topic = Some(("topic", scene.topic.as_str()));
+    for (alert, label) in [
+        ("WorkflowsSinkRecordsLateFast", topic),
+        ("WorkflowsSinkOpenTransaction", None),
+    ] {
+        until_within(3 * DEADLINE, alert, || async {
+            fires(&prometheus, alert, label)
+        })
+        .await;
+    }
+    hung.abort_transaction(DEADLINE).expect("aborted");
+    scene.settled().await;
+    until_over(&prometheus, "WorkflowsSinkOpenTransaction").await;
+    until_over(&prometheus, "WorkflowsSinkNothingSettles").await;
 }
 
 /// The pages that fired from when it began until it is told to end.
