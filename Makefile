@@ -1,4 +1,5 @@
-# make demo     watch entities go from a real broker into a real replica set
+# make demo     watch entities go from a real broker into a real replica set:
+#                OBSERVE=1 with a Prometheus, and the dashboard's figures
 # make test     everything that must hold before a change is merged
 # make test-fresh  the demo and the installs on a bare Debian 12: root only, half an hour
 # make release  the service without its symbols, those beside it: target/split/
@@ -15,6 +16,7 @@
 # make instructions  count the instructions of the pure parts, against benches/instructions.txt:
 #                RENEW=1 rewrites it
 # make docs     the documentation of the code
+# make dashboard  write the Grafana dashboard anew
 # make deny     licences, bans and sources of the dependencies
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
@@ -33,7 +35,7 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 BUILD_TOOLS = g++ make perl
 
 .PHONY: help demo release stack test test-fresh test-faults test-mutants test-previous soak fuzz bench
-.PHONY: instructions docs deny fmt clippy build-tools
+.PHONY: instructions docs dashboard deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -44,7 +46,7 @@ build-tools:
 demo: build-tools
 	cargo build --release --locked --package workflows-sink --package local-stack --bins
 	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
-	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(STAY),--stay)
+	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(OBSERVE),--observe) $(if $(STAY),--stay)
 
 release: build-tools
 	cargo build --release --locked --package workflows-sink
@@ -70,6 +72,14 @@ clippy: build-tools
 
 docs: build-tools
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+OBSERVABILITY = deploy/kubernetes/components/observability
+
+dashboard:
+	@sh deploy/local/ensure.sh python3-pip
+	pip3 install -q --upgrade --target $(TARGET)/dashboard -r deploy/kubernetes/dashboard/requirements.txt
+	PYTHONPATH=$(TARGET)/dashboard python3 deploy/kubernetes/dashboard/dashboard.py > $(TARGET)/dashboard.json
+	mv $(TARGET)/dashboard.json $(OBSERVABILITY)/dashboard.json
 
 deny: build-tools
 	@command -v cargo-deny >/dev/null || [ -x "$(CACHE)/cargo-deny/bin/cargo-deny" ] \

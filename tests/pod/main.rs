@@ -8,6 +8,7 @@ mod documented;
 mod image;
 mod kafka;
 mod manifests;
+mod observability;
 mod overlays;
 mod pod;
 mod run;

@@ -14,6 +14,7 @@ use test_support::load::Load;
 use test_support::scene::Scene;
 use test_support::wait::until;
 
+use crate::observability::every_panel_has_an_answer;
 use crate::pod::{Alone, Pod, run_job};
 use crate::shipped::{Shipped, cluster};
 
@@ -150,6 +151,13 @@ async fn a_fresh_pod_makes_its_own_user_and_secret_and_a_rotation_costs_it_no_re
             .expect("a Secret");
     }
     datastore_is_checked(&kubernetes, &uri).await;
+
+    let address = |name: &str| shipped.setting(name).to_owned();
+    let (sink, admin) = (
+        address("DYFF_WORKFLOWS_SINK__LISTEN_ADDRESS"),
+        address("DYFF_WORKFLOWS_SINK_ADMIN__LISTEN_ADDRESS"),
+    );
+    every_panel_has_an_answer(&sink, &admin).await;
 
     let tools = shipped.object("CronJob", "workflows-sink-tools");
     let checked = run_job(tools, &shipped, &kubernetes, &[]).await;

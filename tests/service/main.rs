@@ -16,6 +16,7 @@ mod missing;
 mod modes;
 mod names;
 mod observability;
+mod observed;
 mod offsets;
 mod outage;
 mod poison;

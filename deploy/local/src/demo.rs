@@ -16,6 +16,7 @@ use crate::entities::{Generator, State};
 use crate::kafka::{Kafka, KafkaOptions};
 use crate::mongo::{DATABASE, MongoOptions};
 use crate::observe::{self, Usage};
+use crate::observed::Observed;
 use crate::port;
 use crate::process::Server;
 use crate::produce::produce;
@@ -42,6 +43,8 @@ pub struct DemoOptions {
     pub entities: usize,
     /// How many records there will be.
     pub states: usize,
+    /// Whether a Prometheus looks on, and the dashboard's figures are printed.
+    pub observe: bool,
     /// How long everything stays up at the end; `None`: until the caller drops the future.
     pub stay: Option<Duration>,
 }
@@ -104,11 +107,18 @@ pub async fn run(options: &DemoOptions, running: &mut Running) -> Result<()> {
 
     println!("Running {} run …", options.sink.display());
     let address = format!("127.0.0.1:{}", port::free()?);
+    let observed = match options.observe {
+        true => Some(Observed::start(&address).await?),
+        false => None,
+    };
     let sink = running.sink.insert(start_sink(stack, options, &address)?);
     let settled = follow(sink, &address, &database, options.states).await?;
     let usage = observe::usage(sink.pid().context("the service has ended")?)?;
     summarise(options.states, &settled, usage);
     check(&database, &expected).await?;
+    if let Some(observed) = &observed {
+        observed.print().await?;
+    }
     show_where_to_look(stack, sink, &address, &database).await?;
 
     let Some(stay) = options.stay else {

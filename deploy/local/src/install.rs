@@ -84,18 +84,25 @@ pub fn mongod() -> Result<PathBuf> {
 
 /// The path of `promtool`: one on the `PATH`, else from Debian's package, unpacked into the cache and not installed.
 pub fn promtool() -> Result<PathBuf> {
-    if succeeds("promtool", "--version") {
-        return Ok("promtool".into());
+    of_prometheus("promtool")
+}
+
+/// The path of `prometheus`, as that of [`promtool`].
+pub fn prometheus() -> Result<PathBuf> {
+    of_prometheus("prometheus")
+}
+
+fn of_prometheus(program: &'static str) -> Result<PathBuf> {
+    if succeeds(program, "--version") {
+        return Ok(program.into());
     }
-    let entry = cache::entry("promtool-debian", |directory| {
+    let entry = cache::entry(&format!("{program}-debian"), |directory| {
         let unpacked = debian_package("prometheus")?;
-        fs::copy(
-            unpacked.path().join("usr/bin/promtool"),
-            directory.join("promtool"),
-        )?;
+        let unpacked = unpacked.path().join("usr/bin").join(program);
+        fs::copy(unpacked, directory.join(program))?;
         Ok(())
     })?;
-    Ok(entry.join("promtool"))
+    Ok(entry.join(program))
 }
 
 /// The path of `hadolint`, which checks Dockerfiles: one on the `PATH`, else the cached one.

@@ -5,6 +5,7 @@
 //! what is applied.
 
 mod build;
+pub mod definitions;
 pub(crate) mod go;
 
 use std::ffi::OsString;

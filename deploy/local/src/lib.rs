@@ -16,6 +16,7 @@
 //! The price: the programs are installed here, from the package registries into a cache that all
 //! clones share ([`install`], [`cache`]), pinned by version and checksum.
 
+pub mod board;
 pub mod cache;
 pub mod certificates;
 pub mod cluster;
@@ -31,10 +32,12 @@ pub mod kubernetes;
 mod links;
 pub mod mongo;
 pub mod observe;
+mod observed;
 pub mod port;
 pub mod process;
 pub mod produce;
 mod progress;
+pub mod prometheus;
 pub mod random;
 pub mod stack;
 pub mod topics;
@@ -50,6 +53,7 @@ pub use kubernetes::{Kubernetes, KubernetesOptions};
 pub use mongo::{Mongo, MongoOptions, Topology};
 pub use process::Server;
 pub use produce::{Message, produce};
+pub use prometheus::Prometheus;
 pub use stack::Stack;
 pub use topics::Topics;
 pub use toxiproxy::{Direction, Proxy, Toxiproxy};

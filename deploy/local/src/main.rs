@@ -40,6 +40,9 @@ enum Subcommands {
         sink: PathBuf,
         #[command(flatten)]
         entities: Entities,
+        /// Start a Prometheus too, and print the dashboard's figures
+        #[arg(long)]
+        observe: bool,
         /// Stay up until Ctrl-C
         #[arg(long)]
         stay: bool,
@@ -100,6 +103,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                     entities,
                     states,
                 },
+            observe,
             stay,
         } => {
             let stay = (!stay).then_some(Duration::from_secs(5));
@@ -108,6 +112,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                 seed,
                 entities,
                 states,
+                observe,
                 stay,
             };
             let mut running = Running::default();
@@ -135,6 +140,7 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
                 install::mongod,
                 install::kafka_jars,
                 install::promtool,
+                install::prometheus,
                 install::hadolint,
                 install::toxiproxy,
                 install::faketime,
