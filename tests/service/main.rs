@@ -22,6 +22,7 @@ mod outage;
 mod poison;
 mod restore;
 mod roles;
+mod rollout;
 mod rotation;
 mod security;
 mod shutdown;

@@ -1,0 +1,81 @@
+//! A new version is rolled out as the Deployment does it: one pod after the other, each gone before
+//! its successor comes.
+
+use std::collections::BTreeMap;
+
+use test_support::entities::Entities;
+use test_support::scene::Scene;
+use test_support::wait::until;
+use test_support::worker::{Worker, share};
+
+use crate::drain::expected;
+
+const PARTITIONS: i64 = 12;
+
+/// How often each partition was claimed so far.
+async fn claims(scene: &Scene) -> BTreeMap<i32, i64> {
+    let mut claims = BTreeMap::new();
+    for partition in 0..PARTITIONS as i32 {
+        let checkpoint = scene.checkpoint(partition).await.expect("a checkpoint");
+        let epoch = checkpoint.get("epoch").expect("an epoch");
+        claims.insert(
+            partition,
+            epoch
+                .as_i64()
+                .or(epoch.as_i32().map(i64::from))
+                .expect("a number"),
+        );
+    }
+    claims
+}
+
+/// Waits until each partition is shared, and claimed by whoever has it.
+async fn all_at_work(scene: &Scene, workers: &[&Worker]) {
+    share(workers, PARTITIONS).await;
+    until("all partitions run", || async {
+        let running = workers.iter().map(|worker| {
+            worker
+                .metric("workflows_sink_partition_state", r#"state="running""#)
+                .unwrap_or_default()
+        });
+        running.sum::<f64>() == PARTITIONS as f64
+    })
+    .await;
+    scene.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rollout_moves_each_partition_twice_at_most() {
+    let scene = Scene::new("rollout", PARTITIONS as i32).await;
+    let mut entities = Entities::new(31, 200);
+    let mut records = entities.states(400);
+    scene.produce(&records);
+    let mut pods: Vec<Worker> = Vec::new();
+    for _ in 0..3 {
+        pods.push(scene.worker(&[]));
+        all_at_work(&scene, &pods.iter().collect::<Vec<_>>()).await;
+    }
+    let before = claims(&scene).await;
+    for _ in 0..pods.len() {
+        let mut oldest = pods.remove(0);
+        assert_eq!(oldest.stop().await, Some(0), "{}", oldest.log());
+        let states = entities.states(100);
+        scene.produce(&states);
+        records.extend(states);
+        let next = scene.worker(&[]);
+        next.ready().await;
+        pods.push(next);
+    }
+    all_at_work(&scene, &pods.iter().collect::<Vec<_>>()).await;
+    let after = claims(&scene).await;
+    let moves: BTreeMap<i32, i64> = after
+        .iter()
+        .map(|(partition, epoch)| (*partition, epoch - before[partition]))
+        .collect();
+    println!("{moves:?}");
+    assert!(moves.values().all(|moves| *moves <= 2), "{moves:?}");
+    assert_eq!(scene.entities().await, expected(&records));
+    for pod in &mut pods {
+        assert_eq!(pod.stop().await, Some(0), "{}", pod.log());
+    }
+}
