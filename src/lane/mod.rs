@@ -148,6 +148,8 @@ async fn claim_and_consume(
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(stop, owner) => {
+                // The log was looked at, and nothing is read until somebody resolves it.
+                refused::note(&lanes.health, partition, false);
                 if !stop_logged {
                     tracing::error!(
                         code = %stop.code, %partition,
