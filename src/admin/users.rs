@@ -234,17 +234,18 @@ fn is_unauthenticated(error: &Error) -> bool {
     }
 }
 
-/// What an error means. The server's message is left out: it may quote the command.
-/// The driver does not say which name it looked up.
+/// What an error of the look-up of the servers means. The driver does not say which name it was.
 fn of_lookup(error: Error, uri: &str) -> Failure {
     match (error.kind.as_ref(), srv_record(uri)) {
         (ErrorKind::DnsResolve { message, .. }, Some(record)) => Failure::Transient(format!(
-            "MongoDB: its servers are looked up as {record}: {message}"
+            "MongoDB: its servers are looked up as {record}: {}",
+            message.replace('\n', " ")
         )),
         _ => failure(error),
     }
 }
 
+/// What an error means. The server's message is left out: it may quote the command.
 pub(crate) fn failure(error: Error) -> Failure {
     let text = format!("MongoDB: {}", errors::shown(&error).replace('\n', " "));
     let code = code(&error);

@@ -109,7 +109,22 @@ pub(crate) fn committed_offsets<C: ConsumerContext>(
 ) -> anyhow::Result<TopicPartitionList> {
     let asked = list(partitions, Offset::Invalid)?;
     let committed = consumer.committed_offsets(asked, TIMEOUT);
-    committed.context("the committed offsets were not answered")
+    all_answered(committed.context("the committed offsets were not answered")?)
+}
+
+/// The committed offsets, where the coordinator has answered for each partition. Of one that it
+/// refuses librdkafka has no offset, as of one for which none is committed.
+///
+/// # Errors
+/// [`KafkaError`], such as for a topic that this user may not describe.
+pub(super) fn all_answered(committed: TopicPartitionList) -> anyhow::Result<TopicPartitionList> {
+    for element in committed.elements() {
+        element.error().with_context(|| {
+            let (topic, number) = (element.topic(), element.partition());
+            format!("the committed offset of {topic}[{number}] was not answered")
+        })?;
+    }
+    Ok(committed)
 }
 
 /// The log of each of `partitions`, which are in the order of their topics, in that order: the

@@ -290,6 +290,7 @@ impl ConsumerContext for Context {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 log_assigned(partitions.len(), self.joined.swap(true, Ordering::Relaxed));
                 self.last_error.clear();
+                *self.refusals.lock() = Reminder::default();
                 let answer = consumer.incremental_assign(&TopicPartitionList::new());
                 self.assign(partitions);
                 answer

@@ -10,13 +10,13 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::GroupMemberInfo;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::broker::{Broker, TIMEOUT};
+use super::broker::{Broker, TIMEOUT, all_answered};
 use super::preflight::group_refused;
 use crate::config::owned::COOPERATIVE;
 use crate::record::Partition;
 
 /// How long one question for committed offsets may take before it is looked what the client says.
-const ASKED_FOR: Duration = Duration::from_secs(1);
+const ASKED_FOR: Duration = Duration::from_secs(3);
 
 /// How long to wait before a question for the group's coordinator is repeated.
 const RETRY_AFTER: Duration = Duration::from_millis(200);
@@ -83,8 +83,9 @@ impl Broker {
         retry_coordinator(|| {
             loop {
                 let answer = self.consumer.committed_offsets(asked.clone(), ASKED_FOR);
-                let Err(error) = answer else {
-                    return Ok(answer?);
+                let error = match answer {
+                    Ok(committed) => return all_answered(committed),
+                    Err(error) => error,
                 };
                 while self.consumer.poll(Duration::ZERO).is_some() {}
                 let refused = error.rdkafka_error_code()
@@ -93,7 +94,7 @@ impl Broker {
                         .consumer
                         .context()
                         .group_refused
-                        .load(Ordering::Relaxed);
+                        .swap(false, Ordering::Relaxed);
                 if refused {
                     anyhow::bail!(group_refused(&self.group));
                 }

@@ -121,6 +121,10 @@ fn remedy(reason: &str) -> Option<&'static str> {
              the name service",
         ),
         (
+            "Topic authorization failed",
+            "grant Read on the topic to this user",
+        ),
+        (
             "Group authorization failed",
             "grant Read on the group to this user",
         ),

@@ -22,6 +22,7 @@ mod poller;
 pub mod preflight;
 mod progress;
 mod readable;
+pub mod refused;
 pub(crate) mod scan;
 pub mod statistics;
 pub mod topic_id;

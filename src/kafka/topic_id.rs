@@ -22,6 +22,15 @@ pub(super) struct Described {
     pub(super) id: Option<Uuid>,
 }
 
+/// What a broker answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// What it knows.
+    Topic(Described),
+    /// This user may not be told.
+    Refused,
+}
+
 /// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
 ///
 /// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an
@@ -31,16 +40,19 @@ pub fn topic_id<C: ClientContext>(
     topic: &str,
     timeout: Duration,
 ) -> Option<Uuid> {
-    describe(client, topic, timeout)?.id
+    match describe(client, topic, timeout)? {
+        Answer::Topic(described) => described.id,
+        Answer::Refused => None,
+    }
 }
 
 /// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout`.
-/// `None` where no answer came, or it may not be told.
+/// `None` where no answer came.
 pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
     timeout: Duration,
-) -> Option<Described> {
+) -> Option<Answer> {
     let topic = CString::new(topic).expect("a topic's name, which has no NUL");
     let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
     // SAFETY: one such request is enqueued. The name and the array of names outlive the call that
@@ -71,7 +83,7 @@ pub(super) fn describe<C: ClientContext>(
 ///
 /// # Safety
 /// `event` must be a live event.
-unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Described> {
+unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Answer> {
     // SAFETY: the result and what it points to live as long as the event does, which the caller
     // keeps; each pointer is checked before it is followed.
     unsafe {
@@ -91,8 +103,9 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Described> {
                 RDKafkaErrorCode::NoError => {}
                 RDKafkaErrorCode::UnknownTopicOrPartition => {
                     let (partitions, id) = (0, None);
-                    return Some(Described { partitions, id });
+                    return Some(Answer::Topic(Described { partitions, id }));
                 }
+                RDKafkaErrorCode::TopicAuthorizationFailed => return Some(Answer::Refused),
                 _ => return None,
             }
         }
@@ -101,7 +114,7 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Described> {
         let id = sys::rd_kafka_TopicDescription_topic_id(description);
         if id.is_null() {
             let id = None;
-            return Some(Described { partitions, id });
+            return Some(Answer::Topic(Described { partitions, id }));
         }
         let high = sys::rd_kafka_Uuid_most_significant_bits(id).to_be_bytes();
         let low = sys::rd_kafka_Uuid_least_significant_bits(id).to_be_bytes();
@@ -109,6 +122,6 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> Option<Described> {
         bytes[..8].copy_from_slice(&high);
         bytes[8..].copy_from_slice(&low);
         let id = (bytes != [0; 16]).then(|| Uuid::from_bytes(bytes));
-        Some(Described { partitions, id })
+        Some(Answer::Topic(Described { partitions, id }))
     }
 }

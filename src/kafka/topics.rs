@@ -10,7 +10,8 @@ use tokio::sync::watch;
 
 use super::Handle;
 use super::missing::{AGREED_LOOKS, PartitionCounts, VANISHED};
-use super::topic_id::{Described, describe};
+use super::refused;
+use super::topic_id::{Answer, Described, describe};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
@@ -67,7 +68,7 @@ pub fn watch_ids(
     let keep_looking = async move {
         let mut recreated = Recreated::default();
         loop {
-            let found = described(&handle, &topics).await;
+            let found = described(&handle, &topics, &health).await;
             let vanished = found.iter().filter(|(topic, described)| {
                 let change = counts.look(topic, described.partitions);
                 change.is_some_and(|change| change.report(topic, &metrics, &health))
@@ -88,16 +89,25 @@ pub fn watch_ids(
     (ids, keep_looking)
 }
 
-/// What a broker says of each topic, where one answers.
-async fn described(handle: &Handle, topics: &[String]) -> Vec<(String, Described)> {
+/// What a broker says of each topic, where one answers and this user may be told; which may not, is
+/// noted: a worker without partitions of the topic would not find out otherwise.
+async fn described(
+    handle: &Handle,
+    topics: &[String],
+    health: &Arc<Health>,
+) -> Vec<(String, Described)> {
     let Some(consumer) = handle.answering() else {
         return Vec::new();
     };
-    let topics = topics.to_vec();
+    let (topics, health) = (topics.to_vec(), Arc::clone(health));
     let looked = tokio::task::spawn_blocking(move || {
         let look = |topic: String| {
-            let described = describe(consumer.client(), &topic, LOOK_TIMEOUT)?;
-            Some((topic, described))
+            let answer = describe(consumer.client(), &topic, LOOK_TIMEOUT)?;
+            refused::note(&health, &topic, None, answer == Answer::Refused);
+            match answer {
+                Answer::Topic(described) => Some((topic, described)),
+                Answer::Refused => None,
+            }
         };
         topics.into_iter().filter_map(look).collect()
     });

@@ -9,7 +9,6 @@ use mongodb::ClientSession;
 
 use super::doubt::Doubt;
 use super::fit::{advice, fit};
-use super::refused;
 use crate::backoff::Backoff;
 use crate::checkpoint::{
     Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing, first_offset,
@@ -20,6 +19,7 @@ use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
 use crate::kafka::broker::{committed_offsets, is_refused, partition_logs, refresh_metadata};
+use crate::kafka::refused;
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
 use crate::telemetry::code::Code;
@@ -334,7 +334,12 @@ impl Claimant {
                 .await;
                 match answer {
                     Ok(Ok(Some(mut logs))) => return logs.pop().expect("a log for each partition"),
-                    Ok(Ok(None)) => refused::note(&self.health, partition, true),
+                    Ok(Ok(None)) => {
+                        let number = Some(partition.number);
+                        refused::note(&self.health, &partition.topic, number, true);
+                        backoff.wait().await;
+                        continue;
+                    }
                     Ok(Err(error)) if backoff.tries() == LOGGED_AT_TRY => tracing::warn!(
                         code = %Code::KafkaAway, %partition, error = format!("{error:#}"),
                         "Kafka does not answer where the log begins and ends; retrying until it does"

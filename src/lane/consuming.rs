@@ -16,7 +16,7 @@ use super::hand::{Hand, Taken};
 use super::slots::Slot;
 use super::starving::Starving;
 use super::writing::{Writing, Written};
-use super::{End, Lanes, refused};
+use super::{End, Lanes, note_refused};
 use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
 use crate::record::entity::Decoder;
@@ -237,6 +237,7 @@ impl Consuming<'_> {
                     self.lanes.metrics.errors("fetch", kind);
                     tracing::debug!(%partition, %error, "a batch of records cannot be read");
                     self.unreadable = true;
+                    note_refused(self.lanes, self.partition, false);
                     continue;
                 }
                 Arrival::Error(error) => return Err(self.failed(&error)),
@@ -266,7 +267,7 @@ impl Consuming<'_> {
     fn confirm(&mut self) {
         if self.unconfirmed.take().is_some() {
             self.doubt.clear();
-            refused::note(&self.lanes.health, self.partition, false);
+            note_refused(self.lanes, self.partition, false);
         }
     }
 

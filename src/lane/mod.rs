@@ -15,7 +15,6 @@ mod event;
 mod filling;
 mod fit;
 mod hand;
-mod refused;
 mod slots;
 mod spare;
 mod starving;
@@ -35,6 +34,7 @@ pub use self::slots::Slots;
 use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
 use crate::config::Limits;
+use crate::kafka::refused;
 use crate::kafka::topics::TopicIds;
 use crate::kafka::{Handle, NewLane, Order, Progress, unpacking};
 use crate::record::entity::Tombstones;
@@ -51,6 +51,9 @@ const SETTLED_AFTER: Duration = Duration::from_secs(10);
 /// How long a lane waits at most for room before it claims its partition again all the same: what
 /// its batch needs is only known roughly.
 const ROOM_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a lane waits before it asks again for what this user may not read: each try is a claim.
+const REFUSED_WAIT: Duration = Duration::from_secs(10);
 
 /// How often it looks meanwhile whether there is room.
 const ROOM_LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -126,7 +129,7 @@ pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
     }
     lanes.claimant.outage.forget(&partition);
     lanes.health.note(&partition.to_string(), None);
-    refused::note(&lanes.health, &partition, false);
+    note_refused(&lanes, &partition, false);
     drop(alive);
 }
 
@@ -149,7 +152,7 @@ async fn claim_and_consume(
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(stop, owner) => {
                 // The log was looked at, and nothing is read until somebody resolves it.
-                refused::note(&lanes.health, partition, false);
+                note_refused(lanes, partition, false);
                 if !stop_logged {
                     tracing::error!(
                         code = %stop.code, %partition,
@@ -179,7 +182,7 @@ async fn claim_and_consume(
         match end {
             End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
             End::Unreadable(offset) => doubt.add(Evidence::Unreadable(offset)),
-            End::Refused => refused::note(&lanes.health, partition, true),
+            End::Refused => note_refused(lanes, partition, true),
             _ => {}
         }
         show(lanes, partition, progress, PartitionState::Claiming, None);
@@ -222,6 +225,12 @@ impl Logged {
     }
 }
 
+/// Notes whether the brokers let this user read the partition.
+fn note_refused(lanes: &Lanes, partition: &Partition, is_refused: bool) {
+    let (topic, number) = (&partition.topic, Some(partition.number));
+    refused::note(&lanes.health, topic, number, is_refused);
+}
+
 /// Shows in the metrics what the lane does, and on `/readyz` why it waits for somebody.
 fn show(
     lanes: &Lanes,
@@ -240,6 +249,7 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         End::NoRoom { bytes, .. } => bytes,
         _ => 0,
     };
+    let is_refused = matches!(end, End::Refused);
     match end {
         End::Revoked => return false,
         End::Permanent(error) => {
@@ -271,6 +281,9 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         | End::NoRoom { .. } => lanes.handle.stop(partition).await,
     }
     backoff.wait().await;
+    if is_refused {
+        tokio::time::sleep(REFUSED_WAIT).await;
+    }
     // Where it runs out, another claim finds out.
     let _ = tokio::time::timeout(ROOM_DEADLINE, room(needed_bytes)).await;
     true

@@ -50,7 +50,7 @@ pub struct Health {
     /// Topics that no longer exist.
     absent_topics: Mutex<BTreeSet<String>>,
     /// Those that the brokers do not let this user read, with the partitions that met it.
-    refused: Mutex<BTreeMap<String, BTreeSet<i32>>>,
+    refused: Mutex<BTreeMap<String, BTreeSet<Option<i32>>>>,
     /// Milliseconds since `began` of the last answer; 0 after a failure and before the first.
     mongodb_ms: AtomicU64,
     /// What the last failure was.
@@ -104,9 +104,9 @@ impl Health {
         };
     }
 
-    /// Notes whether the brokers let this user read a partition; says whether that is another
-    /// answer for its topic, of which one refused partition is enough.
-    pub fn note_refused(&self, topic: &str, partition: i32, is_refused: bool) -> bool {
+    /// Notes whether the brokers let this user read a topic, as a `partition` meets it, or as they
+    /// describe it; says whether that is another answer for the topic. One refusal is enough.
+    pub fn note_refused(&self, topic: &str, partition: Option<i32>, is_refused: bool) -> bool {
         let mut topics = self.refused.lock();
         match (topics.get_mut(topic), is_refused) {
             (Some(partitions), true) => {

@@ -21,6 +21,7 @@ const METRIC: &str = "s0-kafka-dyff-workflows-state";
 /// How long a change may take to be seen: the HPA's own answer waits for two looks.
 const SEEN: Duration = Duration::from_secs(120);
 const LOOK_EVERY: Duration = Duration::from_millis(300);
+const LOOKS: usize = 10;
 /// Records in each partition.
 const RECORDS: i64 = 30_000;
 
@@ -82,7 +83,8 @@ struct Group {
     left: Vec<AtomicI64>,
     /// Partitions that stand still.
     stands: Vec<AtomicBool>,
-    ends: AtomicBool,
+    /// How often it has committed.
+    ticks: AtomicI64,
 }
 
 impl Group {
@@ -96,14 +98,14 @@ impl Group {
             consumer: consumer.expect("a consumer"),
             left: (0..partitions).map(|_| AtomicI64::new(0)).collect(),
             stands: (0..partitions).map(|_| AtomicBool::new(false)).collect(),
-            ends: AtomicBool::new(false),
+            ticks: AtomicI64::new(0),
         });
-        let works = Arc::clone(&group);
+        // It ends with the group.
+        let works = Arc::downgrade(&group);
         std::thread::spawn(move || {
-            let mut tick = 0;
-            while !works.ends.load(Ordering::SeqCst) {
-                tick = (tick + 1) % 100;
-                works.commit(tick);
+            while let Some(group) = works.upgrade() {
+                group.commit();
+                drop(group);
                 std::thread::sleep(Duration::from_millis(200));
             }
         });
@@ -111,7 +113,8 @@ impl Group {
     }
 
     /// Commits where each partition is; one that is at work is never where it was before.
-    fn commit(&self, tick: i64) {
+    fn commit(&self) {
+        let tick = self.ticks.fetch_add(1, Ordering::SeqCst) % 100 + 1;
         let mut offsets = TopicPartitionList::new();
         for (partition, left) in self.left.iter().enumerate() {
             let left = left.load(Ordering::SeqCst);
@@ -137,12 +140,7 @@ impl Group {
             of.store(if is_one { left } else { 0 }, Ordering::SeqCst);
             self.stands[partition].store(is_one && stands, Ordering::SeqCst);
         }
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        self.ends.store(true, Ordering::SeqCst);
+        self.commit();
     }
 }
 
@@ -205,6 +203,19 @@ impl Scaler {
         Some(((value / self.target).ceil() as u64).clamp(min, max))
     }
 
+    /// Looks several times: it stays so.
+    async fn keeps_asking_for(&self, workers: u64) {
+        for _ in 0..LOOKS {
+            tokio::time::sleep(LOOK_EVERY).await;
+            assert_eq!(
+                self.asked().await,
+                Some(workers),
+                "{}",
+                self.keda.log_tail()
+            );
+        }
+    }
+
     /// Waits until that is so; says what was asked for last where it does not come to that.
     async fn asks_for(&self, workers: u64, why: &str) {
         let end = Instant::now() + SEEN;
@@ -257,11 +268,15 @@ async fn keda_asks_for_as_many_workers_as_can_drain_the_lag() {
             .asks_for(workers, &format!("{left} records in each partition"))
             .await;
     }
-    // one partition that cannot go on is not drained by more workers
-    group.leave(25_000, &[3], true);
-    scaler.asks_for(2, "one partition has stopped").await;
-    group.leave(25_000, &ALL, true);
-    scaler.asks_for(2, "MongoDB is away: all stand still").await;
+    // Four partitions would be 100,000 records, and six workers.
+    group.leave(25_000, &ALL, false);
+    scaler.asks_for(12, "all are behind").await;
+    group.leave(25_000, &[3, 4, 5, 6], true);
+    scaler.asks_for(2, "four partitions have stopped").await;
+    scaler.keeps_asking_for(2).await;
     group.leave(25_000, &ALL, false);
     scaler.asks_for(12, "all go on").await;
+    group.leave(25_000, &ALL, true);
+    scaler.asks_for(2, "MongoDB is away: all stand still").await;
+    scaler.keeps_asking_for(2).await;
 }

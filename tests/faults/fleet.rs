@@ -247,7 +247,7 @@ impl Fleet {
 }
 
 /// The binary of the release before, of which every other worker is where `PREVIOUS` names one.
-fn previous_release() -> Option<PathBuf> {
+pub fn previous_release() -> Option<PathBuf> {
     let named = std::env::var_os("PREVIOUS").filter(|path| !path.is_empty());
     named.map(PathBuf::from)
 }

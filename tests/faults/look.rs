@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::checker::{Look, Shown};
 use crate::compacted;
-use crate::fleet::{Fleet, Member};
+use crate::fleet::{Fleet, Member, previous_release};
 use crate::witness;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -31,6 +31,7 @@ impl Lookout<'_> {
             workers: workers.map(|member| shown(member, self.topic)).collect(),
             others: compacted::PARTITIONS as usize,
             idle: false,
+            older_release: previous_release().is_some(),
             settled: None,
         })
     }

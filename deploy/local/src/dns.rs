@@ -23,6 +23,16 @@ pub struct Dns {
 }
 
 impl Dns {
+    /// Whether one can be started: a port below 1024 and a `resolv.conf` of a process' own take
+    /// root. Says so where not.
+    pub fn can_run() -> bool {
+        let is_root = rustix::process::geteuid().is_root();
+        if !is_root {
+            eprintln!("LEFT OUT: a name server takes root");
+        }
+        is_root
+    }
+
     /// Starts one where `service` (such as `_mongodb._tcp.a.example`) has these servers, by name
     /// and port, and each of their names is 127.0.0.1. It takes root: the port is 53, and a process
     /// asks it by a `resolv.conf` of its own.

@@ -87,6 +87,8 @@ pub struct Settings {
     pub resets: bool,
     /// Collections that somebody else writes.
     pub ignored_collections: BTreeSet<String>,
+    /// Whether some of the workers are of 0.1.0.
+    pub older_release: bool,
 }
 
 /// The log of the topic, once for each time it was made.

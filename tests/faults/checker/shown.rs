@@ -41,6 +41,8 @@ pub struct Look {
     pub workers: Vec<Shown>,
     /// Whether all was applied and nothing was produced.
     pub idle: bool,
+    /// Whether some are of 0.1.0, which shows no states.
+    pub older_release: bool,
     /// How many records the workers must have settled, where that is known.
     pub settled: Option<u64>,
 }
@@ -67,11 +69,8 @@ impl Look {
             .map(|(partition, state)| (*partition, state.as_str()))
             .collect();
         states.sort_unstable();
-        if !states
-            .iter()
-            .copied()
-            .eq(self.partitions.iter().map(|p| (*p, RUNNING)))
-        {
+        let running = self.partitions.iter().map(|p| (*p, RUNNING));
+        if !self.older_release && !states.iter().copied().eq(running) {
             return Some((Rule::Ready, format!("the partitions' states: {states:?}")));
         }
         let lag: i64 = workers.clone().map(|worker| worker.lag).sum();

@@ -58,11 +58,16 @@ pub struct Walk {
     pub partitions: BTreeMap<i32, Vec<Segment>>,
     /// What must not be.
     pub violations: Vec<Violation>,
+    /// Whether some of the workers are of 0.1.0.
+    older_release: bool,
 }
 
 /// Goes through the changes once.
 pub fn walk(evidence: &Evidence, changes: &[Change]) -> Walk {
-    let mut walk = Walk::default();
+    let mut walk = Walk {
+        older_release: evidence.settings.older_release,
+        ..Walk::default()
+    };
     let homes = Homes::new(evidence);
     for group in changes.chunk_by(|a, b| a.transaction.is_some() && a.transaction == b.transaction)
     {
@@ -238,6 +243,7 @@ impl Walk {
             return;
         };
         let (from, to) = (before.next_offset, after.next_offset);
+        let older_release = self.older_release;
         let mut violated = |rule, message: String| {
             let violation = Violation::new(rule, message).at(partition, from);
             self.violations.push(violation.showing(shown()));
@@ -268,7 +274,9 @@ impl Walk {
                 "more than the next offset was changed".to_owned(),
             );
         }
-        if before.leader_epoch.is_some() && after.leader_epoch < before.leader_epoch {
+        // 0.1.0 knows no epochs, and leaves out what it does not know.
+        let forgets = older_release && after.leader_epoch.is_none();
+        if before.leader_epoch.is_some() && after.leader_epoch < before.leader_epoch && !forgets {
             violated(
                 Rule::Transaction,
                 format!(

@@ -15,7 +15,7 @@ use crate::checker::{
 };
 use crate::compacted::Second;
 use crate::fault::Fault;
-use crate::fleet::Fleet;
+use crate::fleet::{Fleet, previous_release};
 use crate::load::Load;
 use crate::nemesis::Nemesis;
 use crate::schedule::Schedule;
@@ -263,6 +263,7 @@ impl Run {
                 tombstones: schedule.tombstones,
                 resets: false,
                 ignored_collections: BTreeSet::new(),
+                older_release: previous_release().is_some(),
             },
             log: Log {
                 lineages: self.lineages,

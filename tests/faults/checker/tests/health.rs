@@ -31,6 +31,7 @@ fn good() -> Evidence {
         others: 0,
         workers: vec![worker("worker 1", &[0, 2], 3), worker("worker 2", &[1], 1)],
         idle: true,
+        older_release: false,
         settled: Some(4),
     });
     evidence

@@ -49,6 +49,7 @@ impl Sink {
             tombstones: Tombstones::Ignore,
             resets: false,
             ignored_collections: [MARKER.to_owned()].into(),
+            older_release: false,
         };
         let evidence = Evidence {
             settings,
