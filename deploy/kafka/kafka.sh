@@ -1,6 +1,8 @@
 #!/bin/sh
 # Makes on a Kafka without Strimzi what topics.yaml and users.yaml make: the topic, and the rights of
-# the service and of KEDA. May be repeated. Kafka's own scripts are looked for on the PATH.
+# the service and of KEDA. May be repeated: a topic that exists is left as it is, with whatever
+# settings it has (`workflows-sink check` looks at them). Kafka's own scripts are looked for on the
+# PATH.
 # Arguments: [--dry-run] [--replicas N] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]
 #
 # SINK and KEDA are the users as the broker knows them: User:workflows-sink with a password,
@@ -8,13 +10,20 @@
 # administrator. Passwords are not made here; kafka-configs.sh takes one from a file
 # (--add-config-file), which no process list shows.
 set -eu
+
+usage() {
+    echo "arguments: [--dry-run] [--replicas N] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]" >&2
+    exit 2
+}
+
 dry_run=
 replicas=3
 while :; do
     case ${1-} in
     --dry-run) dry_run=1 ;;
     --replicas)
-        replicas=${2-}
+        [ $# -gt 1 ] || usage
+        replicas=$2
         shift
         ;;
     *) break ;;
@@ -22,8 +31,7 @@ while :; do
     shift
 done
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
-    echo "arguments: [--dry-run] [--replicas N] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]" >&2
-    exit 2
+    usage
 fi
 bootstrap=$1 sink=$2 keda=$3 admin_config=${4-}
 topic=dyff.workflows.state

@@ -1,6 +1,7 @@
 //! Asks the leaders where the logs end, apart from what is fetched: what is fetched says nothing of
 //! a log that is fetched no more, nor of what stands behind an open transaction.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -63,6 +64,8 @@ enum Finding {
     Lost,
     /// A transaction has been open for long, and holds back what stands behind it.
     Held,
+    /// It still does, and was told of.
+    StillHeld,
 }
 
 impl Looks {
@@ -93,9 +96,10 @@ impl Looks {
             }
             return Finding::Stalled;
         }
-        match self.held {
-            HELD_LOOKS => Finding::Held,
-            _ => Finding::Fine,
+        match self.held.cmp(&HELD_LOOKS) {
+            Ordering::Less => Finding::Fine,
+            Ordering::Equal => Finding::Held,
+            Ordering::Greater => Finding::StillHeld,
         }
     }
 }
@@ -210,6 +214,8 @@ fn look_at(
                 LOOK_EVERY * HELD_LOOKS
             );
         }
+        // Counted at each look, so that an alert lasts for as long as the transaction.
+        Finding::StillHeld => metrics.errors("fetch", "open_transaction"),
     }
     finding
 }
@@ -264,6 +270,12 @@ mod tests {
         let held = |finding: &&Finding| **finding == Finding::Held;
         assert_eq!(found.iter().filter(held).count(), 1);
         assert!(!found.contains(&Finding::Stalled));
+        let first = found.iter().position(|finding| *finding == Finding::Held);
+        let after = &found[first.expect("it is told") + 1..];
+        assert!(!after.is_empty());
+        for finding in after {
+            assert_eq!(*finding, Finding::StillHeld, "each look counts it");
+        }
         // One transaction after the other is no open one.
         let mut looks = Looks::default();
         for end in 0..20 {

@@ -24,7 +24,7 @@ fn the_dashboard_is_what_its_program_prints() {
     let packages = option_env!("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
     let packages = packages.join("dashboard");
     if !packages.exists() {
-        eprintln!("not compared: `make dashboard` was never run here");
+        eprintln!("LEFT OUT: `make dashboard` was never run here, so nothing is compared");
         return;
     }
     let mut python = Command::new("python3");

@@ -48,7 +48,7 @@ fn strimzi_kinds() -> Option<Vec<PathBuf>> {
 }
 
 /// Teaches the server these kinds.
-async fn teach(kubernetes: &Kubernetes, files: &[PathBuf]) {
+pub async fn teach(kubernetes: &Kubernetes, files: &[PathBuf]) {
     for file in files {
         let file = file.to_str().expect("UTF-8");
         let apply = ["apply", "--server-side", "-f", file];

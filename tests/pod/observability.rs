@@ -1,7 +1,6 @@
 //! The components of observability: what a real API server says to them, that each port is one of a
 //! container's, and that a pod fills the panels that no worker alone can fill.
 
-use std::fs;
 use std::time::Duration;
 
 use local_stack::board::panels;
@@ -12,6 +11,7 @@ use serde_json::Value;
 use test_support::wait::{until, until_within};
 
 use crate::documented::is_documented;
+use crate::kafka::teach;
 use crate::overlays::{is_taken, template};
 use crate::shipped::{Shipped, cluster};
 
@@ -30,24 +30,12 @@ replacements:
     options: {delimiter: /, index: 2}
 ";
 
-const DEFINED_DEADLINE: &str = "--timeout=60s";
-
 /// Teaches the server the kinds of prometheus-operator.
 async fn define(kubernetes: &Kubernetes) {
     let folder = tokio::task::spawn_blocking(definitions::prometheus_operator);
     let folder = folder.await.expect("no panic").expect("definitions");
-    for kind in ["podmonitors", "prometheusrules"] {
-        let text = fs::read_to_string(folder.join(format!("{kind}.yaml"))).expect("a file");
-        kubernetes.apply(&text).await.expect("taken");
-        let name = format!("crd/{kind}.monitoring.coreos.com");
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            DEFINED_DEADLINE,
-            &name,
-        ];
-        kubernetes.kubectl(&wait, None).await.expect("known");
-    }
+    let files = ["podmonitors", "prometheusrules"].map(|kind| folder.join(format!("{kind}.yaml")));
+    teach(kubernetes, &files).await;
 }
 
 fn of_kind<'s>(shipped: &'s Shipped, kind: &str) -> Vec<&'s Value> {

@@ -39,6 +39,30 @@ images:
     ),
 ];
 
+/// The service with components beside what is in another namespace, as docs/kubernetes.md says.
+const WITH_COMPONENTS: [(&str, &str); 2] = [
+    (
+        "kustomization.yaml",
+        "resources: [sink, DEPLOY/kubernetes/access-mongodb]\n",
+    ),
+    (
+        "sink/kustomization.yaml",
+        "\
+namespace: default
+resources: [DEPLOY/kubernetes/base]
+components:
+- DEPLOY/kubernetes/components/servers
+- DEPLOY/kubernetes/components/gke
+- DEPLOY/kubernetes/components/tls
+- DEPLOY/kubernetes/components/autoscaling
+- DEPLOY/kubernetes/components/observability
+images:
+- name: REGISTRY/workflows-sink
+  newName: registry.example/dyff/workflows-sink
+",
+    ),
+];
+
 /// The template of the pods of an object, if it has one.
 pub fn template(object: &Value) -> Option<&Value> {
     let spec = match object["kind"].as_str() {
@@ -93,13 +117,31 @@ async fn every_overlay_passes_a_strict_dry_run() {
 async fn an_overlays_namespace_moves_the_service_and_not_what_is_mongodbs() {
     let kubernetes = cluster().await;
     let shipped = Shipped::of_overlay(&kubernetes, &ELSEWHERE).await;
+    all_is_in(&shipped, "sinks");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_components_add_is_where_the_service_is() {
+    let kubernetes = cluster().await;
+    for (_, file) in WITH_COMPONENTS {
+        is_documented(file);
+    }
+    let shipped = Shipped::of_overlay(&kubernetes, &WITH_COMPONENTS).await;
+    for kind in ["ScaledObject", "PodMonitor", "PrometheusRule"] {
+        shipped.object(kind, "workflows-sink");
+    }
+    all_is_in(&shipped, "default");
+}
+
+/// The service is in this namespace, and what it may read of MongoDB's in that of MongoDB.
+fn all_is_in(shipped: &Shipped, service: &str) {
     for object in &shipped.objects {
         let metadata = &object["metadata"];
         let of_mongodb = metadata["name"] == "workflows-sink-user-admin";
-        let namespace = if of_mongodb { "mongodb" } else { "sinks" };
+        let namespace = if of_mongodb { "mongodb" } else { service };
         assert_eq!(metadata["namespace"], namespace, "{object}");
         for subject in object["subjects"].as_array().into_iter().flatten() {
-            assert_eq!(subject["namespace"], "sinks", "{object}");
+            assert_eq!(subject["namespace"], service, "{object}");
         }
     }
 }

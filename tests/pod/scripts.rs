@@ -75,6 +75,16 @@ fn the_scripts_keep_the_rules_of_shell_scripts() {
     }
 }
 
+#[test]
+fn a_call_of_kafkas_script_that_lacks_a_word_is_told_which_there_are() {
+    for arguments in ["", "--replicas", "--dry-run --replicas", "--replicas 3 b"] {
+        let mut command = Command::new("sh");
+        command.arg(deploy().join("kafka/kafka.sh"));
+        let (done, told) = said(command.args(arguments.split_whitespace()));
+        assert!(!done && told.contains("BOOTSTRAP SINK KEDA"), "{told}");
+    }
+}
+
 /// A project, a bucket and a region.
 const WHERE: [&str; 3] = ["a-project", "a-bucket", "us-central1"];
 

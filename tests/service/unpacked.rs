@@ -125,9 +125,14 @@ async fn a_backlog_that_unpacks_to_more_than_the_container_holds_is_applied() {
     };
     all_is_applied(&scene, &mut worker, BATCHES).await;
     if let Some(container) = container {
-        let (peak, most) = (container.peak_bytes(), CONTAINER_BYTES_MAX);
-        println!("{} MiB of {}, as the kernel counts", peak / MIB, most / MIB);
-        assert!(peak > MIB, "the worker was in it");
+        let most = CONTAINER_BYTES_MAX / MIB;
+        match container.peak_bytes() {
+            Some(peak) => {
+                println!("{} MiB of {most}, as the kernel counts", peak / MIB);
+                assert!(peak > MIB, "the worker was in it");
+            }
+            None => eprintln!("LEFT OUT: this kernel does not say how much of {most} MiB was held"),
+        }
     }
 }
 

@@ -224,7 +224,14 @@ async fn an_open_transaction_alerts_until_it_ends_and_its_records_are_late() {
 /// The pages that fired from when it began until it is told to end.
 struct Pages {
     end: Arc<AtomicBool>,
-    seen: tokio::task::JoinHandle<BTreeSet<String>>,
+    seen: Option<tokio::task::JoinHandle<BTreeSet<String>>>,
+}
+
+impl Drop for Pages {
+    /// A runtime waits for its blocking tasks: a test that fails would never end.
+    fn drop(&mut self) {
+        self.end.store(true, Ordering::SeqCst);
+    }
 }
 
 impl Pages {
@@ -246,12 +253,14 @@ impl Pages {
             }
             seen
         });
+        let seen = Some(seen);
         Pages { end, seen }
     }
 
-    async fn finish(self) -> BTreeSet<String> {
+    async fn finish(mut self) -> BTreeSet<String> {
         self.end.store(true, Ordering::SeqCst);
-        self.seen.await.expect("no panic")
+        let seen = self.seen.take().expect("it is finished once");
+        seen.await.expect("no panic")
     }
 }
 

@@ -50,10 +50,11 @@ impl Cgroup {
         all
     }
 
-    /// The most bytes that its processes held together.
-    pub fn peak_bytes(&self) -> u64 {
-        let text = fs::read_to_string(self.folder.join(self.peak)).expect("a peak");
-        text.trim().parse().expect("a number")
+    /// The most bytes that its processes held together; `None` where the kernel does not keep it
+    /// (`memory.peak` came with Linux 5.19).
+    pub fn peak_bytes(&self) -> Option<u64> {
+        let text = fs::read_to_string(self.folder.join(self.peak)).ok()?;
+        Some(text.trim().parse().expect("a number"))
     }
 }
 
