@@ -6,6 +6,8 @@
 # make test-faults  the fault harness: SEED=… ROUNDS=… and FAULTS="WorkerKilled …" for these steps
 # make test-mutants  break the service on purpose; the fault harness must find each break:
 #                MUTANTS="guard_ignored …" for some of them
+# make test-cluster  what is tried of the image and the cluster and takes long, as root:
+#                PARTS="image …" for some of it
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: SECONDS=60
 #                FUZZ=decode|routes|configuration|reply
@@ -31,8 +33,8 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo release stack test test-fresh test-faults test-mutants soak fuzz bench
-.PHONY: instructions docs deny fmt clippy build-tools
+.PHONY: help demo release stack test test-fresh test-faults test-mutants test-cluster soak fuzz
+.PHONY: bench instructions docs deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -83,6 +85,9 @@ test-faults: build-tools
 
 test-mutants: build-tools
 	sh tests/mutants/run.sh $(MUTANTS)
+
+test-cluster:
+	@PARTS="$(PARTS)" sh tests/cluster/run.sh
 
 soak: build-tools
 	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --nocapture the_promise
