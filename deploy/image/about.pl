@@ -2,6 +2,7 @@
 # it all: two builds write the same. Arguments: FOLDER-OF-THE-TOOLS FOLDER
 use strict;
 use warnings;
+use Encode qw(decode_utf8 encode_utf8);
 use JSON::PP;
 
 my ($from, $to) = @ARGV;
@@ -55,7 +56,7 @@ for my $library (@libraries) {
         scope => 'required', licenses => [ { expression => $licence } ], purl => $reference,
     };
     $made_of{$crate} = $reference;
-    $licences .= section("$name $version", map { text("$source/$_") } @$texts);
+    $licences .= section("$name $version", map { decode_utf8(text("$source/$_")) } @$texts);
 }
 
 my %kept = map { $_->{'bom-ref'} => 1 } @components;
@@ -89,6 +90,6 @@ for my $licence (@{ json('licences')->{licenses} }) {
 }
 my @missing = grep { !/^workflows-sink / && !exists $named{$_} } sort keys %in_program;
 die "no licence was found of: @missing" if @missing;
-my $text = "What is compiled into workflows-sink, and its licences.\n\n" . join('', sort @sections) . $licences;
-utf8::encode($text) if utf8::is_utf8($text);
-put('THIRD-PARTY-LICENSES', $text);
+my $text = "What is compiled into workflows-sink, and its licences.\n\n"
+    . join('', sort @sections) . $licences;
+put('THIRD-PARTY-LICENSES', encode_utf8($text));
