@@ -54,9 +54,10 @@ end() {
         kill "$process" || true
     done
     runc --root "$work/runc" delete --force sink || true
-    in_store umount --all || true
-    umount "$store/overlay" || true
-    rm -rf "$work"
+    # A build that was broken off leaves its tree mounted.
+    awk -v store="$store/" 'index($5, store) == 1 { print $5 }' /proc/self/mountinfo | sort -r |
+        xargs -r umount || true
+    rm -rf --one-file-system "$work"
 } >/dev/null 2>&1
 trap end EXIT
 trap 'exit 130' INT
@@ -125,6 +126,8 @@ make_image() {
         revision=$(of_config "$first" "config['config']['Labels']['org.opencontainers.image.revision']")
     fi
     if [ ! -d "$first" ] || { [ ! -d "$second" ] && [ "${AGAIN-}" != no ]; }; then
+        # What a build that was broken off has left.
+        in_store rm --all >/dev/null
         stand_in "$(base_names | head -n 1)" rust_base
         stand_in "$(base_names | tail -n 1)" last_base
     fi
