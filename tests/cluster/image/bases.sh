@@ -39,8 +39,8 @@ stand_in() {
         }
         in_store umount "$container" >/dev/null
         in_store commit --quiet --timestamp 0 --rm "$container" "$kept" >/dev/null
-        for old in $(in_store images --format '{{.Name}}:{{.Tag}}' "localhost/$2"); do
-            [ "$old" = "$kept" ] || in_store rmi --force "$old" >/dev/null
+        for old in $(in_store images --format '{{.Name}}:{{.Tag}}' | grep "^localhost/$2:"); do
+            [ "$old" = "$kept" ] || in_store rmi "$old" >/dev/null
         done
     fi
     in_store tag "$kept" "$(full_name "$1")"
@@ -101,7 +101,9 @@ last_base() {
     done
     dpkg-deb -x "$downloads"/ca-certificates_*.deb "$work/authorities"
     mkdir -p "$1/etc/ssl/certs" "$1/home/nonroot" "$1/tmp"
-    find "$work/authorities" -name '*.crt' | sort | xargs cat >"$1/etc/ssl/certs/ca-certificates.crt"
+    # Its documentation has an example, which is no certificate.
+    find "$work/authorities/usr/share/ca-certificates" -name '*.crt' | sort | xargs cat \
+        >"$1/etc/ssl/certs/ca-certificates.crt"
     chmod 1777 "$1/tmp"
     chown 65532:65532 "$1/home/nonroot"
     printf '%s\n' root:x:0:0:root:/root:/sbin/nologin \
