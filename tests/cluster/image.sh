@@ -148,6 +148,7 @@ make_image() {
 
 megabytes() { du -s --apparent-size --block-size=1M "$1" | cut -f 1; }
 at_most() { [ "$1" -le "$2" ]; }
+at_least() { [ "$1" -ge "$2" ]; }
 
 look_at_size() {
     compressed=$(megabytes "$first/blobs")
@@ -170,6 +171,12 @@ look_at_program() {
     needs=$(readelf --dynamic "$program" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p' | sort | paste -sd ' ')
     check "it needs glibc and libgcc alone: $needs" equal \
         "$(echo "$needs" | tr ' ' '\n' | grep -vE '^(ld-linux-.*|libc|libgcc_s|libm)\.so')" ""
+    authorities=$(of_config "$first" \
+        "dict(v.split('=', 1) for v in config['config']['Env'])['SSL_CERT_FILE']")
+    # As many as are read, and not as are there: behind one that is broken OpenSSL reads none.
+    read=$(openssl crl2pkcs7 -nocrl -certfile "$root$authorities" |
+        openssl pkcs7 -print_certs -noout | grep -c '^subject=') || true
+    check "OpenSSL reads the $read authorities in SSL_CERT_FILE" at_least "$read" 100
     check "there is no shell" test ! -e "$root/bin/sh" -a ! -e "$root/bin/bash"
     for mode in 2000 4000 0002; do
         found=$(find "$root" -xdev -type f -perm -$mode)
