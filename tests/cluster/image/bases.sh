@@ -23,6 +23,8 @@ base_names() {
     sed -n 's/^FROM \([^ @]*:[^ @]*\).*/\1/p' deploy/image/Dockerfile
 }
 
+# A shell does not end at a failure inside a condition, so what must not fail here says `|| return`.
+
 # Tags what the function $2 makes with the name $1. It is kept by a checksum of these lines, of this
 # Rust and of the month, since packages get updates.
 stand_in() {
@@ -65,7 +67,7 @@ mirror() {
 # along, for the package registries.
 debian() {
     http_proxy=$(apt-config dump | sed -n 's/^Acquire::http::Proxy "\(.*\)";$/\1/p') \
-        debootstrap --variant=minbase --include="$3" "$1" "$2" "$(mirror)"
+        debootstrap --variant=minbase --include="$3" "$1" "$2" "$(mirror)" || return 1
     apt-config dump | grep '^Acquire::' >"$2/etc/apt/apt.conf.d/99acquire"
     certificates=/usr/local/share/ca-certificates
     [ ! -d "$certificates" ] || cp -r "$certificates/." "$2$certificates"
@@ -75,11 +77,11 @@ debian() {
 
 # As rust:VERSION-trixie: this machine's Rust in the same place.
 rust_base() {
-    debian $SUITE "$1" $BUILD_PACKAGES
+    debian $SUITE "$1" $BUILD_PACKAGES || return 1
     rust=$1/usr/local/rustup/toolchains/this
     mkdir -p "$rust/share/doc" "$1/usr/local/cargo/bin"
     sysroot=$(rustc --print sysroot)
-    cp -r "$sysroot/bin" "$sysroot/lib" "$rust"
+    cp -r "$sysroot/bin" "$sysroot/lib" "$rust" || return 1
     for tool in cargo rustc rustdoc; do
         ln -s "/usr/local/rustup/toolchains/this/bin/$tool" "$1/usr/local/cargo/bin/$tool"
     done
@@ -93,11 +95,12 @@ last_base() {
     mkdir -p "$downloads"
     with=$(in_store from --pull-never "$(full_name "$(base_names | head -n 1)")")
     in_store run --isolation chroot --volume "$downloads:/packages" "$with" -- \
-        sh -ec "apt-get -qq update; cd /packages; apt-get -qq download $LAST_PACKAGES ca-certificates"
+        sh -ec "apt-get -qq update; cd /packages; apt-get -qq download $LAST_PACKAGES ca-certificates" ||
+        return 1
     in_store rm "$with"
     # base-files has the links from /lib to /usr/lib, and comes first.
     for package in $LAST_PACKAGES; do
-        dpkg-deb -x "$downloads/${package}_"*.deb "$1"
+        dpkg-deb -x "$downloads/${package}_"*.deb "$1" || return 1
     done
     dpkg-deb -x "$downloads"/ca-certificates_*.deb "$work/authorities"
     mkdir -p "$1/etc/ssl/certs" "$1/home/nonroot" "$1/tmp"
@@ -116,7 +119,7 @@ last_base() {
 
 # A Debian that compiles for arm64 and runs what it made.
 cross_base() {
-    debian $CROSS_SUITE "$1" ca-certificates
+    debian $CROSS_SUITE "$1" ca-certificates || return 1
     chroot "$1" dpkg --add-architecture arm64
     in_store run --isolation chroot "$2" -- sh -ec "
         apt-get -qq update
