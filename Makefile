@@ -8,6 +8,8 @@
 # make test-mutants  break the service on purpose; the fault harness must find each break:
 #                MUTANTS="guard_ignored …" for some of them
 # make test-previous  every other worker is of the release before, under the same attack
+# make test-cluster  what is tried of the image and the cluster and takes long, as root:
+#                PARTS="image …" for some of it
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: SECONDS=60
 #                FUZZ=decode|routes|configuration|reply
@@ -34,8 +36,8 @@ CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
 BUILD_TOOLS = g++ make perl
 
-.PHONY: help demo release stack test test-fresh test-faults test-mutants test-previous soak fuzz bench
-.PHONY: instructions docs dashboard deny fmt clippy build-tools
+.PHONY: help demo release stack test test-fresh test-faults test-mutants test-previous
+.PHONY: test-cluster soak fuzz bench instructions docs dashboard deny fmt clippy build-tools
 
 help:
 	@sed -n '/^#/!q; s/^# //p' Makefile
@@ -97,6 +99,9 @@ test-mutants: build-tools
 
 test-previous: build-tools
 	SEED=$(SEED) ROUNDS=$(ROUNDS) sh tests/faults/previous.sh
+
+test-cluster:
+	@PARTS="$(PARTS)" sh tests/cluster/run.sh
 
 soak: build-tools
 	MINUTES=$(MINUTES) cargo test --release --locked --workspace --test faults -- --nocapture the_promise

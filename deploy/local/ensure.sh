@@ -18,6 +18,12 @@ works() {
     # Its libraries: mongod links them. Each release names their packages differently.
     curl) PATH=$PATH:/usr/sbin:/sbin ldconfig -p | grep -q 'libcurl\.so\.4' ;;
     apt) apt-get --version && dpkg-deb --version ;;
+    buildah | umoci | skopeo | runc | debootstrap) "$1" --version ;;
+    binutils) readelf --version && strings --version ;;
+    openssl) openssl version ;;
+    dnsmasq-base) PATH=$PATH:/usr/sbin dnsmasq --version ;;
+    # Debian's, whichever other comes first on the PATH.
+    python3-yaml) /usr/bin/python3 -c 'import yaml' ;;
     valgrind) valgrind --tool=callgrind --callgrind-out-file=/dev/null true ;;
     *) command -v "$1" ;;
     esac </dev/null >/dev/null 2>&1

@@ -68,9 +68,17 @@ fn the_scripts_keep_the_rules_of_shell_scripts() {
         "kafka/kafka.sh",
         "mongodb/upstream.sh",
         "mongodb/gcloud.sh",
+        "image/about.sh",
+        "image/pin.sh",
         "image/split.sh",
+        "../tests/cluster/run.sh",
+        "../tests/cluster/image.sh",
+        "../tests/cluster/image/bases.sh",
+        "../tests/cluster/scaling.sh",
+        "../tests/faults/previous.sh",
     ] {
-        let (good, told) = said(Command::new("shellcheck").arg(deploy().join(script)));
+        let mut command = Command::new("shellcheck");
+        let (good, told) = said(command.arg("-x").arg(deploy().join(script)));
         assert!(good && told.is_empty(), "{told}");
     }
 }
@@ -212,5 +220,62 @@ fn a_key_that_no_secret_takes_is_not_made_or_does_not_stay_valid() {
         assert_eq!(calls.contains("hmac create"), is_made, "{calls}");
         let deactivated = "hmac update ACCESS --deactivate";
         assert_eq!(calls.contains(deactivated), is_made, "{calls}");
+    }
+}
+
+#[test]
+fn bases_are_pinned_to_what_the_registry_answers_and_only_all_of_them() {
+    let folder = TempDir::new().expect("a folder");
+    let root = folder.path();
+    for name in ["Dockerfile", "pin.sh"] {
+        fs::copy(deploy().join("image").join(name), root.join(name)).expect("copied");
+    }
+    let pin = |arguments: &[&str]| {
+        let mut command = Command::new("sh");
+        command.arg(root.join("pin.sh")).args(arguments);
+        said(command.env("PATH", format!("{}:/usr/bin:/bin", root.display())))
+    };
+    let dockerfile = || fs::read_to_string(root.join("Dockerfile")).expect("a Dockerfile");
+    let before = dockerfile();
+    let (rust, last) = (
+        format!("sha256:{}", "a".repeat(64)),
+        format!("sha256:{}", "b".repeat(64)),
+    );
+
+    stand_in(root, "skopeo", "exit 1");
+    let (done, told) = pin(&["--dry-run"]);
+    assert!(done && told.contains("docker://rust:1.95-trixie"), "{told}");
+    assert!(
+        told.contains("docker://gcr.io/distroless/cc-debian13:nonroot"),
+        "{told}"
+    );
+    assert!(!root.join("calls").exists(), "nothing was called");
+
+    // one of both, and something that is no digest
+    stand_in(
+        root,
+        "skopeo",
+        &format!("case $* in *rust*) echo {rust} ;; *) exit 1 ;; esac"),
+    );
+    assert!(!pin(&[]).0);
+    stand_in(root, "skopeo", "echo sha256:latest");
+    let (done, told) = pin(&[]);
+    assert!(!done && told.contains("no digest"), "{told}");
+    assert_eq!(dockerfile(), before);
+
+    for (rust, last) in [(&rust, &last), (&last, &rust)] {
+        let answer = format!("case $* in *rust*) echo {rust} ;; *) echo {last} ;; esac");
+        stand_in(root, "skopeo", &answer);
+        let (done, told) = pin(&[]);
+        assert!(done, "{told}");
+        let pinned = dockerfile();
+        for line in [
+            format!("FROM rust:1.95-trixie@{rust} AS rust\n"),
+            format!("FROM gcr.io/distroless/cc-debian13:nonroot@{last}\n"),
+        ] {
+            assert!(pinned.contains(&line), "{line}: {pinned}");
+        }
+        assert_eq!(pinned.matches("@sha256:").count(), 2, "{pinned}");
+        assert_eq!(pinned.lines().count(), before.lines().count());
     }
 }
