@@ -108,25 +108,16 @@ impl Health {
     /// describe it; says whether that is another answer for the topic. One refusal is enough.
     pub fn note_refused(&self, topic: &str, partition: Option<i32>, is_refused: bool) -> bool {
         let mut topics = self.refused.lock();
-        match (topics.get_mut(topic), is_refused) {
-            (Some(partitions), true) => {
-                partitions.insert(partition);
-                false
-            }
-            (Some(partitions), false) => {
-                partitions.remove(&partition);
-                let is_over = partitions.is_empty();
-                if is_over {
-                    topics.remove(topic);
-                }
-                is_over
-            }
-            (None, true) => {
-                topics.insert(topic.to_owned(), BTreeSet::from([partition]));
-                true
-            }
-            (None, false) => false,
+        let was_refused = topics.contains_key(topic);
+        let met_by = topics.entry(topic.to_owned()).or_default();
+        match is_refused {
+            true => met_by.insert(partition),
+            false => met_by.remove(&partition),
+        };
+        if met_by.is_empty() {
+            topics.remove(topic);
         }
+        was_refused != topics.contains_key(topic)
     }
 
     /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
@@ -252,6 +243,23 @@ mod tests {
         health.note_kafka(Some("no broker answers".to_owned()));
         let missing = health.missing_at(1);
         assert_eq!(missing[0], "not in the consumer group: no broker answers");
+    }
+
+    #[test]
+    fn a_topic_is_refused_as_long_as_one_of_those_who_met_it_says_so() {
+        let health = Health::default();
+        let note = |partition, is_refused| health.note_refused("t", partition, is_refused);
+        assert!(!note(Some(0), false), "it never was");
+        assert!(note(Some(0), true));
+        assert!(!note(Some(1), true) && !note(None, true), "no news");
+        assert!(!note(Some(0), false) && !note(Some(1), false));
+        let missing = health.missing_at(1).join(" ");
+        assert!(
+            missing.contains("read the topic t: grant Read"),
+            "{missing}"
+        );
+        assert!(note(None, false));
+        assert!(!health.missing_at(1).join(" ").contains("grant Read"));
     }
 
     #[test]

@@ -30,6 +30,15 @@ async fn all_say(environment: &BTreeMap<String, String>, says: &str) {
     }
 }
 
+/// Waits until the worker is not ready, and says why.
+async fn is_not_ready(worker: &Worker, why: &str) {
+    until("it is not ready, and says why", || async {
+        let answer = worker.get("/readyz");
+        answer.is_some_and(|(status, body)| status == 503 && body.contains(why))
+    })
+    .await;
+}
+
 /// A worker whose right to read the topic is taken away says so once, and goes on when it is back.
 async fn reading_is_needed(locked: &Locked, scene: &Scene, worker: &mut Worker, right: &Right) {
     const SAYS: &str = "does not let this user read the topic dyff.workflows.state: grant Read";
@@ -37,22 +46,14 @@ async fn reading_is_needed(locked: &Locked, scene: &Scene, worker: &mut Worker, 
     let environment = locked.environment(scene);
     locked.take_away(right).await;
     worker.logs(SAYS).await;
-    until("it is not ready, and says why", || async {
-        let answer = worker.get("/readyz");
-        answer.is_some_and(|(status, body)| status == 503 && body.contains(SAYS))
-    })
-    .await;
+    is_not_ready(worker, SAYS).await;
     let (message, _) = startup::refused(&environment).await;
     assert!(message.contains(SAYS), "{message}");
     all_say(&environment, SAYS).await;
-    // One line, however many partitions; also once the client has left the group, which asks for
-    // what it may not see no more.
+    // One line, however many partitions; also once the client has left the group, since its topic
+    // seems to be gone.
     worker.logs("partitions revoked as lost").await;
-    until("it says why all the same", || async {
-        let answer = worker.get("/readyz");
-        answer.is_some_and(|(status, body)| status == 503 && body.contains(SAYS))
-    })
-    .await;
+    is_not_ready(worker, SAYS).await;
     assert_eq!(worker.lines_with(WARNS).len(), 1, "{}", worker.log());
     assert!(worker.lines_with("may be read again").is_empty());
     locked.give(right).await;
@@ -68,11 +69,7 @@ async fn the_group_is_needed(locked: &Locked, scene: &Scene, worker: &mut Worker
     let environment = locked.environment(scene);
     locked.take_away(right).await;
     worker.logs(SAYS).await;
-    until("it is not ready, and says why", || async {
-        let answer = worker.get("/readyz");
-        answer.is_some_and(|(status, body)| status == 503 && body.contains(SAYS))
-    })
-    .await;
+    is_not_ready(worker, SAYS).await;
     // One line of the group, and perhaps one of the readiness.
     assert!(worker.lines_with(SAYS).len() <= 2, "{}", worker.log());
     all_say(&environment, "dyff.system.mongodb.sink: grant Read on it").await;
