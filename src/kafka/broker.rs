@@ -13,13 +13,12 @@ use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
-use rdkafka::metadata::MetadataTopic;
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
 use super::context::forward_log;
 use super::log_ends::log_ends;
 use super::readable;
-use super::topic_id::topic_id;
+use super::topic_id::{Answer, describe, topic_id};
 use super::validation;
 use tokio::runtime::Handle;
 
@@ -177,12 +176,7 @@ pub(crate) fn refresh_metadata<C: ConsumerContext>(
 
 /// Whether the brokers do not let this user see the topic; one that does not answer says nothing.
 pub(crate) fn is_refused<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> bool {
-    let refuses = |found: &MetadataTopic| {
-        let error = found.error().map(RDKafkaErrorCode::from);
-        found.name() == topic && error == Some(RDKafkaErrorCode::TopicAuthorizationFailed)
-    };
-    let metadata = consumer.fetch_metadata(Some(topic), TIMEOUT);
-    metadata.is_ok_and(|metadata| metadata.topics().iter().any(refuses))
+    describe(consumer.client(), topic, TIMEOUT) == Some(Answer::Refused)
 }
 
 impl Broker {

@@ -88,19 +88,13 @@ impl Broker {
                     Err(error) => error,
                 };
                 while self.consumer.poll(Duration::ZERO).is_some() {}
-                let refused = error.rdkafka_error_code()
-                    == Some(RDKafkaErrorCode::GroupAuthorizationFailed)
-                    || self
-                        .consumer
-                        .context()
-                        .group_refused
-                        .swap(false, Ordering::Relaxed);
-                if refused {
+                let code = error.rdkafka_error_code();
+                let noted = &self.consumer.context().group_refused;
+                let is_refused = noted.swap(false, Ordering::Relaxed);
+                if is_refused || code == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
                     anyhow::bail!(group_refused(&self.group));
                 }
-                let is_late =
-                    error.rdkafka_error_code() == Some(RDKafkaErrorCode::OperationTimedOut);
-                if !is_late || Instant::now() > end {
+                if code != Some(RDKafkaErrorCode::OperationTimedOut) || Instant::now() > end {
                     return Err(error).context("the committed offsets were not answered");
                 }
             }

@@ -249,7 +249,6 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
         End::NoRoom { bytes, .. } => bytes,
         _ => 0,
     };
-    let is_refused = matches!(end, End::Refused);
     match end {
         End::Revoked => return false,
         End::Permanent(error) => {
@@ -274,16 +273,15 @@ async fn recover(lanes: &Lanes, partition: &Partition, end: End, backoff: &mut B
             );
             lanes.handle.stop(partition).await;
         }
-        End::Reclaim(_)
-        | End::Refused
-        | End::OffsetLost(_)
-        | End::Unreadable(_)
-        | End::NoRoom { .. } => lanes.handle.stop(partition).await,
+        End::Refused => {
+            lanes.handle.stop(partition).await;
+            tokio::time::sleep(REFUSED_WAIT).await;
+        }
+        End::Reclaim(_) | End::OffsetLost(_) | End::Unreadable(_) | End::NoRoom { .. } => {
+            lanes.handle.stop(partition).await
+        }
     }
     backoff.wait().await;
-    if is_refused {
-        tokio::time::sleep(REFUSED_WAIT).await;
-    }
     // Where it runs out, another claim finds out.
     let _ = tokio::time::timeout(ROOM_DEADLINE, room(needed_bytes)).await;
     true

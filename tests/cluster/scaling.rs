@@ -26,16 +26,18 @@ const LOOKS: usize = 10;
 const RECORDS: i64 = 30_000;
 
 /// What the component `autoscaling` ships, with the broker's address of here.
-fn shipped(bootstrap: &str) -> (Value, Vec<Value>) {
+fn shipped(bootstrap: &str) -> Vec<Value> {
     let path = Path::new(DEPLOY).join("kubernetes/components/autoscaling/scaling.yaml");
     let text = fs::read_to_string(path).expect("a component");
     let mut objects: Vec<Value> = serde_saphyr::from_multiple(&text).expect("YAML");
-    let is_scaled = |object: &Value| object["kind"] == "ScaledObject";
-    let at = objects.iter().position(is_scaled).expect("a ScaledObject");
-    objects[at]["spec"]["triggers"][0]["metadata"]["bootstrapServers"] = bootstrap.into();
+    let scaled = objects
+        .iter_mut()
+        .find(|object| object["kind"] == "ScaledObject");
+    let spec = &mut scaled.expect("a ScaledObject")["spec"];
+    spec["triggers"][0]["metadata"]["bootstrapServers"] = bootstrap.into();
     // As often as the test asks: else each look would take half a minute.
-    objects[at]["spec"]["pollingInterval"] = 1.into();
-    (objects[at].clone(), objects)
+    spec["pollingInterval"] = 1.into();
+    objects
 }
 
 /// A Deployment that stands for the service: nothing runs it here.
@@ -79,7 +81,7 @@ fn secrets(locked: &Locked) -> Vec<Value> {
 /// A group at work, as Kafka sees one: its committed offsets move on, a record every now and then.
 struct Group {
     consumer: BaseConsumer,
-    /// How many records are left in each partition; -1: it stands still there.
+    /// How many records are left in each partition.
     left: Vec<AtomicI64>,
     /// Partitions that stand still.
     stands: Vec<AtomicBool>,
@@ -158,7 +160,7 @@ impl Scaler {
         let kubernetes = Kubernetes::start(KubernetesOptions::default()).await;
         let kubernetes = kubernetes.expect("an API server");
         let keda = Keda::start(&kubernetes).await.expect("KEDA");
-        let (_, mut objects) = shipped(&locked.kafka.secured().expect("a listener"));
+        let mut objects = shipped(&locked.kafka.secured().expect("a listener"));
         objects.push(deployment());
         objects.extend(secrets(locked));
         let list = json!({ "apiVersion": "v1", "kind": "List", "items": objects });

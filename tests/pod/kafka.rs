@@ -16,25 +16,19 @@ use crate::shipped::{Shipped, cluster, deploy};
 /// The kinds of Strimzi that `deploy/kafka` has.
 const STRIMZI: [&str; 4] = ["kafka", "kafkanodepool", "kafkatopic", "kafkauser"];
 
-/// The service with `component`, in `default`.
-fn with(component: &str) -> [(&'static str, String); 1] {
-    let text = format!(
-        "\
+/// The service with these components, in `default`.
+async fn rendered(kubernetes: &Kubernetes, components: &[&str]) -> Shipped {
+    let mut text = "\
 namespace: default
 resources: [DEPLOY/kubernetes/base]
-components: [DEPLOY/kubernetes/components/servers, {component}]
+components:
+- DEPLOY/kubernetes/components/servers
 "
-    );
-    [("kustomization.yaml", text)]
-}
-
-async fn rendered(kubernetes: &Kubernetes, components: &[&str]) -> Shipped {
-    let all: Vec<String> = components
-        .iter()
-        .map(|name| format!("DEPLOY/kubernetes/components/{name}"))
-        .collect();
-    let [(name, text)] = with(&all.join(", "));
-    Shipped::of_overlay(kubernetes, &[(name, &text)]).await
+    .to_owned();
+    for name in components {
+        text += &format!("- DEPLOY/kubernetes/components/{name}\n");
+    }
+    Shipped::of_overlay(kubernetes, &[("kustomization.yaml", &text)]).await
 }
 
 /// Strimzi's kinds, which no registry has: from the folder that `CRDS_DIR` names, if it does.

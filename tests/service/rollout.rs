@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use test_support::entities::Entities;
+use test_support::look::number;
 use test_support::scene::Scene;
 use test_support::wait::until;
 use test_support::worker::{Worker, share};
@@ -17,14 +18,7 @@ async fn claims(scene: &Scene) -> BTreeMap<i32, i64> {
     let mut claims = BTreeMap::new();
     for partition in 0..PARTITIONS as i32 {
         let checkpoint = scene.checkpoint(partition).await.expect("a checkpoint");
-        let epoch = checkpoint.get("epoch").expect("an epoch");
-        claims.insert(
-            partition,
-            epoch
-                .as_i64()
-                .or(epoch.as_i32().map(i64::from))
-                .expect("a number"),
-        );
+        claims.insert(partition, number(checkpoint.get("epoch")));
     }
     claims
 }
@@ -72,7 +66,6 @@ async fn a_rollout_moves_each_partition_twice_at_most() {
         .iter()
         .map(|(partition, epoch)| (*partition, epoch - before[partition]))
         .collect();
-    println!("{moves:?}");
     assert!(moves.values().all(|moves| *moves <= 2), "{moves:?}");
     assert_eq!(scene.entities().await, expected(&records));
     for pod in &mut pods {

@@ -40,34 +40,16 @@ pub struct Right {
     pub operation: String,
 }
 
-impl Right {
-    /// As `kafka-acls.sh` takes it.
-    fn arguments<'a>(&'a self, resource: &'a str, principal: &'a str) -> [&'a str; 6] {
-        let (name, operation) = (&self.name, &self.operation);
-        [
-            "--allow-principal",
-            principal,
-            resource,
-            name,
-            "--operation",
-            operation,
-        ]
-    }
-}
-
 fn yaml(path: &str) -> String {
     fs::read_to_string(Path::new(DEPLOY).join(path)).expect("a file")
 }
 
 /// What Strimzi would give a KafkaUser.
 pub fn rights(user: &str) -> Vec<Right> {
-    let text = yaml("kafka/users.yaml");
-    let users = text.split("\n---\n").map(|one| {
-        let parsed: Value = serde_saphyr::from_str(one).expect("YAML");
-        parsed
-    });
-    let mut users = users.filter(|found| found["metadata"]["name"] == user);
-    let user = users.next().expect("the user");
+    let users: Vec<Value> = serde_saphyr::from_multiple(&yaml("kafka/users.yaml")).expect("YAML");
+    let mut users = users.iter();
+    let user = users.find(|found| found["metadata"]["name"] == user);
+    let user = user.expect("the user");
     let text = |value: &Value| value.as_str().expect("a text").to_owned();
     let acls = user["spec"]["authorization"]["acls"].as_array();
     let acls = acls.expect("a list").iter();
@@ -157,7 +139,7 @@ impl Locked {
         }
     }
 
-    /// Runs `deploy/kafka/kafka.sh`; twice, since it may be repeated.
+    /// Runs `deploy/kafka/kafka.sh`.
     async fn script(&self) {
         let tools = TempDir::new().expect("a folder");
         self.kafka.scripts(tools.path()).expect("scripts");
@@ -169,7 +151,7 @@ impl Locked {
             .arg(self.principal("workflows-sink"))
             .arg(self.principal("workflows-sink-keda"))
             .env("PATH", format!("{}:{path}", tools.path().display()));
-        // It may be repeated.
+        // It may be repeated, which one of the two is enough to show.
         let times = if self.by == By::Password { 2 } else { 1 };
         let done = tokio::task::spawn_blocking(move || {
             for _ in 0..times {
@@ -210,8 +192,15 @@ impl Locked {
     async fn change(&self, change: &str, right: &Right) {
         let resource = format!("--{}", right.resource);
         let principal = self.principal("workflows-sink");
-        let mut arguments = vec![change];
-        arguments.extend(right.arguments(&resource, &principal));
+        let mut arguments = vec![
+            change,
+            "--allow-principal",
+            &principal,
+            &resource,
+            &right.name,
+            "--operation",
+            &right.operation,
+        ];
         if change == "--remove" {
             arguments.push("--force");
         }

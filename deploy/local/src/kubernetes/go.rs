@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tempfile::TempDir;
 
 use crate::{cache, install};
 
@@ -30,18 +32,10 @@ pub fn program() -> Result<PathBuf> {
             other => bail!("install Go 1.{MINOR_MIN} or later: none is known for {other}"),
         };
         let module = format!("golang.org/toolchain@v0.0.1-go{VERSION}.linux-{cpu}");
-        let modules = tempfile::Builder::new()
-            .prefix("modules-")
-            .tempdir_in(directory)?;
-        install::run(
-            Command::new("go")
-                .current_dir(modules.path())
-                .env("GOMODCACHE", modules.path())
-                .env("GOFLAGS", "-modcacherw")
-                .args(["mod", "download", &module]),
-        )
-        .with_context(|| format!("install Go 1.{MINOR_MIN} or later: it could not be fetched"))?;
-        fs::rename(modules.path().join(&module), directory.join("go"))?;
+        let module = fetch(Path::new("go"), &module, directory).with_context(|| {
+            format!("install Go 1.{MINOR_MIN} or later: it could not be fetched")
+        })?;
+        fs::rename(&module.folder, directory.join("go"))?;
         // A module's files are not executable; Go itself puts this right where it switches by itself.
         make_executable(&directory.join("go/bin"))?;
         make_executable(&directory.join("go/pkg/tool"))?;
@@ -50,6 +44,40 @@ pub fn program() -> Result<PathBuf> {
         Ok(())
     })?;
     Ok(entry.join("go/bin/go"))
+}
+
+/// A module, unpacked. Dropped, it is removed.
+pub(crate) struct Module {
+    /// Its files, which may be changed.
+    pub(crate) folder: PathBuf,
+    /// Its checksum, as `go.sum` has it.
+    pub(crate) sum: String,
+    _modules: TempDir,
+}
+
+/// Fetches a module, such as `example.org/a@v1.2.3`, into a folder of its own in `directory`. Go
+/// checks it against its own checksum database.
+pub(crate) fn fetch(go: &Path, module: &str, directory: &Path) -> Result<Module> {
+    let modules = tempfile::Builder::new()
+        .prefix("modules-")
+        .tempdir_in(directory)?;
+    let told = install::run_for_output(
+        Command::new(go)
+            .current_dir(modules.path())
+            .env("GOMODCACHE", modules.path())
+            .env("GOFLAGS", "-modcacherw")
+            .args(["mod", "download", "-json", module]),
+    )?;
+    let told: Value = serde_json::from_str(&told)?;
+    let text = |name: &str| {
+        let text = told[name].as_str();
+        text.with_context(|| format!("{module} has no {name}: {told}"))
+    };
+    Ok(Module {
+        folder: text("Dir")?.into(),
+        sum: text("Sum")?.to_owned(),
+        _modules: modules,
+    })
 }
 
 /// The second number of the version that is installed there.
