@@ -129,7 +129,9 @@ pub async fn run(lanes: Arc<Lanes>, lane: NewLane) {
     }
     lanes.claimant.outage.forget(&partition);
     lanes.health.note(&partition.to_string(), None);
-    note_refused(&lanes, &partition, false);
+    lanes
+        .health
+        .leave_refused(&partition.topic, partition.number);
     drop(alive);
 }
 

@@ -120,6 +120,16 @@ impl Health {
         was_refused != topics.contains_key(topic)
     }
 
+    /// Leaves to whoever describes the topic what a `partition` met that is consumed here no more: it
+    /// says nothing of whether the topic may be read.
+    pub fn leave_refused(&self, topic: &str, partition: i32) {
+        if let Some(met_by) = self.refused.lock().get_mut(topic)
+            && met_by.remove(&Some(partition))
+        {
+            met_by.insert(None);
+        }
+    }
+
     /// Reports an answer of MongoDB, to a write or a ping. Call it at least every minute.
     pub fn mongodb_answered(&self) {
         self.mongodb_ms.store(self.now_ms(), Relaxed);
@@ -260,6 +270,11 @@ mod tests {
         );
         assert!(note(None, false));
         assert!(!health.missing_at(1).join(" ").contains("grant Read"));
+        health.leave_refused("t", 0);
+        assert!(note(Some(0), true), "nothing was left");
+        health.leave_refused("t", 0);
+        assert!(!note(Some(0), false), "its end is no answer");
+        assert!(note(None, false), "and this one is");
     }
 
     #[test]
