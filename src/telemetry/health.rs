@@ -120,8 +120,8 @@ impl Health {
         was_refused != topics.contains_key(topic)
     }
 
-    /// Leaves to whoever describes the topic what a `partition` met that is consumed here no more: it
-    /// says nothing of whether the topic may be read.
+    /// Leaves to whoever describes the topic what a `partition` met that is consumed here no more:
+    /// it says nothing of whether the topic may be read.
     pub fn leave_refused(&self, topic: &str, partition: i32) {
         if let Some(met_by) = self.refused.lock().get_mut(topic)
             && met_by.remove(&Some(partition))

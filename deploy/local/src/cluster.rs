@@ -2,7 +2,6 @@
 //! them.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,15 +11,15 @@ use rdkafka::metadata::Metadata;
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::install;
-use crate::kafka::{cluster_id, java, run_tool};
+use crate::jvm::Jvm;
+use crate::kafka::{LITTLE_MEMORY, cluster_id};
 use crate::links::{self, Links, Ports};
 use crate::port;
 use crate::process::Server;
 use crate::topics::Topics;
 use crate::toxiproxy::{Proxy, Toxiproxy};
 
-const START_DEADLINE: Duration = Duration::from_secs(120);
+const START_DEADLINE: Duration = Duration::from_secs(180);
 const METADATA_DEADLINE: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(50);
 const OFFSETS_PARTITIONS: i32 = 4;
@@ -37,13 +36,13 @@ struct Broker {
 pub struct Cluster {
     brokers: Vec<Broker>,
     links: Links,
-    jars: PathBuf,
+    jvm: Jvm,
 }
 
 impl Cluster {
     /// Starts `count` brokers, each behind a proxy, and returns when topics can be created on all.
     pub async fn start(count: usize, toxiproxy: &Toxiproxy) -> Result<Cluster> {
-        let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
+        let jvm = Jvm::installed().await?;
         let id = cluster_id();
         let ports = || {
             Ok(Ports {
@@ -111,6 +110,7 @@ transaction.state.log.min.isr={in_sync}
 share.coordinator.state.topic.replication.factor={replicas}
 share.coordinator.state.topic.min.isr={in_sync}
 log.cleaner.backoff.ms=500
+{LITTLE_MEMORY}
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
 message.max.bytes=20000000
@@ -126,8 +126,9 @@ replica.fetch.max.bytes=20000000
             )?;
             let properties = properties.to_string_lossy().into_owned();
             let arguments = ["format", "--cluster-id", &id, "--config", &properties];
-            run_tool(&jars, &directory, "kafka.tools.StorageTool", &arguments).await?;
-            let mut command = java(&jars, &directory, "kafka.Kafka", &[&properties]);
+            jvm.run(&directory, "kafka.tools.StorageTool", &arguments)
+                .await?;
+            let mut command = jvm.line(&directory, "kafka.Kafka", &[&properties]);
             command.insert(1, Links::option(index, count, &directory)?);
             server.command(command);
             server.start()?;
@@ -140,7 +141,7 @@ replica.fetch.max.bytes=20000000
         let mut cluster = Cluster {
             brokers,
             links,
-            jars,
+            jvm,
         };
         cluster.ready().await?;
         Ok(cluster)
@@ -219,10 +220,9 @@ replica.fetch.max.bytes=20000000
             match self.whole().await {
                 Ok(()) => return Ok(()),
                 Err(error) if Instant::now() > end => {
-                    bail!(
-                        "the cluster is not ready: {error:#}\n{}",
-                        self.brokers[0].server.log_tail()
-                    )
+                    let logs = self.brokers.iter().map(|broker| broker.server.log_tail());
+                    let logs: Vec<String> = logs.collect();
+                    bail!("the cluster is not ready: {error:#}\n{}", logs.join("\n"))
                 }
                 Err(_) => sleep(POLL).await,
             }
@@ -352,13 +352,8 @@ replica.fetch.max.bytes=20000000
             &plan,
         ];
         let home = self.brokers[0].server.directory();
-        run_tool(
-            &self.jars,
-            home,
-            "org.apache.kafka.tools.reassign.ReassignPartitionsCommand",
-            &arguments,
-        )
-        .await?;
+        let class = "org.apache.kafka.tools.reassign.ReassignPartitionsCommand";
+        self.jvm.run(home, class, &arguments).await?;
         Ok(())
     }
 

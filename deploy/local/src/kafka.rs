@@ -1,28 +1,24 @@
 //! A real Kafka broker on loopback: one process that is broker and controller (KRaft).
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use rdkafka::ClientConfig;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use crate::certificates::ServerCertificate;
-use crate::install;
+use crate::jvm::{Jvm, QUICK};
 use crate::port;
 use crate::process::Server;
 use crate::topics::Topics;
 
 const START_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
-const TOOL_DEADLINE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(50);
-const JAVA_OPTIONS: [&str; 3] = ["-Xmx512m", "-XX:+UseSerialGC", QUICK];
-/// Start time counts for more than speed in tests: the optimising compiler would only compete with
-/// the rest of the stack.
-const QUICK: &str = "-XX:TieredStopAtLevel=1";
+/// What the cleaner of compacted logs maps keys in: 128 MiB otherwise, cleared for each log.
+pub(crate) const LITTLE_MEMORY: &str = "log.cleaner.dedupe.buffer.size=2097152";
 const SCRAM: &str = "SCRAM-SHA-512";
 
 /// What to start.
@@ -41,7 +37,7 @@ pub struct KafkaOptions {
 /// A running broker. Dropped, it is killed and its data removed.
 pub struct Kafka {
     server: Server,
-    jars: PathBuf,
+    jvm: Jvm,
     port: u16,
     secured_port: Option<u16>,
 }
@@ -49,7 +45,10 @@ pub struct Kafka {
 impl Kafka {
     /// Starts the broker, and returns when it can create topics.
     pub async fn start(options: KafkaOptions) -> Result<Kafka> {
-        let jars = tokio::task::spawn_blocking(install::kafka_jars).await??;
+        Kafka::start_on(Jvm::installed().await?, options).await
+    }
+
+    pub(crate) async fn start_on(jvm: Jvm, options: KafkaOptions) -> Result<Kafka> {
         let mut server = Server::new("kafka")?;
         let port = port::free()?;
         let secured_port = (options.tls.is_some() || !options.users.is_empty())
@@ -65,8 +64,7 @@ impl Kafka {
             server.directory().join("log4j2.properties"),
             include_str!("../log4j2.properties"),
         )?;
-        let mut line = java(
-            &jars,
+        let mut line = jvm.line(
             server.directory(),
             "kafka.Kafka",
             &[&properties.to_string_lossy()],
@@ -75,7 +73,7 @@ impl Kafka {
         server.command(line);
         let mut kafka = Kafka {
             server,
-            jars,
+            jvm,
             port,
             secured_port,
         };
@@ -143,7 +141,7 @@ impl Kafka {
     pub fn tool_line(&self, class: &str, arguments: &[&str]) -> String {
         format!(
             "java -cp '{}/*' {class} --bootstrap-server {} {}",
-            self.jars.display(),
+            self.jvm.jars().display(),
             self.bootstrap(),
             arguments.join(" ")
         )
@@ -156,7 +154,7 @@ impl Kafka {
             ("kafka-configs.sh", "kafka.admin.ConfigCommand"),
             ("kafka-topics.sh", "org.apache.kafka.tools.TopicCommand"),
         ] {
-            let line = java(&self.jars, self.server.directory(), class, &[]);
+            let line = self.jvm.line(self.server.directory(), class, &[]);
             let text = format!("#!/bin/sh\nexec '{}' \"$@\"\n", line.join("' '"));
             let script = folder.join(name);
             std::fs::write(&script, text)?;
@@ -193,7 +191,9 @@ impl Kafka {
     }
 
     async fn run(&self, class: &str, arguments: &[&str]) -> Result<String> {
-        run_tool(&self.jars, self.server.directory(), class, arguments).await
+        self.jvm
+            .run(self.server.directory(), class, arguments)
+            .await
     }
 
     async fn ready(&mut self) -> Result<()> {
@@ -223,50 +223,6 @@ impl Kafka {
             }
         }
     }
-}
-
-/// Runs one of Kafka's own tools and returns what it printed.
-pub(crate) async fn run_tool(
-    jars: &Path,
-    directory: &Path,
-    class: &str,
-    arguments: &[&str],
-) -> Result<String> {
-    let line = java(jars, directory, class, arguments);
-    let mut command = tokio::process::Command::new(&line[0]);
-    command
-        .args(&line[1..])
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = timeout(TOOL_DEADLINE, command.output())
-        .await
-        .with_context(|| format!("{class} takes too long"))??;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    ensure!(
-        output.status.success(),
-        "{class} failed: {text}{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
-    Ok(text)
-}
-
-pub(crate) fn java(jars: &Path, directory: &Path, class: &str, arguments: &[&str]) -> Vec<String> {
-    let log = format!(
-        "-Dlog4j2.configurationFile={}",
-        directory.join("log4j2.properties").display()
-    );
-    let class_path = format!("{}/*", jars.display());
-    let head = [
-        &["java"],
-        &JAVA_OPTIONS[..],
-        &[&log, "-cp", &class_path, class],
-    ]
-    .concat();
-    [&head, arguments]
-        .concat()
-        .into_iter()
-        .map(str::to_owned)
-        .collect()
 }
 
 fn server_properties(
@@ -325,6 +281,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+{LITTLE_MEMORY}
 {security}{extra}"
     ))
 }

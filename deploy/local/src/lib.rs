@@ -25,6 +25,7 @@ pub mod dns;
 pub mod entities;
 pub mod install;
 mod json;
+mod jvm;
 pub mod kafka;
 pub mod keda;
 mod kinds;
