@@ -57,7 +57,12 @@ for name in "$@"; do
     found_by=$(sed -n '2s/^Found by: //p' "tests/mutants/$name.patch")
     restore
     git -C "$tree" apply "$PWD/tests/mutants/$name.patch"
-    build "$name"
+    began=$(date +%s)
+    if ! build "$name"; then
+        faults=$((faults + 1))
+        row "$name" "$found_by" $(($(date +%s) - began)) "DOES NOT BUILD: mend tests/mutants/$name.patch"
+        continue
+    fi
     began=$(date +%s)
     if rounds "$name" "$found_by" "$name"; then
         found="SURVIVED: nothing was found"
