@@ -11,7 +11,7 @@ case $*:$# in
     ;;
 esac
 file=$(dirname "$0")/Dockerfile
-names=$(sed -n 's/^FROM \([^ @]*:[^ @]*\).*/\1/p' "$file")
+names=$(sed -n 's/^FROM \([^ @]*:[^ @]*\).*/\1/p' "$file" | sort -u)
 changes=
 for name in $names; do
     # Of the list for all processors, where there is one.

@@ -31,7 +31,7 @@ const POLL: Duration = Duration::from_millis(50);
 const QUEUE_KIB_MAX: &str = "16384";
 
 /// A consumer of its own that reads logs as the service does: only what is committed.
-pub(crate) struct Scanner {
+pub struct Scanner {
     consumer: BaseConsumer<Bystander>,
 }
 
@@ -40,7 +40,7 @@ impl Scanner {
     ///
     /// # Errors
     /// librdkafka's, where it does not take the configuration.
-    pub(crate) fn new(kafka: &Kafka) -> anyhow::Result<Scanner> {
+    pub fn new(kafka: &Kafka) -> anyhow::Result<Scanner> {
         let mut config = bystander(kafka);
         for (name, value) in [
             ("enable.auto.offset.store", "false"),
@@ -59,7 +59,7 @@ impl Scanner {
     ///
     /// # Errors
     /// [`KafkaError`], also where the leader does not answer.
-    pub(crate) fn log(&self, partition: &Partition) -> anyhow::Result<(LogEnds, Option<Uuid>)> {
+    pub fn log(&self, partition: &Partition) -> anyhow::Result<(LogEnds, Option<Uuid>)> {
         let id = topic_id(self.consumer.client(), &partition.topic, TIMEOUT);
         let ends = log_ends(
             self.consumer.client(),
@@ -80,7 +80,7 @@ impl Scanner {
     /// # Errors
     /// [`KafkaError`], where a record cannot be read, `offsets` begin before the log, or nothing
     /// arrives for half a minute.
-    pub(crate) fn scan(
+    pub fn scan(
         &self,
         partition: &Partition,
         offsets: Range<i64>,

@@ -1,0 +1,153 @@
+//! The files of given paths.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+
+use crate::Reader;
+
+/// Folders within folders that are walked; a link to a folder above would have no end.
+const FOLDER_DEPTH_MAX: usize = 16;
+/// What the file of an export is called, behind the export's name.
+const OVERALL_METADATA: &str = ".overall_export_metadata";
+/// What stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
+/// A file with entities.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its path; `-` is standard input.
+    pub path: PathBuf,
+    /// Its length as it is stored, in bytes; none if it is no ordinary file.
+    pub bytes: Option<u64>,
+}
+
+/// Finds the files of the given paths, in the order of the paths. A path is a file, a folder of an
+/// export or one that holds such folders, or `-` for standard input.
+///
+/// A folder's files are those called `output-N`. Folders go by name and files by number. Whether a
+/// number is missing is not looked at: the metadata of an export, which would say so, is not
+/// parsed.
+///
+/// # Errors
+///
+/// A path that cannot be read; a folder in which there is neither an `output-N` nor an
+/// `.overall_export_metadata`, so that it is no export; a file or `-` that is given twice.
+pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
+    let mut found: Vec<Source> = vec![];
+    for path in paths {
+        if path.as_os_str() == STANDARD_INPUT {
+            found.push(Source {
+                path: path.clone(),
+                bytes: None,
+            });
+            continue;
+        }
+        let kind = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
+        if kind.is_dir() {
+            found.extend(folder(path)?);
+        } else {
+            found.push(source(path, &kind));
+        }
+    }
+    let mut sorted: Vec<PathBuf> = found.iter().map(|source| normal(&source.path)).collect();
+    sorted.sort();
+    if let Some([twice, _]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("{} is given twice; give it once", twice.display());
+    }
+    Ok(found)
+}
+
+impl Source {
+    /// Opens the file and looks what form it is in.
+    ///
+    /// # Errors
+    ///
+    /// A file that cannot be opened, or whose first bytes cannot be read.
+    pub fn open(&self) -> Result<Reader> {
+        let name = self.path.to_string_lossy();
+        let open = || match &*name {
+            STANDARD_INPUT => Reader::new(io::stdin(), &name),
+            _ => Reader::new(File::open(&self.path)?, &name),
+        };
+        open().with_context(|| format!("cannot read {name}"))
+    }
+}
+
+/// The number of a file of entities of an export, `output-N`.
+pub(crate) fn output(file: &str) -> Option<u64> {
+    let (_, name) = file.rsplit_once(['/', '\\']).unwrap_or(("", file));
+    let digits = name.strip_prefix("output-")?;
+    let all = digits.bytes().all(|byte| byte.is_ascii_digit());
+    all.then(|| digits.parse().ok())?
+}
+
+fn source(path: &Path, metadata: &fs::Metadata) -> Source {
+    Source {
+        path: path.to_owned(),
+        bytes: metadata.is_file().then_some(metadata.len()),
+    }
+}
+
+fn folder(path: &Path) -> Result<Vec<Source>> {
+    let mut walk = Walk::default();
+    walk.folder(path, 0)?;
+    ensure!(
+        walk.export || !walk.found.is_empty(),
+        "{} is no export: it has neither NAME{OVERALL_METADATA} nor output-0; give the folder that \
+         the export made, or files of JSON by their names",
+        path.display()
+    );
+    Ok(walk.found)
+}
+
+#[derive(Default)]
+struct Walk {
+    found: Vec<Source>,
+    export: bool,
+}
+
+impl Walk {
+    fn folder(&mut self, path: &Path, depth: usize) -> Result<()> {
+        ensure!(
+            depth <= FOLDER_DEPTH_MAX,
+            "{} is more than {FOLDER_DEPTH_MAX} folders deep; is there a link in a circle?",
+            path.display()
+        );
+        let context = || format!("cannot read {}", path.display());
+        let mut folders = vec![];
+        let mut outputs = vec![];
+        for entry in fs::read_dir(path).with_context(context)? {
+            let entry = entry.with_context(context)?.path();
+            let metadata =
+                fs::metadata(&entry).with_context(|| format!("cannot read {}", entry.display()))?;
+            let name = entry.file_name().unwrap_or_default().to_string_lossy();
+            if metadata.is_dir() {
+                folders.push(entry);
+            } else if let Some(number) = output(&name) {
+                outputs.push((number, source(&entry, &metadata)));
+            } else if name.ends_with(OVERALL_METADATA) {
+                self.export = true;
+            }
+        }
+        outputs.sort_by(|(a, left), (b, right)| (a, &left.path).cmp(&(b, &right.path)));
+        self.found
+            .extend(outputs.into_iter().map(|(_, source)| source));
+        folders.sort();
+        for folder in folders {
+            self.folder(&folder, depth + 1)?;
+        }
+        Ok(())
+    }
+}
+
+/// The path without `.` in it.
+fn normal(path: &Path) -> PathBuf {
+    let parts = path.components();
+    parts.filter(|part| *part != Component::CurDir).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,205 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::objects::Copier;
+
+/// Moves the old datastore's entities, objects and accounts, step by step. docs/migration.md has the
+/// order.
+///
+/// Brokers and MongoDB are those of the service's own environment (DYFF_KAFKA__…,
+/// DYFF_WORKFLOWS_SINK__…). Exit codes: 0 done, and nothing was left; 1 something was rejected,
+/// differs or failed; 2 a wrong command line; 78 a wrong configuration.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub enum Command {
+    /// Print the mapping that is compiled in, to be changed and named with --mapping.
+    Mapping,
+    /// Give each path of the exports a new id, in the remap file, which is only ever added to.
+    ///
+    /// The id is UUIDv5 of --seed and the path, so that anyone can make it again. An existing file
+    /// {"old path": "new id"} is taken in as it is.
+    Ids {
+        #[command(flatten)]
+        exports: Exports,
+        /// The remap file.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+        /// What the ids are made of beside the path, such as the name of the old project; needed
+        /// once.
+        #[arg(long)]
+        seed: Option<String>,
+        #[command(flatten)]
+        about: About,
+    },
+    /// Move the entities that the target lacks.
+    ///
+    /// They become records on the workflows events topic (DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS, else
+    /// dyff.workflows.events): its aggregator, the state topic and every later rebuild must know
+    /// them. A run that was killed is run again, and goes on behind what is there. An entity whose
+    /// newest record is not of this tool is never touched.
+    #[command(after_help = "Examples:\n  \
+        datastore-migrate entities --remap remap.json --dry-run export/\n  \
+        datastore-migrate entities --remap remap.json --report moved.json export/")]
+    Entities {
+        #[command(flatten)]
+        exports: Exports,
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+        /// Another topic: the state topic, where no aggregator runs.
+        #[arg(long, conflicts_with = "into")]
+        topic: Option<String>,
+        /// Not a topic: a later rebuild from Kafka does not know these.
+        #[arg(long, requires = "if_absent")]
+        into: Option<Into>,
+        /// With --into: only ids that are missing.
+        #[arg(long, requires = "into")]
+        if_absent: bool,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Move users and API keys into the auth backend's collection, where they are missing.
+    Accounts {
+        #[command(flatten)]
+        exports: Exports,
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+        /// The auth backend's database.
+        #[arg(long, default_value = "accounts")]
+        database: String,
+        /// Only say what would be done.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Hold every entity of the exports against its document.
+    Verify {
+        #[command(flatten)]
+        exports: Exports,
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+    },
+    /// Objects in buckets.
+    #[command(subcommand)]
+    Objects(Objects),
+    /// What can go in the old place.
+    #[command(subcommand)]
+    DeleteOld(DeleteOld),
+}
+
+/// Objects in buckets.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub enum Objects {
+    /// Print a line for each entity that copies its objects to their new names.
+    Plan {
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+        /// The old bucket, such as gs://old.
+        #[arg(long, value_name = "URL")]
+        from: String,
+        /// The new one.
+        #[arg(long, value_name = "URL")]
+        to: String,
+        /// What copies.
+        #[arg(long = "with", value_enum, default_value = "gcloud")]
+        copier: Copier,
+    },
+    /// Compare two listings: names, sizes, CRC32C or MD5.
+    Verify {
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+        /// Listing of the old bucket, as JSON of `gcloud storage objects list` or `rclone lsjson`.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Listing of the new one.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+/// What can go in the old place.
+#[derive(Debug, Subcommand)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub enum DeleteOld {
+    /// Print the steps that delete, once `verify` and `objects verify` have said yes with this
+    /// very remap file. Deletes nothing.
+    Plan {
+        #[command(flatten)]
+        remap: RemapFile,
+        #[command(flatten)]
+        about: About,
+        /// The old project.
+        #[arg(long)]
+        project: String,
+        /// The old bucket.
+        #[arg(long, value_name = "URL")]
+        from: String,
+    },
+}
+
+/// Where entities go that are not to become records.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Into {
+    /// The service's collections.
+    Mongodb,
+}
+
+/// What is read.
+#[derive(Debug, Args)]
+pub struct Exports {
+    /// Folders of `gcloud datastore export`, or files with one JSON entity a line; `-` is standard
+    /// input; gzip or zstd.
+    #[arg(value_name = "EXPORT", required = true)]
+    pub exports: Vec<PathBuf>,
+}
+
+/// The remap file.
+#[derive(Debug, Args)]
+pub struct RemapFile {
+    /// The file that `ids` made.
+    #[arg(long, value_name = "FILE")]
+    pub remap: PathBuf,
+}
+
+/// What every step may be told.
+#[derive(Debug, Args)]
+pub struct About {
+    /// What becomes of each kind; without it, the mapping that `datastore-migrate mapping` prints.
+    #[arg(long, value_name = "FILE")]
+    pub mapping: Option<PathBuf>,
+    /// Also write the whole report as JSON.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+}
+
+impl About {
+    /// The mapping that is named, or the one that is compiled in.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn mapping(&self) -> anyhow::Result<crate::mapping::Mapping> {
+        crate::mapping::Mapping::load(self.mapping.as_deref())
+    }
+}

@@ -1,0 +1,113 @@
+//! What the service makes of an entity: by its own decoder, so that nothing is moved that it would
+//! reject, and so that what is stored can be held against it.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use bson::RawDocument;
+use workflows_sink::config::reference::MAPPING_FILE;
+use workflows_sink::record::detail::rejection;
+use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
+use workflows_sink::record::mapping::Mapping;
+
+use crate::convert::{Converted, Rejection};
+use crate::id::{Fingerprint, NewId};
+
+/// The service's decoder.
+pub struct Contract {
+    mapping: Arc<Mapping>,
+    decoder: Decoder,
+}
+
+/// An entity as the service takes it.
+#[derive(Clone, Debug)]
+pub struct Accepted {
+    /// Its id.
+    pub id: NewId,
+    /// The record's value: JSON.
+    pub value: Vec<u8>,
+    /// Where the document goes.
+    pub collection: String,
+    /// The document as BSON, without `_id`.
+    pub document: Vec<u8>,
+}
+
+impl Contract {
+    /// By the service's mapping: its `MAPPING_FILE`, or the one that is compiled in.
+    ///
+    /// # Errors
+    /// Why the file cannot be read or used.
+    pub fn from_env() -> Result<Contract> {
+        let file = std::env::var(MAPPING_FILE.name).unwrap_or_default();
+        let mapping = match file.as_str() {
+            "" => Mapping::builtin(),
+            file => {
+                let text = std::fs::read_to_string(file);
+                let text = text.with_context(|| format!("{}: {file}", MAPPING_FILE.name))?;
+                Mapping::parse(&text).with_context(|| format!("{}: {file}", MAPPING_FILE.name))?
+            }
+        };
+        Ok(Contract::new(mapping))
+    }
+
+    /// By this mapping.
+    pub fn new(mapping: Mapping) -> Contract {
+        let mapping = Arc::new(mapping);
+        Contract {
+            decoder: Decoder::new(Arc::clone(&mapping), Tombstones::Ignore),
+            mapping,
+        }
+    }
+
+    /// The collections of the contract.
+    pub fn collections(&self) -> Vec<String> {
+        let collections = self.mapping.collections();
+        collections.map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// What the service would store.
+    ///
+    /// # Errors
+    /// [`Rejection::ByContract`] with the service's own reason.
+    pub fn accept(&mut self, converted: &Converted) -> Result<Accepted, Rejection> {
+        let value = serde_json::to_vec(&converted.json).expect("JSON of our own");
+        let key = converted.id.to_string();
+        let mut document = Vec::new();
+        let (key, text) = (Some(key.as_bytes()), Some(value.as_slice()));
+        match self.decoder.decode(key, text, &mut document) {
+            Decoded::Accepted { collection, .. } => Ok(Accepted {
+                id: converted.id,
+                collection: self.mapping.collection(collection).to_owned(),
+                document,
+                value,
+            }),
+            Decoded::Rejected(reason) => {
+                let why = rejection(&self.mapping, key, text, reason);
+                Err(Rejection::ByContract(why))
+            }
+            Decoded::Skipped(_) | Decoded::Delete => {
+                let why = "it skips an entity with this id".to_owned();
+                Err(Rejection::ByContract(why))
+            }
+        }
+    }
+}
+
+/// A document's fields by their hashes, sorted by name: the order at the top level is the server's
+/// and no part of the contract. `_id` is left out.
+///
+/// # Errors
+/// Where it is no BSON.
+pub fn fields(document: &RawDocument) -> Result<Vec<(String, Fingerprint)>> {
+    let mut fields = Vec::new();
+    for element in document {
+        let (name, value) = element?;
+        if name != "_id" {
+            let mut one = bson::RawDocumentBuf::new();
+            one.append(name, value);
+            fields.push((name.to_string(), Fingerprint::of(one.as_bytes())));
+        }
+    }
+    fields.sort();
+    Ok(fields)
+}

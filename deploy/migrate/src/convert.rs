@@ -1,0 +1,372 @@
+//! An old entity → the contract's JSON. Pure.
+//!
+//! | Datastore | JSON |
+//! |---|---|
+//! | null, boolean, integer, text | the same |
+//! | double | the same; NaN and the infinities by the mapping: rejected, or null |
+//! | timestamp | as the API writes it: `2023-01-02T03:04:05.678901+00:00`, without a fraction of zero |
+//! | blob | base64 (RFC 4648, with padding) |
+//! | key, and what the mapping calls a reference | the new id |
+//! | point | `{"latitude": …, "longitude": …}`, in degrees |
+//! | embedded entity, array | object, array |
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use datastore_export::{Entity, Id, Key, Step, Value};
+use jiff::Timestamp;
+
+use crate::id::{Fingerprint, NewId};
+use crate::json::Json;
+use crate::mapping::{Form, Kind, Mapping, NotANumber, Reference};
+
+/// What the new ids of old paths are.
+pub trait Ids {
+    /// The new id of the entity with this path.
+    fn id(&self, path: Fingerprint) -> Option<NewId>;
+
+    /// Whether some entity's key ends in this number, or is this `account/id`.
+    fn looks_like_one(&self, value: Fingerprint) -> bool;
+}
+
+/// An entity of the contract.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Converted {
+    /// Its id, which is its record's key too.
+    pub id: NewId,
+    /// The kind, by its new name.
+    pub kind: String,
+    /// All of it; `id` and `kind` come first.
+    pub json: Json,
+    /// Properties whose values look like ids of old entities and that the mapping does not call
+    /// references, by old kind and path.
+    pub looks_like_ids: Vec<String>,
+}
+
+/// What becomes of an entity.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Outcome {
+    /// It is moved.
+    Moved(Box<Converted>),
+    /// The mapping says that it is not, and why.
+    LeftOut(String),
+}
+
+/// Why an entity cannot be moved. No text holds a value of the entity.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    /// The mapping lacks its kind.
+    #[error("the mapping has no kind {0}: add it, or say with `left_out` why it stays")]
+    UnmappedKind(String),
+    /// The remap file lacks its key.
+    #[error("{0} has no new id: run `datastore-migrate ids` over this export first")]
+    NoId(String),
+    /// It has no ancestor of the mapping's kind for accounts.
+    #[error("{0} has no account above it, whose id `{1}` would hold")]
+    NoAccount(String, String),
+    /// A reference to what no export held.
+    #[error("{0} refers to {1}, which has no new id: look for it in the export")]
+    Dangling(String, String),
+    /// A reference in another form than the mapping says.
+    #[error("{0} is not in the form {1} that the mapping says")]
+    OtherForm(String, String),
+    /// A bare number that several accounts have.
+    #[error(
+        "{0} is a number that several accounts have: give its form as \"account/id\" or \"key\""
+    )]
+    Ambiguous(String),
+    /// A key that the mapping does not call a reference.
+    #[error("{0} holds a key and is no reference by the mapping: declare it, or drop it")]
+    UndeclaredKey(String),
+    /// A number that JSON lacks.
+    #[error("{0} is not a number that JSON has: set `not_a_number = \"null\"`, or drop it")]
+    NotANumber(String),
+    /// A time outside the years that text can hold.
+    #[error("{0} is a time outside the years 1 to 9999")]
+    TimeOutOfRange(String),
+    /// The property with the id holds none.
+    #[error("{0} holds no id of 32 hex digits, as `id_from` says")]
+    IdFrom(String),
+    /// Two properties get the same name.
+    #[error("two properties become `{0}`: rename or drop one")]
+    TwiceNamed(String),
+    /// The service would not take it.
+    #[error("the service would reject it: {0}")]
+    ByContract(String),
+}
+
+/// The path of a key as the remap file has it: its text, behind its namespace where it has one.
+pub fn path_of(key: &Key) -> String {
+    match key.namespace.as_str() {
+        "" => key.to_string(),
+        namespace => format!("[{namespace}]{key}"),
+    }
+}
+
+/// The id of a key's account, if it has one above it or is one.
+pub fn account_of(key: &Key, mapping: &Mapping) -> Option<Step> {
+    let mut path = key.path.iter();
+    path.find(|step| step.kind == mapping.account_kind).cloned()
+}
+
+/// The fingerprints of what may stand for a key: its number, and `account/id`.
+pub fn shapes(key: &Key, mapping: &Mapping) -> Vec<Fingerprint> {
+    let mut shapes = Vec::new();
+    if let Some(Id::Number(number)) = key.id() {
+        shapes.push(Fingerprint::of(number.to_string()));
+    }
+    if let (Some(account), Some(id)) = (account_of(key, mapping), key.id()) {
+        shapes.push(Fingerprint::of(format!("{}/{id}", account.id)));
+    }
+    shapes
+}
+
+/// Converts an entity.
+///
+/// # Errors
+/// Why it cannot be moved.
+pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Outcome, Rejection> {
+    let old_kind = entity.key.kind();
+    let kind = mapping.kinds.get(old_kind);
+    let kind = kind.ok_or_else(|| Rejection::UnmappedKind(old_kind.to_owned()))?;
+    if let Some(why) = &kind.left_out {
+        return Ok(Outcome::LeftOut(why.clone()));
+    }
+    let id = id_of(entity, kind, ids)?;
+    let new_kind = kind.kind.as_deref().unwrap_or(old_kind);
+    let mut conversion = Conversion {
+        entity,
+        mapping,
+        kind,
+        ids,
+        looks_like_ids: Vec::new(),
+    };
+    let mut members = vec![
+        ("id".to_owned(), Json::Text(id.to_string())),
+        ("kind".to_owned(), Json::Text(new_kind.to_owned())),
+    ];
+    if let Some(field) = &kind.account {
+        members.push((field.clone(), conversion.account(field)?));
+    }
+    for (name, value) in &entity.properties {
+        let dropped = kind.drop.contains(name) || kind.id_from.as_ref() == Some(name);
+        if !dropped {
+            let value = conversion.value(name, value)?;
+            members.push((kind.renamed(name).to_owned(), value));
+        }
+    }
+    let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_str()).collect();
+    names.sort_unstable();
+    if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(Rejection::TwiceNamed(twice[0].to_owned()));
+    }
+    let lacking = kind.defaults.iter();
+    let lacking: Vec<(String, Json)> = lacking
+        .filter(|(name, _)| names.binary_search(&name.as_str()).is_err())
+        .map(|(name, value)| (name.clone(), Json::from(value)))
+        .collect();
+    members.extend(lacking);
+    Ok(Outcome::Moved(Box::new(Converted {
+        id,
+        kind: new_kind.to_owned(),
+        json: Json::Object(members),
+        looks_like_ids: conversion.looks_like_ids,
+    })))
+}
+
+/// The id that a property holds, where the mapping says so.
+///
+/// # Errors
+/// Where it holds none.
+pub fn id_from(entity: &Entity, kind: &Kind) -> Result<Option<NewId>, Rejection> {
+    let Some(property) = &kind.id_from else {
+        return Ok(None);
+    };
+    match entity.get(property) {
+        Some(Value::Text(text)) => text.parse().ok(),
+        _ => None,
+    }
+    .map(Some)
+    .ok_or_else(|| Rejection::IdFrom(format!("{}.{property}", entity.key.kind())))
+}
+
+fn id_of(entity: &Entity, kind: &Kind, ids: &impl Ids) -> Result<NewId, Rejection> {
+    if let Some(id) = id_from(entity, kind)? {
+        return Ok(id);
+    }
+    let path = path_of(&entity.key);
+    ids.id(Fingerprint::of(&path)).ok_or(Rejection::NoId(path))
+}
+
+struct Conversion<'a, I> {
+    entity: &'a Entity,
+    mapping: &'a Mapping,
+    kind: &'a Kind,
+    ids: &'a I,
+    looks_like_ids: Vec<String>,
+}
+
+impl<I: Ids> Conversion<'_, I> {
+    fn account(&self, field: &str) -> Result<Json, Rejection> {
+        let key = &self.entity.key;
+        let is_account = |step: &Step| step.kind == self.mapping.account_kind;
+        let depth = key.path.iter().position(is_account);
+        let depth = depth.ok_or_else(|| Rejection::NoAccount(path_of(key), field.to_owned()))?;
+        let mut account = key.clone();
+        account.path.truncate(depth + 1);
+        self.new_id(field, &account)
+    }
+
+    fn new_id(&self, at: &str, key: &Key) -> Result<Json, Rejection> {
+        let path = path_of(key);
+        match self.ids.id(Fingerprint::of(&path)) {
+            Some(id) => Ok(Json::Text(id.to_string())),
+            None => Err(Rejection::Dangling(self.named(at), path)),
+        }
+    }
+
+    fn named(&self, at: &str) -> String {
+        format!("{}.{at}", self.entity.key.kind())
+    }
+
+    /// `at` is the path of old names with dots.
+    fn value(&mut self, at: &str, value: &Value) -> Result<Json, Rejection> {
+        if let Value::Array(values) = value {
+            let values = values.iter().map(|value| self.value(at, value));
+            return Ok(Json::Array(values.collect::<Result<_, _>>()?));
+        }
+        if let Some(reference) = self.kind.references.get(at) {
+            return self.reference(at, value, reference);
+        }
+        self.watch(at, value);
+        Ok(match value {
+            Value::Null => Json::Null,
+            Value::Bool(value) => Json::Bool(*value),
+            Value::Integer(value) => Json::Integer(*value),
+            Value::Double(value) if value.is_finite() => Json::Double(*value),
+            Value::Double(_) => match self.kind.not_a_number {
+                NotANumber::Null => Json::Null,
+                NotANumber::Reject => return Err(Rejection::NotANumber(self.named(at))),
+            },
+            Value::Timestamp(microseconds) => {
+                let time = time(*microseconds);
+                Json::Text(time.ok_or_else(|| Rejection::TimeOutOfRange(self.named(at)))?)
+            }
+            Value::Text(text) => Json::Text(text.clone()),
+            Value::Blob(bytes) => Json::Text(STANDARD.encode(bytes)),
+            Value::Key(_) => return Err(Rejection::UndeclaredKey(self.named(at))),
+            Value::Point {
+                latitude,
+                longitude,
+            } => Json::Object(vec![
+                ("latitude".to_owned(), Json::Double(*latitude)),
+                ("longitude".to_owned(), Json::Double(*longitude)),
+            ]),
+            Value::Entity(members) => {
+                let mut object = Vec::with_capacity(members.len());
+                for (name, value) in members {
+                    object.push((name.clone(), self.value(&format!("{at}.{name}"), value)?));
+                }
+                Json::Object(object)
+            }
+            Value::Array(_) => unreachable!("arrays are above"),
+        })
+    }
+
+    fn reference(&self, at: &str, value: &Value, reference: &Reference) -> Result<Json, Rejection> {
+        let other = || {
+            let form = match reference.form {
+                Form::Key => "\"key\"",
+                Form::Integer => "\"integer\"",
+                Form::AccountAndId => "\"account/id\"",
+            };
+            Rejection::OtherForm(self.named(at), form.to_owned())
+        };
+        match (reference.form, value) {
+            (_, Value::Null) => Ok(Json::Null),
+            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => self.new_id(at, key),
+            (Form::Integer, Value::Integer(number)) => self.by_number(at, *number, reference),
+            (Form::AccountAndId, Value::Text(text)) => {
+                let (account, id) = text.split_once('/').ok_or_else(other)?;
+                let key = self.below(id_in_text(account), id_in_text(id), reference);
+                self.new_id(at, &key)
+            }
+            _ => Err(other()),
+        }
+    }
+
+    /// The one entity with this number in the entity's own account, or else in a shared one.
+    fn by_number(&self, at: &str, number: i64, reference: &Reference) -> Result<Json, Rejection> {
+        let own = account_of(&self.entity.key, self.mapping).map(|step| step.id);
+        let shared = self.mapping.shared_accounts.iter().map(|id| id_in_text(id));
+        let mut first = None;
+        let mut found: Vec<NewId> = Vec::new();
+        for account in own.into_iter().chain(shared) {
+            let key = self.below(account, Id::Number(number), reference);
+            let path = path_of(&key);
+            found.extend(self.ids.id(Fingerprint::of(&path)));
+            first.get_or_insert(path);
+        }
+        found.dedup();
+        match (found.as_slice(), first) {
+            ([id], _) => Ok(Json::Text(id.to_string())),
+            ([], path) => Err(Rejection::Dangling(
+                self.named(at),
+                path.unwrap_or_default(),
+            )),
+            _ => Err(Rejection::Ambiguous(self.named(at))),
+        }
+    }
+
+    fn below(&self, account: Id, id: Id, reference: &Reference) -> Key {
+        let step = |kind: &str, id| Step {
+            kind: kind.to_owned(),
+            id,
+        };
+        Key {
+            path: vec![
+                step(&self.mapping.account_kind, account),
+                step(&reference.kind, id),
+            ],
+            ..self.entity.key.clone()
+        }
+    }
+
+    /// Notes a value that looks like an old id: it is not touched.
+    fn watch(&mut self, at: &str, value: &Value) {
+        let text = match value {
+            Value::Integer(number) => number.to_string(),
+            Value::Text(text) => text.clone(),
+            _ => return,
+        };
+        if self.ids.looks_like_one(Fingerprint::of(text)) {
+            self.looks_like_ids.push(self.named(at));
+        }
+    }
+}
+
+/// An id as `account/id` has it: a number where it is one.
+fn id_in_text(text: &str) -> Id {
+    match text.parse::<i64>() {
+        Ok(number) if number.to_string() == text => Id::Number(number),
+        _ => Id::Name(text.to_owned()),
+    }
+}
+
+/// A time as the API writes it: Python's `isoformat` of a time in UTC.
+fn time(microseconds: i64) -> Option<String> {
+    let time = Timestamp::from_microsecond(microseconds).ok()?;
+    let text = time.to_string();
+    let text = text.strip_suffix('Z')?;
+    if text.starts_with('-') {
+        return None;
+    }
+    // Six digits, or none.
+    let text = match text.split_once('.') {
+        Some((seconds, fraction)) => format!("{seconds}.{fraction:0<6}"),
+        None => text.to_owned(),
+    };
+    Some(format!("{text}+00:00"))
+}
+
+#[cfg(test)]
+mod tests;

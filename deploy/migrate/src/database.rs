@@ -1,0 +1,227 @@
+//! MongoDB: documents that are inserted where an id is missing, and read back.
+
+use std::collections::{BTreeMap, HashMap};
+
+use anyhow::{Context as _, Result, bail};
+use bson::raw::cstr;
+use bson::{Document, RawDocumentBuf, doc};
+use futures_util::TryStreamExt as _;
+use mongodb::error::ErrorKind;
+use mongodb::options::{ReadConcern, WriteConcern};
+use mongodb::{Collection, Database};
+use tokio::runtime::Runtime;
+use workflows_sink::config::Mongodb;
+
+use crate::entities::Moving;
+use crate::id::NewId;
+use crate::report::Report;
+
+/// Documents of one request.
+const DOCUMENTS_MAX: usize = 500;
+/// Bytes of one request, below the 48 MB of a message.
+const BYTES_MAX: usize = 16 << 20;
+/// MongoDB's code for an id, or a unique value, that is there already.
+const DUPLICATE_KEY: i32 = 11000;
+
+/// A connection as the service makes it, for a thread that waits.
+pub struct Connection {
+    runtime: Runtime,
+    database: Database,
+}
+
+impl Connection {
+    /// Connects and logs in.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer, or does not let the user in.
+    pub fn open(mongodb: &Mongodb) -> Result<Connection> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()?;
+        let database = runtime.block_on(workflows_sink::database::open(mongodb))?;
+        Ok(Connection { runtime, database })
+    }
+
+    fn collection(&self, name: &str) -> Collection<RawDocumentBuf> {
+        let options = mongodb::options::CollectionOptions::builder()
+            .read_concern(ReadConcern::majority())
+            .write_concern(WriteConcern::majority())
+            .build();
+        self.database.collection_with_options(name, options)
+    }
+
+    /// The documents with these ids, as a majority has them.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn find(&self, name: &str, ids: &[NewId]) -> Result<HashMap<String, RawDocumentBuf>> {
+        let ids: Vec<String> = ids.iter().map(NewId::to_string).collect();
+        self.runtime.block_on(async {
+            let collection = self.collection(name);
+            let found = collection.find(doc! { "_id": { "$in": ids } });
+            let mut found = found
+                .await
+                .with_context(|| format!("{name} was not read"))?;
+            let mut documents = HashMap::new();
+            while let Some(document) = found.try_next().await? {
+                let id = document.get_str("_id").unwrap_or_default().to_owned();
+                documents.insert(id, document);
+            }
+            Ok(documents)
+        })
+    }
+
+    /// How many documents a collection has.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn count(&self, name: &str) -> Result<u64> {
+        let collection = self.collection(name);
+        let count = collection.count_documents(Document::new());
+        self.runtime
+            .block_on(count.into_future())
+            .with_context(|| format!("{name} was not counted"))
+    }
+
+    /// Inserts documents; gives for each whether it was inserted, or is there already, or why not.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn insert_absent(
+        &self,
+        name: &str,
+        documents: &[RawDocumentBuf],
+    ) -> Result<Vec<Result<bool, String>>> {
+        let collection = self.collection(name);
+        let insert = collection.insert_many(documents).ordered(false);
+        let inserted = self.runtime.block_on(insert.into_future());
+        let mut results: Vec<Result<bool, String>> = vec![Ok(true); documents.len()];
+        let Err(error) = inserted else {
+            return Ok(results);
+        };
+        let ErrorKind::InsertMany(ref many) = *error.kind else {
+            return Err(error).with_context(|| format!("nothing was inserted into {name}"));
+        };
+        if let Some(concern) = &many.write_concern_error {
+            bail!(
+                "no majority has what was inserted into {name}: {}",
+                concern.message
+            );
+        }
+        for refused in many.write_errors.iter().flatten() {
+            if let Some(result) = results.get_mut(refused.index) {
+                // The message quotes the document: its code is enough.
+                *result = match refused.code {
+                    DUPLICATE_KEY => Ok(false),
+                    code => Err(format!("{name} refuses it, code {code}")),
+                };
+            }
+        }
+        self.tell_other_values(name, documents, &mut results)?;
+        Ok(results)
+    }
+
+    /// What is taken may be another unique value than the id: then the document is not there.
+    fn tell_other_values(
+        &self,
+        name: &str,
+        documents: &[RawDocumentBuf],
+        results: &mut [Result<bool, String>],
+    ) -> Result<()> {
+        let id = |document: &RawDocumentBuf| document.get_str("_id").ok()?.parse().ok();
+        let there = results.iter().zip(documents);
+        let there = there.filter(|(result, _)| **result == Ok(false));
+        let ids: Vec<NewId> = there.filter_map(|(_, document)| id(document)).collect();
+        let found = self.find(name, &ids)?;
+        for (result, document) in results.iter_mut().zip(documents) {
+            let is_there = document
+                .get_str("_id")
+                .is_ok_and(|id| found.contains_key(id));
+            if *result == Ok(false) && !is_there {
+                *result = Err(format!(
+                    "another document of {name} has one of its unique values"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Inserts entities, some hundred at a time.
+pub struct Inserter {
+    connection: Connection,
+    waiting: BTreeMap<String, Vec<Waiting>>,
+    documents: usize,
+    bytes: usize,
+}
+
+struct Waiting {
+    document: RawDocumentBuf,
+    kind: String,
+    place: datastore_export::Place,
+    path: String,
+}
+
+impl Inserter {
+    /// Connects.
+    ///
+    /// # Errors
+    /// As [`Connection::open`].
+    pub fn open(mongodb: &Mongodb) -> Result<Inserter> {
+        Ok(Inserter {
+            connection: Connection::open(mongodb)?,
+            waiting: BTreeMap::new(),
+            documents: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Takes an entity, and inserts those that wait once they are enough.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn push(&mut self, moving: Moving<'_>, report: &mut Report) -> Result<()> {
+        let mut document = RawDocumentBuf::new();
+        document.append(cstr!("_id"), moving.accepted.id.to_string());
+        let fields = RawDocumentBuf::from_bytes(moving.accepted.document)?;
+        for element in &fields {
+            let (name, value) = element?;
+            document.append(name, value);
+        }
+        self.documents += 1;
+        self.bytes += document.as_bytes().len();
+        let collection = self.waiting.entry(moving.accepted.collection).or_default();
+        collection.push(Waiting {
+            document,
+            kind: moving.kind,
+            place: moving.place.clone(),
+            path: moving.path,
+        });
+        if self.documents >= DOCUMENTS_MAX || self.bytes >= BYTES_MAX {
+            self.flush(report)?;
+        }
+        Ok(())
+    }
+
+    /// Inserts those that wait.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn flush(&mut self, report: &mut Report) -> Result<()> {
+        (self.documents, self.bytes) = (0, 0);
+        for (name, waiting) in std::mem::take(&mut self.waiting) {
+            let documents: Vec<RawDocumentBuf> =
+                waiting.iter().map(|one| one.document.clone()).collect();
+            let results = self.connection.insert_absent(&name, &documents)?;
+            for (one, result) in waiting.into_iter().zip(results) {
+                match result {
+                    Ok(true) => report.count(&one.kind, "inserted"),
+                    Ok(false) => report.count(&one.kind, "there already"),
+                    Err(why) => report.reject(&one.place, Some(one.path), why),
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,111 @@
+//! `delete-old plan`: what can go, once everything has been found where it should be. Deletes
+//! nothing.
+
+use std::collections::BTreeSet;
+use std::io::Write;
+
+use anyhow::{Result, bail};
+use datastore_export::Key;
+
+use crate::mapping::Mapping;
+use crate::objects::{bucket, quoted};
+use crate::remap::{Remap, each_entry};
+use crate::state::Verified;
+
+/// Writes the steps, for a person to type one by one.
+///
+/// # Errors
+/// Where entities or objects were not found to be there, with this very remap file.
+pub fn plan(
+    remap: &Remap,
+    mapping: &Mapping,
+    project: &str,
+    from: &str,
+    out: &mut impl Write,
+) -> Result<()> {
+    let from = bucket(from)?;
+    let state = &remap.state;
+    let entities = said_yes(remap, state.entities_verified.as_ref(), "verify EXPORT…")?;
+    let objects = said_yes(
+        remap,
+        state.objects_verified.as_ref(),
+        "objects verify --from LISTING --to LISTING",
+    )?;
+    let mut kinds = BTreeSet::new();
+    let mut folders = BTreeSet::new();
+    each_entry(remap.file(), |path, _| {
+        if let Ok(key) = path.parse::<Key>() {
+            kinds.insert(key.kind().to_owned());
+            if mapping
+                .kinds
+                .get(key.kind())
+                .is_some_and(|kind| kind.objects)
+                && let Some(first) = key.path.first()
+            {
+                folders.insert(first.id.to_string());
+            }
+        }
+        Ok(())
+    })?;
+    let (entities_at, objects_at) = (entities.at, objects.at);
+    writeln!(
+        out,
+        "# {} entities were verified at {entities_at:.0}, {} objects at {objects_at:.0}, both with the remap file
+# of SHA-256 {}. Nothing below has been done. Keep the remap file
+# and the export for as long as anybody may know an old id.
+
+# 1. One more export, kept apart: what is deleted is in it.
+gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
+
+# 2. Objects: first by a rule that can be taken back for a week.",
+        entities.count,
+        objects.count,
+        entities.remap_sha256,
+        quoted(project),
+        kinds.iter().cloned().collect::<Vec<_>>().join(","),
+    )?;
+    writeln!(out, "cat > lifecycle.json <<'END'")?;
+    let prefixes: Vec<String> = folders.iter().map(|folder| format!("{folder}/")).collect();
+    let rule = serde_json::json!({ "rule": [{
+        "action": { "type": "Delete" },
+        "condition": { "daysSinceCustomTime": 7, "matchesPrefix": prefixes },
+    }] });
+    writeln!(out, "{rule:#}\nEND")?;
+    for folder in &folders {
+        let folder = quoted(&format!("{from}/{folder}/**"));
+        writeln!(
+            out,
+            "gcloud storage objects update --custom-time \"$(date -u +%FT%TZ)\" {folder}"
+        )?;
+    }
+    writeln!(
+        out,
+        "gcloud storage buckets update {} --lifecycle-file lifecycle.json\n\n# 3. Entities, kind by kind, in the console or with:",
+        quoted(from)
+    )?;
+    for kind in &kinds {
+        writeln!(
+            out,
+            "gcloud firestore bulk-delete --project {} --collection-ids {}",
+            quoted(project),
+            quoted(kind)
+        )?;
+    }
+    Ok(())
+}
+
+fn said_yes<'a>(
+    remap: &Remap,
+    verified: Option<&'a Verified>,
+    command: &str,
+) -> Result<&'a Verified> {
+    match verified {
+        None => bail!("nothing may go: `datastore-migrate {command}` has not said yes yet"),
+        Some(verified) if Some(&*verified.remap_sha256) != remap.sha256() => bail!(
+            "nothing may go: `datastore-migrate {command}` said yes at {} with another state of the \
+             remap file. Run it again",
+            verified.at
+        ),
+        Some(verified) => Ok(verified),
+    }
+}

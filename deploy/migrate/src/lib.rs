@@ -1,0 +1,41 @@
+//! `datastore-migrate` moves what the old datastore has to where the platform has it now: entities,
+//! accounts, and the names of objects.
+//!
+//! # The way of an entity
+//!
+//! ```text
+//! datastore_export: file → Entity → convert: by mapping and remap → contract: by the service's decoder → topic
+//! ```
+//!
+//! 1. [`export`] gives the entities of files, one after the other.
+//! 2. [`mapping`] says what becomes of each kind, and [`remap`] has the new ids, which never change.
+//!    [`ids`] adds to them.
+//! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the service's
+//!    own decoder what it would store.
+//! 4. [`entities`] moves what a [`topic`] or the [`database`] lacks; [`accounts`] those of users.
+//! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
+//!    what can go, once both have said yes. [`state`] remembers that they did.
+//!
+//! Nothing is kept in memory of an entity but its ids and hashes: some 70 bytes for the remap file,
+//! and some 100 for what a topic has.
+
+pub mod accounts;
+pub mod cli;
+pub mod contract;
+pub mod convert;
+pub mod database;
+pub mod delete_old;
+pub mod entities;
+pub mod example;
+pub mod export;
+pub mod id;
+pub mod ids;
+pub mod json;
+pub mod mapping;
+pub mod objects;
+pub mod progress;
+pub mod remap;
+pub mod report;
+pub mod state;
+pub mod topic;
+pub mod verify;

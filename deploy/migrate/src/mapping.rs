@@ -1,0 +1,224 @@
+//! The mapping file: what becomes of each kind, said and not guessed.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+/// The text of the mapping that is compiled in.
+pub const BUILTIN: &str = include_str!("../mapping.toml");
+
+/// The default that stands for JSON's null, which TOML lacks.
+pub const NULL: &str = "@null";
+
+/// What becomes of the old datastore's entities.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mapping {
+    /// The kind of the ancestor that owns an entity.
+    pub account_kind: String,
+    /// Accounts that a bare number may belong to as well, by name or number.
+    #[serde(default)]
+    pub shared_accounts: Vec<String>,
+    /// By the old kind.
+    pub kinds: BTreeMap<String, Kind>,
+    /// How accounts are read.
+    pub accounts: Accounts,
+}
+
+/// What becomes of the entities of one kind.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kind {
+    /// Why they are not moved; everything else is ignored then.
+    pub left_out: Option<String>,
+    /// The new kind, if it has another name.
+    pub kind: Option<String>,
+    /// The property that holds the new id; without one, the id follows from the key.
+    pub id_from: Option<String>,
+    /// The field that gets the new id of the account above.
+    pub account: Option<String>,
+    /// Whether objects in a bucket belong to them.
+    pub objects: bool,
+    /// Old name → new name, of top-level properties.
+    pub rename: BTreeMap<String, String>,
+    /// Values of fields that an entity lacks, by their new names.
+    pub defaults: BTreeMap<String, toml::Value>,
+    /// Properties that are left out.
+    pub drop: Vec<String>,
+    /// Properties that name other entities, as a path of names with dots; arrays on it are gone
+    /// through. By their old names.
+    pub references: BTreeMap<String, Reference>,
+    /// What becomes of numbers that JSON lacks (NaN and the infinities).
+    pub not_a_number: NotANumber,
+}
+
+/// A property that names another entity.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reference {
+    /// Of which kind.
+    pub kind: String,
+    /// How it is named.
+    pub form: Form,
+}
+
+/// How an entity is named in a property.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Form {
+    /// A value of Datastore's type for keys.
+    #[serde(rename = "key")]
+    Key,
+    /// The number of its key.
+    #[serde(rename = "integer")]
+    Integer,
+    /// A text `account/id`.
+    #[serde(rename = "account/id")]
+    AccountAndId,
+}
+
+/// What becomes of a number that JSON lacks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NotANumber {
+    /// Its entity is rejected.
+    #[default]
+    Reject,
+    /// It becomes null.
+    Null,
+}
+
+/// How accounts and their keys are read.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Accounts {
+    /// Their kind.
+    pub kind: String,
+    /// The property with the name.
+    pub name: String,
+    /// The property with the time of creation.
+    pub creation_time: String,
+    /// The property with the keys, as embedded entities.
+    pub keys: String,
+    /// The kind of keys that are entities below an account.
+    pub key_kind: String,
+    /// What the members of a key are called.
+    pub key: KeyMembers,
+}
+
+/// What the members of a key are called in the old datastore.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the fields of the auth backend's APIKey")]
+pub struct KeyMembers {
+    pub id: String,
+    pub subject: String,
+    pub created: String,
+    pub expires: String,
+    pub secret: String,
+}
+
+impl Mapping {
+    /// The mapping in a file, or the one that is compiled in.
+    ///
+    /// # Errors
+    /// Why it cannot be read, or what in it cannot be meant.
+    pub fn load(file: Option<&Path>) -> Result<Mapping> {
+        let Some(file) = file else {
+            return Mapping::parse(BUILTIN).context("the mapping that is compiled in");
+        };
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read the mapping {}", file.display()))?;
+        Mapping::parse(&text).with_context(|| format!("in the mapping {}", file.display()))
+    }
+
+    /// A mapping's text.
+    ///
+    /// # Errors
+    /// What is wrong with it, and where.
+    pub fn parse(text: &str) -> Result<Mapping> {
+        let mapping: Mapping = toml::from_str(text)?;
+        for (name, kind) in &mapping.kinds {
+            kind.check(&mapping)
+                .with_context(|| format!("kinds.{name}"))?;
+        }
+        Ok(mapping)
+    }
+}
+
+impl Kind {
+    fn check(&self, mapping: &Mapping) -> Result<()> {
+        for (field, reference) in &self.references {
+            ensure!(
+                mapping.kinds.contains_key(&reference.kind),
+                "references.{field} names the kind {}, which is not in this mapping",
+                reference.kind
+            );
+        }
+        let mut names: Vec<&String> = self.rename.values().collect();
+        names.extend(&self.account);
+        for name in names {
+            ensure!(
+                !matches!(name.as_str(), "id" | "kind"),
+                "nothing may become `{name}`: the key and the kind become that"
+            );
+        }
+        for name in &self.drop {
+            if self.rename.contains_key(name) || self.references.contains_key(name) {
+                bail!("`{name}` is dropped, and renamed or a reference");
+            }
+        }
+        Ok(())
+    }
+
+    /// The new name of a property.
+    pub fn renamed<'a>(&'a self, name: &'a str) -> &'a str {
+        self.rename.get(name).map_or(name, String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_mapping_that_is_compiled_in_has_the_kinds_of_the_page() {
+        let mapping = Mapping::load(None).unwrap();
+        for kind in [
+            "Dataset",
+            "Model",
+            "InferenceService",
+            "Evaluation",
+            "Audit",
+            "Report",
+        ] {
+            assert!(mapping.kinds[kind].left_out.is_none(), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_said_with_its_place() {
+        let mapping = |kind: &str| {
+            let accounts = &BUILTIN[BUILTIN.find("[accounts]").unwrap()..];
+            format!("account_kind = \"Account\"\n[kinds.A]\n{kind}\n{accounts}")
+        };
+        for (kind, why) in [
+            ("dorp = ['x']", "unknown field `dorp`"),
+            (
+                "references = { b = { kind = 'B', form = 'key' } }",
+                "references.b names the kind B",
+            ),
+            (
+                "references = { b = { kind = 'A', form = 'guess' } }",
+                "unknown variant `guess`",
+            ),
+            ("rename = { x = 'id' }", "nothing may become `id`"),
+            ("drop = ['x']\nrename = { x = 'y' }", "`x` is dropped"),
+        ] {
+            let error = format!("{:#}", Mapping::parse(&mapping(kind)).unwrap_err());
+            assert!(error.contains(why), "{error}");
+        }
+        assert!(Mapping::parse(&mapping("drop = ['x']")).is_ok());
+    }
+}

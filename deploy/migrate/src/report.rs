@@ -1,0 +1,110 @@
+//! What a run did: counts by kind, and each entity that it left, with file, record and reason.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+
+use datastore_export::Place;
+use serde::Serialize;
+
+/// How many rejected entities a report for people names; the JSON names them all.
+const SHOWN_MAX: usize = 20;
+/// How many a report keeps; beyond it they are only counted.
+const KEPT_MAX: usize = 100_000;
+
+/// What a run did.
+#[derive(Debug, Default, Serialize)]
+pub struct Report {
+    /// By kind, by what became of the entity.
+    pub kinds: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    /// Entities and places that were not as they should be.
+    pub rejected: Vec<Rejected>,
+    /// How many there were, if not all are kept.
+    pub rejected_in_all: u64,
+    /// Properties whose values look like old ids, which were left as they are; by kind and name.
+    pub looks_like_ids: BTreeMap<String, u64>,
+    /// Why kinds were left out.
+    pub left_out: BTreeMap<String, String>,
+}
+
+/// An entity that was not moved, or is not as it should be.
+#[derive(Debug, Serialize)]
+pub struct Rejected {
+    /// The file.
+    pub file: String,
+    /// The record in it, from 1.
+    pub record: u64,
+    /// The old path, where it could be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path: Option<String>,
+    /// Why, without a value of the entity.
+    pub reason: String,
+}
+
+impl Report {
+    /// Counts an entity.
+    pub fn count(&mut self, kind: &str, what: &'static str) {
+        let kind = match self.kinds.get_mut(kind) {
+            Some(kind) => kind,
+            None => self.kinds.entry(kind.to_owned()).or_default(),
+        };
+        *kind.entry(what).or_default() += 1;
+    }
+
+    /// Notes one that was not moved.
+    pub fn reject(&mut self, place: &Place, path: Option<String>, reason: impl ToString) {
+        self.rejected_in_all += 1;
+        if self.rejected.len() < KEPT_MAX {
+            self.rejected.push(Rejected {
+                file: place.file.to_string(),
+                record: place.record,
+                path,
+                reason: reason.to_string(),
+            });
+        }
+    }
+
+    /// How many entities became this.
+    pub fn total(&self, what: &str) -> u64 {
+        let kinds = self.kinds.values();
+        kinds.filter_map(|counts| counts.get(what)).sum()
+    }
+
+    /// Prints it for people.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        for (kind, counts) in &self.kinds {
+            let counts: Vec<String> = (counts.iter())
+                .map(|(what, count)| format!("{count} {what}"))
+                .collect();
+            writeln!(out, "{kind:<20} {}", counts.join(", "))?;
+        }
+        for (kind, why) in &self.left_out {
+            writeln!(out, "{kind:<20} left out: {why}")?;
+        }
+        for (property, count) in &self.looks_like_ids {
+            writeln!(
+                out,
+                "{property} holds {count} values that look like old ids: left as they are; declare \
+                 a reference if they are some"
+            )?;
+        }
+        for rejected in self.rejected.iter().take(SHOWN_MAX) {
+            let path = rejected.path.as_deref().unwrap_or("-");
+            let Rejected {
+                file,
+                record,
+                reason,
+                ..
+            } = rejected;
+            writeln!(out, "{file} record {record}, {path}: {reason}")?;
+        }
+        let shown = self.rejected.len().min(SHOWN_MAX) as u64;
+        if self.rejected_in_all > shown {
+            let more = self.rejected_in_all - shown;
+            writeln!(out, "… and {more} more: --report FILE has them as JSON")?;
+        }
+        Ok(())
+    }
+}

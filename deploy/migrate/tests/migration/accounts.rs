@@ -1,0 +1,114 @@
+//! Accounts and their keys, as the auth backend finds them.
+
+use bson::{DateTime, Document, doc};
+use datastore_export::{Entity, Value};
+use datastore_migrate::example;
+use test_support::scene::Scene;
+
+use crate::bench::Bench;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn accounts_are_what_the_auth_backend_reads_and_are_inserted_once() {
+    let scene = Scene::new("accounts", 1).await;
+    let database = scene.database.client().database("test_accounts_of_auth");
+    let accounts = database.collection::<Document>("accounts");
+    let names = mongodb::IndexModel::builder()
+        .keys(doc! { "name": 1 })
+        .options(
+            mongodb::options::IndexOptions::builder()
+                .unique(true)
+                .build(),
+        )
+        .build();
+    accounts.create_index(names).await.expect("an index");
+    accounts
+        .insert_one(doc! { "_id": "other", "name": "account-5640000000000002" })
+        .await
+        .expect("inserted");
+
+    let mut entities: Vec<Entity> = example::entities(6).collect();
+    let mut twin = entities[0].clone();
+    twin.key.path[0].id = datastore_export::Id::Number(7);
+    entities.push(twin);
+    let mut bench = Bench::new(entities).with_ids().await;
+    bench.environment = scene.environment();
+    let import = "accounts export --remap remap.json --database test_accounts_of_auth";
+    let dry = bench.run(&format!("{import} --dry-run")).await.with_code(1);
+    assert!(dry.out.contains("3 would be inserted"), "{}", dry.out);
+    for (run, counted) in ["2 inserted", "2 there already"].into_iter().enumerate() {
+        let ran = bench.run(import).await.with_code(1);
+        assert!(ran.out.contains(counted), "run {run}: {}", ran.out);
+        assert!(
+            ran.out
+                .contains("another account of the export has its name"),
+            "{}",
+            ran.out
+        );
+        let taken = "another document of accounts has one of its unique values";
+        assert!(ran.out.contains(taken), "{}", ran.out);
+        assert!(!ran.out.contains("real.hash") && !ran.error.contains("real.hash"));
+    }
+
+    let ids = bench.json("remap.json");
+    let id = ids["Account:5640000000000001"].as_str().expect("an id");
+    let found = accounts
+        .find_one(doc! { "name": "account-5640000000000001" })
+        .await;
+    let time = |text: &str| DateTime::parse_rfc3339_str(text).expect("a time");
+    assert_eq!(
+        found.expect("an answer").expect("an account"),
+        doc! {
+            "_id": id,
+            "name": "account-5640000000000001",
+            "creationTime": time("2023-01-02T03:04:05.123Z"),
+            "apiKeys": [{
+                "id": "key-1",
+                "subject": format!("Account/{id}"),
+                "created": time("2023-01-02T03:04:05Z"),
+                "expires": time("2024-01-02T03:04:05Z"),
+                "secret": "$2b$12$not.a.real.hash.1",
+                "grants": [],
+            }],
+        }
+    );
+    assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 3);
+}
+
+#[tokio::test]
+async fn a_key_below_its_account_counts_and_one_that_lacks_something_is_named() {
+    let mut entities: Vec<Entity> = example::entities(0).take(1).collect();
+    let Some(Value::Array(keys)) = entities[0].get("apiKeys") else {
+        panic!("keys");
+    };
+    let Value::Entity(members) = &keys[0] else {
+        panic!("a key");
+    };
+    let below = |name: &str, leave: &str| {
+        let mut key = entities[0].key.clone();
+        key.path.push(datastore_export::Step {
+            kind: "APIKey".to_owned(),
+            id: datastore_export::Id::Name(name.to_owned()),
+        });
+        let members = members
+            .iter()
+            .filter(|(member, _)| member != leave && member != "id");
+        Entity {
+            key,
+            properties: members.cloned().collect(),
+        }
+    };
+    let keys = [below("whole", "-"), below("without", "expires")];
+    entities.extend(keys);
+    let bench = Bench::new(entities).with_ids().await;
+    let dry = bench
+        .run("accounts export --remap remap.json --dry-run")
+        .await
+        .with_code(1);
+    assert!(
+        dry.out
+            .contains("APIKey:without: a key lacks its id, subject"),
+        "{}",
+        dry.out
+    );
+    assert!(!dry.out.contains("APIKey:whole"), "{}", dry.out);
+}

@@ -1,0 +1,7 @@
+//! The tool as a person runs it, on a real broker and a real replica set.
+
+mod accounts;
+mod bench;
+mod broken;
+mod objects;
+mod story;
