@@ -12,7 +12,7 @@
 #                PARTS="image …" for some of it
 # make soak     steady load and mild faults for MINUTES, watching whether anything grows
 # make fuzz     look for inputs that break a promise: SECONDS=60
-#                FUZZ=decode|routes|configuration|reply
+#                FUZZ=decode|routes|configuration|reply|export
 # make bench    the service beside its ceiling and its peers: ROUNDS=5 ONLY=drain,cost,…
 #                AGAINST=bench.json of another commit
 # make instructions  count the instructions of the pure parts, against benches/instructions.txt:

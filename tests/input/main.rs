@@ -8,7 +8,7 @@ use std::path::Path;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
-use test_oracles::{configuration, decode, reply, routes};
+use test_oracles::{configuration, decode, export, reply, routes};
 
 /// The corpus and the dictionary of a target.
 fn inputs(target: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -73,6 +73,7 @@ fn the_corpora_hold() {
     replay("routes", routes::holds);
     replay("configuration", configuration::holds);
     replay("reply", reply::holds);
+    replay("export", export::holds);
 }
 
 proptest! {
@@ -91,6 +92,11 @@ proptest! {
     #[test]
     fn replies_of_any_shape_hide_no_error(input in mutated("reply")) {
         reply::holds(&input);
+    }
+
+    #[test]
+    fn exports_of_any_bytes_are_read_or_refused(input in mutated("export")) {
+        export::holds(&input);
     }
 }
 

@@ -122,6 +122,8 @@ async fn the_operator_the_cluster_and_its_backups_pass_a_strict_dry_run() {
     for shipped in [&with_identity, &with_key] {
         is_taken(&kubernetes, shipped).await;
     }
+    let migration = Shipped::of(&kubernetes, "kubernetes/migration").await;
+    is_taken(&kubernetes, &migration).await;
     for name in ["backup", "restore", "restore-to-time"] {
         let file = deploy().join(format!("mongodb/backup/{name}.yaml"));
         let file = file.to_str().expect("UTF-8").to_owned();

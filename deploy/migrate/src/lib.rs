@@ -16,8 +16,8 @@
 //! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
 //!    what can go, once both have said yes. [`state`] remembers that they did.
 //!
-//! Nothing is kept in memory of an entity but its ids and hashes: some 70 bytes for the remap file,
-//! and some 100 for what a topic has.
+//! Nothing is kept in memory of an entity but its ids and hashes: some 220 bytes for the remap file,
+//! and some 70 for what a topic has.
 
 pub mod accounts;
 pub mod cli;

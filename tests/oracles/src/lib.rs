@@ -6,6 +6,7 @@
 
 pub mod configuration;
 pub mod decode;
+pub mod export;
 pub mod reference;
 pub mod reply;
 pub mod routes;

@@ -1,7 +1,8 @@
 //! The files of given paths.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -12,6 +13,12 @@ use crate::Reader;
 const FOLDER_DEPTH_MAX: usize = 16;
 /// What the file of an export is called, behind the export's name.
 const OVERALL_METADATA: &str = ".overall_export_metadata";
+/// What the file about one kind ends in.
+const METADATA: &str = ".export_metadata";
+/// Bytes of it that are looked at: it is a few hundred long.
+const METADATA_BYTES_MAX: u64 = 1 << 20;
+/// What the name of a file of entities begins with.
+const OUTPUT: &str = "output-";
 /// What stands for standard input.
 const STANDARD_INPUT: &str = "-";
 
@@ -27,13 +34,12 @@ pub struct Source {
 /// Finds the files of the given paths, in the order of the paths. A path is a file, a folder of an
 /// export or one that holds such folders, or `-` for standard input.
 ///
-/// A folder's files are those called `output-N`. Folders go by name and files by number. Whether a
-/// number is missing is not looked at: the metadata of an export, which would say so, is not
-/// parsed.
+/// A folder's files are those called `output-N`. Folders go by name and files by number. The metadata
+/// of a kind is not parsed, but the names of files that are in its text have to be there.
 ///
 /// # Errors
 ///
-/// A path that cannot be read; a folder in which there is neither an `output-N` nor an
+/// A path that cannot be read; a file that the metadata beside it names and that is missing; a folder in which there is neither an `output-N` nor an
 /// `.overall_export_metadata`, so that it is no export; a file or `-` that is given twice.
 pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
     let mut found: Vec<Source> = vec![];
@@ -79,7 +85,7 @@ impl Source {
 /// The number of a file of entities of an export, `output-N`.
 pub(crate) fn output(file: &str) -> Option<u64> {
     let (_, name) = file.rsplit_once(['/', '\\']).unwrap_or(("", file));
-    let digits = name.strip_prefix("output-")?;
+    let digits = name.strip_prefix(OUTPUT)?;
     let all = digits.bytes().all(|byte| byte.is_ascii_digit());
     all.then(|| digits.parse().ok())?
 }
@@ -119,6 +125,7 @@ impl Walk {
         let context = || format!("cannot read {}", path.display());
         let mut folders = vec![];
         let mut outputs = vec![];
+        let mut named = BTreeSet::new();
         for entry in fs::read_dir(path).with_context(context)? {
             let entry = entry.with_context(context)?.path();
             let metadata =
@@ -130,7 +137,18 @@ impl Walk {
                 outputs.push((number, source(&entry, &metadata)));
             } else if name.ends_with(OVERALL_METADATA) {
                 self.export = true;
+            } else if name.ends_with(METADATA) {
+                named.extend(named_outputs(&entry).with_context(context)?);
             }
+        }
+        for (number, _) in &outputs {
+            named.remove(number);
+        }
+        if let Some(missing) = named.first() {
+            bail!(
+                "{} lacks {OUTPUT}{missing}, which its metadata names; copy it from the bucket",
+                path.display()
+            );
         }
         outputs.sort_by(|(a, left), (b, right)| (a, &left.path).cmp(&(b, &right.path)));
         self.found
@@ -141,6 +159,20 @@ impl Walk {
         }
         Ok(())
     }
+}
+
+/// The numbers of the files of entities that a kind's metadata names: texts of a protobuf message, each
+/// behind its length.
+fn named_outputs(file: &Path) -> io::Result<BTreeSet<u64>> {
+    let mut bytes = vec![];
+    File::open(file)?
+        .take(METADATA_BYTES_MAX)
+        .read_to_end(&mut bytes)?;
+    let named = (1..bytes.len()).filter_map(|at| {
+        let name = bytes.get(at..at + usize::from(bytes[at - 1]))?;
+        output(str::from_utf8(name).ok()?)
+    });
+    Ok(named.collect())
 }
 
 /// The path without `.` in it.

@@ -35,3 +35,16 @@ fn folders_in_a_circle_are_an_error() {
     let error = sources(&[folder.path().into()]).unwrap_err().to_string();
     assert!(error.contains("circle"), "{error}");
 }
+
+#[test]
+fn a_file_that_the_metadata_names_has_to_be_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name);
+    let text = b"\x08\x12\x08output-02\x12\x09output-12\xff";
+    fs::write(file("all_namespaces_kind_K.export_metadata"), text).unwrap();
+    fs::write(file("output-0"), "").unwrap();
+    let error = sources(&[folder.path().into()]).unwrap_err().to_string();
+    assert!(error.contains("lacks output-12"), "{error}");
+    fs::write(file("output-12"), "").unwrap();
+    assert_eq!(sources(&[folder.path().into()]).unwrap().len(), 2);
+}

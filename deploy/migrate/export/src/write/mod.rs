@@ -99,7 +99,14 @@ impl ExportWriter {
             kind.log.flush()?;
             let folder = kind.folder.file_name().unwrap_or_default();
             let name = format!("all_namespaces_{}.export_metadata", folder.display());
-            fs::write(kind.folder.join(name), METADATA_VERSION)?;
+            let mut metadata = LogWriter::new(vec![]);
+            metadata.add(METADATA_VERSION)?;
+            for number in 0..=kind.files {
+                let name = format!("output-{number}");
+                let length = u8::try_from(name.len()).expect("a short name");
+                metadata.add(&[&[0x0a, length], name.as_bytes()].concat())?;
+            }
+            fs::write(kind.folder.join(name), metadata.into_inner())?;
         }
         let mut metadata = LogWriter::new(vec![]);
         metadata.add(METADATA_VERSION)?;

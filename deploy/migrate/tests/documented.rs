@@ -1,0 +1,86 @@
+//! What docs/migration.md tells people to type can be typed, and what the manifests run can be run.
+
+use std::fs;
+use std::path::Path;
+
+use clap::Parser as _;
+use datastore_migrate::cli::Cli;
+use serde_json::Value;
+use workflows_sink::config::Config;
+
+const PAGE: &str = include_str!("../../../docs/migration.md");
+
+/// The lines of the page that begin with the tool's name, their continuations included.
+fn lines() -> Vec<String> {
+    let page = PAGE.replace("\\\n", " ");
+    let typed = page.lines().filter_map(|line| line.strip_prefix("    "));
+    let typed = typed.map(|line| line.split(" > ").next().unwrap_or(line).trim().to_owned());
+    typed
+        .filter(|line| line.starts_with("datastore-migrate "))
+        .collect()
+}
+
+#[test]
+fn every_line_of_the_page_is_one_that_the_tool_takes() {
+    let lines = lines();
+    assert!(lines.len() >= 8, "{lines:?}");
+    for line in &lines {
+        if let Err(wrong) = Cli::try_parse_from(line.split_whitespace()) {
+            panic!("{line}: {wrong}");
+        }
+    }
+}
+
+#[test]
+fn every_step_is_on_the_page() {
+    for step in [
+        "ids export",
+        "entities export",
+        "accounts export",
+        "verify export",
+        "objects plan",
+        "objects verify",
+        "delete-old plan",
+    ] {
+        let step = format!("datastore-migrate {step}");
+        assert!(lines().iter().any(|line| line.starts_with(&step)), "{step}");
+    }
+}
+
+fn manifest(name: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../kubernetes/migration");
+    let text = fs::read_to_string(folder.join(name)).expect("a manifest");
+    serde_saphyr::from_str(&text).expect("YAML")
+}
+
+#[test]
+fn the_steps_in_the_cluster_are_ones_that_the_tool_takes() {
+    for step in ["ids", "entities", "accounts", "verify"] {
+        let kustomization = manifest(&format!("{step}/kustomization.yaml"));
+        let patch = kustomization["patches"][0]["patch"]
+            .as_str()
+            .expect("a patch");
+        let patch: Value = serde_saphyr::from_str(patch).expect("YAML");
+        let arguments = patch[0]["value"].as_array().expect("arguments").iter();
+        let arguments = arguments.map(|argument| argument.as_str().expect("a text"));
+        let line: Vec<&str> = ["datastore-migrate"].into_iter().chain(arguments).collect();
+        assert_eq!(line[1], step);
+        if let Err(wrong) = Cli::try_parse_from(&line) {
+            panic!("{line:?}: {wrong}");
+        }
+    }
+}
+
+#[test]
+fn the_settings_in_the_cluster_are_ones_of_the_service() {
+    let job = manifest("step/job.yaml");
+    let container = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
+    let settings = container["env"].as_array().expect("settings").iter();
+    let settings = settings.map(|setting| {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        let value = text(&setting["value"]).unwrap_or_else(|| "a-secret".to_owned());
+        (text(&setting["name"]).expect("a name"), value)
+    });
+    let config = Config::from_vars(settings).expect("the service's settings");
+    assert_eq!(config.mongodb.database, "workflows");
+}
