@@ -22,8 +22,8 @@ restore() {
     git -C "$tree" checkout --quiet --force --detach "$commit"
 }
 build() {
-    (cd "$tree" && CARGO_TARGET_DIR=$work/build cargo build --quiet --locked --workspace --bin workflows-sink)
-    mkdir -p "$work/bin" && cp "$work/build/debug/workflows-sink" "$work/bin/$1"
+    (cd "$tree" && CARGO_TARGET_DIR=$work/build cargo build --quiet --locked --workspace --bin workflows-sink) &&
+        mkdir -p "$work/bin" && cp "$work/build/debug/workflows-sink" "$work/bin/$1"
 }
 
 # Runs the harness's rounds $2 with the binary $1; 0 if the promise held. Where $2 is a test instead (TEST="target
