@@ -398,3 +398,29 @@ async fn what_the_log_has_lost_is_decided_by_the_document_or_left() {
         "{out}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_terminal_shows_a_bar_and_a_log_has_none() {
+    let learning = Learning::new(Scene::new("replay_bar", 1).await, "set");
+    let letters: Vec<Message> = (0..20).map(|n| record(n, "Novelty", "")).collect();
+    learning.scene.produce(&letters);
+    learning.without_knowing().await;
+    let line = format!("'{}' dead-letters replay", binary().display());
+    let on_terminal = Command::new("script")
+        .args(["-qec", &line, "/dev/null"])
+        .env_clear()
+        .envs(learning.environment())
+        .env("TERM", "xterm")
+        .stdin(std::process::Stdio::null())
+        .output();
+    let on_terminal = on_terminal.await.expect("it runs");
+    let shown = String::from_utf8_lossy(&on_terminal.stdout);
+    let bar = shown.contains("/20 letters, ") && shown.contains('\u{2591}');
+    assert!(bar, "{shown}");
+    let (_, out, error) = run(&learning.environment(), &["dead-letters", "replay"]).await;
+    let told = format!("{out}{error}");
+    assert!(
+        !told.contains('\u{2591}') && !told.contains('\x1b'),
+        "{told}"
+    );
+}
