@@ -77,7 +77,7 @@ checksum() {
         cat tests/cluster/image/bases.sh
         rustc -vV
         git ls-files -z --cached --others --exclude-standard -- Cargo.toml Cargo.lock LICENSE \
-            build.rs config src deploy/image deploy/local benches tests/oracles tests/support |
+            build.rs config src deploy/image deploy/local deploy/migrate benches tests/oracles tests/support |
             xargs -0 sha256sum
     } | sha256sum | cut -c 1-12
 }

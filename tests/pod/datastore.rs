@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use test_support::datastore;
 use test_support::wait::until;
 
-use crate::documented::is_documented;
+use crate::documented::{is_documented, is_on_page};
 use crate::overlays::is_taken;
 use crate::scripts::{copy, upstream};
 use crate::shipped::{Shipped, cluster, deploy};
@@ -50,6 +50,23 @@ patches:
     - op: replace
       path: /metadata/annotations/iam.gke.io~1gcp-service-account
       value: mongodb-admin@a-project.iam.gserviceaccount.com
+",
+)];
+
+/// The steps of a migration, as docs/migration.md says.
+const MIGRATION: [(&str, &str); 1] = [(
+    "kustomization.yaml",
+    "\
+resources: [DEPLOY/kubernetes/migration]
+images:
+- name: REGISTRY/workflows-sink-migrate
+  newName: registry.example/dyff/workflows-sink-migrate
+patches:
+- target: {kind: CronJob, name: datastore-migrate-ids}
+  patch: |
+    - op: replace
+      path: /spec/jobTemplate/spec/template/spec/containers/0/args
+      value: [ids, export, --out, remap.json, --seed, a-project, --mapping, mapping.toml]
 ",
 )];
 
@@ -122,8 +139,12 @@ async fn the_operator_the_cluster_and_its_backups_pass_a_strict_dry_run() {
     for shipped in [&with_identity, &with_key] {
         is_taken(&kubernetes, shipped).await;
     }
-    let migration = Shipped::of(&kubernetes, "kubernetes/migration").await;
-    is_taken(&kubernetes, &migration).await;
+    is_on_page("migration", MIGRATION[0].1);
+    let volume = Shipped::of(&kubernetes, "kubernetes/migration/volume").await;
+    let steps = Shipped::of_overlay(&kubernetes, &MIGRATION).await;
+    for shipped in [&volume, &steps] {
+        is_taken(&kubernetes, shipped).await;
+    }
     for name in ["backup", "restore", "restore-to-time"] {
         let file = deploy().join(format!("mongodb/backup/{name}.yaml"));
         let file = file.to_str().expect("UTF-8").to_owned();

@@ -13,15 +13,20 @@ pub fn page(name: &str) -> String {
     fs::read_to_string(path).expect("a page")
 }
 
-/// Whether docs/kubernetes.md has this file of an overlay, wherever the overlay is.
+/// Fails unless docs/kubernetes.md has this file of an overlay, wherever the overlay is.
 pub fn is_documented(file: &str) {
+    is_on_page("kubernetes", file);
+}
+
+/// Fails unless a page of `docs/` has this file of an overlay.
+pub fn is_on_page(name: &str, file: &str) {
     let lines = |text: &str| {
         let text = text.replace("../../../deploy", "DEPLOY");
         let text = text.replace("../../deploy", "DEPLOY");
         let lines: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         lines.join("\n")
     };
-    let (page, file) = (lines(&page("kubernetes")), lines(file));
+    let (page, file) = (lines(&page(name)), lines(file));
     assert!(page.contains(file.trim()), "the page has not:\n{file}");
 }
 

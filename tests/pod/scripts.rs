@@ -271,11 +271,12 @@ fn bases_are_pinned_to_what_the_registry_answers_and_only_all_of_them() {
         let pinned = dockerfile();
         for line in [
             format!("FROM rust:1.95-trixie@{rust} AS rust\n"),
+            format!("FROM gcr.io/distroless/cc-debian13:nonroot@{last} AS migrate\n"),
             format!("FROM gcr.io/distroless/cc-debian13:nonroot@{last}\n"),
         ] {
             assert!(pinned.contains(&line), "{line}: {pinned}");
         }
-        assert_eq!(pinned.matches("@sha256:").count(), 2, "{pinned}");
+        assert_eq!(pinned.matches("@sha256:").count(), 3, "{pinned}");
         assert_eq!(pinned.lines().count(), before.lines().count());
     }
 }

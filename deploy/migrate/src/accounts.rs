@@ -11,13 +11,15 @@ use anyhow::{Result, bail};
 use bson::{Bson, DateTime, Document, RawDocumentBuf};
 use datastore_export::{Entity, Id, Key, Place, Step, Value};
 
-use crate::convert::{Ids as _, path_of};
+use crate::contract::fields;
+use crate::convert::{Ids as _, id_in_text, path_of, raw};
 use crate::database::Connection;
 use crate::export::each_entity;
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::{Accounts, Mapping};
 use crate::remap::Remap;
 use crate::report::Report;
+use crate::verify::difference;
 
 /// The auth backend's collection.
 pub const COLLECTION: &str = "accounts";
@@ -30,7 +32,7 @@ struct Account {
     path: String,
     id: NewId,
     name: String,
-    created: Option<i64>,
+    created: i64,
     keys: Vec<Document>,
 }
 
@@ -54,26 +56,54 @@ pub fn import(
             continue;
         }
         let (place, path) = (account.place.clone(), account.path.clone());
-        let document = RawDocumentBuf::try_from(&document(account))?;
-        let Some(connection) = connection else {
-            report.count(&mapping.accounts.kind, "would be inserted");
-            continue;
-        };
-        let results = connection.insert_absent(COLLECTION, &[document])?;
-        match results.into_iter().next() {
-            Some(Ok(false)) => report.count(&mapping.accounts.kind, "there already"),
-            Some(Err(why)) => report.reject(&place, Some(path), why),
-            _ => report.count(&mapping.accounts.kind, "inserted"),
+        match insert(account, connection)? {
+            Ok(what) => report.count(&mapping.accounts.kind, what),
+            Err(why) => report.reject(&place, Some(path), why),
         }
     }
     Ok(report)
+}
+
+fn insert(
+    account: Account,
+    connection: Option<&Connection>,
+) -> Result<Result<&'static str, String>> {
+    let Some(connection) = connection else {
+        return Ok(Ok("would be inserted"));
+    };
+    let (id, name) = (account.id, account.name.clone());
+    let Ok(document) = RawDocumentBuf::try_from(&document(account)) else {
+        return Ok(Err(
+            "a name in it holds NUL, which no document can".to_owned()
+        ));
+    };
+    if connection.is_taken(COLLECTION, "name", &name, id)? {
+        let why = "another document of accounts has its name: rename one of them";
+        return Ok(Err(why.to_owned()));
+    }
+    let expected = fields(&document)?;
+    let mut results = connection.insert_absent(COLLECTION, &[document])?;
+    Ok(match results.pop() {
+        Some(Ok(true)) => Ok("inserted"),
+        Some(Err(why)) => Err(why),
+        _ => {
+            let found = connection.find(COLLECTION, &[id])?;
+            let found = found.get(&id.to_string()).map_or(&[][..], |found| found);
+            match difference(&expected, found) {
+                None => Ok("there already"),
+                Some(fields) => Err(format!(
+                    "it is there and differs in {fields}: it is left, decide by hand"
+                )),
+            }
+        }
+    })
 }
 
 fn document(account: Account) -> Document {
     let mut document = Document::new();
     document.insert("_id", account.id.to_string());
     document.insert("name", account.name);
-    document.insert("creationTime", account.created.map_or(Bson::Null, date));
+    document.insert("creationTime", date(account.created));
     document.insert("apiKeys", account.keys);
     document
 }
@@ -86,6 +116,7 @@ fn gather(
 ) -> Result<Vec<Account>> {
     let names = &mapping.accounts;
     let mut accounts: Vec<Account> = Vec::new();
+    let mut keys = 0;
     let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
     each_entity(exports, |place, entity| {
         let entity = match entity {
@@ -98,22 +129,29 @@ fn gather(
         if entity.key.kind() == names.kind {
             let path = path_of(&entity.key);
             match account(&entity, &place, mapping, remap) {
-                Ok(account) => accounts.push(account),
+                Ok(account) => {
+                    for (name, _) in &entity.properties {
+                        if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
+                            report.drop(format!("{}.{name}", names.kind));
+                        }
+                    }
+                    accounts.push(account);
+                }
                 Err(why) => report.reject(&place, Some(path), why),
             }
         } else if entity.key.kind() == names.key_kind {
+            // Its own path is left out of the report: a key may be named by what is secret.
             let owner = entity.key.parent().map(|key| path_of(&key));
             let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
+            keys += 1;
             match (owner, key) {
                 (Some(owner), Ok(key)) => below.entry(owner).or_default().push((place, key)),
-                (None, _) => {
-                    report.reject(&place, Some(path_of(&entity.key)), "no account above it")
-                }
-                (_, Err(why)) => report.reject(&place, Some(path_of(&entity.key)), why),
+                (None, _) => report.reject(&place, None, "a key without an account above it"),
+                (owner, Err(why)) => report.reject(&place, owner, why),
             }
         }
-        if accounts.len() > ACCOUNTS_MAX {
-            bail!("more than {ACCOUNTS_MAX} accounts: split the export by account");
+        if accounts.len() + keys > ACCOUNTS_MAX {
+            bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
         }
         Ok(())
     })?;
@@ -153,12 +191,21 @@ fn account(
     let name = match (entity.get(&names.name), entity.key.id()) {
         (Some(Value::Text(name)), _) => name.clone(),
         (None, Some(Id::Name(name))) => name.clone(),
-        _ => return Err(format!("its name is not a text `{}`", names.name)),
+        _ => {
+            return Err(format!(
+                "its name is not a text `{}`: name the property that is one as `name`",
+                names.name
+            ));
+        }
     };
     let created = match entity.get(&names.creation_time) {
-        Some(Value::Timestamp(microseconds)) => Some(*microseconds),
-        None | Some(Value::Null) => None,
-        Some(_) => return Err(format!("`{}` is not a time", names.creation_time)),
+        Some(Value::Timestamp(microseconds)) => *microseconds,
+        _ => {
+            return Err(format!(
+                "`{}` is not a time: name the property that is one as `creation_time`",
+                names.creation_time
+            ));
+        }
     };
     let keys = match entity.get(&names.keys) {
         None | Some(Value::Null) => Vec::new(),
@@ -171,7 +218,12 @@ fn account(
                 )),
             })
             .collect::<Result<_, _>>()?,
-        Some(_) => return Err(format!("`{}` is not a list", names.keys)),
+        Some(_) => {
+            return Err(format!(
+                "`{}` is not a list: name the property that is one as `keys`",
+                names.keys
+            ));
+        }
     };
     Ok(Account {
         place: place.clone(),
@@ -204,7 +256,7 @@ fn api_key(
         let new = new.map_or(name.as_str(), |(_, new)| new);
         let value = match (new, value) {
             ("subject", Value::Text(subject)) => {
-                Bson::String(new_subject(subject, &mapping.accounts, remap))
+                Bson::String(new_subject(subject, &mapping.accounts, remap)?)
             }
             ("created" | "expires", Value::Timestamp(_)) => bson_of(value),
             ("created" | "expires", _) => return Err(format!("a key's `{name}` is not a time")),
@@ -217,35 +269,37 @@ fn api_key(
     if !key.contains_key("id")
         && let Some(id) = own.and_then(Key::id)
     {
-        key.insert("id", id.to_string());
+        key.insert("id", raw(id));
     }
     let is_text = |name: &str| key.get_str(name).is_ok();
     let is_time = |name: &str| key.get_datetime(name).is_ok();
-    match is_text("id") && is_text("subject") && is_time("created") && is_time("expires") {
+    let has_secret = !matches!(key.get("secret"), None | Some(Bson::Null));
+    let has_texts = is_text("id") && is_text("subject");
+    match has_texts && is_time("created") && is_time("expires") && has_secret {
         true => Ok(key),
-        false => {
-            Err("a key lacks its id, subject, created or expires: see [accounts.key]".to_owned())
-        }
+        false => Err(
+            "a key lacks its id, subject, created, expires or secret: see [accounts.key]"
+                .to_owned(),
+        ),
     }
 }
 
-/// `Account/OLD` with the new id, where OLD is an account's; any other subject as it is.
-fn new_subject(subject: &str, names: &Accounts, remap: &Remap) -> String {
-    let new = || {
-        let (kind, old) = subject.split_once('/')?;
-        (kind == names.kind).then_some(())?;
-        let id = match old.parse::<i64>() {
-            Ok(number) if number.to_string() == old => Id::Number(number),
-            _ => Id::Name(old.to_owned()),
-        };
-        let step = Step {
-            kind: kind.to_owned(),
-            id,
-        };
-        let id = remap.id(Fingerprint::of(step.to_string()))?;
-        Some(format!("{kind}/{id}"))
+/// `Account/OLD` with the new id; a subject of another kind as it is.
+fn new_subject(subject: &str, names: &Accounts, remap: &Remap) -> Result<String, String> {
+    let Some((kind, old)) = subject
+        .split_once('/')
+        .filter(|(kind, _)| *kind == names.kind)
+    else {
+        return Ok(subject.to_owned());
     };
-    new().unwrap_or_else(|| subject.to_owned())
+    let step = Step {
+        kind: kind.to_owned(),
+        id: id_in_text(old),
+    };
+    let id = remap.id(Fingerprint::of(step.to_string()));
+    let id =
+        id.ok_or("a key's subject is an account that has no new id: look for it in the export")?;
+    Ok(format!("{kind}/{id}"))
 }
 
 /// A value as the auth backend's driver writes it: times are dates.

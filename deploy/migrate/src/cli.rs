@@ -68,7 +68,11 @@ pub enum Command {
         /// With --into: only ids that are missing.
         #[arg(long, requires = "into")]
         if_absent: bool,
-        /// Only say what would be done.
+        /// Also replace what was migrated before, in another state, and has not changed since in the
+        /// topic: for a later export.
+        #[arg(long, conflicts_with = "into")]
+        update: bool,
+        /// Only say what would be done, without asking the target.
         #[arg(long)]
         dry_run: bool,
     },
@@ -87,8 +91,13 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Hold every entity of the exports against its document.
+    /// Hold every entity of the exports against its document; of several exports the last one that has
+    /// it counts.
     Verify {
+        /// Old paths, one a line, of entities that may differ: they went on in the new place, and a
+        /// person has looked at each.
+        #[arg(long, value_name = "FILE")]
+        accept: Option<PathBuf>,
         #[command(flatten)]
         exports: Exports,
         #[command(flatten)]
@@ -120,6 +129,9 @@ pub enum Objects {
         /// The new one.
         #[arg(long, value_name = "URL")]
         to: String,
+        /// Listing of the old bucket, as for `objects verify`: entities without objects get no line.
+        #[arg(long, value_name = "FILE")]
+        listing: PathBuf,
         /// What copies.
         #[arg(long = "with", value_enum, default_value = "gcloud")]
         copier: Copier,
@@ -130,6 +142,9 @@ pub enum Objects {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        /// The old bucket, such as gs://old: `delete-old` speaks of no other one.
+        #[arg(long, value_name = "URL")]
+        bucket: String,
         /// Listing of the old bucket, as JSON of `gcloud storage objects list` or `rclone lsjson`.
         #[arg(long, value_name = "FILE")]
         from: PathBuf,
@@ -189,6 +204,9 @@ pub struct About {
     /// What becomes of each kind; without it, the mapping that `datastore-migrate mapping` prints.
     #[arg(long, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
+    /// This mapping counts from now on, though entities were moved with another one.
+    #[arg(long)]
+    pub new_mapping: bool,
     /// Also write the whole report as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -93,12 +93,15 @@ impl Contract {
     }
 }
 
+/// Fields by name, each with the hash of its value.
+pub type Fields = Vec<(String, Fingerprint)>;
+
 /// A document's fields by their hashes, sorted by name: the order at the top level is the server's
 /// and no part of the contract. `_id` is left out.
 ///
 /// # Errors
 /// Where it is no BSON.
-pub fn fields(document: &RawDocument) -> Result<Vec<(String, Fingerprint)>> {
+pub fn fields(document: &RawDocument) -> Result<Fields> {
     let mut fields = Vec::new();
     for element in document {
         let (name, value) = element?;

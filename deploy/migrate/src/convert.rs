@@ -13,11 +13,16 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use datastore_export::{Entity, Id, Key, Step, Value};
-use jiff::Timestamp;
+use jiff::SignedDuration;
+use jiff::civil::{DateTime, date};
 
 use crate::id::{Fingerprint, NewId};
 use crate::json::Json;
 use crate::mapping::{Form, Kind, Mapping, NotANumber, Reference};
+
+/// Datastore's bound on a name.
+const ID_BYTES_MAX: usize = 1_500;
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// What the new ids of old paths are.
 pub trait Ids {
@@ -61,13 +66,15 @@ pub enum Rejection {
     #[error("{0} has no new id: run `datastore-migrate ids` over this export first")]
     NoId(String),
     /// It has no ancestor of the mapping's kind for accounts.
-    #[error("{0} has no account above it, whose id `{1}` would hold")]
+    #[error(
+        "{0} has no account above it, whose id `{1}` would hold: leave `account` out of the mapping"
+    )]
     NoAccount(String, String),
     /// A reference to what no export held.
     #[error("{0} refers to {1}, which has no new id: look for it in the export")]
     Dangling(String, String),
     /// A reference in another form than the mapping says.
-    #[error("{0} is not in the form {1} that the mapping says")]
+    #[error("{0} is not in the form {1} that the mapping says: correct its `form`")]
     OtherForm(String, String),
     /// A bare number that several accounts have.
     #[error(
@@ -81,11 +88,16 @@ pub enum Rejection {
     #[error("{0} is not a number that JSON has: set `not_a_number = \"null\"`, or drop it")]
     NotANumber(String),
     /// A time outside the years that text can hold.
-    #[error("{0} is a time outside the years 1 to 9999")]
+    #[error("{0} is a time outside the years 1 to 9999: correct it at its source, or drop it")]
     TimeOutOfRange(String),
     /// The property with the id holds none.
-    #[error("{0} holds no id of 32 hex digits, as `id_from` says")]
+    #[error("{0} holds no id of 32 hex digits: `id_from` in the mapping says that it does")]
     IdFrom(String),
+    /// The property with the id holds another one than the remap file.
+    #[error(
+        "{0} holds another id than the remap file has, {1}: two entities have the same, or it was changed"
+    )]
+    OtherId(String, String),
     /// Two properties get the same name.
     #[error("two properties become `{0}`: rename or drop one")]
     TwiceNamed(String),
@@ -94,11 +106,16 @@ pub enum Rejection {
     ByContract(String),
 }
 
-/// The path of a key as the remap file has it: its text, behind its namespace where it has one.
+/// The path of a key as the remap file has it.
 pub fn path_of(key: &Key) -> String {
-    match key.namespace.as_str() {
-        "" => key.to_string(),
-        namespace => format!("[{namespace}]{key}"),
+    key.to_string()
+}
+
+/// An id as the old system wrote it in names of objects and in texts: without the escapes of a path.
+pub fn raw(id: &Id) -> String {
+    match id {
+        Id::Number(number) => number.to_string(),
+        Id::Name(name) => name.clone(),
     }
 }
 
@@ -115,7 +132,7 @@ pub fn shapes(key: &Key, mapping: &Mapping) -> Vec<Fingerprint> {
         shapes.push(Fingerprint::of(number.to_string()));
     }
     if let (Some(account), Some(id)) = (account_of(key, mapping), key.id()) {
-        shapes.push(Fingerprint::of(format!("{}/{id}", account.id)));
+        shapes.push(Fingerprint::of(format!("{}/{}", raw(&account.id), raw(id))));
     }
     shapes
 }
@@ -190,11 +207,14 @@ pub fn id_from(entity: &Entity, kind: &Kind) -> Result<Option<NewId>, Rejection>
 }
 
 fn id_of(entity: &Entity, kind: &Kind, ids: &impl Ids) -> Result<NewId, Rejection> {
-    if let Some(id) = id_from(entity, kind)? {
-        return Ok(id);
-    }
+    let given = id_from(entity, kind)?;
     let path = path_of(&entity.key);
-    ids.id(Fingerprint::of(&path)).ok_or(Rejection::NoId(path))
+    let id = ids.id(Fingerprint::of(&path));
+    let id = id.ok_or_else(|| Rejection::NoId(path.clone()))?;
+    match given.is_some_and(|given| given != id) {
+        true => Err(Rejection::OtherId(path, id.to_string())),
+        false => Ok(id),
+    }
 }
 
 struct Conversion<'a, I> {
@@ -242,11 +262,7 @@ impl<I: Ids> Conversion<'_, I> {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
             Value::Integer(value) => Json::Integer(*value),
-            Value::Double(value) if value.is_finite() => Json::Double(*value),
-            Value::Double(_) => match self.kind.not_a_number {
-                NotANumber::Null => Json::Null,
-                NotANumber::Reject => return Err(Rejection::NotANumber(self.named(at))),
-            },
+            Value::Double(value) => self.number(at, *value)?,
             Value::Timestamp(microseconds) => {
                 let time = time(*microseconds);
                 Json::Text(time.ok_or_else(|| Rejection::TimeOutOfRange(self.named(at)))?)
@@ -258,8 +274,8 @@ impl<I: Ids> Conversion<'_, I> {
                 latitude,
                 longitude,
             } => Json::Object(vec![
-                ("latitude".to_owned(), Json::Double(*latitude)),
-                ("longitude".to_owned(), Json::Double(*longitude)),
+                ("latitude".to_owned(), self.number(at, *latitude)?),
+                ("longitude".to_owned(), self.number(at, *longitude)?),
             ]),
             Value::Entity(members) => {
                 let mut object = Vec::with_capacity(members.len());
@@ -270,6 +286,14 @@ impl<I: Ids> Conversion<'_, I> {
             }
             Value::Array(_) => unreachable!("arrays are above"),
         })
+    }
+
+    fn number(&self, at: &str, value: f64) -> Result<Json, Rejection> {
+        match (value.is_finite(), self.kind.not_a_number) {
+            (true, _) => Ok(Json::Double(value)),
+            (false, NotANumber::Null) => Ok(Json::Null),
+            (false, NotANumber::Reject) => Err(Rejection::NotANumber(self.named(at))),
+        }
     }
 
     fn reference(&self, at: &str, value: &Value, reference: &Reference) -> Result<Json, Rejection> {
@@ -287,6 +311,10 @@ impl<I: Ids> Conversion<'_, I> {
             (Form::Integer, Value::Integer(number)) => self.by_number(at, *number, reference),
             (Form::AccountAndId, Value::Text(text)) => {
                 let (account, id) = text.split_once('/').ok_or_else(other)?;
+                let is_one = |part: &str| (1..=ID_BYTES_MAX).contains(&part.len());
+                if !is_one(account) || !is_one(id) || id.contains('/') {
+                    return Err(other());
+                }
                 let key = self.below(id_in_text(account), id_in_text(id), reference);
                 self.new_id(at, &key)
             }
@@ -333,19 +361,24 @@ impl<I: Ids> Conversion<'_, I> {
 
     /// Notes a value that looks like an old id: it is not touched.
     fn watch(&mut self, at: &str, value: &Value) {
-        let text = match value {
-            Value::Integer(number) => number.to_string(),
-            Value::Text(text) => text.clone(),
-            _ => return,
+        let is_one = |text: &str| self.ids.looks_like_one(Fingerprint::of(text));
+        let looks_like_one = match value {
+            Value::Integer(number) => is_one(&number.to_string()),
+            Value::Text(text) if text.starts_with("gs://") => {
+                let parts: Vec<&str> = text.split('/').collect();
+                (parts.windows(2)).any(|pair| is_one(&pair.join("/")))
+            }
+            Value::Text(text) => is_one(text),
+            _ => false,
         };
-        if self.ids.looks_like_one(Fingerprint::of(text)) {
+        if looks_like_one {
             self.looks_like_ids.push(self.named(at));
         }
     }
 }
 
 /// An id as `account/id` has it: a number where it is one.
-fn id_in_text(text: &str) -> Id {
+pub(crate) fn id_in_text(text: &str) -> Id {
     match text.parse::<i64>() {
         Ok(number) if number.to_string() == text => Id::Number(number),
         _ => Id::Name(text.to_owned()),
@@ -354,16 +387,16 @@ fn id_in_text(text: &str) -> Id {
 
 /// A time as the API writes it: Python's `isoformat` of a time in UTC.
 fn time(microseconds: i64) -> Option<String> {
-    let time = Timestamp::from_microsecond(microseconds).ok()?;
+    let since = SignedDuration::from_micros(microseconds);
+    let time = EPOCH.checked_add(since).ok()?;
     let text = time.to_string();
-    let text = text.strip_suffix('Z')?;
-    if text.starts_with('-') {
+    if time.year() < 1 {
         return None;
     }
     // Six digits, or none.
     let text = match text.split_once('.') {
         Some((seconds, fraction)) => format!("{seconds}.{fraction:0<6}"),
-        None => text.to_owned(),
+        None => text,
     };
     Some(format!("{text}+00:00"))
 }

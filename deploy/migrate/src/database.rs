@@ -1,8 +1,9 @@
 //! MongoDB: documents that are inserted where an id is missing, and read back.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use bson::raw::cstr;
 use bson::{Document, RawDocumentBuf, doc};
 use futures_util::TryStreamExt as _;
@@ -10,8 +11,11 @@ use mongodb::error::ErrorKind;
 use mongodb::options::{ReadConcern, WriteConcern};
 use mongodb::{Collection, Database};
 use tokio::runtime::Runtime;
+use tokio::time::timeout;
 use workflows_sink::config::Mongodb;
+use workflows_sink::database::errors::shown;
 
+use crate::contract::{Fields, fields};
 use crate::entities::Moving;
 use crate::id::NewId;
 use crate::report::Report;
@@ -20,6 +24,8 @@ use crate::report::Report;
 const DOCUMENTS_MAX: usize = 500;
 /// Bytes of one request, below the 48 MB of a message.
 const BYTES_MAX: usize = 16 << 20;
+/// How long one request may take.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(120);
 /// MongoDB's code for an id, or a unique value, that is there already.
 const DUPLICATE_KEY: i32 = 11000;
 
@@ -51,25 +57,33 @@ impl Connection {
         self.database.collection_with_options(name, options)
     }
 
-    /// The documents with these ids, as a majority has them.
+    /// The fields of the documents with these ids, as a majority has them, by id.
     ///
     /// # Errors
     /// Where MongoDB does not answer.
-    pub fn find(&self, name: &str, ids: &[NewId]) -> Result<HashMap<String, RawDocumentBuf>> {
+    pub fn find(&self, name: &str, ids: &[NewId]) -> Result<HashMap<String, Fields>> {
         let ids: Vec<String> = ids.iter().map(NewId::to_string).collect();
-        self.runtime.block_on(async {
-            let collection = self.collection(name);
-            let found = collection.find(doc! { "_id": { "$in": ids } });
-            let mut found = found
-                .await
-                .with_context(|| format!("{name} was not read"))?;
+        let collection = self.collection(name);
+        self.answer(name, async {
+            let mut found = collection.find(doc! { "_id": { "$in": ids } }).await?;
             let mut documents = HashMap::new();
             while let Some(document) = found.try_next().await? {
                 let id = document.get_str("_id").unwrap_or_default().to_owned();
-                documents.insert(id, document);
+                documents.insert(id, fields(&document).unwrap_or_default());
             }
             Ok(documents)
         })
+    }
+
+    /// Whether a document with another id has this value in a field.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn is_taken(&self, name: &str, field: &str, value: &str, id: NewId) -> Result<bool> {
+        let collection = self.collection(name);
+        let others = doc! { field: value, "_id": { "$ne": id.to_string() } };
+        let other = self.answer(name, collection.find_one(others).into_future())?;
+        Ok(other.is_some())
     }
 
     /// How many documents a collection has.
@@ -79,9 +93,7 @@ impl Connection {
     pub fn count(&self, name: &str) -> Result<u64> {
         let collection = self.collection(name);
         let count = collection.count_documents(Document::new());
-        self.runtime
-            .block_on(count.into_future())
-            .with_context(|| format!("{name} was not counted"))
+        self.answer(name, count.into_future())
     }
 
     /// Inserts documents; gives for each whether it was inserted, or is there already, or why not.
@@ -95,18 +107,21 @@ impl Connection {
     ) -> Result<Vec<Result<bool, String>>> {
         let collection = self.collection(name);
         let insert = collection.insert_many(documents).ordered(false);
-        let inserted = self.runtime.block_on(insert.into_future());
+        let inserted = async { timeout(ANSWER_DEADLINE, insert.into_future()).await };
+        let inserted = self.runtime.block_on(inserted);
+        let inserted = inserted.with_context(|| no_answer(name))?;
         let mut results: Vec<Result<bool, String>> = vec![Ok(true); documents.len()];
         let Err(error) = inserted else {
             return Ok(results);
         };
         let ErrorKind::InsertMany(ref many) = *error.kind else {
-            return Err(error).with_context(|| format!("nothing was inserted into {name}"));
+            bail!("nothing was inserted into {name}: {}", shown(&error));
         };
         if let Some(concern) = &many.write_concern_error {
             bail!(
-                "no majority has what was inserted into {name}: {}",
-                concern.message
+                "no majority has what was inserted into {name}: {} (code {})",
+                concern.code_name,
+                concern.code
             );
         }
         for refused in many.write_errors.iter().flatten() {
@@ -129,23 +144,40 @@ impl Connection {
         documents: &[RawDocumentBuf],
         results: &mut [Result<bool, String>],
     ) -> Result<()> {
-        let id = |document: &RawDocumentBuf| document.get_str("_id").ok()?.parse().ok();
-        let there = results.iter().zip(documents);
-        let there = there.filter(|(result, _)| **result == Ok(false));
-        let ids: Vec<NewId> = there.filter_map(|(_, document)| id(document)).collect();
-        let found = self.find(name, &ids)?;
         for (result, document) in results.iter_mut().zip(documents) {
-            let is_there = document
-                .get_str("_id")
-                .is_ok_and(|id| found.contains_key(id));
-            if *result == Ok(false) && !is_there {
+            if *result != Ok(false) {
+                continue;
+            }
+            let id = doc! { "_id": document.get_str("_id").unwrap_or_default() };
+            let collection = self.collection(name);
+            let count = self.answer(name, collection.count_documents(id).into_future())?;
+            if count == 0 {
                 *result = Err(format!(
-                    "another document of {name} has one of its unique values"
+                    "another document of {name} has one of its unique values: change one of them"
                 ));
             }
         }
         Ok(())
     }
+
+    fn answer<T>(
+        &self,
+        name: &str,
+        asked: impl Future<Output = Result<T, mongodb::error::Error>>,
+    ) -> Result<T> {
+        let answered = self
+            .runtime
+            .block_on(async { timeout(ANSWER_DEADLINE, asked).await });
+        let answered = answered.with_context(|| no_answer(name))?;
+        answered
+            .map_err(|error| anyhow!("MongoDB refuses a question about {name}: {}", shown(&error)))
+    }
+}
+
+fn no_answer(name: &str) -> String {
+    format!(
+        "MongoDB does not answer about {name} for {ANSWER_DEADLINE:?}: see to it, and run this again"
+    )
 }
 
 /// Inserts entities, some hundred at a time.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use datastore_export::{Entity, Fault, Place};
 use workflows_sink::config::{Config, Kafka};
 
@@ -11,9 +11,10 @@ use crate::convert::{Outcome, convert, path_of};
 use crate::database::Inserter;
 use crate::export::each_entity;
 use crate::mapping::Mapping;
+use crate::present::{Needed, read_back, report_covered};
 use crate::remap::Remap;
 use crate::report::Report;
-use crate::topic::{Needed, Present, Sender, read_back};
+use crate::sender::Sender;
 
 /// Where entities go.
 pub enum Target {
@@ -104,7 +105,8 @@ fn accepted<'a>(
     }
 }
 
-/// Moves what the target lacks. Run again after a kill, it goes on behind what is there.
+/// Moves what the target lacks, and with `update` what a topic has as it was migrated before, in
+/// another state. Run again after a kill, it goes on behind what is there.
 ///
 /// # Errors
 /// Where the remap file is edited, or the target does not answer.
@@ -113,6 +115,7 @@ pub fn import(
     mapping: &Mapping,
     remap: &Remap,
     target: &Target,
+    update: bool,
 ) -> Result<Report> {
     let mut report = Report::default();
     match target {
@@ -125,21 +128,26 @@ pub fn import(
         Target::Topic(kafka, topic) => {
             let mut present = read_back(kafka, topic)?;
             let sender = Sender::new(kafka, topic)?;
-            let mut sent = 0;
             each_accepted(exports, mapping, remap, &mut report, |moving, report| {
-                let needed = send(&moving, &mut present, &sender)?;
-                sent += u64::from(matches!(needed, Needed::New | Needed::Update));
-                report.count(&moving.kind, name(needed));
+                let needed = present.needed(moving.accepted.id, &moving.accepted.value);
+                if needed == Needed::New || needed == Needed::Changed && update {
+                    let Accepted { id, value, .. } = &moving.accepted;
+                    sender.send(*id, value, moving.place, &moving.path)?;
+                    present.sent(*id, value);
+                }
+                match needed {
+                    Needed::Twice => {
+                        let why = "another state of it is in these exports: give each by itself";
+                        report.reject(moving.place, Some(moving.path), why);
+                    }
+                    _ => report.count(&moving.kind, name(needed, update)),
+                }
                 Ok(())
             })?;
-            let (acknowledged, not_taken) = sender.finish()?;
-            ensure!(
-                acknowledged + not_taken.len() as u64 == sent,
-                "{sent} records were sent and {acknowledged} acknowledged: run this again"
-            );
-            for not_taken in not_taken {
+            for not_taken in sender.finish()? {
                 report.reject(&not_taken.place, Some(not_taken.path), not_taken.why);
             }
+            report_covered(kafka, &present, &mut report)?;
         }
         Target::Mongodb(config) => {
             let mut inserter = Inserter::open(&config.mongodb)?;
@@ -152,21 +160,13 @@ pub fn import(
     Ok(report)
 }
 
-fn send(moving: &Moving<'_>, present: &mut Present, sender: &Sender) -> Result<Needed> {
-    let Accepted { id, value, .. } = &moving.accepted;
-    let needed = present.needed(*id, value);
-    if matches!(needed, Needed::New | Needed::Update) {
-        sender.send(*id, value, moving.place, &moving.path)?;
-        present.sent(*id, value);
-    }
-    Ok(needed)
-}
-
-fn name(needed: Needed) -> &'static str {
+fn name(needed: Needed, update: bool) -> &'static str {
     match needed {
-        Needed::New => "moved",
+        Needed::New => "sent",
         Needed::Nothing => "there already",
-        Needed::Update => "moved again, changed since",
+        Needed::Changed if update => "sent again, changed since",
+        Needed::Changed => "left: migrated before in another state (--update replaces it)",
         Needed::Newer => "left: the topic has a newer state",
+        Needed::Twice => "twice",
     }
 }

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+use datastore_export::Key;
 
-use crate::convert::{id_from, path_of};
+use crate::convert::{Rejection, convert, id_from, path_of};
 use crate::export::each_entity;
 use crate::id::NewId;
 use crate::mapping::Mapping;
@@ -35,6 +36,7 @@ pub fn assign(
     };
     remap.state.seed = Some(seed.clone());
     let mut report = Report::default();
+    let mut project = remap.state.project.clone();
     let mut addition = remap.add()?;
     each_entity(exports, |place, entity| {
         let entity = match entity {
@@ -44,6 +46,15 @@ pub fn assign(
                 return Ok(());
             }
         };
+        if let Err(why) = belongs(&entity.key, &mut project) {
+            report.reject(&place, Some(path_of(&entity.key)), why);
+            return Ok(());
+        }
+        // Its key may be what it is secret for.
+        if entity.key.kind() == mapping.accounts.key_kind {
+            report.count(entity.key.kind(), "without an id of its own");
+            return Ok(());
+        }
         let kind = mapping.kinds.get(entity.key.kind());
         let given = match kind.map_or(Ok(None), |kind| id_from(&entity, kind)) {
             Ok(given) => given,
@@ -79,6 +90,49 @@ pub fn assign(
         Ok(())
     })?;
     let added = addition.finish()?;
+    remap.state.project = project;
     remap.save_state()?;
+    if !exports.iter().any(|export| export.as_os_str() == "-") {
+        report_dangling(exports, mapping, &remap, &mut report)?;
+    }
     Ok((report, added, remap.len()))
+}
+
+/// Fails for an entity whose path would be that of another one.
+fn belongs(key: &Key, project: &mut Option<String>) -> Result<(), String> {
+    if !key.namespace.is_empty() {
+        return Err(format!(
+            "it lies in the namespace {}, and paths have none: export it as JSON without one, for a \
+             remap file of its own",
+            key.namespace
+        ));
+    }
+    match project {
+        Some(known) if *known != key.project && !key.project.is_empty() => Err(format!(
+            "it is of the project {}, and the others are of {known}: a path does not say so",
+            key.project
+        )),
+        None if !key.project.is_empty() => {
+            *project = Some(key.project.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Reports references to what has no id, now that all have one.
+fn report_dangling(
+    exports: &[PathBuf],
+    mapping: &Mapping,
+    remap: &Remap,
+    report: &mut Report,
+) -> Result<()> {
+    each_entity(exports, |place, entity| {
+        if let Ok(entity) = entity
+            && let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap)
+        {
+            report.reject(&place, Some(path_of(&entity.key)), rejection);
+        }
+        Ok(())
+    })
 }

@@ -12,7 +12,7 @@
 //!    [`ids`] adds to them.
 //! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the service's
 //!    own decoder what it would store.
-//! 4. [`entities`] moves what a [`topic`] or the [`database`] lacks; [`accounts`] those of users.
+//! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks; [`accounts`] those of users.
 //! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
 //!    what can go, once both have said yes. [`state`] remembers that they did.
 //!
@@ -20,6 +20,7 @@
 //! and some 70 for what a topic has.
 
 pub mod accounts;
+pub mod brokers;
 pub mod cli;
 pub mod contract;
 pub mod convert;
@@ -33,9 +34,10 @@ pub mod ids;
 pub mod json;
 pub mod mapping;
 pub mod objects;
+pub mod present;
 pub mod progress;
 pub mod remap;
 pub mod report;
+pub mod sender;
 pub mod state;
-pub mod topic;
 pub mod verify;

@@ -1,18 +1,20 @@
 //! An outline: command line, configuration, one step, exit code.
 
+use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
+use datastore_migrate::brokers::events_topic;
 use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects};
 use datastore_migrate::database::Connection;
 use datastore_migrate::entities::{Target, import};
 use datastore_migrate::mapping::BUILTIN;
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
-use datastore_migrate::{accounts, delete_old, ids, objects, topic, verify};
+use datastore_migrate::{accounts, delete_old, ids, objects, verify};
 use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
 
@@ -58,20 +60,27 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             about,
             topic,
             into,
+            update,
             dry_run,
             ..
         } => {
             let mapping = about.mapping()?;
-            let remap = Remap::open(&remap.remap, &mapping)?;
+            let mut remap = Remap::open(&remap.remap, &mapping)?;
             let target = match (dry_run, into) {
                 (true, _) => Target::Nowhere,
                 (false, Some(_)) => Target::Mongodb(Box::new(Config::from_env()?)),
                 (false, None) => {
-                    let topic = topic.unwrap_or_else(topic::events_topic);
+                    let topic = topic.unwrap_or_else(events_topic);
                     Target::Topic(Box::new(Kafka::from_env()?), topic)
                 }
             };
-            let report = import(&exports.exports, &mapping, &remap, &target)?;
+            if !dry_run {
+                remap.hold(&mapping, about.new_mapping)?;
+                // What is moved now was not there when it was verified.
+                remap.state.entities_verified = None;
+                remap.save_state()?;
+            }
+            let report = import(&exports.exports, &mapping, &remap, &target, update)?;
             return finish(&report, &about, out);
         }
         Command::Accounts {
@@ -98,7 +107,11 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             exports,
             remap,
             about,
-        } => return verify(&exports.exports, &remap.remap, &about, out),
+            accept,
+        } => {
+            let accepted = accept.as_deref().map_or(Ok(HashSet::new()), lines_of)?;
+            return verify(&exports.exports, &remap.remap, &about, accepted, out);
+        }
         Command::Objects(command) => return objects(command, out),
         Command::DeleteOld(DeleteOld::Plan {
             remap,
@@ -107,17 +120,32 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             from,
         }) => {
             let mapping = about.mapping()?;
-            let remap = Remap::open(&remap.remap, &mapping)?;
+            let mut remap = Remap::open(&remap.remap, &mapping)?;
+            remap.hold(&mapping, about.new_mapping)?;
             delete_old::plan(&remap, &mapping, &project, &from, out)?;
         }
     }
     Ok(true)
 }
 
-fn verify(exports: &[PathBuf], remap: &Path, about: &About, out: &mut impl Write) -> Result<bool> {
+fn lines_of(file: &Path) -> Result<HashSet<String>> {
+    let text = std::fs::read_to_string(file);
+    let text = text.with_context(|| format!("cannot read {}", file.display()))?;
+    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+fn verify(
+    exports: &[PathBuf],
+    remap: &Path,
+    about: &About,
+    accepted: HashSet<String>,
+    out: &mut impl Write,
+) -> Result<bool> {
     let mapping = about.mapping()?;
     let mut remap = Remap::open(remap, &mapping)?;
-    let found = verify::verify(exports, &mapping, &remap, &Config::from_env()?)?;
+    remap.hold(&mapping, about.new_mapping)?;
+    let config = Config::from_env()?;
+    let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
     let of = exports.iter().map(|export| export.display().to_string());
     remap.state.entities_verified = match found.is_yes() {
         true => remap.state.verified(found.equal(), of.collect()),
@@ -136,26 +164,28 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             about,
             from,
             to,
+            listing,
             copier,
         } => {
             let mapping = about.mapping()?;
             let remap = Remap::open(&remap.remap, &mapping)?;
-            let lines = objects::plan(&remap, &mapping, &from, &to, copier, out)?;
+            let lines = objects::plan(&remap, &mapping, (&from, &to), &listing, copier, out)?;
             eprintln!("{lines} entities, a line each");
             Ok(true)
         }
         Objects::Verify {
             remap,
             about,
+            bucket,
             from,
             to,
         } => {
+            let bucket = objects::bucket(&bucket)?.to_owned();
             let mapping = about.mapping()?;
             let mut remap = Remap::open(&remap.remap, &mapping)?;
             let found = objects::compare(&remap, &mapping, &from, &to)?;
-            let of = [&from, &to].map(|listing| listing.display().to_string());
             remap.state.objects_verified = match found.is_yes() {
-                true => remap.state.verified(found.equal, of.to_vec()),
+                true => remap.state.verified(found.equal, vec![bucket]),
                 false => None,
             };
             remap.save_state()?;

@@ -5,6 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
+use sha2::{Digest as _, Sha256};
+
+use crate::remap::hex;
 
 /// The text of the mapping that is compiled in.
 pub const BUILTIN: &str = include_str!("../mapping.toml");
@@ -25,6 +28,9 @@ pub struct Mapping {
     pub kinds: BTreeMap<String, Kind>,
     /// How accounts are read.
     pub accounts: Accounts,
+    /// The SHA-256 of the text.
+    #[serde(skip)]
+    pub sha256: String,
 }
 
 /// What becomes of the entities of one kind.
@@ -138,7 +144,8 @@ impl Mapping {
     /// # Errors
     /// What is wrong with it, and where.
     pub fn parse(text: &str) -> Result<Mapping> {
-        let mapping: Mapping = toml::from_str(text)?;
+        let mut mapping: Mapping = toml::from_str(text)?;
+        mapping.sha256 = hex(Sha256::new().chain_update(text));
         for (name, kind) in &mapping.kinds {
             kind.check(&mapping)
                 .with_context(|| format!("kinds.{name}"))?;
@@ -154,6 +161,27 @@ impl Kind {
                 mapping.kinds.contains_key(&reference.kind),
                 "references.{field} names the kind {}, which is not in this mapping",
                 reference.kind
+            );
+            ensure!(
+                mapping.kinds[&reference.kind].left_out.is_none(),
+                "references.{field} names the kind {}, which is left out: it would refer to nothing",
+                reference.kind
+            );
+        }
+        for name in self.drop.iter().chain(self.rename.keys()) {
+            ensure!(
+                !name.contains('.'),
+                "`{name}` is inside another property: only whole properties are dropped or renamed"
+            );
+        }
+        for (name, value) in &self.defaults {
+            ensure!(
+                !matches!(name.as_str(), "id" | "kind"),
+                "`{name}` has no default: the key and the kind become that"
+            );
+            ensure!(
+                !has_odd_number(value),
+                "the default of `{name}` holds a number that JSON lacks"
             );
         }
         let mut names: Vec<&String> = self.rename.values().collect();
@@ -175,6 +203,15 @@ impl Kind {
     /// The new name of a property.
     pub fn renamed<'a>(&'a self, name: &'a str) -> &'a str {
         self.rename.get(name).map_or(name, String::as_str)
+    }
+}
+
+fn has_odd_number(value: &toml::Value) -> bool {
+    match value {
+        toml::Value::Float(value) => !value.is_finite(),
+        toml::Value::Array(values) => values.iter().any(has_odd_number),
+        toml::Value::Table(table) => table.values().any(has_odd_number),
+        _ => false,
     }
 }
 
@@ -214,6 +251,13 @@ mod tests {
                 "unknown variant `guess`",
             ),
             ("rename = { x = 'id' }", "nothing may become `id`"),
+            ("drop = ['x.y']", "`x.y` is inside another property"),
+            ("defaults = { kind = 'B' }", "`kind` has no default"),
+            ("defaults = { x = [nan] }", "a number that JSON lacks"),
+            (
+                "left_out = 'x'\n[kinds.C]\nreferences = { b = { kind = 'A', form = 'key' } }",
+                "which is left out",
+            ),
             ("drop = ['x']\nrename = { x = 'y' }", "`x` is dropped"),
         ] {
             let error = format!("{:#}", Mapping::parse(&mapping(kind)).unwrap_err());

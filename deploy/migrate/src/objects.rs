@@ -3,19 +3,20 @@
 //!
 //! An object's old name is `ACCOUNT/ENTITY/…`, its new one `NEW_ID/…`.
 
-use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use clap::ValueEnum;
-use datastore_export::{Key, Step};
+use datastore_export::Key;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::convert::{Ids as _, account_of};
+use crate::convert::{account_of, raw};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::remap::{Remap, each_entry};
@@ -32,14 +33,28 @@ pub enum Copier {
     Rclone,
 }
 
-/// An entity's folder: the old one, `ACCOUNT/ENTITY`, and the new id.
-fn folders(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, NewId)>> {
-    let mut folders = Vec::new();
+/// Whose objects lie in an old folder, `ACCOUNT/ENTITY`.
+#[derive(Clone, Copy)]
+enum Owner {
+    One(NewId),
+    /// Entities of several kinds have the same account and id.
+    Several,
+}
+
+/// The owners of old folders, in the order of the remap file.
+fn owners(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, Owner)>> {
+    let mut folders: Vec<(String, Owner)> = Vec::new();
+    let mut known: HashMap<Fingerprint, usize> = HashMap::new();
     each_entry(remap.file(), |path, id| {
-        if let Ok(key) = path.parse::<Key>()
-            && let Some(folder) = old_folder(&key, mapping)
-        {
-            folders.push((folder, id));
+        let key: Key = path.parse()?;
+        if let Some(folder) = old_folder(&key, mapping) {
+            match known.entry(Fingerprint::of(&folder)) {
+                Entry::Occupied(found) => folders[*found.get()].1 = Owner::Several,
+                Entry::Vacant(place) => {
+                    place.insert(folders.len());
+                    folders.push((folder, Owner::One(id)));
+                }
+            }
         }
         Ok(())
     })?;
@@ -48,39 +63,63 @@ fn folders(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, NewId)>> {
 
 fn old_folder(key: &Key, mapping: &Mapping) -> Option<String> {
     let kind = mapping.kinds.get(key.kind())?;
-    let Step { id: account, .. } = account_of(key, mapping)?;
-    (kind.objects && key.path.len() > 1).then(|| format!("{account}/{}", key.id().expect("a step")))
+    let account = account_of(key, mapping)?;
+    let id = key.id()?;
+    (kind.objects && key.path.len() > 1).then(|| format!("{}/{}", raw(&account.id), raw(id)))
 }
 
-/// Writes a line for each entity whose kind has objects; gives how many.
+/// The first two parts of an old name, and the rest.
+fn parts(old: &str) -> Option<(&str, &str)> {
+    let (end, _) = old.match_indices('/').nth(1)?;
+    Some((&old[..end], &old[end + 1..]))
+}
+
+/// Writes a line for each entity whose kind has objects, and which has some by the `listing` of the
+/// old bucket; gives how many. A copier takes a folder without objects for an error.
 ///
 /// # Errors
-/// Where a URL is none, or `out` fails.
+/// Where a URL is none, the listing is none, two entities have one folder, or `out` fails.
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
-    from: &str,
-    to: &str,
+    (from, to): (&str, &str),
+    listing: &Path,
     copier: Copier,
     out: &mut impl Write,
 ) -> Result<u64> {
     let (from, to) = (bucket(from)?, bucket(to)?);
-    let folders = folders(remap, mapping)?;
-    for (old, new) in &folders {
-        let (from, to) = (
-            quoted(&format!("{from}/{old}")),
-            quoted(&format!("{to}/{new}")),
-        );
+    let mut with_objects = HashSet::new();
+    each_object(listing, |name, _| {
+        with_objects.extend(parts(&name).map(|(folder, _)| Fingerprint::of(folder)));
+        Ok(())
+    })?;
+    let mut lines = 0;
+    for (old, owner) in owners(remap, mapping)? {
+        if !with_objects.contains(&Fingerprint::of(&old)) {
+            continue;
+        }
+        let Owner::One(new) = owner else {
+            bail!(
+                "entities of several kinds have the folder {old}: say in the mapping which of these \
+                 kinds has objects"
+            );
+        };
+        let from = quoted(&format!("{from}/{old}"));
+        let to = quoted(&format!("{to}/{new}"));
         match copier {
             Copier::Gcloud => writeln!(out, "gcloud storage rsync --recursive {from} {to}")?,
             Copier::Rclone => writeln!(out, "rclone copy --checksum {from} {to}")?,
         }
+        lines += 1;
     }
-    Ok(folders.len() as u64)
+    Ok(lines)
 }
 
 /// A bucket's URL without a slash at its end.
-pub(crate) fn bucket(url: &str) -> Result<&str> {
+///
+/// # Errors
+/// Where it is none.
+pub fn bucket(url: &str) -> Result<&str> {
     let url = url.trim_end_matches('/');
     match url.contains(':') && !url.contains(char::is_whitespace) {
         true => Ok(url),
@@ -150,6 +189,8 @@ pub struct Comparison {
     pub unchecked: Names,
     /// Old names that belong to no entity of the remap file.
     pub of_nobody: Names,
+    /// Old names that belong to entities of several kinds.
+    pub of_several: Names,
     /// New names that no old object has.
     pub left_over: Names,
 }
@@ -180,9 +221,11 @@ impl Comparison {
             different,
             unchecked,
             of_nobody,
+            of_several,
             ..
         } = self;
-        missing.count + different.count + unchecked.count + of_nobody.count == 0
+        let faults = [missing, different, unchecked, of_nobody, of_several];
+        faults.iter().all(|names| names.count == 0)
     }
 
     /// Prints it for people.
@@ -203,6 +246,10 @@ impl Comparison {
             ),
             (&self.of_nobody, "of nobody: no path of the remap file"),
             (
+                &self.of_several,
+                "of several: entities of several kinds have its folder",
+            ),
+            (
                 &self.left_over,
                 "left over: no old object has this new name",
             ),
@@ -216,7 +263,7 @@ impl Comparison {
         }
         match self.is_yes() {
             true => writeln!(out, "YES: nothing is missing and nothing differs."),
-            false => writeln!(out, "NO."),
+            false => writeln!(out, "NO: copy what is missing, and list both again."),
         }
     }
 }
@@ -228,13 +275,30 @@ impl Comparison {
 pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Result<Comparison> {
     let mut by_new_name: HashMap<Fingerprint, (String, Facts)> = HashMap::new();
     let mut comparison = Comparison::default();
+    let owners = owners(remap, mapping)?.into_iter();
+    let owners: HashMap<Fingerprint, Owner> = owners
+        .map(|(folder, owner)| (Fingerprint::of(folder), owner))
+        .collect();
+    let mut objects = 0;
     each_object(from, |name, facts| {
-        match new_name(&name, remap, mapping) {
-            None => comparison.of_nobody.add(name),
-            Some(new) => drop(by_new_name.insert(Fingerprint::of(new), (name, facts))),
+        objects += 1;
+        let found = parts(&name);
+        let owner = found.and_then(|(folder, _)| owners.get(&Fingerprint::of(folder)));
+        match (owner, found) {
+            (Some(Owner::One(id)), Some((_, rest))) => {
+                let new = Fingerprint::of(format!("{id}/{rest}"));
+                by_new_name.insert(new, (name, facts));
+            }
+            (Some(Owner::Several), _) => comparison.of_several.add(name),
+            _ => comparison.of_nobody.add(name),
         }
         Ok(())
     })?;
+    ensure!(
+        objects > 0,
+        "{} lists no object: nothing can be said of none. Look whether it is of the old bucket",
+        from.display()
+    );
     each_object(to, |name, found| {
         let Some((old, facts)) = by_new_name.remove(&Fingerprint::of(&name)) else {
             comparison.left_over.add(name);
@@ -264,19 +328,6 @@ pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Resu
         .into_iter()
         .for_each(|name| comparison.missing.add(name));
     Ok(comparison)
-}
-
-/// The new name of an object: that of the one entity that has this account and id.
-fn new_name(old: &str, remap: &Remap, mapping: &Mapping) -> Option<String> {
-    let mut parts = old.splitn(3, '/');
-    let (account, id, rest) = (parts.next()?, parts.next()?, parts.next()?);
-    let with_objects = mapping.kinds.iter().filter(|(_, kind)| kind.objects);
-    let mut ids = with_objects.filter_map(|(kind, _)| {
-        let path = format!("{}:{account}/{kind}:{id}", mapping.account_kind);
-        remap.id(Fingerprint::of(path))
-    });
-    let id = ids.next()?;
-    ids.next().is_none().then(|| format!("{id}/{rest}"))
 }
 
 /// Gives each object of a listing to a function.

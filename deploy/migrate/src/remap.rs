@@ -148,18 +148,20 @@ impl Remap {
 
     /// Notes that a path has an id.
     fn insert(&mut self, path: &str, id: NewId, mapping: &Mapping) -> Result<()> {
+        let key: Key = path.parse().with_context(|| {
+            format!("{path:?} is no path such as Account:public/Evaluation:5634161670881280")
+        })?;
         let fingerprint = Fingerprint::of(path);
         ensure!(
-            self.ids.insert(fingerprint, id).is_none(),
-            "{path} is there twice"
+            !self.ids.contains_key(&fingerprint),
+            "{path} is there twice: leave the one that was used"
         );
         ensure!(
             self.taken.insert(id),
             "{path} has the id {id}, and so has another path: two entities would become one"
         );
-        if let Ok(key) = plain(path).parse::<Key>() {
-            self.shapes.extend(shapes(&key, mapping));
-        }
+        self.ids.insert(fingerprint, id);
+        self.shapes.extend(shapes(&key, mapping));
         Ok(())
     }
 
@@ -202,7 +204,7 @@ impl Remap {
         let is_empty = self.is_empty();
         match is_empty {
             true => writer.write_all(b"{")?,
-            false => copy_open(&self.file, &mut writer)?,
+            false => copy_open(&self.file, self.sha256.as_deref(), &mut writer)?,
         }
         Ok(Addition {
             remap: self,
@@ -224,6 +226,23 @@ impl Remap {
         self.state.remap_sha256 = Some(sha256);
         self.state.next_sha256 = None;
         self.save_state()
+    }
+
+    /// Holds the mapping against the one with which entities were moved before; the first one counts.
+    ///
+    /// # Errors
+    /// Where it is another one, unless `is_new` says that this is meant.
+    pub fn hold(&mut self, mapping: &Mapping, is_new: bool) -> Result<()> {
+        match &self.state.mapping_sha256 {
+            Some(known) if *known != mapping.sha256 && !is_new => bail!(
+                "this is another mapping than entities were moved with: name that one with \
+                 --mapping, or say --new-mapping if this one counts from now on"
+            ),
+            _ => {
+                self.state.mapping_sha256 = Some(mapping.sha256.clone());
+                self.save_state()
+            }
+        }
     }
 
     /// Keeps [`Remap::state`].
@@ -296,17 +315,15 @@ impl Addition<'_> {
     }
 }
 
-/// A path without its namespace.
-fn plain(path: &str) -> &str {
-    match path.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((_, path)) => path,
-        None => path,
-    }
-}
-
 /// Copies a JSON object without the brace that ends it and what is behind its last member.
-fn copy_open(file: &Path, writer: &mut impl Write) -> Result<()> {
+fn copy_open(file: &Path, sha256: Option<&str>, writer: &mut impl Write) -> Result<()> {
     let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let found = hex(Sha256::new().chain_update(&bytes));
+    ensure!(
+        sha256 == Some(&*found),
+        "{} was edited while this ran",
+        file.display()
+    );
     let end = bytes.trim_ascii_end().strip_suffix(b"}");
     let members = end.context("the remap file does not end in a brace")?;
     writer.write_all(members.trim_ascii_end())?;

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use datastore_export::Place;
 use serde::Serialize;
 
-/// How many rejected entities a report for people names; the JSON names them all.
+/// How many rejected entities a report for people names; the JSON has up to [`KEPT_MAX`].
 const SHOWN_MAX: usize = 20;
 /// How many a report keeps; beyond it they are only counted.
 const KEPT_MAX: usize = 100_000;
@@ -22,6 +22,8 @@ pub struct Report {
     pub rejected_in_all: u64,
     /// Properties whose values look like old ids, which were left as they are; by kind and name.
     pub looks_like_ids: BTreeMap<String, u64>,
+    /// Properties that are not taken over; by kind and name.
+    pub dropped: BTreeMap<String, u64>,
     /// Why kinds were left out.
     pub left_out: BTreeMap<String, String>,
 }
@@ -63,6 +65,11 @@ impl Report {
         }
     }
 
+    /// Notes a property that is not taken over.
+    pub fn drop(&mut self, property: String) {
+        *self.dropped.entry(property).or_default() += 1;
+    }
+
     /// How many entities became this.
     pub fn total(&self, what: &str) -> u64 {
         let kinds = self.kinds.values();
@@ -82,6 +89,9 @@ impl Report {
         }
         for (kind, why) in &self.left_out {
             writeln!(out, "{kind:<20} left out: {why}")?;
+        }
+        for (property, count) in &self.dropped {
+            writeln!(out, "{property} is not taken over, {count} times")?;
         }
         for (property, count) in &self.looks_like_ids {
             writeln!(
@@ -103,7 +113,10 @@ impl Report {
         let shown = self.rejected.len().min(SHOWN_MAX) as u64;
         if self.rejected_in_all > shown {
             let more = self.rejected_in_all - shown;
-            writeln!(out, "… and {more} more: --report FILE has them as JSON")?;
+            writeln!(
+                out,
+                "… and {more} more: --report FILE has them as JSON, up to {KEPT_MAX}"
+            )?;
         }
         Ok(())
     }

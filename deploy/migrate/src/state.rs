@@ -14,6 +14,10 @@ use serde::{Deserialize, Serialize};
 pub struct State {
     /// The seed of the ids that were made.
     pub seed: Option<String>,
+    /// The project that the entities are of.
+    pub project: Option<String>,
+    /// The SHA-256 of the mapping with which entities were moved.
+    pub mapping_sha256: Option<String>,
     /// The SHA-256 of the remap file.
     pub remap_sha256: Option<String>,
     /// The one that it is about to have.
@@ -35,7 +39,7 @@ pub struct Verified {
     pub remap_sha256: String,
     /// How many there were.
     pub count: u64,
-    /// What was checked: files and folders, as they were named.
+    /// What was checked: exports as they were named, or the old bucket.
     pub of: Vec<String>,
 }
 

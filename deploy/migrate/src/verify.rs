@@ -1,26 +1,32 @@
 //! `verify`: what the exports say beside what MongoDB has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use bson::RawDocument;
-use datastore_export::Place;
+use datastore_export::{Key, Place};
 use jiff::Timestamp;
 use serde::Serialize;
 use workflows_sink::config::Config;
 
-use crate::contract::fields;
+use crate::contract::{Fields, fields};
 use crate::database::Connection;
 use crate::entities::{Moving, each_accepted};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
-use crate::remap::Remap;
+use crate::remap::{Remap, each_entry};
 use crate::report::Report;
 
 /// Documents asked for at a time.
 const DOCUMENTS_MAX: usize = 500;
+
+/// Bytes of entities that wait to be compared.
+const WAITING_BYTES_MAX: usize = 16 << 20;
+
+/// What is counted of an entity that differs, where a person has said that it may.
+const ACCEPTED: &str = "different, as accepted";
 
 /// Names of fields that a difference lists.
 const FIELDS_MAX: usize = 8;
@@ -41,19 +47,21 @@ pub struct Verification {
     /// Counts by kind, and what is not as it should be.
     #[serde(flatten)]
     pub report: Report,
+    /// Entities with an id and a kind that is moved, which these exports lack.
+    pub not_compared: u64,
     /// How many documents each collection has, beside those of the exports.
-    pub others: BTreeMap<String, i64>,
+    pub others: BTreeMap<String, u64>,
 }
 
 impl Verification {
-    /// Whether all entities are there as the exports have them.
+    /// Whether there are entities, and all that have an id are there as the exports have them.
     pub fn is_yes(&self) -> bool {
-        self.report.rejected_in_all == 0
+        self.report.rejected_in_all == 0 && self.not_compared == 0 && self.equal() > 0
     }
 
-    /// How many are.
+    /// How many are there as they should be, those that a person accepts included.
     pub fn equal(&self) -> u64 {
-        self.report.total("equal")
+        self.report.total("equal") + self.report.total(ACCEPTED)
     }
 
     /// Prints it for people to sign.
@@ -76,23 +84,38 @@ impl Verification {
                 "{collection:<20} {others} documents that are in no export"
             )?;
         }
+        if self.not_compared > 0 {
+            writeln!(
+                out,
+                "{} entities have an id and are in none of these exports: name the others too",
+                self.not_compared
+            )?;
+        }
         writeln!(out)?;
         match self.is_yes() {
             true => writeln!(
                 out,
-                "YES: {} entities are there, each with the hash that the export gives it.",
-                self.equal()
+                "YES: {} entities are there, each with the hash that the export gives it{}.",
+                self.equal(),
+                match self.report.total(ACCEPTED) {
+                    0 => String::new(),
+                    accepted => format!(", but for {accepted} that a person has accepted"),
+                }
             ),
             false => writeln!(
                 out,
-                "NO: {} entities are not as the exports have them.",
-                self.report.rejected_in_all
+                "NO: {} entities are as the exports have them, {} are not, {} were not compared.",
+                self.equal(),
+                self.report.rejected_in_all,
+                self.not_compared
             ),
         }
     }
 }
 
-/// Compares.
+/// Compares. Of an entity that several exports have, the last one counts.
+///
+/// `accepted` are old paths of entities that may differ: they went on in the new place.
 ///
 /// # Errors
 /// Where the remap file is edited, or MongoDB does not answer.
@@ -101,41 +124,62 @@ pub fn verify(
     mapping: &Mapping,
     remap: &Remap,
     config: &Config,
+    accepted: HashSet<String>,
 ) -> Result<Verification> {
-    let connection = Connection::open(&config.mongodb)?;
+    let mut comparing = Comparing {
+        connection: Connection::open(&config.mongodb)?,
+        accepted,
+        compared: HashSet::new(),
+        waiting: BTreeMap::new(),
+        waiting_bytes: 0,
+        found: BTreeMap::new(),
+    };
     let mut report = Report::default();
-    let mut waiting: BTreeMap<String, Vec<Expected>> = BTreeMap::new();
-    let mut collections: BTreeMap<String, i64> = BTreeMap::new();
-    each_accepted(exports, mapping, remap, &mut report, |moving, report| {
-        let name = moving.accepted.collection.clone();
-        *collections.entry(name.clone()).or_default() += 1;
-        let expected = waiting.entry(name.clone()).or_default();
-        expected.push(Expected::of(moving)?);
-        if expected.len() >= DOCUMENTS_MAX {
-            let expected = std::mem::take(expected);
-            compare(&connection, &name, expected, report)?;
-        }
-        Ok(())
-    })?;
-    for (name, expected) in waiting {
-        compare(&connection, &name, expected, &mut report)?;
+    for export in exports.iter().rev() {
+        let mut of_export = HashSet::new();
+        let one = std::slice::from_ref(export);
+        each_accepted(one, mapping, remap, &mut report, |moving, report| {
+            let id = moving.accepted.id;
+            if !of_export.insert(id) {
+                let why = "it is twice in this export: only one of them can be compared";
+                report.reject(moving.place, Some(moving.path), why);
+            } else if !comparing.compared.contains(&id) {
+                comparing.push(moving, report)?;
+            }
+            Ok(())
+        })?;
+        comparing.flush(&mut report)?;
+        comparing.compared.extend(of_export);
     }
     let mut others = BTreeMap::new();
-    for (name, in_exports) in collections {
-        let others_in_it = connection.count(&name)? as i64 - in_exports;
-        if others_in_it > 0 {
-            others.insert(name, others_in_it);
-        }
+    for (name, found) in &comparing.found {
+        let all = comparing.connection.count(name)?;
+        others.insert(name.clone(), all.saturating_sub(*found));
     }
+    others.retain(|_, others| *others > 0);
     Ok(Verification {
         at: Timestamp::now(),
         version: env!("CARGO_PKG_VERSION"),
         remap_sha256: remap.sha256().unwrap_or_default().to_owned(),
         exports: exports.to_owned(),
         database: config.mongodb.database.clone(),
+        not_compared: not_compared(mapping, remap, &comparing.compared)?,
         report,
         others,
     })
+}
+
+/// How many entities of kinds that are moved have an id and were not compared.
+fn not_compared(mapping: &Mapping, remap: &Remap, compared: &HashSet<NewId>) -> Result<u64> {
+    let mut count = 0;
+    each_entry(remap.file(), |path, id| {
+        let key: Key = path.parse()?;
+        let kind = mapping.kinds.get(key.kind());
+        let is_moved = kind.is_some_and(|kind| kind.left_out.is_none());
+        count += u64::from(is_moved && !compared.contains(&id));
+        Ok(())
+    })?;
+    Ok(count)
 }
 
 struct Expected {
@@ -146,50 +190,77 @@ struct Expected {
     fields: Vec<(String, Fingerprint)>,
 }
 
-impl Expected {
-    fn of(moving: Moving<'_>) -> Result<Expected> {
-        Ok(Expected {
+/// Entities that are being compared, some at a time.
+struct Comparing {
+    connection: Connection,
+    accepted: HashSet<String>,
+    /// 16 bytes and a little an entity.
+    compared: HashSet<NewId>,
+    waiting: BTreeMap<String, Vec<Expected>>,
+    waiting_bytes: usize,
+    /// How many documents were found, by collection.
+    found: BTreeMap<String, u64>,
+}
+
+impl Comparing {
+    fn push(&mut self, moving: Moving<'_>, report: &mut Report) -> Result<()> {
+        self.waiting_bytes += moving.accepted.document.len();
+        let waiting = self.waiting.entry(moving.accepted.collection).or_default();
+        waiting.push(Expected {
             id: moving.accepted.id,
             fields: fields(RawDocument::from_bytes(&moving.accepted.document)?)?,
             kind: moving.kind,
             path: moving.path,
             place: moving.place.clone(),
-        })
-    }
-}
-
-fn compare(
-    connection: &Connection,
-    name: &str,
-    expected: Vec<Expected>,
-    report: &mut Report,
-) -> Result<()> {
-    let ids: Vec<NewId> = expected.iter().map(|expected| expected.id).collect();
-    let found = connection.find(name, &ids)?;
-    for expected in expected {
-        let id = expected.id.to_string();
-        let difference = match found.get(&id) {
-            None => Some(format!("{name} lacks its document, {id}")),
-            Some(document) => difference(&expected.fields, &fields(document)?)
-                .map(|fields| format!("its document {id} in {name} differs in {fields}")),
-        };
-        match difference {
-            None => report.count(&expected.kind, "equal"),
-            Some(why) => {
-                let what = match found.contains_key(&id) {
-                    true => "different",
-                    false => "missing",
-                };
-                report.count(&expected.kind, what);
-                report.reject(&expected.place, Some(expected.path), why);
-            }
+        });
+        match waiting.len() >= DOCUMENTS_MAX || self.waiting_bytes >= WAITING_BYTES_MAX {
+            true => self.flush(report),
+            false => Ok(()),
         }
     }
-    Ok(())
+
+    fn flush(&mut self, report: &mut Report) -> Result<()> {
+        self.waiting_bytes = 0;
+        for (name, waiting) in std::mem::take(&mut self.waiting) {
+            let ids: Vec<NewId> = waiting.iter().map(|expected| expected.id).collect();
+            let found = self.connection.find(&name, &ids)?;
+            *self.found.entry(name.clone()).or_default() += found.len() as u64;
+            for expected in waiting {
+                self.compare(&name, expected, &found, report);
+            }
+        }
+        Ok(())
+    }
+
+    fn compare(
+        &self,
+        name: &str,
+        expected: Expected,
+        found: &HashMap<String, Fields>,
+        report: &mut Report,
+    ) {
+        let id = expected.id.to_string();
+        let (what, why) = match found
+            .get(&id)
+            .map(|found| difference(&expected.fields, found))
+        {
+            Some(None) => ("equal", None),
+            Some(Some(_)) if self.accepted.contains(&expected.path) => (ACCEPTED, None),
+            Some(Some(fields)) => {
+                let why = format!("its document {id} in {name} differs in {fields}");
+                ("different", Some(why))
+            }
+            None => ("missing", Some(format!("{name} lacks its document, {id}"))),
+        };
+        report.count(&expected.kind, what);
+        if let Some(why) = why {
+            report.reject(&expected.place, Some(expected.path), why);
+        }
+    }
 }
 
 /// The names of the fields that differ, if any.
-fn difference(
+pub(crate) fn difference(
     expected: &[(String, Fingerprint)],
     found: &[(String, Fingerprint)],
 ) -> Option<String> {

@@ -276,7 +276,10 @@ impl Walk {
         }
         // 0.1.0 knows no epochs, and leaves out what it does not know.
         let forgets = older_release && after.leader_epoch.is_none();
-        if before.leader_epoch.is_some() && after.leader_epoch < before.leader_epoch && !forgets {
+        // At the start of a log a claim notes the leader's epoch, and the log's first records may be of
+        // an earlier one.
+        let went_back = before.next_offset > 0 && after.leader_epoch < before.leader_epoch;
+        if before.leader_epoch.is_some() && went_back && !forgets {
             violated(
                 Rule::Transaction,
                 format!(

@@ -4,11 +4,14 @@ use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use jiff::Timestamp;
+use jiff::civil::{DateTime, date};
 use serde_json::value::RawValue;
 
 use crate::decode::Inflate;
 use crate::json::{Json, Members, Why};
 use crate::{EMBEDDED_DEPTH_MAX, Entity, Fault, Id, Key, Step, Value, proto};
+
+const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// The entity of a line's members, without its key, which was taken out of them.
 pub(crate) fn entity(members: Members<'_>, key: Members<'_>) -> Result<Entity, Fault> {
@@ -182,9 +185,17 @@ fn double(json: Json<'_>) -> Result<f64, Why> {
 
 /// Microseconds since 1970. What is finer is cut off towards the past, as Datastore does.
 fn timestamp(text: &str) -> Result<i64, Why> {
-    let time: Timestamp = text.parse().map_err(|_| "no time of RFC 3339")?;
-    let micros = time.as_nanosecond().div_euclid(1_000);
-    i64::try_from(micros).map_err(|_| "a time beyond 64 bits of microseconds")
+    let why = "no time of RFC 3339";
+    let nanos = match text.parse::<Timestamp>() {
+        Ok(time) => time.as_nanosecond(),
+        // A timestamp ends a day before the year does, for the sake of all zones.
+        Err(_) => {
+            let time = text.strip_suffix(['Z', 'z']).ok_or(why)?;
+            let time: DateTime = time.parse().map_err(|_| why)?;
+            time.duration_since(EPOCH).as_nanos()
+        }
+    };
+    i64::try_from(nanos.div_euclid(1_000)).map_err(|_| "a time beyond 64 bits of microseconds")
 }
 
 /// Both alphabets, padded or not, as proto3's JSON has it.

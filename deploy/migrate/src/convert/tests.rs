@@ -89,6 +89,10 @@ fn each_type_of_value_has_one_form_in_json() {
             r#""2023-01-02T03:04:05.678900+00:00""#,
         ),
         (
+            Value::Timestamp(253_402_300_799_999_999),
+            r#""9999-12-31T23:59:59.999999+00:00""#,
+        ),
+        (
             Value::Timestamp(-1),
             r#""1969-12-31T23:59:59.999999+00:00""#,
         ),
@@ -134,7 +138,17 @@ fn what_json_lacks_is_rejected_or_null_as_the_mapping_says() {
         };
         assert_eq!(members[2].1, Json::Null);
     }
-    for microseconds in [i64::MAX, i64::MIN] {
+    let point = Value::Point {
+        latitude: f64::NAN,
+        longitude: 0.0,
+    };
+    assert!(matches!(one(point), Err(Rejection::NotANumber(_))));
+    for microseconds in [
+        i64::MAX,
+        i64::MIN,
+        253_402_300_800_000_000,
+        -62_135_596_800_000_001,
+    ] {
         let rejection = one(Value::Timestamp(microseconds)).unwrap_err();
         assert!(matches!(rejection, Rejection::TimeOutOfRange(_)));
     }
@@ -191,6 +205,7 @@ fn a_declared_reference_gets_the_new_id_in_each_form() {
     for (form, value) in [
         ("integer", text("5")),
         ("account/id", text("5")),
+        ("account/id", text("gs://public/6")),
         ("account/id", Value::Integer(5)),
         ("key", key("Account:7/Evaluation:1")),
     ] {
@@ -222,13 +237,21 @@ fn what_only_looks_like_an_id_stays_and_is_told() {
             "named",
             Value::Array(vec![Value::Text("public/5634161670881280".to_owned())]),
         ),
+        (
+            "at",
+            Value::Text("gs://old/public/5634161670881280/file".to_owned()),
+        ),
+        (
+            "elsewhere",
+            Value::Text("gs://old/public/9/file".to_owned()),
+        ),
     ];
     let converted = outcome("", &properties).unwrap();
     let text = serde_json::to_string(&converted.json).unwrap();
     assert!(text.contains(r#""count":5,"#) && text.contains("public/5634161670881280"));
     assert_eq!(
         converted.looks_like_ids,
-        ["Evaluation.count", "Evaluation.named"]
+        ["Evaluation.count", "Evaluation.named", "Evaluation.at"]
     );
     let key = Value::Key("Account:7/Dataset:5".parse().unwrap());
     assert_eq!(
@@ -269,19 +292,14 @@ fn names_change_and_are_added_and_dropped_as_the_mapping_says() {
 
 #[test]
 fn an_id_can_come_from_a_property() {
-    let id = "0123456789abcdef0123456789abcdef";
-    let converted = outcome("id_from = 'uid'", &[("uid", Value::Text(id.to_owned()))]);
+    let id = NewId::of("seed", OWN).to_string();
+    let converted = outcome("id_from = 'uid'", &[("uid", Value::Text(id.clone()))]);
     assert_eq!(converted.unwrap().id.to_string(), id);
+    let other = Value::Text(format!("{:032}", 1));
+    let rejection = outcome("id_from = 'uid'", &[("uid", other)]).unwrap_err();
+    assert_eq!(rejection, Rejection::OtherId(OWN.to_owned(), id));
     for value in [Value::Text("5".to_owned()), Value::Integer(5)] {
         let rejection = outcome("id_from = 'uid'", &[("uid", value)]).unwrap_err();
         assert_eq!(rejection, Rejection::IdFrom("Evaluation.uid".to_owned()));
     }
-}
-
-#[test]
-fn the_namespace_is_part_of_a_path() {
-    let mut key: Key = OWN.parse().unwrap();
-    assert_eq!(path_of(&key), OWN);
-    key.namespace = "eu".to_owned();
-    assert_eq!(path_of(&key), format!("[eu]{OWN}"));
 }

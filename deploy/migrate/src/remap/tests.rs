@@ -68,7 +68,7 @@ fn a_rerun_leaves_the_file_as_it_is_to_the_byte() {
 fn a_file_of_others_is_taken_in_as_it_is() {
     let bench = Bench::new();
     let theirs = format!(
-        "{{\"{A}\" :\n\"0123456789abcdef0123456789abcdef\", \"odd\": \"{:032}\"}}\n\n",
+        "{{\"{A}\" :\n\"0123456789abcdef0123456789abcdef\", \"Account:odd\": \"{:032}\"}}\n\n",
         1
     );
     fs::write(bench.file(), &theirs).unwrap();
@@ -139,6 +139,7 @@ fn what_cannot_be_meant_is_named() {
         ),
         (format!("{{\"{A}\": \"5\"}}"), "is no id"),
         (format!("{{\"{A}\": 5}}"), "expected a string"),
+        (format!("{{\"public/1\": \"{id}\"}}"), "is no path such as"),
         ("[]".to_owned(), "an object of old paths"),
         (format!("{{\"{A}\": \"{id}\"}} x"), "trailing characters"),
     ] {

@@ -104,7 +104,9 @@ async fn what_cannot_be_moved_is_named_and_the_rest_is() {
         "replications",
         Value::Integer(5_634_161_670_000_003),
     );
-    let bench = Bench::new(entities).with_ids().await;
+    let bench = Bench::new(entities);
+    let ids = "ids export --out remap.json --seed dyff";
+    bench.run(ids).await.with_code(1);
     let (moved, rejected) = dry_run(&bench).await;
     let reason = |path: &str| {
         let of = rejected
@@ -173,7 +175,7 @@ async fn an_edited_remap_file_is_refused_by_every_step() {
         "entities export --remap remap.json",
         "accounts export --remap remap.json",
         "verify export --remap remap.json",
-        "objects plan --remap remap.json --from gs://a --to gs://b",
+        "objects plan --remap remap.json --from gs://a --to gs://b --listing x",
         "delete-old plan --remap remap.json --project p --from gs://a",
     ] {
         let refused = bench.run(step).await.with_code(1);
@@ -264,4 +266,34 @@ async fn an_entity_too_large_for_the_topic_is_named_and_the_rest_is_moved() {
         "{}",
         nowhere.error
     );
+}
+
+#[tokio::test]
+async fn references_to_nothing_are_told_as_soon_as_ids_are_given() {
+    let entities = example::entities(6).filter(|entity| entity.key.kind() != "Dataset");
+    let bench = Bench::new(entities);
+    let ids = bench
+        .run("ids export --out remap.json --seed dyff")
+        .await
+        .with_code(1);
+    assert!(
+        ids.out.contains("Evaluation.dataset refers to"),
+        "{}",
+        ids.out
+    );
+}
+
+#[tokio::test]
+async fn another_namespace_or_project_is_refused_since_paths_have_none() {
+    let mut entities: Vec<Entity> = example::entities(2).collect();
+    entities[3].key.namespace = "eu".to_owned();
+    entities[4].key.project = "other".to_owned();
+    let bench = Bench::new(entities);
+    let ids = bench
+        .run("ids export --out remap.json --seed dyff")
+        .await
+        .with_code(1);
+    for told in ["lies in the namespace eu", "is of the project other"] {
+        assert!(ids.out.contains(told), "{told}: {}", ids.out);
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use datastore_export::Entity;
 use datastore_migrate::example;
 use serde_json::{Value, json};
 use test_support::scene::Scene;
@@ -15,25 +16,46 @@ const DATASET: &str = "Account:public/Dataset:5634161670000000";
 const OTHER: &str = "Account:5640000000000001/Dataset:5634161670000006";
 
 #[tokio::test]
-async fn a_plan_has_a_line_for_each_entity_with_objects() {
-    let bench = Bench::new(example::entities(12)).with_ids().await;
+async fn a_plan_has_a_line_for_each_entity_that_has_objects() {
+    let mut entities: Vec<Entity> = example::entities(12).collect();
+    let mut twin = entities[3].clone();
+    twin.key.path[1].kind = "Model".to_owned();
+    let bench = Bench::new(entities.clone()).with_ids().await;
     let id = bench.json("remap.json")[OTHER]
         .as_str()
         .expect("an id")
         .to_owned();
-    let plan = "objects plan --remap remap.json --from gs://old --to gs://new/";
-    let plan = bench.run(plan).await.with_code(0).out;
-    assert_eq!(plan.lines().count(), 12, "{plan}");
-    let line = format!(
-        "gcloud storage rsync --recursive gs://old/5640000000000001/5634161670000006 gs://new/{id}"
+    let other = object("5640000000000001/5634161670000006/a/b", 1, "AAAAAA==");
+    let write = |listing: Value| fs::write(bench.path("old.json"), listing.to_string());
+    write(json!([other])).expect("written");
+    let plan = "objects plan --remap remap.json --listing old.json";
+    let gcloud = format!("{plan} --from gs://old --to gs://new/");
+    assert_eq!(
+        bench.run(&gcloud).await.with_code(0).out,
+        format!(
+            "gcloud storage rsync --recursive gs://old/5640000000000001/5634161670000006 \
+             gs://new/{id}\n"
+        )
     );
-    assert!(plan.lines().any(|found| found == line), "{plan}");
-    let plan = "objects plan --remap remap.json --from o:b --to n:b --with rclone";
-    let plan = bench.run(plan).await.with_code(0).out;
-    assert!(plan.starts_with("rclone copy --checksum o:b/"), "{plan}");
-    let wrong = "objects plan --remap remap.json --from old --to gs://new";
-    let wrong = bench.run(wrong).await.with_code(1).error;
+    let rclone = format!("{plan} --from o:b --to n:b --with rclone");
+    let rclone = bench.run(&rclone).await.with_code(0).out;
+    assert!(
+        rclone.starts_with("rclone copy --checksum o:b/"),
+        "{rclone}"
+    );
+    let wrong = format!("{plan} --from old --to gs://new");
+    let wrong = bench.run(&wrong).await.with_code(1).error;
     assert!(wrong.contains("gs://BUCKET"), "{wrong}");
+
+    entities.push(twin);
+    bench.export("twins", entities);
+    bench.run("ids twins --out remap.json").await.with_code(0);
+    write(json!([object("public/5634161670000000/x", 1, "AAAAAA==")])).expect("written");
+    let both = bench.run(&gcloud).await.with_code(1).error;
+    assert!(
+        both.contains("entities of several kinds have the folder public/"),
+        "{both}"
+    );
 }
 
 fn object(name: &str, size: u64, crc: &str) -> Value {
@@ -49,7 +71,8 @@ async fn every_way_in_which_listings_differ_is_named() {
         ids[OTHER].as_str().expect("an id"),
     );
     let old = |name: &str| format!("public/5634161670000000/{name}");
-    let verify = "objects verify --remap remap.json --from old.json --to new.json";
+    let verify =
+        "objects verify --remap remap.json --bucket gs://old --from old.json --to new.json";
     let write = |name: &str, listing: Value| {
         fs::write(bench.path(name), listing.to_string()).expect("written");
     };
@@ -89,7 +112,7 @@ async fn every_way_in_which_listings_differ_is_named() {
         "/unchecked: unchecked",
         "public/404/x: of nobody",
         "/left: left over",
-        "NO.",
+        "NO:",
     ] {
         assert!(found.contains(told), "{told}: {found}");
     }
@@ -107,6 +130,10 @@ async fn every_way_in_which_listings_differ_is_named() {
         yes.contains("1 objects are there") && yes.contains("YES"),
         "{yes}"
     );
+    write("old.json", json!([]));
+    let nothing = bench.run(verify).await.with_code(1).error;
+    assert!(nothing.contains("lists no object"), "{nothing}");
+    write("old.json", json!([md5(old("x"))]));
     write("new.json", json!({ "not": "a list" }));
     let wrong = bench.run(verify).await.with_code(1).error;
     assert!(wrong.contains("is no listing"), "{wrong}");
@@ -128,9 +155,30 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
     worker.stop().await;
     let refused = bench.run(plan).await.with_code(1).error;
     assert!(refused.contains("objects verify"), "{refused}");
-    fs::write(bench.path("empty.json"), "[]").expect("written");
-    let objects = "objects verify --remap remap.json --from empty.json --to empty.json";
+    let id = bench.json("remap.json")[DATASET]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    let listing = |name: &str, object: Value| {
+        fs::write(bench.path(name), json!([object]).to_string()).expect("written");
+    };
+    listing(
+        "old.json",
+        object("public/5634161670000000/x", 1, "AAAAAA=="),
+    );
+    listing("new.json", object(&format!("{id}/x"), 1, "AAAAAA=="));
+    let objects =
+        "objects verify --remap remap.json --bucket gs://old --from old.json --to new.json";
     bench.run(objects).await.with_code(0);
+    let other = bench
+        .run(&plan.replace("gs://old", "gs://other"))
+        .await
+        .with_code(1)
+        .error;
+    assert!(
+        other.contains("those of gs://old, not of gs://other"),
+        "{other}"
+    );
     let told = bench.run(plan).await.with_code(0).out;
     for line in [
         "# 12 entities were verified",
@@ -139,6 +187,7 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
     ] {
         assert!(told.contains(line), "{line}: {told}");
     }
+    assert!(!told.contains("Account"), "{told}");
     bench.export("more", example::entities(13));
     bench.run("ids more --out remap.json").await.with_code(0);
     let refused = bench.run(plan).await.with_code(1).error;

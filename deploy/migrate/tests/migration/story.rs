@@ -133,6 +133,7 @@ async fn import_killed_at_random(bench: &Bench, scene: &Scene) {
     let mut random = Random::new(7);
     let import = format!("entities export --remap remap.json --topic {}", scene.topic);
     let share = ENTITIES / (KILLS + 1);
+    let mut killed = 0;
     for kill in 0..KILLS {
         let after = kill * share + 1 + random.below(share as usize) as u64;
         let mut child = bench.start(&import);
@@ -143,15 +144,14 @@ async fn import_killed_at_random(bench: &Bench, scene: &Scene) {
         )
         .await;
         child.kill().await.expect("killed");
-        assert!(
-            child.wait().await.expect("an end").code().is_none(),
-            "it was killed on its way"
-        );
+        // On a starved machine it may have come to its end before.
+        killed += usize::from(child.wait().await.expect("an end").code().is_none());
     }
     let ended = bench
         .run(&format!("{import} --report moved.json"))
         .await
         .with_code(0);
+    assert!(killed > 0, "no run was killed on its way");
     assert!(ended.out.contains("there already"), "{}", ended.out);
 }
 
@@ -272,20 +272,30 @@ async fn what_changed_since_is_told_from_what_is_newer(scene: &Scene, bench: &Be
     bench.export("second", second);
     bench.run("ids second --out remap.json").await.with_code(0);
     let import = format!("entities second --remap remap.json --topic {}", scene.topic);
-    let moved = bench.run(&import).await.with_code(0).out;
+    let first = bench.run(&import).await.with_code(0).out;
+    let left = "1 left: migrated before in another state (--update replaces it)";
+    assert!(first.contains("1 sent,") && first.contains(left), "{first}");
+    let update = bench
+        .run(&format!("{import} --update"))
+        .await
+        .with_code(0)
+        .out;
     for told in [
-        "1 moved,",
-        "1 moved again, changed since",
+        "1 sent again, changed since",
         "1 left: the topic has a newer state",
     ] {
-        assert!(moved.contains(told), "{told}: {moved}");
+        assert!(update.contains(told), "{told}: {update}");
     }
+    // Whoever runs the first one again goes back to nothing.
+    let again = format!("entities export --remap remap.json --topic {}", scene.topic);
+    let again = bench.run(&again).await.with_code(0).out;
+    assert!(!again.contains("sent") && again.contains(left), "{again}");
     until_within(
         Duration::from_secs(120),
         "only what is newer differs",
         || async {
             let verified = bench
-                .run("verify second --remap remap.json --report second.json")
+                .run("verify export second --remap remap.json --report second.json")
                 .await;
             assert_eq!(verified.code, Some(1));
             let report = bench.json("second.json");
@@ -296,6 +306,16 @@ async fn what_changed_since_is_told_from_what_is_newer(scene: &Scene, bench: &Be
     let report = bench.json("second.json");
     let reason = report["rejected"][0]["reason"].as_str().expect("a reason");
     assert!(reason.ends_with("differs in status"), "{reason}");
+    fs::write(bench.path("looked-at"), format!("{newer}\n")).expect("written");
+    let accept = "verify export second --remap remap.json --accept looked-at";
+    let accepted = bench.run(accept).await.with_code(0).out;
+    assert!(
+        accepted.contains("but for 1 that a person has accepted"),
+        "{accepted}"
+    );
+    let part = "verify second --remap remap.json --accept looked-at";
+    let part = bench.run(part).await.with_code(1).out;
+    assert!(part.contains("are in none of these exports"), "{part}");
     let changed_id = ids[&changed].as_str().expect("an id");
     let datasets = documents(scene, "datasets").await;
     let found = datasets
@@ -303,4 +323,66 @@ async fn what_changed_since_is_told_from_what_is_newer(scene: &Scene, bench: &Be
         .find(|document| document.get_str("_id").ok() == Some(changed_id));
     let status = found.expect("a document").get_str("status");
     assert_eq!(status.ok(), Some("Failed"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_state_topic_has_is_newer_though_its_events_have_expired() {
+    let scene = Scene::new("expired_events", 1).await;
+    let events = format!("{}.events", scene.topic);
+    let topics = topics().await;
+    topics.create(&events, 1, &[]).await.expect("a topic");
+    let mut bench = Bench::new(example::entities(6)).with_ids().await;
+    bench.environment = scene.environment();
+    let ids = bench.json("remap.json");
+    let id = ids["Account:public/Dataset:5634161670000000"]
+        .as_str()
+        .expect("an id");
+    scene.produce(&[Message::new(
+        id,
+        format!(r#"{{"id":"{id}","kind":"Dataset"}}"#),
+    )]);
+    let import = format!("entities export --remap remap.json --topic {events}");
+    let moved = bench.run(&import).await.with_code(0).out;
+    assert!(
+        moved.contains("1 left: the topic has a newer state"),
+        "{moved}"
+    );
+    let ends = topics.watermarks(&events, 0).await.expect("an answer");
+    assert_eq!(ends, (0, 5));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn documents_are_inserted_where_they_are_missing_and_another_mapping_is_refused() {
+    let scene = Scene::new("into_mongodb", 1).await;
+    let mut bench = Bench::new(example::entities(60)).with_ids().await;
+    bench.environment = scene.environment();
+    let ids = bench.json("remap.json");
+    let id = ids["Account:public/Dataset:5634161670000000"]
+        .as_str()
+        .expect("an id");
+    let datasets = scene.database.collection::<Document>("datasets");
+    let newer = doc! { "_id": id, "status": "Newer" };
+    datasets.insert_one(&newer).await.expect("inserted");
+    let into = "entities export --remap remap.json --into mongodb --if-absent";
+    let moved = bench.run(into).await.with_code(0).out;
+    assert!(moved.contains("9 inserted, 1 there already"), "{moved}");
+    assert_eq!(documents_in_all(&scene).await, 60);
+    let found = datasets
+        .find_one(doc! { "_id": id })
+        .await
+        .expect("an answer");
+    assert_eq!(found, Some(newer));
+
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    fs::write(bench.path("mapping.toml"), mapping + "# changed\n").expect("written");
+    let other = format!("{into} --mapping mapping.toml");
+    let refused = bench.run(&other).await.with_code(1).error;
+    assert!(
+        refused.contains("another mapping than entities were moved with"),
+        "{refused}"
+    );
+    bench
+        .run(&format!("{other} --new-mapping"))
+        .await
+        .with_code(0);
 }

@@ -39,6 +39,10 @@ fn each_type_of_the_api_is_read() {
             Value::Timestamp(1_600_000_000_123_456),
         ),
         (
+            r#"{"timestampValue":"9999-12-31T23:59:59.999999Z"}"#,
+            Value::Timestamp(253_402_300_799_999_999),
+        ),
+        (
             r#"{"timestampValue":"1969-12-31T23:59:59.9999999Z"}"#,
             Value::Timestamp(-1),
         ),

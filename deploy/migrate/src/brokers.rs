@@ -1,0 +1,80 @@
+//! The brokers, as the service reaches them.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use rdkafka::client::Client;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
+use rdkafka::error::KafkaError;
+use rdkafka::{ClientConfig, ClientContext};
+use workflows_sink::config::Kafka;
+
+/// How long one question may take.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Keeps the last thing that went wrong with a connection: of a question that is not answered, only
+/// that it took too long is told.
+#[derive(Clone, Default)]
+struct LastError(Arc<Mutex<Option<String>>>);
+
+impl ClientContext for LastError {
+    fn log(&self, _: RDKafkaLogLevel, _: &str, _: &str) {}
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        let text = format!("{error}: {reason}");
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(text);
+    }
+}
+
+impl ConsumerContext for LastError {}
+
+/// How many partitions a topic has; none where there is no such topic.
+///
+/// # Errors
+/// Where the brokers do not answer, with the last thing that went wrong.
+pub(crate) fn partitions(kafka: &Kafka, topic: &str) -> Result<i32> {
+    let last = LastError::default();
+    let consumer: BaseConsumer<LastError> = client(kafka).create_with_context(last.clone())?;
+    let asked: &Client<_> = consumer.client();
+    let metadata = asked.fetch_metadata(Some(topic), TIMEOUT).map_err(|error| {
+        let last = last.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        anyhow::anyhow!("{}", last.unwrap_or_else(|| error.to_string()))
+    });
+    let metadata = metadata.with_context(|| format!("the topic {topic} cannot be looked up"))?;
+    let found = metadata.topics().iter().find(|found| found.name() == topic);
+    Ok(found.map_or(0, |found| found.partitions().len() as i32))
+}
+
+/// How the service reaches its brokers, without what makes it a consumer.
+pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
+    let of_a_connection = [
+        "bootstrap.servers",
+        "security.protocol",
+        "client.id",
+        "enable.ssl.",
+    ];
+    let of_a_connection = |name: &str| {
+        let begins = |head: &str| name.starts_with(head);
+        of_a_connection.into_iter().any(begins)
+            || ["sasl.", "ssl.", "socket.", "broker.address."]
+                .into_iter()
+                .any(begins)
+    };
+    let mut config = ClientConfig::new();
+    for (name, value) in kafka.properties.iter() {
+        if of_a_connection(name) {
+            config.set(name, value);
+        }
+    }
+    config
+}
+
+/// The topic of new states, as the platform's own services name it.
+pub fn events_topic() -> String {
+    std::env::var("DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS")
+        .ok()
+        .filter(|topic| !topic.is_empty())
+        .unwrap_or_else(|| "dyff.workflows.events".to_owned())
+}

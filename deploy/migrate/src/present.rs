@@ -1,0 +1,242 @@
+//! What a topic has already of each entity.
+//!
+//! A record of this tool has the header [`HEADER`]. So a later run knows whether the newest state
+//! of an entity is still the one that was migrated: only then may it be replaced.
+
+use std::collections::{HashMap, HashSet};
+use std::ops::{ControlFlow, Range};
+
+use anyhow::{Result, ensure};
+use datastore_export::Place;
+use workflows_sink::config::Kafka;
+use workflows_sink::kafka::scan::Scanner;
+use workflows_sink::record::{Partition, Record};
+
+use crate::brokers::partitions;
+use crate::id::{Fingerprint, NewId};
+use crate::progress::Progress;
+use crate::report::Report;
+
+/// The header of each record of this tool; its value is the old path.
+pub const HEADER: &str = "migrated-from";
+
+/// The newest state of an entity in a topic.
+#[derive(Clone, Copy)]
+struct Newest {
+    value: Fingerprint,
+    is_ours: bool,
+    /// This run has come upon the entity.
+    is_met: bool,
+}
+
+/// What a topic has of each entity.
+#[derive(Default)]
+pub struct Present {
+    // Some 70 bytes an entity.
+    newest: HashMap<NewId, Newest>,
+    /// Up to where each partition was read.
+    ends: Vec<(Partition, i64)>,
+}
+
+/// What is to be done with an entity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needed {
+    /// The topic lacks it.
+    New,
+    /// It has this very state.
+    Nothing,
+    /// Its newest state is one that was migrated before, and another one.
+    Changed,
+    /// Its newest state is not of this tool.
+    Newer,
+    /// This run has come upon another state of it: nobody can say which is newer.
+    Twice,
+}
+
+impl Present {
+    /// What is to be done to have this state of an entity in the topic.
+    pub fn needed(&mut self, id: NewId, value: &[u8]) -> Needed {
+        let value = Fingerprint::of(value);
+        let Some(newest) = self.newest.get_mut(&id) else {
+            return Needed::New;
+        };
+        let was_met = std::mem::replace(&mut newest.is_met, true);
+        match newest.value == value {
+            true => Needed::Nothing,
+            false if was_met => Needed::Twice,
+            false if newest.is_ours => Needed::Changed,
+            false => Needed::Newer,
+        }
+    }
+
+    /// Notes that a state of an entity was sent.
+    pub fn sent(&mut self, id: NewId, value: &[u8]) {
+        let newest = Newest {
+            value: Fingerprint::of(value),
+            is_ours: true,
+            is_met: true,
+        };
+        self.newest.insert(id, newest);
+    }
+
+    fn note(&mut self, record: &Record<'_>) {
+        if let Some(id) = id_of(record) {
+            let newest = Newest {
+                value: Fingerprint::of(record.value.unwrap_or_default()),
+                is_ours: is_ours(record),
+                is_met: false,
+            };
+            self.newest.insert(id, newest);
+        }
+    }
+
+    /// Takes in what another topic has and this one lacks: states of others.
+    fn take_in(&mut self, other: Present) {
+        for (id, newest) in other.newest {
+            let others = Newest {
+                is_ours: false,
+                ..newest
+            };
+            self.newest.entry(id).or_insert(others);
+        }
+    }
+}
+
+fn id_of(record: &Record<'_>) -> Option<NewId> {
+    str::from_utf8(record.key?).ok()?.parse().ok()
+}
+
+fn is_ours(record: &Record<'_>) -> bool {
+    let mut names = record.headers.iter().map(|(name, _)| name);
+    names.any(|name| name == HEADER.as_bytes())
+}
+
+/// Reads all of a topic, and of the state topic what this one lacks: events may have expired whose
+/// states have not. Blocks.
+///
+/// # Errors
+/// Where the topic does not exist, cannot be read, or has records that are not committed yet.
+pub fn read_back(kafka: &Kafka, topic: &str) -> Result<Present> {
+    ensure!(
+        partitions(kafka, topic)? > 0,
+        "there is no topic {topic}: make it first, or name it with --topic"
+    );
+    let mut present = read(kafka, topic)?;
+    for state_topic in kafka.topics.iter().filter(|other| *other != topic) {
+        if partitions(kafka, state_topic)? > 0 {
+            present.take_in(read(kafka, state_topic)?);
+        }
+    }
+    Ok(present)
+}
+
+fn read(kafka: &Kafka, topic: &str) -> Result<Present> {
+    let scanner = Scanner::new(kafka)?;
+    let mut logs = Vec::new();
+    for number in 0..partitions(kafka, topic)? {
+        let partition = Partition::new(topic, number);
+        let log = committed(&scanner, &partition)?;
+        logs.push((partition, log));
+    }
+    let all = logs.iter().map(|(_, log)| records(log)).sum();
+    let progress = Progress::new(Some(all), "records read back");
+    let (mut present, mut before) = (Present::default(), 0);
+    for (partition, log) in logs {
+        scanner.scan(&partition, log.clone(), None, |record| {
+            present.note(&record);
+            progress.item(before + records(&(log.start..record.offset + 1)));
+            ControlFlow::Continue(())
+        })?;
+        before += records(&log);
+        present.ends.push((partition, log.end));
+    }
+    progress.end();
+    Ok(present)
+}
+
+fn records(log: &Range<i64>) -> u64 {
+    (log.end - log.start).unsigned_abs()
+}
+
+/// The log of a partition, all of which is committed.
+fn committed(scanner: &Scanner, partition: &Partition) -> Result<Range<i64>> {
+    let (ends, _) = scanner.log(partition)?;
+    ensure!(
+        ends.stable_end == ends.high_watermark,
+        "{partition} has records of a transaction that is open, from offset {} on: wait for its end, \
+         and run this again",
+        ends.stable_end
+    );
+    Ok(ends.start..ends.stable_end)
+}
+
+/// Reports what others have written since the read-back of entities that this run has sent: where it
+/// stands before ours, ours has covered it.
+///
+/// # Errors
+/// Where the topic cannot be read.
+pub fn report_covered(kafka: &Kafka, present: &Present, report: &mut Report) -> Result<()> {
+    let scanner = Scanner::new(kafka)?;
+    for (partition, read_up_to) in &present.ends {
+        let (ends, _) = scanner.log(partition)?;
+        let mut of_others = HashSet::new();
+        scanner.scan(partition, *read_up_to..ends.stable_end, None, |record| {
+            if let Some(id) = id_of(&record) {
+                match is_ours(&record) {
+                    false => drop(of_others.insert(id)),
+                    true if of_others.contains(&id) => {
+                        let place = Place {
+                            file: partition.to_string().into(),
+                            record: record.offset.unsigned_abs(),
+                        };
+                        let why = format!(
+                            "{id} was written by others while this ran, and the old state went over it: \
+                             produce the state before this offset once more"
+                        );
+                        report.reject(&place, None, why);
+                    }
+                    true => {}
+                }
+            }
+            ControlFlow::Continue(())
+        })?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_migrated_is_ever_replaced() {
+        let mut present = Present::default();
+        let id = NewId(7);
+        let key = id.to_string();
+        assert_eq!(present.needed(id, b"a"), Needed::New);
+        let mut record = Record {
+            key: Some(key.as_bytes()),
+            value: Some(b"a"),
+            headers: vec![(HEADER.as_bytes().to_vec(), None)],
+            ..Record::default()
+        };
+        present.note(&record);
+        assert_eq!(present.needed(id, b"a"), Needed::Nothing);
+        record.value = Some(b"a");
+        present.note(&record);
+        assert_eq!(present.needed(id, b"b"), Needed::Changed);
+        assert_eq!(present.needed(id, b"c"), Needed::Twice);
+        record.headers.clear();
+        record.value = Some(b"c");
+        present.note(&record);
+        assert_eq!(present.needed(id, b"b"), Needed::Newer);
+        assert_eq!(present.needed(id, b"c"), Needed::Nothing);
+        present.sent(id, b"d");
+        assert_eq!(present.needed(id, b"e"), Needed::Twice);
+        for key in [None, Some(&b"x"[..])] {
+            record.key = key;
+            present.note(&record);
+        }
+        assert_eq!(present.newest.len(), 1);
+    }
+}
