@@ -1,8 +1,8 @@
 //! `accounts`: users and API keys, in the form that the auth backend reads.
 //!
-//! That form is `{_id, name, creationTime, apiKeys: [{id, subject, created, expires, secret, …}]}`,
-//! with times as dates and names unique. What a key's secret is, is never looked at, and nothing of
-//! it is in any output.
+//! That form is `{_id, name, creationTime, apiKeys: [{id, subject, created, expires, secret, …}]}`:
+//! times are dates, and names unique. What a key's secret is, is never looked at, and nothing of it
+//! is in any output.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -118,17 +118,10 @@ fn gather(
     let mut accounts: Vec<Account> = Vec::new();
     let mut keys = 0;
     let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
-    each_entity(exports, |place, entity| {
-        let entity = match entity {
-            Ok(entity) => entity,
-            Err(fault) => {
-                report.reject(&place, None, fault);
-                return Ok(());
-            }
-        };
+    each_entity(exports, report, |place, entity, report| {
         if entity.key.kind() == names.kind {
             let path = path_of(&entity.key);
-            match account(&entity, &place, mapping, remap) {
+            match account(&entity, place, mapping, remap) {
                 Ok(account) => {
                     for (name, _) in &entity.properties {
                         if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
@@ -137,7 +130,7 @@ fn gather(
                     }
                     accounts.push(account);
                 }
-                Err(why) => report.reject(&place, Some(path), why),
+                Err(why) => report.reject(place, Some(path), why),
             }
         } else if entity.key.kind() == names.key_kind {
             // Its own path is left out of the report: a key may be named by what is secret.
@@ -145,9 +138,11 @@ fn gather(
             let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
             keys += 1;
             match (owner, key) {
-                (Some(owner), Ok(key)) => below.entry(owner).or_default().push((place, key)),
-                (None, _) => report.reject(&place, None, "a key without an account above it"),
-                (owner, Err(why)) => report.reject(&place, owner, why),
+                (Some(owner), Ok(key)) => {
+                    below.entry(owner).or_default().push((place.clone(), key))
+                }
+                (None, _) => report.reject(place, None, "a key without an account above it"),
+                (owner, Err(why)) => report.reject(place, owner, why),
             }
         }
         if accounts.len() + keys > ACCOUNTS_MAX {

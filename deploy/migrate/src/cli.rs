@@ -6,8 +6,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::objects::Copier;
 
-/// Moves the old datastore's entities, objects and accounts, step by step. docs/migration.md has the
-/// order.
+/// Moves the old datastore's entities, objects and accounts, step by step. docs/migration.md has
+/// the order.
 ///
 /// Brokers and MongoDB are those of the service's own environment (DYFF_KAFKA__…,
 /// DYFF_WORKFLOWS_SINK__…). Exit codes: 0 done, and nothing was left; 1 something was rejected,

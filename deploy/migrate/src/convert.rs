@@ -4,7 +4,7 @@
 //! |---|---|
 //! | null, boolean, integer, text | the same |
 //! | double | the same; NaN and the infinities by the mapping: rejected, or null |
-//! | timestamp | as the API writes it: `2023-01-02T03:04:05.678901+00:00`, without a fraction of zero |
+//! | timestamp | as the API writes it: `2023-01-02T03:04:05.678901+00:00`, no fraction if it is 0 |
 //! | blob | base64 (RFC 4648, with padding) |
 //! | key, and what the mapping calls a reference | the new id |
 //! | point | `{"latitude": …, "longitude": …}`, in degrees |
@@ -111,7 +111,7 @@ pub fn path_of(key: &Key) -> String {
     key.to_string()
 }
 
-/// An id as the old system wrote it in names of objects and in texts: without the escapes of a path.
+/// An id as the old system wrote it in names of objects and in texts: without a path's escapes.
 pub fn raw(id: &Id) -> String {
     match id {
         Id::Number(number) => number.to_string(),

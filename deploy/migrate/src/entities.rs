@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use datastore_export::{Entity, Fault, Place};
+use datastore_export::{Entity, Place};
 use workflows_sink::config::{Config, Kafka};
 
 use crate::contract::{Accepted, Contract};
@@ -38,8 +38,8 @@ pub fn each_accepted(
     mut each: impl FnMut(Moving<'_>, &mut Report) -> Result<()>,
 ) -> Result<()> {
     let mut contract = Contract::from_env()?;
-    each_entity(exports, |place, entity| {
-        if let Some(moving) = accepted(entity, &place, mapping, remap, &mut contract, report) {
+    each_entity(exports, report, |place, entity, report| {
+        if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
             each(moving, report)?;
         }
         Ok(())
@@ -59,22 +59,15 @@ pub struct Moving<'a> {
 }
 
 fn accepted<'a>(
-    entity: Result<Entity, Fault>,
+    entity: &Entity,
     place: &'a Place,
     mapping: &Mapping,
     remap: &Remap,
     contract: &mut Contract,
     report: &mut Report,
 ) -> Option<Moving<'a>> {
-    let entity = match entity {
-        Ok(entity) => entity,
-        Err(fault) => {
-            report.reject(place, None, fault);
-            return None;
-        }
-    };
     let (kind, path) = (entity.key.kind().to_owned(), path_of(&entity.key));
-    let converted = match convert(&entity, mapping, remap) {
+    let converted = match convert(entity, mapping, remap) {
         Ok(Outcome::Moved(converted)) => converted,
         Ok(Outcome::LeftOut(why)) => {
             report.count(&kind, "left out");

@@ -1,5 +1,5 @@
-//! An old datastore that never was: some accounts, and entities of the page's kinds that refer to each
-//! other, with every type of value. For the worked example of docs/migration.md, and for tests.
+//! An old datastore that never was: some accounts, and entities of the page's kinds that refer to
+//! each other, with every type of value. For the worked example of docs/migration.md, and for tests.
 
 use datastore_export::{Entity, Id, Key, Step, Value};
 

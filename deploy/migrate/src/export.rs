@@ -3,17 +3,19 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use datastore_export::{Entity, Fault, Place, sources};
+use datastore_export::{Entity, Place, sources};
 
 use crate::progress::Progress;
+use crate::report::Report;
 
-/// Gives each entity, or what stands in the place of one, to `each`.
+/// Gives each entity to `each`; what stands in the place of one goes to the report.
 ///
 /// # Errors
 /// Where a file is not found or cannot be opened, and those of `each`.
 pub fn each_entity(
     exports: &[PathBuf],
-    mut each: impl FnMut(Place, Result<Entity, Fault>) -> Result<()>,
+    report: &mut Report,
+    mut each: impl FnMut(&Place, Entity, &mut Report) -> Result<()>,
 ) -> Result<()> {
     let sources = sources(exports)?;
     let all = sources.iter().map(|source| source.bytes).sum();
@@ -22,7 +24,10 @@ pub fn each_entity(
     for source in &sources {
         let mut reader = source.open()?;
         while let Some((place, entity)) = reader.next() {
-            each(place, entity)?;
+            match entity {
+                Ok(entity) => each(&place, entity, report)?,
+                Err(fault) => report.reject(&place, None, fault),
+            }
             progress.item(before + reader.bytes_read());
         }
         before += source.bytes.unwrap_or_default();

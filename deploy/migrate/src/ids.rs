@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use datastore_export::Key;
+use datastore_export::{Entity, Key};
 
 use crate::convert::{Rejection, convert, id_from, path_of};
 use crate::export::each_entity;
 use crate::id::NewId;
 use crate::mapping::Mapping;
-use crate::remap::Remap;
+use crate::remap::{Addition, Remap};
 use crate::report::Report;
 
 /// Gives ids to the entities of these exports, and to what stands above them. Gives the report, and
@@ -24,68 +24,22 @@ pub fn assign(
     mapping: &Mapping,
 ) -> Result<(Report, u64, usize)> {
     let mut remap = Remap::open_or_new(out, mapping)?;
-    let seed = match (&remap.state.seed, seed) {
-        (Some(known), Some(other)) if *known != other => bail!(
-            "the ids of {} were made with the seed {known:?}: with another one the rest would \
-             follow another rule",
-            out.display()
-        ),
-        (Some(known), _) => known.clone(),
-        (None, Some(seed)) => seed,
-        (None, None) => bail!("--seed is needed once: the name of the old project, for one"),
-    };
+    let seed = agreed(&remap, seed)?;
     remap.state.seed = Some(seed.clone());
     let mut report = Report::default();
     let mut project = remap.state.project.clone();
     let mut addition = remap.add()?;
-    each_entity(exports, |place, entity| {
-        let entity = match entity {
-            Ok(entity) => entity,
-            Err(fault) => {
-                report.reject(&place, None, fault);
-                return Ok(());
-            }
-        };
-        if let Err(why) = belongs(&entity.key, &mut project) {
-            report.reject(&place, Some(path_of(&entity.key)), why);
-            return Ok(());
-        }
+    each_entity(exports, &mut report, |place, entity, report| {
+        let kind = entity.key.kind();
         // Its key may be what it is secret for.
-        if entity.key.kind() == mapping.accounts.key_kind {
-            report.count(entity.key.kind(), "without an id of its own");
+        if kind == mapping.accounts.key_kind {
+            report.count(kind, "without an id of its own");
             return Ok(());
         }
-        let kind = mapping.kinds.get(entity.key.kind());
-        let given = match kind.map_or(Ok(None), |kind| id_from(&entity, kind)) {
-            Ok(given) => given,
-            Err(rejection) => {
-                report.reject(&place, Some(path_of(&entity.key)), rejection);
-                return Ok(());
-            }
-        };
-        let mut above = entity.key.parent();
-        while let Some(key) = above {
-            let path = path_of(&key);
-            if addition.id(&path).is_none() {
-                addition.insert(&path, NewId::of(&seed, &path), mapping)?;
-                report.count(key.kind(), "above others");
-            }
-            above = key.parent();
-        }
-        let path = path_of(&entity.key);
-        match (addition.id(&path), given) {
-            (Some(known), Some(given)) if known != given => {
-                let why = format!("its property holds the id {given}, and it has {known} already");
-                report.reject(&place, Some(path), why);
-            }
-            (Some(_), _) => report.count(entity.key.kind(), "known"),
-            (None, given) => {
-                let id = given.unwrap_or_else(|| NewId::of(&seed, &path));
-                match addition.insert(&path, id, mapping) {
-                    Ok(()) => report.count(entity.key.kind(), "new"),
-                    Err(collision) => report.reject(&place, Some(path), format!("{collision:#}")),
-                }
-            }
+        let belongs = belongs(&entity.key, &mut project);
+        match belongs.and_then(|()| assign_one(&entity, &seed, &mut addition, mapping, report)) {
+            Ok(what) => report.count(kind, what),
+            Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
         }
         Ok(())
     })?;
@@ -96,6 +50,56 @@ pub fn assign(
         report_dangling(exports, mapping, &remap, &mut report)?;
     }
     Ok((report, added, remap.len()))
+}
+
+/// The seed of this remap file.
+fn agreed(remap: &Remap, seed: Option<String>) -> Result<String> {
+    match (&remap.state.seed, seed) {
+        (Some(known), Some(other)) if *known != other => bail!(
+            "the ids of {} were made with the seed {known:?}: with another one the rest would \
+             follow another rule",
+            remap.file().display()
+        ),
+        (Some(known), _) => Ok(known.clone()),
+        (None, Some(seed)) => Ok(seed),
+        (None, None) => bail!("--seed is needed once: the name of the old project, for one"),
+    }
+}
+
+/// Gives an entity its id, and those above it theirs.
+fn assign_one(
+    entity: &Entity,
+    seed: &str,
+    addition: &mut Addition<'_>,
+    mapping: &Mapping,
+    report: &mut Report,
+) -> Result<&'static str, String> {
+    let told = |error: anyhow::Error| format!("{error:#}");
+    let kind = mapping.kinds.get(entity.key.kind());
+    let given = kind.map_or(Ok(None), |kind| id_from(entity, kind));
+    let given = given.map_err(|rejection| rejection.to_string())?;
+    let mut above = entity.key.parent();
+    while let Some(key) = above {
+        let path = path_of(&key);
+        if addition.id(&path).is_none() {
+            let id = NewId::of(seed, &path);
+            addition.insert(&path, id, mapping).map_err(told)?;
+            report.count(key.kind(), "above others");
+        }
+        above = key.parent();
+    }
+    let path = path_of(&entity.key);
+    match (addition.id(&path), given) {
+        (Some(known), Some(given)) if known != given => Err(format!(
+            "its property holds the id {given}, and it has {known} already"
+        )),
+        (Some(_), _) => Ok("known"),
+        (None, given) => {
+            let id = given.unwrap_or_else(|| NewId::of(seed, &path));
+            addition.insert(&path, id, mapping).map_err(told)?;
+            Ok("new")
+        }
+    }
 }
 
 /// Fails for an entity whose path would be that of another one.
@@ -127,11 +131,11 @@ fn report_dangling(
     remap: &Remap,
     report: &mut Report,
 ) -> Result<()> {
-    each_entity(exports, |place, entity| {
-        if let Ok(entity) = entity
-            && let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap)
-        {
-            report.reject(&place, Some(path_of(&entity.key)), rejection);
+    // What is no entity is in the report already.
+    let mut once = Report::default();
+    each_entity(exports, &mut once, |place, entity, _| {
+        if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
+            report.reject(place, Some(path_of(&entity.key)), rejection);
         }
         Ok(())
     })

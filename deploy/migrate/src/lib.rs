@@ -4,20 +4,22 @@
 //! # The way of an entity
 //!
 //! ```text
-//! datastore_export: file → Entity → convert: by mapping and remap → contract: by the service's decoder → topic
+//! datastore_export: file → convert: by mapping and remap → contract: by the service → topic
+//! record or line → Entity → Converted → Accepted → record
 //! ```
 //!
 //! 1. [`export`] gives the entities of files, one after the other.
-//! 2. [`mapping`] says what becomes of each kind, and [`remap`] has the new ids, which never change.
-//!    [`ids`] adds to them.
-//! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the service's
-//!    own decoder what it would store.
-//! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks; [`accounts`] those of users.
+//! 2. [`mapping`] says what becomes of each kind, and [`remap`] has the new ids, which never
+//!    change. [`ids`] adds to them.
+//! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the
+//!    service's own decoder what it would store.
+//! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks, and
+//!    [`accounts`] users and their keys.
 //! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
 //!    what can go, once both have said yes. [`state`] remembers that they did.
 //!
-//! Nothing is kept in memory of an entity but its ids and hashes: some 220 bytes for the remap file,
-//! and some 70 for what a topic has.
+//! Nothing is kept in memory of an entity but its ids and hashes: some 220 bytes for the remap
+//! file, and some 70 for what a topic has.
 
 pub mod accounts;
 pub mod brokers;

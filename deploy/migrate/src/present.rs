@@ -170,8 +170,8 @@ fn committed(scanner: &Scanner, partition: &Partition) -> Result<Range<i64>> {
     Ok(ends.start..ends.stable_end)
 }
 
-/// Reports what others have written since the read-back of entities that this run has sent: where it
-/// stands before ours, ours has covered it.
+/// Reports what others have written since the read-back of entities that this run has sent: where
+/// it stands before ours, ours has covered it.
 ///
 /// # Errors
 /// Where the topic cannot be read.

@@ -1,8 +1,8 @@
-//! The remap file, `{old path: new id}`: taken in as it is, only ever added to, refused once edited.
+//! The remap file, `{old path: new id}`: taken in as it is, only added to, refused once edited.
 //!
-//! Beside `remap.json` are `remap.json.sha256`, for `sha256sum -c`, and `remap.migration.json`, which
-//! says what this migration has done with it. All three change one after the other, and a run that was
-//! killed between two of them is finished by the next one.
+//! Beside `remap.json` are `remap.json.sha256`, for `sha256sum -c`, and `remap.migration.json`,
+//! which says what this migration has done with it. All three change one after the other, and a run
+//! that was killed between two of them is finished by the next one.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;

@@ -35,8 +35,8 @@ const FULL_PAUSE: Duration = Duration::from_millis(10);
 
 /// How many bytes of records a batch may have: as many as the topic takes.
 ///
-/// A broker refuses a batch that is too large as a whole (`MESSAGE_TOO_LARGE`), and librdkafka does not
-/// split it. Where this user may not see the setting, a batch is one record.
+/// A broker refuses a batch that is too large as a whole (`MESSAGE_TOO_LARGE`), and librdkafka does
+/// not split it. Where this user may not see the setting, a batch is one record.
 fn batch_bytes_max(kafka: &Kafka, topic: &str) -> Result<Option<u64>> {
     let admin: AdminClient<DefaultClientContext> = client(kafka)
         .create()

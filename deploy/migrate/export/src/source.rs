@@ -34,13 +34,14 @@ pub struct Source {
 /// Finds the files of the given paths, in the order of the paths. A path is a file, a folder of an
 /// export or one that holds such folders, or `-` for standard input.
 ///
-/// A folder's files are those called `output-N`. Folders go by name and files by number. The metadata
-/// of a kind is not parsed, but the names of files that are in its text have to be there.
+/// A folder's files are those called `output-N`. Folders go by name and files by number. The
+/// metadata of a kind is not parsed, but the files that its text names have to be there.
 ///
 /// # Errors
 ///
-/// A path that cannot be read; a file that the metadata beside it names and that is missing; a folder in which there is neither an `output-N` nor an
-/// `.overall_export_metadata`, so that it is no export; a file or `-` that is given twice.
+/// A path that cannot be read; a file that the metadata beside it names and that is missing; a
+/// folder in which there is neither an `output-N` nor an `.overall_export_metadata`, so that it is
+/// no export; a file or `-` that is given twice.
 pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
     let mut found: Vec<Source> = vec![];
     for path in paths {
@@ -161,8 +162,8 @@ impl Walk {
     }
 }
 
-/// The numbers of the files of entities that a kind's metadata names: texts of a protobuf message, each
-/// behind its length.
+/// The numbers of the files of entities that a kind's metadata names: texts of a protobuf message,
+/// each behind its length.
 fn named_outputs(file: &Path) -> io::Result<BTreeSet<u64>> {
     let mut bytes = vec![];
     File::open(file)?

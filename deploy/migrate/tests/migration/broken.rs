@@ -1,4 +1,5 @@
-//! Exports with something wrong in them: it is named by file, record and reason, and the rest is read.
+//! Exports with something wrong in them: it is named by file, record and reason, and the rest is
+//! read.
 
 use std::fs;
 use std::io::Write as _;

@@ -128,7 +128,7 @@ async fn documents_in_all(scene: &Scene) -> u64 {
     all
 }
 
-/// Kills the import `KILLS` times on its way, each time after some more records, and lets it end then.
+/// Kills the import `KILLS` times on its way, each time after some more records, and lets it end.
 async fn import_killed_at_random(bench: &Bench, scene: &Scene) {
     let mut random = Random::new(7);
     let import = format!("entities export --remap remap.json --topic {}", scene.topic);
