@@ -69,11 +69,11 @@ async fn a_worker_that_does_not_know_yet_that_it_was_replaced_writes_nothing() {
     let mut records = entities.states(300);
     scene.produce(&records);
     // A second member of the same name takes over at once; the first one learns of it with its next
-    // heartbeat.
+    // heartbeat, which comes only after the second one has started, however slow the machine is.
     let twin = [
         ("DYFF_WORKFLOWS_SINK__GROUP_INSTANCE_ID", "twin"),
-        ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "20000"),
-        ("DYFF_KAFKA__CONFIG__HEARTBEAT_INTERVAL_MS", "5000"),
+        ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "120000"),
+        ("DYFF_KAFKA__CONFIG__HEARTBEAT_INTERVAL_MS", "40000"),
     ];
     let mut replaced = scene.worker(&twin);
     scene.settled().await;
