@@ -14,6 +14,18 @@ use workflows_sink::config::Kafka;
 /// How long one question may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
+/// What the properties of a connection begin with.
+const OF_A_CONNECTION: [&str; 8] = [
+    "bootstrap.servers",
+    "security.protocol",
+    "client.id",
+    "enable.ssl.",
+    "sasl.",
+    "ssl.",
+    "socket.",
+    "broker.address.",
+];
+
 /// Keeps the last thing that went wrong with a connection: of a question that is not answered, only
 /// that it took too long is told.
 #[derive(Clone, Default)]
@@ -49,22 +61,9 @@ pub(crate) fn partitions(kafka: &Kafka, topic: &str) -> Result<i32> {
 
 /// How the service reaches its brokers, without what makes it a consumer.
 pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
-    let of_a_connection = [
-        "bootstrap.servers",
-        "security.protocol",
-        "client.id",
-        "enable.ssl.",
-    ];
-    let of_a_connection = |name: &str| {
-        let begins = |head: &str| name.starts_with(head);
-        of_a_connection.into_iter().any(begins)
-            || ["sasl.", "ssl.", "socket.", "broker.address."]
-                .into_iter()
-                .any(begins)
-    };
     let mut config = ClientConfig::new();
     for (name, value) in kafka.properties.iter() {
-        if of_a_connection(name) {
+        if OF_A_CONNECTION.iter().any(|head| name.starts_with(head)) {
             config.set(name, value);
         }
     }

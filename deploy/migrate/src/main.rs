@@ -11,7 +11,7 @@ use datastore_migrate::brokers::events_topic;
 use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects};
 use datastore_migrate::database::Connection;
 use datastore_migrate::entities::{Target, import};
-use datastore_migrate::mapping::BUILTIN;
+use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
 use datastore_migrate::{accounts, delete_old, ids, objects, verify};
@@ -64,8 +64,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             dry_run,
             ..
         } => {
-            let mapping = about.mapping()?;
-            let mut remap = Remap::open(&remap.remap, &mapping)?;
+            let (mapping, mut remap) = opened(&about, &remap.remap)?;
             let target = match (dry_run, into) {
                 (true, _) => Target::Nowhere,
                 (false, Some(_)) => Target::Mongodb(Box::new(Config::from_env()?)),
@@ -90,8 +89,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             database,
             dry_run,
         } => {
-            let mapping = about.mapping()?;
-            let remap = Remap::open(&remap.remap, &mapping)?;
+            let (mapping, remap) = opened(&about, &remap.remap)?;
             let connection = match dry_run {
                 true => None,
                 false => {
@@ -119,13 +117,19 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             project,
             from,
         }) => {
-            let mapping = about.mapping()?;
-            let mut remap = Remap::open(&remap.remap, &mapping)?;
+            let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, about.new_mapping)?;
             delete_old::plan(&remap, &mapping, &project, &from, out)?;
         }
     }
     Ok(true)
+}
+
+/// The mapping, and the remap file of a migration that has begun.
+fn opened(about: &About, remap: &Path) -> Result<(Mapping, Remap)> {
+    let mapping = about.mapping()?;
+    let remap = Remap::open(remap, &mapping)?;
+    Ok((mapping, remap))
 }
 
 fn lines_of(file: &Path) -> Result<HashSet<String>> {
@@ -141,8 +145,7 @@ fn verify(
     accepted: HashSet<String>,
     out: &mut impl Write,
 ) -> Result<bool> {
-    let mapping = about.mapping()?;
-    let mut remap = Remap::open(remap, &mapping)?;
+    let (mapping, mut remap) = opened(about, remap)?;
     remap.hold(&mapping, about.new_mapping)?;
     let config = Config::from_env()?;
     let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
@@ -167,8 +170,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             listing,
             copier,
         } => {
-            let mapping = about.mapping()?;
-            let remap = Remap::open(&remap.remap, &mapping)?;
+            let (mapping, remap) = opened(&about, &remap.remap)?;
             let lines = objects::plan(&remap, &mapping, (&from, &to), &listing, copier, out)?;
             eprintln!("{lines} entities, a line each");
             Ok(true)
@@ -181,8 +183,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             to,
         } => {
             let bucket = objects::bucket(&bucket)?.to_owned();
-            let mapping = about.mapping()?;
-            let mut remap = Remap::open(&remap.remap, &mapping)?;
+            let (mapping, mut remap) = opened(&about, &remap.remap)?;
             let found = objects::compare(&remap, &mapping, &from, &to)?;
             remap.state.objects_verified = match found.is_yes() {
                 true => remap.state.verified(found.equal, vec![bucket]),

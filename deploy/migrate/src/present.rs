@@ -117,23 +117,25 @@ fn is_ours(record: &Record<'_>) -> bool {
 /// # Errors
 /// Where the topic does not exist, cannot be read, or has records that are not committed yet.
 pub fn read_back(kafka: &Kafka, topic: &str) -> Result<Present> {
+    let found = partitions(kafka, topic)?;
     ensure!(
-        partitions(kafka, topic)? > 0,
+        found > 0,
         "there is no topic {topic}: make it first, or name it with --topic"
     );
-    let mut present = read(kafka, topic)?;
+    let mut present = read(kafka, topic, found)?;
     for state_topic in kafka.topics.iter().filter(|other| *other != topic) {
-        if partitions(kafka, state_topic)? > 0 {
-            present.take_in(read(kafka, state_topic)?);
+        let found = partitions(kafka, state_topic)?;
+        if found > 0 {
+            present.take_in(read(kafka, state_topic, found)?);
         }
     }
     Ok(present)
 }
 
-fn read(kafka: &Kafka, topic: &str) -> Result<Present> {
+fn read(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Present> {
     let scanner = Scanner::new(kafka)?;
     let mut logs = Vec::new();
-    for number in 0..partitions(kafka, topic)? {
+    for number in 0..partitions {
         let partition = Partition::new(topic, number);
         let log = committed(&scanner, &partition)?;
         logs.push((partition, log));

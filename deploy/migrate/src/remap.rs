@@ -196,8 +196,7 @@ impl Remap {
     /// # Errors
     /// Where the file cannot be copied.
     pub fn add(&mut self) -> Result<Addition<'_>> {
-        let folder = self.file.parent().filter(|parent| *parent != Path::new(""));
-        let folder = folder.unwrap_or(Path::new("."));
+        let folder = folder_of(&self.file);
         let partial = NamedTempFile::new_in(folder)
             .with_context(|| format!("cannot write in {}", folder.display()))?;
         let mut writer = BufWriter::new(partial);
@@ -349,8 +348,7 @@ fn lock(file: &Path) -> Result<File> {
 
 /// Puts bytes in a file's place, all at once.
 pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let folder = file.parent().filter(|parent| *parent != Path::new(""));
-    let mut partial = NamedTempFile::new_in(folder.unwrap_or(Path::new(".")))?;
+    let mut partial = NamedTempFile::new_in(folder_of(file))?;
     partial.write_all(bytes)?;
     partial.as_file_mut().sync_all()?;
     partial.persist(file)?;
@@ -358,8 +356,15 @@ pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn sync_folder(file: &Path) -> Result<()> {
-    let folder = file.parent().filter(|parent| *parent != Path::new(""));
-    Ok(File::open(folder.unwrap_or(Path::new(".")))?.sync_all()?)
+    Ok(File::open(folder_of(file))?.sync_all()?)
+}
+
+/// The folder that a file is in.
+fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
 }
 
 fn hex_of_file(file: &Path) -> Result<String> {

@@ -187,7 +187,7 @@ struct Expected {
     kind: String,
     path: String,
     place: Place,
-    fields: Vec<(String, Fingerprint)>,
+    fields: Fields,
 }
 
 /// Entities that are being compared, some at a time.
