@@ -2,7 +2,7 @@
 //! The record is read once more, slowly, so that decoding itself notes nothing. Pure.
 
 use super::entity::{DEPTH_MAX, Reason, is_unsafe_top_level};
-use super::json::{Malformed, Next, Reader, Str, Value};
+use super::json::{self, Malformed, Str, Value, Visitor};
 use super::mapping::Mapping;
 
 #[cfg(test)]
@@ -66,7 +66,10 @@ pub fn detail(
         ..Detail::default()
     };
     match reason {
-        Reason::MalformedValue => detail.message = Some(malformed(value.unwrap_or_default())),
+        Reason::MalformedValue => {
+            let read = walked.unwrap_or(Ok(()));
+            detail.message = Some(malformed(value.unwrap_or_default(), read));
+        }
         Reason::MalformedKey => detail.message = Some(malformed_key(key)),
         Reason::MissingId => detail.misses(mapping.id(), walk.id),
         Reason::MissingKind => {
@@ -93,7 +96,7 @@ pub fn detail(
             detail.field = walk.deep;
             detail.depth = Some(u32::try_from(walk.depth).unwrap_or(u32::MAX));
         }
-        Reason::TooLarge => detail.bytes = walked.ok().map(|_| walk.bytes),
+        Reason::TooLarge => detail.bytes = walked.is_ok().then_some(walk.bytes),
     }
     detail
 }
@@ -132,6 +135,7 @@ struct Walk<'m> {
 /// What leads from an object or array to a value in it.
 #[derive(Default)]
 struct Step {
+    is_array: bool,
     name: Option<String>,
     elements: u64,
 }
@@ -156,83 +160,21 @@ impl<'m> Walk<'m> {
 
     /// Reads as much of `text` as is JSON.
     fn read(&mut self, text: &str) -> Result<(), Malformed> {
-        let mut reader = Reader::new(text);
-        if reader.value()? != Value::Object {
-            return Err(Malformed);
-        }
-        self.begin(reader.depth());
-        loop {
-            match reader.next()? {
-                Next::Name(name) => self.name(name, reader.depth()),
-                Next::Element => self.element(reader.depth()),
-                Next::EndObject | Next::EndArray => {
-                    self.path.truncate(reader.depth());
-                    continue;
-                }
-                Next::End => return Ok(()),
-            }
-            let (depth, from) = (reader.depth(), reader.at());
-            let value = reader.value()?;
-            self.value(&value, depth, text[from..reader.at()].trim());
-            if reader.depth() > depth {
-                self.begin(reader.depth());
-            }
-        }
+        self.begin(1, false);
+        json::read(text, self)
     }
 
-    fn begin(&mut self, depth: usize) {
+    fn begin(&mut self, depth: usize, is_array: bool) {
         self.depth = self.depth.max(depth);
         // Length and end of a document.
         self.bytes += 5;
         if depth <= DEPTH_MAX {
-            self.path.push(Step::default());
+            self.path.push(Step {
+                is_array,
+                ..Step::default()
+            });
         } else if self.deep.is_none() {
             self.deep = Some(self.shown());
-        }
-    }
-
-    fn name(&mut self, name: Str<'_>, depth: usize) {
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let resolved = name.resolve(&mut scratch);
-        let is_unsafe = match depth {
-            1 => is_unsafe_top_level(resolved),
-            _ => resolved.contains(&0) && !(depth == 2 && self.map().is_some()),
-        };
-        self.bytes += match depth {
-            1 if resolved == self.mapping.id().as_bytes() => b"t_id\0".len() as u64,
-            2 if self.map().is_some() => self.entry_bytes(resolved),
-            _ => resolved.len() as u64 + 2,
-        };
-        if let Some(step) = self.path.get_mut(depth - 1) {
-            step.name = Some(quoted(&String::from_utf8_lossy(resolved)));
-        }
-        if is_unsafe && self.unsafe_name.is_none() {
-            self.unsafe_name = Some(self.shown());
-        }
-        self.scratch = scratch;
-    }
-
-    fn element(&mut self, depth: usize) {
-        let index = self.path.get_mut(depth - 1).map_or(0, |step| {
-            step.elements += 1;
-            step.elements - 1
-        });
-        self.bytes += index_bytes(index);
-    }
-
-    fn value(&mut self, value: &Value<'_>, depth: usize, text: &str) {
-        self.bytes += match value {
-            Value::String(string) => string.len() as u64 + 5,
-            Value::Integer(integer) if i32::try_from(*integer).is_ok() => 4,
-            Value::Integer(_) | Value::Double(_) => 8,
-            Value::Bool(_) => 1,
-            Value::Object | Value::Array | Value::Null | Value::NumberOutOfRange => 0,
-        };
-        if depth == 1 {
-            self.top_level(value);
-        }
-        if *value == Value::NumberOutOfRange && self.number.is_none() {
-            self.number = Some((self.shown(), quoted(text)));
         }
     }
 
@@ -296,6 +238,60 @@ impl<'m> Walk<'m> {
     }
 }
 
+impl<'a> Visitor<'a> for Walk<'_> {
+    fn name(&mut self, name: Str<'a>, depth: usize) {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let resolved = name.resolve(&mut scratch);
+        let is_unsafe = match depth {
+            1 => is_unsafe_top_level(resolved),
+            _ => resolved.contains(&0) && !(depth == 2 && self.map().is_some()),
+        };
+        self.bytes += match depth {
+            1 if resolved == self.mapping.id().as_bytes() => b"t_id\0".len() as u64,
+            2 if self.map().is_some() => self.entry_bytes(resolved),
+            _ => resolved.len() as u64 + 2,
+        };
+        if let Some(step) = self.path.get_mut(depth - 1) {
+            step.name = Some(quoted(&String::from_utf8_lossy(resolved)));
+        }
+        if is_unsafe && self.unsafe_name.is_none() {
+            self.unsafe_name = Some(self.shown());
+        }
+        self.scratch = scratch;
+    }
+
+    fn value(&mut self, value: Value<'a>, depth: usize) {
+        if let Some(step) = self.path.get_mut(depth - 1)
+            && step.is_array
+        {
+            self.bytes += index_bytes(step.elements);
+            step.elements += 1;
+        }
+        self.bytes += match &value {
+            Value::String(string) => string.len() as u64 + 5,
+            Value::Integer(integer) if i32::try_from(*integer).is_ok() => 4,
+            Value::Integer(_) | Value::Double(_) => 8,
+            Value::Bool(_) => 1,
+            Value::Object | Value::Array | Value::Null | Value::NumberOutOfRange(_) => 0,
+        };
+        if depth == 1 {
+            self.top_level(&value);
+        }
+        match value {
+            Value::Object => self.begin(depth + 1, false),
+            Value::Array => self.begin(depth + 1, true),
+            Value::NumberOutOfRange(text) if self.number.is_none() => {
+                self.number = Some((self.shown(), quoted(text)));
+            }
+            _ => {}
+        }
+    }
+
+    fn end(&mut self, depth: usize) {
+        self.path.truncate(depth);
+    }
+}
+
 /// The type of an array's element, and its name.
 fn index_bytes(index: u64) -> u64 {
     u64::from(index.checked_ilog10().unwrap_or(0)) + 3
@@ -306,14 +302,14 @@ fn what(value: &Value<'_>) -> &'static str {
         Value::Object => "an object",
         Value::Array => "an array",
         Value::String(_) => "a string",
-        Value::Integer(_) | Value::Double(_) | Value::NumberOutOfRange => "a number",
+        Value::Integer(_) | Value::Double(_) | Value::NumberOutOfRange(_) => "a number",
         Value::Bool(_) => "true or false",
         Value::Null => "null",
     }
 }
 
-/// Why a value is no JSON object.
-fn malformed(value: &[u8]) -> String {
+/// Why a value is no JSON object; `read` says how far it is one.
+fn malformed(value: &[u8], read: Result<(), Malformed>) -> String {
     let text = match str::from_utf8(value) {
         Ok(text) => text,
         Err(error) => return format!("not UTF-8 at byte {}", error.valid_up_to()),
@@ -322,24 +318,18 @@ fn malformed(value: &[u8]) -> String {
     if let Err(error) = serde_json::from_str::<serde::de::IgnoredAny>(text) {
         return error.to_string();
     }
-    let mut reader = Reader::new(text);
-    match reader.value() {
-        Ok(Value::Object) => {}
-        Ok(value) => return format!("{}, not an object", what(&value)),
-        Err(Malformed) => {}
-    }
-    let mut walked = reader.next();
-    while let Ok(next) = walked {
-        match next {
-            Next::Name(_) | Next::Element if reader.value().is_err() => break,
-            Next::End => break,
-            _ => walked = reader.next(),
+    let found = match text.trim_start().bytes().next() {
+        Some(b'[') => "an array",
+        Some(b'"') => "a string",
+        Some(b't' | b'f') => "true or false",
+        Some(b'n') => "null",
+        Some(b'-' | b'0'..=b'9') => "a number",
+        _ => {
+            let at = read.map_or_else(|Malformed { at }| at, |()| text.len());
+            return format!("an escape that is no character, behind byte {at}");
         }
-    }
-    format!(
-        "an escape that is no character, behind byte {}",
-        reader.at()
-    )
+    };
+    format!("{found}, not an object")
 }
 
 fn malformed_key(key: Option<&[u8]>) -> String {

@@ -1,20 +1,28 @@
 //! Decoding: a record's key and value → the raw BSON of its entity, by the record contract. Pure.
 
+mod walk;
+
 use std::fmt;
+use std::mem;
 use std::ops::Range;
 use std::sync::Arc;
 
 use bson::Document;
 use serde::Deserialize;
 
-use super::document::{DOCUMENT_BYTES_MAX, Encoder, Scratch, Shape};
-use super::json::{Malformed, Next, Reader, Str, Value};
+pub(super) use self::walk::is_unsafe_top_level;
+use self::walk::{Entity, Walk};
+use super::document::{DOCUMENT_BYTES_MAX, Encoder, MARGIN, ROOM_BYTES_MAX, Scratch};
+use super::json::{self, Malformed};
 use super::mapping::{CollectionId, Mapping};
 
 /// An entity may be nested this deep; the entity itself is level 1.
 pub(super) const DEPTH_MAX: usize = 100;
 /// Capacity of the buffer for unescaped names that is kept from one record to the next.
 const KEPT_NAME_BYTES_MAX: usize = 64 * 1024;
+
+/// Room for documents that most fit: it is made once. That for larger ones is made each time.
+const ROOM_BYTES: usize = 16 * 1024;
 
 /// What a record without a value means.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Deserialize)]
@@ -156,33 +164,7 @@ pub struct Decoder {
     tombstones: Tombstones,
     scratch: Scratch,
     name: Vec<u8>,
-}
-
-/// What an entity's text says, apart from its document. Of a name given twice, the last counts.
-///
-/// The faults count wherever the text holds them: in the id and in values that a later duplicate
-/// replaces too.
-#[derive(Default)]
-struct Entity<'a> {
-    id: Option<Str<'a>>,
-    kind: Option<Str<'a>>,
-    names: u32,
-    /// One bit for each of the mapping's maps.
-    malformed_maps: u32,
-    unsafe_name: bool,
-    number_out_of_range: bool,
-    too_deep: bool,
-    too_large: bool,
-}
-
-/// A top-level field.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Field {
-    Id,
-    Kind,
-    /// The bit of a map.
-    Map(u32),
-    Other,
+    room: Vec<u8>,
 }
 
 impl Decoder {
@@ -193,6 +175,7 @@ impl Decoder {
             tombstones,
             scratch: Scratch::default(),
             name: Vec::new(),
+            room: Vec::new(),
         }
     }
 
@@ -234,7 +217,7 @@ impl Decoder {
         let text = simdutf8::basic::from_utf8(value).map_err(|_| Reason::MalformedValue)?;
         let entity = self
             .read(text, out)
-            .map_err(|Malformed| Reason::MalformedValue)?;
+            .map_err(|_: Malformed| Reason::MalformedValue)?;
         let key = utf8_key(key)?;
         let id = entity.id.ok_or(Reason::MissingId)?;
         if id.resolve(&mut self.name) != key.as_bytes() {
@@ -270,168 +253,50 @@ impl Decoder {
 
     /// Reads the whole text, even after a fault: only of JSON can anything else be said.
     fn read<'a>(&mut self, text: &'a str, out: &mut Vec<u8>) -> Result<Entity<'a>, Malformed> {
-        self.name.shrink_to(KEPT_NAME_BYTES_MAX);
-        let mut reader = Reader::new(text);
-        if reader.value()? != Value::Object {
-            return Err(Malformed);
+        let start = out.len();
+        // What most texts take; one of many small elements takes more.
+        let mut bytes = text.len() + text.len() / 4 + MARGIN;
+        if bytes <= ROOM_BYTES {
+            let mut room = mem::take(&mut self.room);
+            room.resize(ROOM_BYTES, 0);
+            let read = self.read_into(text, &mut room);
+            if let Ok((_, Some(len))) = read {
+                out.extend_from_slice(&room[..len]);
+            }
+            self.room = room;
+            match read? {
+                (entity, Some(_)) => return Ok(entity),
+                (_, None) => bytes = 2 * ROOM_BYTES,
+            }
         }
-        let mut walk = Walk {
-            mapping: &self.mapping,
-            resolved: &mut self.name,
-            encoder: Encoder::new(out, &mut self.scratch),
-            entity: Entity::default(),
-            field: Field::Other,
-            in_map: false,
-        };
         loop {
-            match reader.next()? {
-                Next::Name(name) => walk.name(name, reader.depth()),
-                Next::Element => {}
-                Next::EndObject | Next::EndArray => {
-                    walk.end(reader.depth());
-                    continue;
-                }
-                Next::End => {
-                    walk.entity.too_large = walk.encoder.is_too_large();
-                    return Ok(walk.entity);
-                }
+            let is_last = bytes >= ROOM_BYTES_MAX;
+            out.resize(start + bytes.min(ROOM_BYTES_MAX), 0);
+            let (mut entity, len) = self.read_into(text, &mut out[start..])?;
+            if len.is_some() || is_last {
+                entity.too_large = len.is_none();
+                out.truncate(start + len.unwrap_or(0));
+                return Ok(entity);
             }
-            let depth = reader.depth();
-            let value = reader.value()?;
-            walk.value(value, depth);
-            walk.drop_id(reader.depth());
-        }
-    }
-}
-
-/// The walk through one entity's text: what is encoded of it, and what is noted.
-struct Walk<'w, 'a> {
-    mapping: &'w Mapping,
-    /// Memory for names with escapes.
-    resolved: &'w mut Vec<u8>,
-    encoder: Encoder<'w>,
-    entity: Entity<'a>,
-    /// The top-level field whose value is read.
-    field: Field,
-    /// Whether that value is a map.
-    in_map: bool,
-}
-
-// Inlined throughout: each is called in one place of the loop that reads every byte.
-impl<'a> Walk<'_, 'a> {
-    /// A member's name, in an object at this depth.
-    #[inline(always)]
-    fn name(&mut self, name: Str<'a>, depth: usize) {
-        let resolved = name.resolve(self.resolved);
-        let is_unsafe = if depth == 1 {
-            self.in_map = false;
-            self.entity.names += 1;
-            self.field = top_level_field(self.mapping, resolved);
-            self.entity.forget(self.field);
-            is_unsafe_top_level(resolved)
-        } else {
-            // What a map calls its entries are values of the document. Only an escape can be NUL.
-            let is_entry = self.in_map && depth == 2;
-            name.plain().is_none() && !is_entry && resolved.contains(&0)
-        };
-        if is_unsafe {
-            self.entity.unsafe_name = true;
-            self.encoder.stop();
-        }
-        self.encoder.name(name, resolved);
-    }
-
-    /// A value at this depth, or how it begins.
-    #[inline(always)]
-    fn value(&mut self, value: Value<'a>, depth: usize) {
-        if depth == 1 && self.field != Field::Other {
-            self.entity.note(self.field, &value);
-        }
-        match value {
-            Value::Object | Value::Array if depth >= DEPTH_MAX => {
-                self.entity.too_deep = true;
-                self.encoder.stop();
-            }
-            Value::Object if depth == 1 && matches!(self.field, Field::Map(_)) => {
-                self.in_map = true;
-                self.encoder.begin(Shape::Map);
-            }
-            Value::Object => self.encoder.begin(Shape::Object),
-            Value::Array => self.encoder.begin(Shape::Array),
-            Value::NumberOutOfRange => {
-                self.entity.number_out_of_range = true;
-                self.encoder.stop();
-            }
-            Value::String(string) => self.encoder.string(string),
-            Value::Integer(integer) => self.encoder.integer(integer),
-            Value::Double(double) => self.encoder.double(double),
-            Value::Bool(bool) => self.encoder.bool(bool),
-            Value::Null => self.encoder.null(),
+            bytes *= 2;
         }
     }
 
-    /// The end of an object or array; `depth` is that of what holds it.
-    #[inline(always)]
-    fn end(&mut self, depth: usize) {
-        self.encoder.end();
-        self.drop_id(depth);
-    }
-
-    /// Takes the id out again once its value is complete: it becomes `_id`.
-    #[inline(always)]
-    fn drop_id(&mut self, depth: usize) {
-        if self.field == Field::Id && depth == 1 {
-            self.encoder.remove_last();
-        }
-    }
-}
-
-impl<'a> Entity<'a> {
-    /// A later duplicate begins.
-    fn forget(&mut self, field: Field) {
-        match field {
-            Field::Id => self.id = None,
-            Field::Kind => self.kind = None,
-            Field::Map(bit) => self.malformed_maps &= !bit,
-            Field::Other => {}
-        }
-    }
-
-    /// The value of a top-level field, or the beginning of it.
-    #[inline(always)]
-    fn note(&mut self, field: Field, value: &Value<'a>) {
-        match (field, value) {
-            (Field::Id, Value::String(id)) => self.id = Some(*id),
-            (Field::Kind, Value::String(kind)) => self.kind = Some(*kind),
-            (Field::Map(_), Value::Object | Value::Null) => {}
-            (Field::Map(bit), _) => self.malformed_maps |= bit,
-            _ => {}
-        }
+    /// The same into `room`; the document's length, if it fits.
+    fn read_into<'a>(
+        &mut self,
+        text: &'a str,
+        room: &mut [u8],
+    ) -> Result<(Entity<'a>, Option<usize>), Malformed> {
+        self.name.shrink_to(KEPT_NAME_BYTES_MAX);
+        let encoder = Encoder::new(room, &mut self.scratch);
+        let mut walk = Walk::new(&self.mapping, &mut self.name, encoder);
+        json::read(text, &mut walk)?;
+        Ok(walk.finish())
     }
 }
 
 fn utf8_key(key: Option<&[u8]>) -> Result<&str, Reason> {
     key.and_then(|key| str::from_utf8(key).ok())
         .ok_or(Reason::MalformedKey)
-}
-
-fn top_level_field(mapping: &Mapping, name: &[u8]) -> Field {
-    if name == mapping.id().as_bytes() {
-        return Field::Id;
-    }
-    if name == mapping.kind().as_bytes() {
-        return Field::Kind;
-    }
-    match mapping.maps().iter().position(|map| name == map.as_bytes()) {
-        Some(index) => Field::Map(1 << index),
-        None => Field::Other,
-    }
-}
-
-/// Whether `$set` would not take this name for a field's, or a document cannot hold it.
-pub(super) fn is_unsafe_top_level(name: &[u8]) -> bool {
-    name.is_empty()
-        || name == b"_id"
-        || name.starts_with(b"$")
-        || name.iter().any(|byte| matches!(byte, b'.' | 0))
 }

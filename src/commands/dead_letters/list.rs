@@ -33,14 +33,14 @@ pub(super) async fn list(
         Some(after) => doc! { "$and": [filter, after.query(&of_group.group)] },
         None => filter,
     };
-    let all = of_group.collection.count_documents(filter.clone()).await?;
+    let count = of_group.collection.count_documents(filter.clone());
     let pipeline = [
         doc! { "$match": filter },
         doc! { "$sort": { "rejected_at": -1, "_id": -1 } },
         doc! { "$limit": i64::from(limit) },
         doc! { "$project": listed() },
     ];
-    let found = of_group.aggregate(pipeline).await?;
+    let (all, found) = tokio::try_join!(count.into_future(), of_group.aggregate(pipeline))?;
     if found.is_empty() && !json {
         return Ok(writeln!(out, "{}", of_group.none().await?)?);
     }

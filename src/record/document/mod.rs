@@ -2,12 +2,15 @@
 
 pub(crate) mod element;
 mod names;
+mod room;
 
 use std::mem;
 
 use bson::spec::ElementType;
 
-use self::names::Names;
+use self::names::{Names, Seen};
+pub(crate) use self::room::MARGIN;
+use self::room::Room;
 use super::json::Str;
 
 /// MongoDB's limit for a document.
@@ -15,6 +18,8 @@ pub const DOCUMENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// A document may pass the limit by this much while what will be removed from it is still there:
 /// the id, deleted entries of a map, values that a later duplicate replaces.
 const REMOVABLE_BYTES_MAX: usize = 64 * 1024;
+/// The most room that a document is given.
+pub(crate) const ROOM_BYTES_MAX: usize = DOCUMENT_BYTES_MAX + REMOVABLE_BYTES_MAX + MARGIN;
 
 /// How the next container is written.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,23 +40,26 @@ pub(crate) struct Scratch {
 
 /// An open container. Positions count from the document's first byte.
 struct Frame {
-    shape: Shape,
-    start: usize,
+    seen: Seen,
+    start: u32,
     /// Where its names begin among all names.
-    names: usize,
+    names: u32,
     /// Elements of an array or a map so far.
     elements: u32,
     /// Start of the current entry of a map.
-    entry: usize,
+    entry: u32,
+    shape: Shape,
     has_nulls: bool,
 }
 
 impl Frame {
+    #[inline(always)]
     fn new(shape: Shape, start: usize, names: usize) -> Self {
         Frame {
             shape,
-            start,
-            names,
+            start: start as u32,
+            names: names as u32,
+            seen: Seen::default(),
             elements: 0,
             entry: 0,
             has_nulls: false,
@@ -59,80 +67,79 @@ impl Frame {
     }
 }
 
-/// Appends one document to a buffer. After [`Encoder::stop`] it ignores every call.
+/// Writes one document into room that was made before. After [`Encoder::stop`] it ignores every
+/// call.
 pub(crate) struct Encoder<'a> {
-    out: &'a mut Vec<u8>,
-    start: usize,
+    out: Room<'a>,
     scratch: &'a mut Scratch,
     /// The innermost container.
     frame: Frame,
     /// Where the type of the named element that comes next belongs.
     element_type: usize,
-    stopped: bool,
-    too_large: bool,
 }
 
 impl<'a> Encoder<'a> {
-    /// Opens the document.
-    pub(crate) fn new(out: &'a mut Vec<u8>, scratch: &'a mut Scratch) -> Self {
+    /// Opens the document. `room` has [`MARGIN`] bytes at least.
+    pub(crate) fn new(room: &'a mut [u8], scratch: &'a mut Scratch) -> Self {
         scratch.frames.clear();
         scratch.names.reset();
-        let start = out.len();
-        out.extend_from_slice(&[0; 4]);
+        let mut out = Room::new(room);
+        out.put([0; 4]);
         Self {
             out,
-            start,
             scratch,
             frame: Frame::new(Shape::Object, 0, 0),
-            element_type: start,
-            stopped: false,
-            too_large: false,
+            element_type: 0,
         }
     }
 
     /// Ignores every call from now on: the document will not be used.
+    #[inline(always)]
     pub(crate) fn stop(&mut self) {
-        self.stopped = true;
+        self.out.close();
     }
 
-    /// Whether the document passed its limit by so much that it was given up.
-    pub(crate) fn is_too_large(&self) -> bool {
-        self.too_large
+    /// The length of the document, which has ended; `None` if there was not enough room.
+    pub(crate) fn len(&self) -> Option<usize> {
+        (!self.out.is_full()).then_some(self.out.len())
     }
 
     /// Opens the container that is the next value.
+    #[inline]
     pub(crate) fn begin(&mut self, shape: Shape) {
-        if self.stopped {
-            return;
+        let element_type = match shape {
+            Shape::Object => ElementType::EmbeddedDocument,
+            Shape::Array | Shape::Map => ElementType::Array,
+        };
+        self.element(element_type);
+        let start = self.out.len();
+        if self.out.write([0; 4]) {
+            let inner = Frame::new(shape, start, self.scratch.names.len());
+            let outer = mem::replace(&mut self.frame, inner);
+            self.scratch.frames.push(outer);
         }
-        let is_object = shape == Shape::Object;
-        self.element(if is_object {
-            ElementType::EmbeddedDocument
-        } else {
-            ElementType::Array
-        });
-        let inner = Frame::new(shape, self.len(), self.scratch.names.len());
-        let outer = mem::replace(&mut self.frame, inner);
-        self.scratch.frames.push(outer);
-        self.out.extend_from_slice(&[0; 4]);
     }
 
     /// Closes the innermost container, or in the end the document.
+    #[inline]
     pub(crate) fn end(&mut self) {
-        if self.stopped {
+        if !self.out.has_room() {
             return;
         }
-        let frame = &self.frame;
-        if frame.shape != Shape::Array {
-            let names = &mut self.scratch.names;
-            if frame.has_nulls || names.may_repeat(frame.names) {
-                let elements = names.resolve(frame.names, frame.shape, &self.out[self.start..]);
-                self.out.truncate(self.start + frame.start + 4);
-                self.out.extend_from_slice(elements);
+        let Frame {
+            shape, has_nulls, ..
+        } = self.frame;
+        let (start, names) = (self.frame.start as usize, self.frame.names as usize);
+        if shape != Shape::Array {
+            let open = &mut self.scratch.names;
+            if has_nulls || self.frame.seen.may_repeat() && open.may_repeat(names) {
+                let elements = open.resolve(names, shape, self.out.written());
+                self.out.truncate(start + 4);
+                self.out.append(elements);
             }
-            names.truncate(frame.names);
+            open.truncate(names);
         }
-        self.close(self.frame.start);
+        self.close(start);
         if let Some(outer) = self.scratch.frames.pop() {
             self.frame = outer;
             self.element_done();
@@ -142,175 +149,193 @@ impl<'a> Encoder<'a> {
     /// The name of the next value. In an object it must not hold NUL.
     #[inline(always)]
     pub(crate) fn name(&mut self, name: Str<'_>, resolved: &[u8]) {
-        if self.stopped {
-            return;
-        }
-        self.scratch.names.push(resolved, self.len());
+        let start = self.out.len();
+        let Some(to) = self.out.rest(name.len()) else {
+            return self.out.fill();
+        };
         if self.frame.shape == Shape::Map {
             self.entry(resolved);
         } else {
-            self.element_type = self.out.len();
-            self.out.push(0);
-            name.append_with_nul(self.out);
+            to[0] = 0;
+            name.copy_to(&mut to[1..]);
+            to[1 + name.len()] = 0;
+            self.out.advance(name.len() + 2);
+            self.element_type = start;
         }
+        let Frame { names, seen, .. } = &mut self.frame;
+        self.scratch
+            .names
+            .push(resolved, start, *names as usize, seen);
     }
 
     /// An entry of a map, up to its value.
+    #[inline(always)]
     fn entry(&mut self, name: &[u8]) {
-        begin_entry(self.out, self.frame.elements);
+        begin_entry(&mut self.out, self.frame.elements);
         self.frame.elements += 1;
-        self.frame.entry = self.len();
-        self.out
-            .extend_from_slice(&[0, 0, 0, 0, ElementType::String as u8]);
-        self.out.extend_from_slice(b"key\0");
-        self.out
-            .extend_from_slice(&(name.len() as u32 + 1).to_le_bytes());
-        self.out.extend_from_slice(name);
-        self.out.push(0);
+        self.frame.entry = self.out.len() as u32;
+        self.out.put([0, 0, 0, 0, ElementType::String as u8]);
+        self.out.put(*b"key\0");
+        self.out.put((name.len() as u32 + 1).to_le_bytes());
+        self.out.append(name);
+        self.out.put([0]);
         self.element_type = self.out.len();
-        self.out.extend_from_slice(b"\0value\0");
+        self.out.put(*b"\0value\0");
     }
 
     /// Takes back the last element of the innermost object.
+    #[inline]
     pub(crate) fn remove_last(&mut self) {
-        if self.stopped {
-            return;
+        if self.out.is_open()
+            && let Some(element) = self.scratch.names.pop()
+        {
+            self.out.truncate(element);
         }
-        if let Some(element) = self.scratch.names.pop() {
-            self.out.truncate(self.start + element);
-        }
-    }
-
-    pub(crate) fn string(&mut self, string: Str) {
-        // Checked before it is copied, so that no string however long is copied in vain.
-        if self.len() + string.len() > DOCUMENT_BYTES_MAX + REMOVABLE_BYTES_MAX {
-            self.give_up();
-        }
-        self.value(ElementType::String, |out| {
-            out.extend_from_slice(&(string.len() as u32 + 1).to_le_bytes());
-            string.append_with_nul(out);
-        });
-    }
-
-    pub(crate) fn integer(&mut self, integer: i64) {
-        match i32::try_from(integer) {
-            Ok(small) => self.value(ElementType::Int32, |out| {
-                out.extend_from_slice(&small.to_le_bytes())
-            }),
-            Err(_) => self.value(ElementType::Int64, |out| {
-                out.extend_from_slice(&integer.to_le_bytes())
-            }),
-        }
-    }
-
-    pub(crate) fn double(&mut self, double: f64) {
-        self.value(ElementType::Double, |out| {
-            out.extend_from_slice(&double.to_le_bytes())
-        });
-    }
-
-    pub(crate) fn bool(&mut self, bool: bool) {
-        self.value(ElementType::Boolean, |out| out.push(u8::from(bool)));
-    }
-
-    pub(crate) fn null(&mut self) {
-        self.frame.has_nulls |= self.frame.shape == Shape::Map;
-        self.value(ElementType::Null, |_| {});
     }
 
     #[inline]
-    fn value(&mut self, element_type: ElementType, push: impl FnOnce(&mut Vec<u8>)) {
-        if self.stopped {
-            return;
+    pub(crate) fn string(&mut self, string: Str) {
+        self.element(ElementType::String);
+        let len = string.len();
+        let Some(to) = self.out.rest(len) else {
+            return self.out.fill();
+        };
+        to[..4].copy_from_slice(&(len as u32 + 1).to_le_bytes());
+        string.copy_to(&mut to[4..]);
+        to[4 + len] = 0;
+        self.out.advance(len + 5);
+        self.element_done();
+    }
+
+    #[inline(always)]
+    pub(crate) fn integer(&mut self, integer: i64) {
+        match i32::try_from(integer) {
+            Ok(small) => self.value(ElementType::Int32, small.to_le_bytes()),
+            Err(_) => self.value(ElementType::Int64, integer.to_le_bytes()),
         }
+    }
+
+    #[inline(always)]
+    pub(crate) fn double(&mut self, double: f64) {
+        self.value(ElementType::Double, double.to_le_bytes());
+    }
+
+    #[inline(always)]
+    pub(crate) fn bool(&mut self, bool: bool) {
+        self.value(ElementType::Boolean, [u8::from(bool)]);
+    }
+
+    #[inline(always)]
+    pub(crate) fn null(&mut self) {
+        self.frame.has_nulls |= self.frame.shape == Shape::Map;
+        self.value(ElementType::Null, []);
+    }
+
+    #[inline]
+    fn value<const N: usize>(&mut self, element_type: ElementType, value: [u8; N]) {
         self.element(element_type);
-        push(self.out);
+        self.out.write(value);
         self.element_done();
     }
 
     /// Writes what precedes a value.
-    #[inline]
+    #[inline(always)]
     fn element(&mut self, element_type: ElementType) {
-        if self.frame.shape == Shape::Array {
-            self.out.push(element_type as u8);
-            push_index(self.out, self.frame.elements);
+        if self.frame.shape != Shape::Array {
+            self.out.set_type(self.element_type, element_type);
+        } else if self.out.has_room() {
+            self.out.put([element_type as u8]);
+            put_index(&mut self.out, self.frame.elements);
             self.frame.elements += 1;
-        } else {
-            self.out[self.element_type] = element_type as u8;
         }
     }
 
     /// Writes what follows a value.
-    #[inline]
+    #[inline(always)]
     fn element_done(&mut self) {
-        if self.frame.shape == Shape::Map {
-            self.close(self.frame.entry);
+        if self.frame.shape == Shape::Map && self.out.has_room() {
+            self.close(self.frame.entry as usize);
         }
-        if self.len() > DOCUMENT_BYTES_MAX + REMOVABLE_BYTES_MAX {
-            self.give_up();
-        }
-    }
-
-    fn give_up(&mut self) {
-        self.too_large = true;
-        self.stopped = true;
-    }
-
-    fn len(&self) -> usize {
-        self.out.len() - self.start
     }
 
     /// Ends the document that began at `start`.
+    #[inline(always)]
     fn close(&mut self, start: usize) {
-        self.out.push(0);
-        let document = &mut self.out[self.start + start..];
-        let len = document.len() as u32;
-        document[..4].copy_from_slice(&len.to_le_bytes());
+        self.out.put([0]);
+        let len = (self.out.len() - start) as u32;
+        self.out.set(start, len.to_le_bytes());
     }
 }
 
-fn begin_entry(out: &mut Vec<u8>, index: u32) {
-    out.push(ElementType::EmbeddedDocument as u8);
-    push_index(out, index);
+#[inline(always)]
+fn begin_entry(out: &mut Room<'_>, index: u32) {
+    out.put([ElementType::EmbeddedDocument as u8]);
+    put_index(out, index);
 }
 
 /// The name of an array's element.
-fn push_index(out: &mut Vec<u8>, index: u32) {
-    let mut digits = [0; 11];
-    let mut at = digits.len() - 1;
-    let mut rest = index;
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (rest % 10) as u8;
-        rest /= 10;
-        if rest == 0 {
-            break;
-        }
+#[inline(always)]
+fn put_index(out: &mut Room<'_>, index: u32) {
+    if index < 10 {
+        out.put([b'0' + index as u8]);
+    } else {
+        out.append(itoa::Buffer::new().format(index).as_bytes());
     }
-    out.extend_from_slice(&digits[at..]);
+    out.put([0]);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::json::{Next, Reader, Value};
+    use crate::record::json::{self, Value, Visitor};
+
+    /// Encodes names and objects, and stops at the second one.
+    struct Stopping<'w>(Encoder<'w>);
+
+    impl<'a> Visitor<'a> for Stopping<'_> {
+        fn name(&mut self, name: Str<'a>, _: usize) {
+            self.0.name(name, name.plain().unwrap());
+        }
+
+        fn value(&mut self, value: Value<'a>, depth: usize) {
+            assert_eq!(value, Value::Object);
+            self.0.begin(Shape::Object);
+            if depth == 2 {
+                self.0.stop();
+            }
+        }
+
+        fn end(&mut self, _: usize) {
+            self.0.end();
+        }
+    }
 
     #[test]
     fn a_document_that_is_given_up_leaves_nothing_to_the_next() {
-        let (mut out, mut scratch) = (Vec::new(), Scratch::default());
+        let (mut room, mut scratch) = ([0; 4 * MARGIN], Scratch::default());
         for _ in 0..2 {
-            let mut writer = Encoder::new(&mut out, &mut scratch);
-            let mut reader = Reader::new(r#"{"a":{"b":"#);
-            for _ in 0..2 {
-                assert_eq!(reader.value(), Ok(Value::Object));
-                let Ok(Next::Name(name)) = reader.next() else {
-                    panic!("no name");
-                };
-                writer.name(name, name.plain().unwrap());
-                writer.begin(Shape::Object);
-            }
-            writer.stop();
+            let mut stopping = Stopping(Encoder::new(&mut room, &mut scratch));
+            json::read(r#"{"a":{"b":{"c":{}}}}"#, &mut stopping).unwrap();
             assert_eq!((scratch.frames.len(), scratch.names.len()), (2, 2));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_is_told_and_nothing_behind_it_is_written() {
+        for bytes in MARGIN..4 * MARGIN {
+            let (mut room, mut scratch) = (vec![0; bytes], Scratch::default());
+            let mut encoder = Encoder::new(&mut room, &mut scratch);
+            let mut written = encoder.len();
+            while encoder.len().is_some() {
+                written = encoder.len();
+                encoder.begin(Shape::Array);
+                encoder.integer(1 << 40);
+                encoder.end();
+                encoder.null();
+            }
+            assert!(written.unwrap() <= bytes, "{bytes}");
+            encoder.end();
+            assert_eq!(encoder.len(), None);
         }
     }
 }

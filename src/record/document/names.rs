@@ -5,9 +5,10 @@ use std::cmp::Ordering;
 
 use bson::spec::ElementType;
 
+use super::room::{MARGIN, Room};
 use super::{Shape, begin_entry, element};
 
-/// Up to here comparing every name with every other is cheaper than sorting.
+/// Up to here comparing a name with every other is cheaper than sorting.
 const PAIRWISE_NAMES_MAX: usize = 32;
 /// Capacity that is kept from one document to the next.
 const KEPT_NAMES_MAX: usize = 4 * 1024;
@@ -28,11 +29,27 @@ struct Name {
     at: u32,
 }
 
+/// What is known of the names of one container: whether one may be given twice.
+#[derive(Default)]
+pub(super) struct Seen {
+    /// A bit for each, by its hash.
+    bits: u64,
+    may_repeat: bool,
+}
+
 /// A name's last element, and the place of its first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Survivor {
     place: u32,
     at: u32,
+}
+
+impl Seen {
+    /// False is certain.
+    #[inline(always)]
+    pub(super) fn may_repeat(&self) -> bool {
+        self.may_repeat
+    }
 }
 
 impl Names {
@@ -51,12 +68,24 @@ impl Names {
         self.names.truncate(len);
     }
 
-    /// Adds the name of the element that starts at `at`.
-    pub(super) fn push(&mut self, name: &[u8], at: usize) {
-        self.names.push(Name {
-            hash: hash(name),
-            at: at as u32,
-        });
+    /// Adds the name of the element that starts at `at`, of the container whose names begin at index
+    /// `from`.
+    #[inline(always)]
+    pub(super) fn push(&mut self, name: &[u8], at: usize, from: usize, seen: &mut Seen) {
+        let hash = hash(name);
+        let bit = 1 << (hash >> 26);
+        if seen.bits & bit != 0 && !seen.may_repeat {
+            seen.may_repeat = self.has(from, hash);
+        }
+        seen.bits |= bit;
+        let at = at as u32;
+        self.names.push(Name { hash, at });
+    }
+
+    /// Whether one of the names from index `from` on may have this hash; of many, one may.
+    fn has(&self, from: usize, hash: u32) -> bool {
+        let names = &self.names[from..];
+        names.len() > PAIRWISE_NAMES_MAX || names.iter().any(|name| name.hash == hash)
     }
 
     /// Takes back the last name and says where its element starts.
@@ -64,16 +93,13 @@ impl Names {
         self.names.pop().map(|name| name.at as usize)
     }
 
-    /// Whether one of the names from index `from` on may be given twice; false is certain.
+    /// Whether one of the names from index `from` on may be given twice, after
+    /// [`Seen::may_repeat`] said so of them; false is certain.
+    #[cold]
     pub(super) fn may_repeat(&mut self, from: usize) -> bool {
         let names = &mut self.names[from..];
         if names.len() <= PAIRWISE_NAMES_MAX {
-            let is_in =
-                |earlier: &[Name], name: &Name| earlier.iter().any(|other| other.hash == name.hash);
-            return names
-                .iter()
-                .enumerate()
-                .any(|(index, name)| is_in(&names[..index], name));
+            return true;
         }
         names.sort_unstable_by_key(|name| name.hash);
         names.windows(2).any(|pair| pair[0].hash == pair[1].hash)
@@ -93,21 +119,22 @@ impl Names {
         self.survivors.extend(groups.map(survivor));
         self.survivors.sort_unstable();
 
-        self.resolved.clear();
+        self.resolved.resize(document.len() + MARGIN, 0);
+        let mut resolved = Room::new(&mut self.resolved);
         let mut entries = 0;
         for survivor in &self.survivors {
             let element = &document[survivor.at as usize..];
             let element = &element[..element_len(element)];
             if shape != Shape::Map {
-                self.resolved.extend_from_slice(element);
+                resolved.append(element);
             } else if !entry_is_null(element) {
-                begin_entry(&mut self.resolved, entries);
+                begin_entry(&mut resolved, entries);
                 entries += 1;
-                self.resolved
-                    .extend_from_slice(&element[value_start(element)..]);
+                resolved.append(&element[value_start(element)..]);
             }
         }
-        &self.resolved
+        let len = resolved.len();
+        &self.resolved[..len]
     }
 }
 

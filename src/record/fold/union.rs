@@ -40,17 +40,13 @@ pub(super) fn union<'a>(
 /// Whether two documents have the same names in the same order.
 pub(super) fn same_names(a: &[u8], b: &[u8]) -> bool {
     let (mut a, mut b) = (inside(a), inside(b));
-    while let Some(name) = element::name(a) {
-        let with_nul = 1..name.len() + 2;
-        if b.get(with_nul.clone()) != a.get(with_nul) {
-            return false;
-        }
+    while let Some(name) = element::common_name(a, b) {
         match (element::after(a, name), element::after(b, name)) {
             (Some(rest_of_a), Some(rest_of_b)) => (a, b) = (rest_of_a, rest_of_b),
             _ => return false,
         }
     }
-    b.is_empty()
+    a.is_empty() && b.is_empty()
 }
 
 /// The elements of a document that [`Decoder`](crate::record::entity::Decoder) made: name and whole

@@ -2,75 +2,107 @@
 
 use wide::u8x16;
 
+/// Short strings are copied as whole blocks, since a call of `memcpy` takes longer.
+const BLOCK: usize = 16;
+
 /// A string of the text. Valid, if the text is UTF-8.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Str<'a> {
-    /// As it is in the text, with the quote that ends it.
-    closed: &'a [u8],
+    /// The text from the string's first byte on.
+    from: &'a [u8],
+    /// How many bytes of it are the string, with its escapes.
+    raw_len: usize,
     len: usize,
 }
 
 impl<'a> Str<'a> {
-    /// The string whose opening quote comes before `text`, and what follows its closing one.
+    /// The string whose opening quote comes before `from`.
     #[inline(always)]
-    pub(super) fn read(text: &'a [u8]) -> Option<(Self, &'a [u8])> {
-        let mut at = plain_len(text);
+    pub(super) fn read(from: &'a [u8]) -> Option<Self> {
+        let len = plain_len(from);
+        if from.get(len) == Some(&b'"') {
+            let raw_len = len;
+            return Some(Str { from, raw_len, len });
+        }
+        Self::read_escaped(from, len)
+    }
+
+    /// The same, after so many plain bytes.
+    fn read_escaped(from: &'a [u8], plain: usize) -> Option<Self> {
+        let mut raw_len = plain;
         let mut shrinkage = 0;
         loop {
-            match text.get(at)? {
+            match from.get(raw_len)? {
                 b'"' => break,
                 b'\\' => {
-                    let (character, escape_len) = unescape(&text[at..])?;
+                    let (character, escape_len) = unescape(&from[raw_len..])?;
                     shrinkage += escape_len - character.len_utf8();
-                    at += escape_len;
-                    at += plain_len(&text[at..]);
+                    raw_len += escape_len;
+                    raw_len += plain_len(&from[raw_len..]);
                 }
                 _ => return None,
             }
         }
-        let (closed, rest) = text.split_at(at + 1);
-        let len = at - shrinkage;
-        Some((Str { closed, len }, rest))
+        let len = raw_len - shrinkage;
+        Some(Str { from, raw_len, len })
+    }
+
+    /// Bytes of the string in the text, with its escapes.
+    #[inline(always)]
+    pub(super) fn raw_len(self) -> usize {
+        self.raw_len
     }
 
     /// Bytes of the string once its escapes are resolved.
+    #[inline(always)]
     pub(crate) fn len(self) -> usize {
         self.len
     }
 
     /// The string, if it has no escapes.
-    pub(crate) fn plain(self) -> Option<&'a [u8]> {
-        let raw = self.raw();
-        (raw.len() == self.len).then_some(raw)
-    }
-
-    fn raw(self) -> &'a [u8] {
-        &self.closed[..self.closed.len() - 1]
-    }
-
-    /// Appends the string, its escapes resolved (UTF-8), and a NUL.
     #[inline(always)]
-    pub(crate) fn append_with_nul(self, out: &mut Vec<u8>) {
-        if self.plain().is_some() {
-            // One copy, in which the quote is overwritten.
-            out.extend_from_slice(self.closed);
-            *out.last_mut().expect("the quote was copied") = 0;
+    pub(crate) fn plain(self) -> Option<&'a [u8]> {
+        (self.raw_len == self.len).then(|| self.raw())
+    }
+
+    #[inline(always)]
+    fn raw(self) -> &'a [u8] {
+        &self.from[..self.raw_len]
+    }
+
+    /// Writes the string, its escapes resolved (UTF-8), to the start of `to`, which is longer than
+    /// it by two blocks at least. What stands behind it there may be overwritten.
+    #[inline(always)]
+    pub(crate) fn copy_to(self, to: &mut [u8]) {
+        let Str { from, raw_len, len } = self;
+        if len != raw_len {
+            self.unescape_to(to);
+        } else if len <= BLOCK
+            && let (Some(from), Some(to)) = (from.first_chunk::<BLOCK>(), to.first_chunk_mut())
+        {
+            *to = *from;
+        } else if len <= 2 * BLOCK
+            && let (Some(from), Some(to)) =
+                (from.first_chunk::<{ 2 * BLOCK }>(), to.first_chunk_mut())
+        {
+            *to = *from;
         } else {
-            self.append_unescaped(out);
-            out.push(0);
+            to[..len].copy_from_slice(&from[..len]);
         }
     }
 
-    fn append_unescaped(self, out: &mut Vec<u8>) {
+    fn unescape_to(self, out: &mut [u8]) {
         let mut rest = self.raw();
+        let mut at = 0;
         while let Some(plain) = memchr::memchr(b'\\', rest) {
             let (character, escape_len) =
                 unescape(&rest[plain..]).expect("the escapes were validated");
-            out.extend_from_slice(&rest[..plain]);
-            out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            out[at..at + plain].copy_from_slice(&rest[..plain]);
+            at += plain;
+            at += character.encode_utf8(&mut out[at..]).len();
             rest = &rest[plain + escape_len..];
         }
-        out.extend_from_slice(rest);
+        out[at..at + rest.len()].copy_from_slice(rest);
     }
 
     /// The string, its escapes resolved into `scratch` where it has any.
@@ -83,8 +115,15 @@ impl<'a> Str<'a> {
             return plain;
         }
         scratch.clear();
-        self.append_unescaped(scratch);
+        scratch.resize(self.len, 0);
+        self.unescape_to(scratch);
         scratch
+    }
+}
+
+impl PartialEq for Str<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.raw() == other.raw()
     }
 }
 
@@ -127,18 +166,18 @@ fn utf16_unit(bytes: &[u8]) -> Option<u32> {
 /// character.
 #[inline(always)]
 fn plain_len(bytes: &[u8]) -> usize {
-    let (chunks, rest) = bytes.as_chunks();
-    for (index, chunk) in chunks.iter().enumerate() {
+    let mut at = 0;
+    while let Some(chunk) = bytes[at..].first_chunk() {
         let special = special_bytes(u8x16::new(*chunk));
         if special != 0 {
-            return index * 16 + special.trailing_zeros() as usize;
+            return at + special.trailing_zeros() as usize;
         }
+        at += BLOCK;
     }
-    let rest_plain = rest
+    let rest = bytes[at..]
         .iter()
-        .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-        .count();
-    chunks.len() * 16 + rest_plain
+        .take_while(|&&byte| byte >= 0x20 && byte != b'"' && byte != b'\\');
+    at + rest.count()
 }
 
 /// A bit for each special byte, the first one lowest.

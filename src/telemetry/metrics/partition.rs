@@ -119,8 +119,7 @@ impl LaneMetrics {
             settled: self.settled.clone(),
             last_settled: self.last_settled.clone(),
             lag: OnceLock::new(),
-            oldest_unapplied: (self.oldest_unapplied)
-                .with_label_values(&[topic, &partition.to_string()]),
+            oldest_unapplied: OnceLock::new(),
             lags: self.lag.clone(),
             states: self.states.clone(),
             oldest: self.oldest_unapplied.clone(),
@@ -153,7 +152,7 @@ pub struct PartitionMetrics {
     settled: Arc<[IntCounter; Outcome::ALL.len()]>,
     last_settled: Gauge,
     lag: OnceLock<IntGauge>,
-    oldest_unapplied: Gauge,
+    oldest_unapplied: OnceLock<Gauge>,
     lags: IntGaugeVec,
     states: IntGaugeVec,
     oldest: GaugeVec,
@@ -170,14 +169,17 @@ impl PartitionMetrics {
 
     /// Shows when the oldest of the `lag` records that are still to come was produced: at
     /// `timestamp_ms`, in milliseconds since 1970. Where that is not known, and none was shown yet,
-    /// it was now, at the latest.
+    /// it was now, at the latest. The gauge is absent until this is known.
     pub fn set_oldest_unapplied(&self, lag: i64, timestamp_ms: Option<i64>) {
+        let shown = self.oldest_unapplied.get_or_init(|| {
+            let (topic, partition) = &self.key;
+            self.oldest
+                .with_label_values(&[topic, &partition.to_string()])
+        });
         match (lag, timestamp_ms) {
-            (0, _) => self.oldest_unapplied.set(0.0),
-            (_, Some(timestamp_ms)) => self.oldest_unapplied.set(timestamp_ms as f64 / 1000.0),
-            (_, None) if self.oldest_unapplied.get() == 0.0 => {
-                self.oldest_unapplied.set(now_seconds());
-            }
+            (0, _) => shown.set(0.0),
+            (_, Some(timestamp_ms)) => shown.set(timestamp_ms as f64 / 1000.0),
+            (_, None) if shown.get() == 0.0 => shown.set(now_seconds()),
             (_, None) => {}
         }
     }
@@ -218,7 +220,7 @@ impl Drop for PartitionMetrics {
             lanes.remove(&self.key);
             let (topic, partition) = &self.key;
             let partition = partition.to_string();
-            // absent where the lag was never known
+            // Both are absent where they were never known.
             let _ = (self.lags).remove_label_values(&[topic, &partition]);
             let _ = (self.oldest).remove_label_values(&[topic, &partition]);
             for state in PartitionState::ALL {

@@ -180,7 +180,13 @@ fn what_stands_goes_on_ageing() {
             &format!("{name}{{partition=\"0\",topic=\"t\"}} {value}"),
         )
     };
-    assert!(line("0"));
+    let absent = "absent until it is known";
+    assert!(
+        !metrics
+            .render()
+            .contains("oldest_unapplied_timestamp_seconds{"),
+        "{absent}"
+    );
     lane.set_oldest_unapplied(5, Some(1_500));
     assert!(line("1.5"));
     lane.set_oldest_unapplied(9, None);
