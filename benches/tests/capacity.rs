@@ -31,3 +31,28 @@ fn the_tables_of_the_page_on_capacity_are_fresh() {
         "docs/capacity.md is stale; renew it with: {RENEW}"
     );
 }
+
+#[test]
+fn the_simulated_bounds_are_those_of_the_service() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    for (file, line) in [
+        (
+            "src/writer/group.rs",
+            "GROUP_BYTES_MAX: usize = 1024 * 1024;",
+        ),
+        ("src/writer/group.rs", "GROUP_WRITES_MAX: u64 = 2_000;"),
+        ("src/writer/group.rs", "GROUP_SHARES_MAX: usize = 256;"),
+        ("src/writer/command.rs", "COMMAND_WRITES_MAX: usize = 100;"),
+        (
+            "src/lane/filling.rs",
+            "Duration = Duration::from_millis(20);",
+        ),
+        (
+            "src/lane/consuming.rs",
+            "CHECKPOINT_LOOK_EVERY: Duration = Duration::from_secs(10);",
+        ),
+    ] {
+        let text = fs::read_to_string(root.join(file)).expect(file);
+        assert!(text.contains(line), "{file} no longer says {line}");
+    }
+}
