@@ -10,8 +10,9 @@ use workflows_sink::record::detail::rejection;
 use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
 use workflows_sink::record::mapping::Mapping;
 
-use crate::convert::{Converted, Rejection};
+use crate::convert::Converted;
 use crate::id::{Fingerprint, NewId};
+use crate::rejection::Rejection;
 
 /// The service's decoder.
 pub struct Contract {
@@ -63,6 +64,12 @@ impl Contract {
     pub fn collections(&self) -> Vec<String> {
         let collections = self.mapping.collections();
         collections.map(|(_, name)| name.to_owned()).collect()
+    }
+
+    /// The collection of a kind, by its new name.
+    pub fn collection(&self, kind: &str) -> Option<&str> {
+        let collection = self.mapping.route(kind)?;
+        Some(self.mapping.collection(collection))
     }
 
     /// What the service would store.

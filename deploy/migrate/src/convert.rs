@@ -19,6 +19,7 @@ use jiff::civil::{DateTime, date};
 use crate::id::{Fingerprint, NewId};
 use crate::json::Json;
 use crate::mapping::{Form, Kind, Mapping, NotANumber, Reference};
+use crate::rejection::Rejection;
 
 /// Datastore's bound on a name.
 const ID_BYTES_MAX: usize = 1_500;
@@ -45,6 +46,21 @@ pub struct Converted {
     /// Properties whose values look like ids of old entities and that the mapping does not call
     /// references, by old kind and path.
     pub looks_like_ids: Vec<String>,
+    /// What the mapping calls references and is not null.
+    pub references: Vec<Refers>,
+}
+
+/// A reference, whose target has an id. Whether the target is moved is another question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refers {
+    /// The property, by old kind and path.
+    pub at: String,
+    /// The target's old path.
+    pub path: String,
+    /// The target's old kind.
+    pub kind: String,
+    /// The target's new id.
+    pub id: NewId,
 }
 
 /// What becomes of an entity.
@@ -54,56 +70,6 @@ pub enum Outcome {
     Moved(Box<Converted>),
     /// The mapping says that it is not, and why.
     LeftOut(String),
-}
-
-/// Why an entity cannot be moved. No text holds a value of the entity.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Rejection {
-    /// The mapping lacks its kind.
-    #[error("the mapping has no kind {0}: add it, or say with `left_out` why it stays")]
-    UnmappedKind(String),
-    /// The remap file lacks its key.
-    #[error("{0} has no new id: run `datastore-migrate ids` over this export first")]
-    NoId(String),
-    /// It has no ancestor of the mapping's kind for accounts.
-    #[error(
-        "{0} has no account above it, whose id `{1}` would hold: leave `account` out of the mapping"
-    )]
-    NoAccount(String, String),
-    /// A reference to what no export held.
-    #[error("{0} refers to {1}, which has no new id: look for it in the export")]
-    Dangling(String, String),
-    /// A reference in another form than the mapping says.
-    #[error("{0} is not in the form {1} that the mapping says: correct its `form`")]
-    OtherForm(String, String),
-    /// A bare number that several accounts have.
-    #[error(
-        "{0} is a number that several accounts have: give its form as \"account/id\" or \"key\""
-    )]
-    Ambiguous(String),
-    /// A key that the mapping does not call a reference.
-    #[error("{0} holds a key and is no reference by the mapping: declare it, or drop it")]
-    UndeclaredKey(String),
-    /// A number that JSON lacks.
-    #[error("{0} is not a number that JSON has: set `not_a_number = \"null\"`, or drop it")]
-    NotANumber(String),
-    /// A time outside the years that text can hold.
-    #[error("{0} is a time outside the years 1 to 9999: correct it at its source, or drop it")]
-    TimeOutOfRange(String),
-    /// The property with the id holds none.
-    #[error("{0} holds no id of 32 hex digits: `id_from` in the mapping says that it does")]
-    IdFrom(String),
-    /// The property with the id holds another one than the remap file.
-    #[error(
-        "{0} holds another id than the remap file has, {1}: two entities have the same, or it was changed"
-    )]
-    OtherId(String, String),
-    /// Two properties get the same name.
-    #[error("two properties become `{0}`: rename or drop one")]
-    TwiceNamed(String),
-    /// The service would not take it.
-    #[error("the service would reject it: {0}")]
-    ByContract(String),
 }
 
 /// The path of a key as the remap file has it.
@@ -156,6 +122,7 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
         kind,
         ids,
         looks_like_ids: Vec::new(),
+        references: Vec::new(),
     };
     let mut members = vec![
         ("id".to_owned(), Json::Text(id.to_string())),
@@ -187,6 +154,7 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
         kind: new_kind.to_owned(),
         json: Json::Object(members),
         looks_like_ids: conversion.looks_like_ids,
+        references: conversion.references,
     })))
 }
 
@@ -223,6 +191,7 @@ struct Conversion<'a, I> {
     kind: &'a Kind,
     ids: &'a I,
     looks_like_ids: Vec<String>,
+    references: Vec<Refers>,
 }
 
 impl<I: Ids> Conversion<'_, I> {
@@ -233,15 +202,26 @@ impl<I: Ids> Conversion<'_, I> {
         let depth = depth.ok_or_else(|| Rejection::NoAccount(path_of(key), field.to_owned()))?;
         let mut account = key.clone();
         account.path.truncate(depth + 1);
-        self.new_id(field, &account)
-    }
-
-    fn new_id(&self, at: &str, key: &Key) -> Result<Json, Rejection> {
-        let path = path_of(key);
+        let path = path_of(&account);
         match self.ids.id(Fingerprint::of(&path)) {
             Some(id) => Ok(Json::Text(id.to_string())),
-            None => Err(Rejection::Dangling(self.named(at), path)),
+            None => Err(Rejection::Dangling(self.named(field), path)),
         }
+    }
+
+    /// A reference to this key, which is noted.
+    fn refer(&mut self, at: &str, key: &Key) -> Result<Json, Rejection> {
+        let path = path_of(key);
+        let Some(id) = self.ids.id(Fingerprint::of(&path)) else {
+            return Err(Rejection::Dangling(self.named(at), path));
+        };
+        self.references.push(Refers {
+            at: self.named(at),
+            path,
+            kind: key.kind().to_owned(),
+            id,
+        });
+        Ok(Json::Text(id.to_string()))
     }
 
     fn named(&self, at: &str) -> String {
@@ -296,18 +276,24 @@ impl<I: Ids> Conversion<'_, I> {
         }
     }
 
-    fn reference(&self, at: &str, value: &Value, reference: &Reference) -> Result<Json, Rejection> {
+    fn reference(
+        &mut self,
+        at: &str,
+        value: &Value,
+        reference: &Reference,
+    ) -> Result<Json, Rejection> {
+        let property = self.named(at);
         let other = || {
             let form = match reference.form {
                 Form::Key => "\"key\"",
                 Form::Integer => "\"integer\"",
                 Form::AccountAndId => "\"account/id\"",
             };
-            Rejection::OtherForm(self.named(at), form.to_owned())
+            Rejection::OtherForm(property.clone(), form.to_owned())
         };
         match (reference.form, value) {
             (_, Value::Null) => Ok(Json::Null),
-            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => self.new_id(at, key),
+            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => self.refer(at, key),
             (Form::Integer, Value::Integer(number)) => self.by_number(at, *number, reference),
             (Form::AccountAndId, Value::Text(text)) => {
                 let (account, id) = text.split_once('/').ok_or_else(other)?;
@@ -316,30 +302,32 @@ impl<I: Ids> Conversion<'_, I> {
                     return Err(other());
                 }
                 let key = self.below(id_in_text(account), id_in_text(id), reference);
-                self.new_id(at, &key)
+                self.refer(at, &key)
             }
             _ => Err(other()),
         }
     }
 
     /// The one entity with this number in the entity's own account, or else in a shared one.
-    fn by_number(&self, at: &str, number: i64, reference: &Reference) -> Result<Json, Rejection> {
+    fn by_number(
+        &mut self,
+        at: &str,
+        number: i64,
+        reference: &Reference,
+    ) -> Result<Json, Rejection> {
         let own = account_of(&self.entity.key, self.mapping).map(|step| step.id);
         let shared = self.mapping.shared_accounts.iter().map(|id| id_in_text(id));
-        let mut first = None;
-        let mut found: Vec<NewId> = Vec::new();
-        for account in own.into_iter().chain(shared) {
-            let key = self.below(account, Id::Number(number), reference);
-            let path = path_of(&key);
-            found.extend(self.ids.id(Fingerprint::of(&path)));
-            first.get_or_insert(path);
-        }
+        let keys = own.into_iter().chain(shared);
+        let keys = keys.map(|account| self.below(account, Id::Number(number), reference));
+        let keys: Vec<Key> = keys.collect();
+        let has_id = |key: &&Key| self.ids.id(Fingerprint::of(path_of(key))).is_some();
+        let mut found: Vec<&Key> = keys.iter().filter(has_id).collect();
         found.dedup();
-        match (found.as_slice(), first) {
-            ([id], _) => Ok(Json::Text(id.to_string())),
-            ([], path) => Err(Rejection::Dangling(
+        match (found.as_slice(), keys.first()) {
+            ([key], _) => self.refer(at, key),
+            ([], first) => Err(Rejection::Dangling(
                 self.named(at),
-                path.unwrap_or_default(),
+                first.map(path_of).unwrap_or_default(),
             )),
             _ => Err(Rejection::Ambiguous(self.named(at))),
         }

@@ -75,6 +75,30 @@ impl Connection {
         })
     }
 
+    /// Those of these ids that have a document, as a majority has them.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn existing(&self, name: &str, ids: &[NewId]) -> Result<Vec<NewId>> {
+        let ids: Vec<String> = ids.iter().map(NewId::to_string).collect();
+        let collection = self.collection(name);
+        let only_id = doc! { "_id": 1 };
+        let asked = collection.find(doc! { "_id": { "$in": ids } });
+        self.answer(name, async {
+            let mut found = asked.projection(only_id).await?;
+            let mut existing = Vec::new();
+            while let Some(document) = found.try_next().await? {
+                existing.extend(
+                    document
+                        .get_str("_id")
+                        .ok()
+                        .and_then(|id| id.parse::<NewId>().ok()),
+                );
+            }
+            Ok(existing)
+        })
+    }
+
     /// Whether a document with another id has this value in a field.
     ///
     /// # Errors
@@ -207,6 +231,11 @@ impl Inserter {
             documents: 0,
             bytes: 0,
         })
+    }
+
+    /// What it inserts through.
+    pub fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Takes an entity, and inserts those that wait once they are enough.

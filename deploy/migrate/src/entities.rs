@@ -1,5 +1,6 @@
 //! `entities`: what an export has and the target lacks.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -7,11 +8,12 @@ use datastore_export::{Entity, Place};
 use workflows_sink::config::{Config, Kafka};
 
 use crate::contract::{Accepted, Contract};
-use crate::convert::{Outcome, convert, path_of};
+use crate::convert::{Outcome, Refers, convert, path_of};
 use crate::database::Inserter;
-use crate::export::each_entity;
+use crate::export::{each_entity, is_read_once};
 use crate::mapping::Mapping;
 use crate::present::{Needed, read_back, report_covered};
+use crate::references::{Followed, Wanted};
 use crate::remap::Remap;
 use crate::report::Report;
 use crate::sender::Sender;
@@ -56,6 +58,8 @@ pub struct Moving<'a> {
     pub path: String,
     /// What the service takes.
     pub accepted: Accepted,
+    /// The entities that it names.
+    pub references: Vec<Refers>,
 }
 
 fn accepted<'a>(
@@ -89,6 +93,7 @@ fn accepted<'a>(
             kind,
             path,
             accepted,
+            references: converted.references,
         }),
         Err(rejection) => {
             report.count(&kind, "rejected");
@@ -99,7 +104,8 @@ fn accepted<'a>(
 }
 
 /// Moves what the target lacks, and with `update` what a topic has as it was migrated before, in
-/// another state. Run again after a kill, it goes on behind what is there.
+/// another state. Run again after a kill, it goes on behind what is there. References are followed to
+/// their targets.
 ///
 /// # Errors
 /// Where the remap file is edited, or the target does not answer.
@@ -111,46 +117,95 @@ pub fn import(
     update: bool,
 ) -> Result<Report> {
     let mut report = Report::default();
+    let what = (exports, mapping, remap);
     match target {
-        Target::Nowhere => {
-            each_accepted(exports, mapping, remap, &mut report, |moving, report| {
-                report.count(&moving.kind, "would be moved");
-                Ok(())
-            })?;
-        }
-        Target::Topic(kafka, topic) => {
-            let mut present = read_back(kafka, topic)?;
-            let sender = Sender::new(kafka, topic)?;
-            each_accepted(exports, mapping, remap, &mut report, |moving, report| {
-                let needed = present.needed(moving.accepted.id, &moving.accepted.value);
-                if needed == Needed::New || needed == Needed::Changed && update {
-                    let Accepted { id, value, .. } = &moving.accepted;
-                    sender.send(*id, value, moving.place, &moving.path)?;
-                    present.sent(*id, value);
-                }
-                match needed {
-                    Needed::Twice => {
-                        let why = "another state of it is in these exports: give each by itself";
-                        report.reject(moving.place, Some(moving.path), why);
-                    }
-                    _ => report.count(&moving.kind, name(needed, update)),
-                }
-                Ok(())
-            })?;
-            for not_taken in sender.finish()? {
-                report.reject(&not_taken.place, Some(not_taken.path), not_taken.why);
-            }
-            report_covered(kafka, &present, &mut report)?;
-        }
-        Target::Mongodb(config) => {
-            let mut inserter = Inserter::open(&config.mongodb)?;
-            each_accepted(exports, mapping, remap, &mut report, |moving, report| {
-                inserter.push(moving, report)
-            })?;
-            inserter.flush(&mut report)?;
-        }
+        Target::Nowhere => nowhere(what, &mut report)?,
+        Target::Topic(kafka, topic) => onto_topic(what, kafka, topic, update, &mut report)?,
+        Target::Mongodb(config) => into_mongodb(what, config, &mut report)?,
     }
     Ok(report)
+}
+
+/// What is moved, by which rules.
+type What<'a> = (&'a [PathBuf], &'a Mapping, &'a Remap);
+
+fn nowhere((exports, mapping, remap): What<'_>, report: &mut Report) -> Result<()> {
+    // 16 bytes and a little an entity.
+    let mut come = HashSet::new();
+    let mut wanted = Wanted::default();
+    each_accepted(exports, mapping, remap, report, |moving, report| {
+        come.insert(moving.accepted.id);
+        wanted.name(&moving.references, |id| come.contains(&id));
+        report.count(&moving.kind, "would be moved");
+        Ok(())
+    })?;
+    let has_come = |id| come.contains(&id);
+    let why = |_| "it is in none of these exports";
+    wanted.report(exports, mapping, remap, report, has_come, why)
+}
+
+fn onto_topic(
+    (exports, mapping, remap): What<'_>,
+    kafka: &Kafka,
+    topic: &str,
+    update: bool,
+    report: &mut Report,
+) -> Result<()> {
+    let mut present = read_back(kafka, topic)?;
+    let sender = Sender::new(kafka, topic)?;
+    let mut wanted = Wanted::default();
+    each_accepted(exports, mapping, remap, report, |moving, report| {
+        let needed = present.needed(moving.accepted.id, &moving.accepted.value);
+        if needed == Needed::New || needed == Needed::Changed && update {
+            let Accepted { id, value, .. } = &moving.accepted;
+            sender.send(*id, value, moving.place, &moving.path)?;
+            present.sent(*id, value);
+        }
+        wanted.name(&moving.references, |id| present.has(id));
+        match needed {
+            Needed::Twice => {
+                let why = "another state of it is in these exports: give each by itself";
+                report.reject(moving.place, Some(moving.path), why);
+            }
+            _ => report.count(&moving.kind, name(needed, update)),
+        }
+        Ok(())
+    })?;
+    for not_taken in sender.finish()? {
+        present.not_taken(not_taken.id);
+        wanted.is_lost(not_taken.id);
+        report.reject(&not_taken.place, Some(not_taken.path), not_taken.why);
+    }
+    report_covered(kafka, &present, report)?;
+    let why = |id| match present.is_deleted(id) {
+        true => "the topic has a tombstone for it",
+        false => "it is in none of these exports, and not in the topic",
+    };
+    wanted.report(exports, mapping, remap, report, |id| present.has(id), why)
+}
+
+fn into_mongodb(
+    (exports, mapping, remap): What<'_>,
+    config: &Config,
+    report: &mut Report,
+) -> Result<()> {
+    let mut inserter = Inserter::open(&config.mongodb)?;
+    each_accepted(exports, mapping, remap, report, |moving, report| {
+        inserter.push(moving, report)
+    })?;
+    inserter.flush(report)?;
+    if is_read_once(exports) {
+        return Ok(());
+    }
+    let mut followed = Followed::new(mapping)?;
+    // What is rejected is in the report already.
+    let mut once = Report::default();
+    let connection = inserter.connection();
+    each_accepted(exports, mapping, remap, &mut once, |moving, _| {
+        let (place, references) = (moving.place, moving.references);
+        followed.follow(place, &moving.path, references, connection, report)
+    })?;
+    followed.finish(connection, report)
 }
 
 fn name(needed: Needed, update: bool) -> &'static str {

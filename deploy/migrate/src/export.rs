@@ -8,6 +8,11 @@ use datastore_export::{Entity, Place, sources};
 use crate::progress::Progress;
 use crate::report::Report;
 
+/// Whether there is one that cannot be read a second time.
+pub fn is_read_once(exports: &[PathBuf]) -> bool {
+    exports.iter().any(|export| export.as_os_str() == "-")
+}
+
 /// Gives each entity to `each`; what stands in the place of one goes to the report.
 ///
 /// # Errors

@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Result, bail};
 use datastore_export::{Entity, Key};
 
-use crate::convert::{Rejection, convert, id_from, path_of};
-use crate::export::each_entity;
+use crate::convert::{convert, id_from, path_of};
+use crate::export::{each_entity, is_read_once};
 use crate::id::NewId;
 use crate::mapping::Mapping;
+use crate::rejection::Rejection;
 use crate::remap::{Addition, Remap};
 use crate::report::Report;
 
@@ -46,7 +47,7 @@ pub fn assign(
     let added = addition.finish()?;
     remap.state.project = project;
     remap.save_state()?;
-    if !exports.iter().any(|export| export.as_os_str() == "-") {
+    if !is_read_once(exports) {
         report_dangling(exports, mapping, &remap, &mut report)?;
     }
     Ok((report, added, remap.len()))

@@ -13,6 +13,7 @@
 //!    change. [`ids`] adds to them.
 //! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the
 //!    service's own decoder what it would store.
+//!    [`references`] are followed to their targets.
 //! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks, and
 //!    [`accounts`] users and their keys.
 //! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
@@ -38,6 +39,8 @@ pub mod mapping;
 pub mod objects;
 pub mod present;
 pub mod progress;
+pub mod references;
+pub mod rejection;
 pub mod remap;
 pub mod report;
 pub mod sender;

@@ -69,6 +69,22 @@ impl Present {
         }
     }
 
+    /// Whether the topic has an entity, whose newest state is no tombstone.
+    pub fn has(&self, id: NewId) -> bool {
+        let newest = self.newest.get(&id);
+        newest.is_some_and(|newest| newest.value != Fingerprint::of([]))
+    }
+
+    /// Whether the newest state of an entity is a tombstone.
+    pub fn is_deleted(&self, id: NewId) -> bool {
+        self.newest.contains_key(&id) && !self.has(id)
+    }
+
+    /// Notes that a state of an entity was not taken.
+    pub fn not_taken(&mut self, id: NewId) {
+        self.newest.remove(&id);
+    }
+
     /// Notes that a state of an entity was sent.
     pub fn sent(&mut self, id: NewId, value: &[u8]) {
         let newest = Newest {

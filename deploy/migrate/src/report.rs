@@ -20,6 +20,8 @@ pub struct Report {
     pub rejected: Vec<Rejected>,
     /// How many there were, if not all are kept.
     pub rejected_in_all: u64,
+    /// How many of them are references that lead nowhere, of entities that are moved.
+    pub dangling: u64,
     /// Properties whose values look like old ids, which were left as they are; by kind and name.
     pub looks_like_ids: BTreeMap<String, u64>,
     /// Properties that are not taken over; by kind and name.
@@ -63,6 +65,12 @@ impl Report {
                 reason: reason.to_string(),
             });
         }
+    }
+
+    /// Notes a reference that leads nowhere, of an entity that is moved.
+    pub fn dangle(&mut self, place: &Place, path: Option<String>, reason: impl ToString) {
+        self.dangling += 1;
+        self.reject(place, path, reason);
     }
 
     /// Notes a property that is not taken over.

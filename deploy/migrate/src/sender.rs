@@ -54,6 +54,8 @@ fn batch_bytes_max(kafka: &Kafka, topic: &str) -> Result<Option<u64>> {
 
 /// A record that the broker did not take.
 pub struct NotTaken {
+    /// Its entity.
+    pub id: NewId,
     /// Where its entity is.
     pub place: Place,
     /// Its old path.
@@ -105,7 +107,7 @@ impl Sender {
     /// Where the broker takes no records: what it took is there, and a later run goes on behind it.
     pub fn send(&self, id: NewId, value: &[u8], place: &Place, path: &str) -> Result<()> {
         let key = id.to_string();
-        let about = Box::new((place.clone(), path.to_owned()));
+        let about = Box::new((id, place.clone(), path.to_owned()));
         let header = Header {
             key: HEADER,
             value: Some(path),
@@ -126,8 +128,7 @@ impl Sender {
                     std::thread::sleep(FULL_PAUSE);
                 }
                 Err((error, back)) if is(&error, RDKafkaErrorCode::MessageSizeTooLarge) => {
-                    let (place, path) = *back.delivery_opaque;
-                    self.delivery().too_large(place, path);
+                    self.delivery().too_large(*back.delivery_opaque);
                     return Ok(());
                 }
                 Err((error, _)) => return Err(error).context("a record was not sent"),
@@ -177,6 +178,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// An entity, where it is, and its old path.
+type About = (NewId, Place, String);
+
 /// What became of the records that were sent.
 #[derive(Clone)]
 struct Delivery {
@@ -194,9 +198,10 @@ impl Delivery {
         }
     }
 
-    fn too_large(&self, place: Place, path: String) {
+    fn too_large(&self, (id, place, path): About) {
         let why = "larger than the topic takes, or than 20,000,000 bytes: raise its max.message.bytes, and run this again";
         lock(&self.refused).push(NotTaken {
+            id,
             place,
             path,
             why: why.to_owned(),
@@ -212,17 +217,16 @@ impl ClientContext for Delivery {
 }
 
 impl ProducerContext for Delivery {
-    type DeliveryOpaque = Box<(Place, String)>;
+    type DeliveryOpaque = Box<About>;
 
     fn delivery(&self, result: &DeliveryResult<'_>, about: Self::DeliveryOpaque) {
         match result {
             Ok(_) => drop(self.acknowledged.fetch_add(1, Relaxed)),
             Err((error, _)) if is(error, RDKafkaErrorCode::MessageSizeTooLarge) => {
-                let (place, path) = *about;
-                self.too_large(place, path);
+                self.too_large(*about);
             }
             Err((error, _)) => {
-                let why = format!("{} ({}) was not taken: {error}", about.1, about.0);
+                let why = format!("{} ({}) was not taken: {error}", about.2, about.1);
                 lock(&self.failed).get_or_insert(why);
             }
         }

@@ -12,10 +12,12 @@ use serde::Serialize;
 use workflows_sink::config::Config;
 
 use crate::contract::{Fields, fields};
+use crate::convert::Refers;
 use crate::database::Connection;
 use crate::entities::{Moving, each_accepted};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
+use crate::references::Followed;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
 
@@ -54,7 +56,8 @@ pub struct Verification {
 }
 
 impl Verification {
-    /// Whether there are entities, and all that have an id are there as the exports have them.
+    /// Whether there are entities, all that have an id are there as the exports have them, and what
+    /// they refer to is there too.
     pub fn is_yes(&self) -> bool {
         self.report.rejected_in_all == 0 && self.not_compared == 0 && self.equal() > 0
     }
@@ -104,10 +107,12 @@ impl Verification {
             ),
             false => writeln!(
                 out,
-                "NO: {} entities are as the exports have them, {} are not, {} were not compared.",
+                "NO: {} entities are as the exports have them, {} are not, {} were not compared, {} \
+                 references lead nowhere.",
                 self.equal(),
-                self.report.rejected_in_all,
-                self.not_compared
+                self.report.rejected_in_all - self.report.dangling,
+                self.not_compared,
+                self.report.dangling
             ),
         }
     }
@@ -133,6 +138,7 @@ pub fn verify(
         waiting: BTreeMap::new(),
         waiting_bytes: 0,
         found: BTreeMap::new(),
+        followed: Followed::new(mapping)?,
     };
     let mut report = Report::default();
     for export in exports.iter().rev() {
@@ -151,6 +157,9 @@ pub fn verify(
         comparing.flush(&mut report)?;
         comparing.compared.extend(of_export);
     }
+    comparing
+        .followed
+        .finish(&comparing.connection, &mut report)?;
     let mut others = BTreeMap::new();
     for (name, found) in &comparing.found {
         let all = comparing.connection.count(name)?;
@@ -188,10 +197,11 @@ struct Expected {
     path: String,
     place: Place,
     fields: Fields,
+    references: Vec<Refers>,
 }
 
 /// Entities that are being compared, some at a time.
-struct Comparing {
+struct Comparing<'a> {
     connection: Connection,
     accepted: HashSet<String>,
     /// 16 bytes and a little an entity.
@@ -200,9 +210,10 @@ struct Comparing {
     waiting_bytes: usize,
     /// How many documents were found, by collection.
     found: BTreeMap<String, u64>,
+    followed: Followed<'a>,
 }
 
-impl Comparing {
+impl Comparing<'_> {
     fn push(&mut self, moving: Moving<'_>, report: &mut Report) -> Result<()> {
         self.waiting_bytes += moving.accepted.document.len();
         let waiting = self.waiting.entry(moving.accepted.collection).or_default();
@@ -212,6 +223,7 @@ impl Comparing {
             kind: moving.kind,
             path: moving.path,
             place: moving.place.clone(),
+            references: moving.references,
         });
         match waiting.len() >= DOCUMENTS_MAX || self.waiting_bytes >= WAITING_BYTES_MAX {
             true => self.flush(report),
@@ -226,7 +238,20 @@ impl Comparing {
             let found = self.connection.find(&name, &ids)?;
             *self.found.entry(name.clone()).or_default() += found.len() as u64;
             for expected in waiting {
-                self.compare(&name, expected, &found, report);
+                self.compare(&name, &expected, &found, report);
+                if !found.contains_key(&expected.id.to_string()) {
+                    // Its references have gone with it, which is told already.
+                    continue;
+                }
+                self.followed.is_there(expected.id);
+                let Expected {
+                    place,
+                    path,
+                    references,
+                    ..
+                } = expected;
+                let connection = &self.connection;
+                (self.followed).follow(&place, &path, references, connection, report)?;
             }
         }
         Ok(())
@@ -235,7 +260,7 @@ impl Comparing {
     fn compare(
         &self,
         name: &str,
-        expected: Expected,
+        expected: &Expected,
         found: &HashMap<String, Fields>,
         report: &mut Report,
     ) {
@@ -254,7 +279,7 @@ impl Comparing {
         };
         report.count(&expected.kind, what);
         if let Some(why) = why {
-            report.reject(&expected.place, Some(expected.path), why);
+            report.reject(&expected.place, Some(expected.path.clone()), why);
         }
     }
 }

@@ -215,6 +215,36 @@ fn a_declared_reference_gets_the_new_id_in_each_form() {
 }
 
 #[test]
+fn what_an_entity_refers_to_is_noted_with_its_new_id() {
+    for (form, value, path) in [
+        ("integer", Value::Integer(6), "Account:public/Dataset:6"),
+        (
+            "account/id",
+            Value::Array(vec![Value::Text("7/5".to_owned()), Value::Null]),
+            "Account:7/Dataset:5",
+        ),
+        (
+            "key",
+            Value::Key("Account:7/Dataset:8".parse().unwrap()),
+            "Account:7/Dataset:8",
+        ),
+    ] {
+        let kind = format!(
+            "account = 'account'\nreferences = {{ d = {{ kind = 'Dataset', form = '{form}' }} }}"
+        );
+        let converted = outcome(&kind, &[("d", value)]).unwrap();
+        let refers = Refers {
+            at: "Evaluation.d".to_owned(),
+            path: path.to_owned(),
+            kind: "Dataset".to_owned(),
+            id: NewId::of("seed", path),
+        };
+        // The account is no reference of the mapping: it is moved by another command.
+        assert_eq!(converted.references, [refers]);
+    }
+}
+
+#[test]
 fn a_reference_inside_is_found_by_its_path() {
     let references = "references = { 'a.b' = { kind = 'Dataset', form = 'integer' } }";
     let inner = Value::Entity(vec![("b".to_owned(), Value::Integer(5))]);

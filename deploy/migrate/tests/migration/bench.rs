@@ -74,12 +74,16 @@ impl Bench {
 
     /// Starts the tool with these arguments, in the folder.
     pub fn start(&self, arguments: &str) -> Child {
+        self.start_with(arguments, Stdio::null())
+    }
+
+    fn start_with(&self, arguments: &str, input: Stdio) -> Child {
         Command::new(env!("CARGO_BIN_EXE_datastore-migrate"))
             .args(arguments.split(' '))
             .current_dir(self.folder.path())
             .env_clear()
             .envs(&self.environment)
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
@@ -89,15 +93,13 @@ impl Bench {
 
     /// Runs it to its end.
     pub async fn run(&self, arguments: &str) -> Ran {
-        let output = self.start(arguments).wait_with_output();
-        let output = tokio::time::timeout(DEADLINE, output).await;
-        let output = output.expect("the tool ends").expect("its output");
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Ran {
-            code: output.status.code(),
-            out: text(&output.stdout),
-            error: text(&output.stderr),
-        }
+        ended(self.start(arguments)).await
+    }
+
+    /// Runs it to its end with a file as its standard input.
+    pub async fn run_fed(&self, arguments: &str, name: &str) -> Ran {
+        let input = fs::File::open(self.path(name)).expect("a file");
+        ended(self.start_with(arguments, input.into())).await
     }
 
     /// Gives every path an id.
@@ -106,5 +108,17 @@ impl Bench {
             .await
             .with_code(0);
         self
+    }
+}
+
+async fn ended(child: Child) -> Ran {
+    let output = child.wait_with_output();
+    let output = tokio::time::timeout(DEADLINE, output).await;
+    let output = output.expect("the tool ends").expect("its output");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ran {
+        code: output.status.code(),
+        out: text(&output.stdout),
+        error: text(&output.stderr),
     }
 }

@@ -4,4 +4,5 @@ mod accounts;
 mod bench;
 mod broken;
 mod objects;
+mod references;
 mod story;
