@@ -41,6 +41,7 @@ pub fn each_accepted(
 ) -> Result<()> {
     let mut contract = Contract::from_env()?;
     each_entity(exports, report, |place, entity, report| {
+        report.meet(&entity);
         if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
             each(moving, report)?;
         }
@@ -116,13 +117,14 @@ pub fn import(
     target: &Target,
     update: bool,
 ) -> Result<Report> {
-    let mut report = Report::default();
+    let mut report = Report::watching(mapping)?;
     let what = (exports, mapping, remap);
     match target {
         Target::Nowhere => nowhere(what, &mut report)?,
         Target::Topic(kafka, topic) => onto_topic(what, kafka, topic, update, &mut report)?,
         Target::Mongodb(config) => into_mongodb(what, config, &mut report)?,
     }
+    report.tell_unmatched();
     Ok(report)
 }
 

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! 1. [`export`] gives the entities of files, one after the other.
-//! 2. [`mapping`] says what becomes of each kind, and [`remap`] has the new ids, which never
+//! 2. [`mapping`] says what becomes of each kind, [`watch`] which of its lines match nothing, and [`remap`] has the new ids, which never
 //!    change. [`ids`] adds to them.
 //! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the
 //!    service's own decoder what it would store.
@@ -46,3 +46,4 @@ pub mod report;
 pub mod sender;
 pub mod state;
 pub mod verify;
+pub mod watch;

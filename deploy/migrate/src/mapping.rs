@@ -28,9 +28,15 @@ pub struct Mapping {
     pub kinds: BTreeMap<String, Kind>,
     /// How accounts are read.
     pub accounts: Accounts,
+    /// The text.
+    #[serde(skip)]
+    pub text: String,
     /// The SHA-256 of the text.
     #[serde(skip)]
     pub sha256: String,
+    /// What people call it: its file, or that it is compiled in.
+    #[serde(skip)]
+    pub name: String,
 }
 
 /// What becomes of the entities of one kind.
@@ -131,12 +137,20 @@ impl Mapping {
     /// # Errors
     /// Why it cannot be read, or what in it cannot be meant.
     pub fn load(file: Option<&Path>) -> Result<Mapping> {
+        const COMPILED_IN: &str = "the mapping that is compiled in";
         let Some(file) = file else {
-            return Mapping::parse(BUILTIN).context("the mapping that is compiled in");
+            let mapping = Mapping::parse(BUILTIN).context(COMPILED_IN)?;
+            return Ok(mapping.called(COMPILED_IN.to_owned()));
         };
         let text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read the mapping {}", file.display()))?;
-        Mapping::parse(&text).with_context(|| format!("in the mapping {}", file.display()))
+        let mapping = Mapping::parse(&text);
+        let mapping = mapping.with_context(|| format!("in the mapping {}", file.display()))?;
+        Ok(mapping.called(file.display().to_string()))
+    }
+
+    fn called(self, name: String) -> Mapping {
+        Mapping { name, ..self }
     }
 
     /// A mapping's text.
@@ -146,6 +160,7 @@ impl Mapping {
     pub fn parse(text: &str) -> Result<Mapping> {
         let mut mapping: Mapping = toml::from_str(text)?;
         mapping.sha256 = hex(Sha256::new().chain_update(text));
+        mapping.text = text.to_owned();
         for (name, kind) in &mapping.kinds {
             kind.check(&mapping)
                 .with_context(|| format!("kinds.{name}"))?;

@@ -3,8 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write};
 
-use datastore_export::Place;
+use anyhow::Result;
+use datastore_export::{Entity, Place};
 use serde::Serialize;
+
+use crate::mapping::Mapping;
+use crate::watch::{Unmatched, Watch};
 
 /// How many rejected entities a report for people names; the JSON has up to [`KEPT_MAX`].
 const SHOWN_MAX: usize = 20;
@@ -28,6 +32,10 @@ pub struct Report {
     pub dropped: BTreeMap<String, u64>,
     /// Why kinds were left out.
     pub left_out: BTreeMap<String, String>,
+    /// Lines of the mapping that match nothing.
+    pub unmatched: Vec<Unmatched>,
+    #[serde(skip)]
+    watch: Option<Watch>,
 }
 
 /// An entity that was not moved, or is not as it should be.
@@ -45,6 +53,29 @@ pub struct Rejected {
 }
 
 impl Report {
+    /// An empty one, in which lines of the mapping are told that match nothing.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn watching(mapping: &Mapping) -> Result<Report> {
+        Ok(Report {
+            watch: Some(Watch::new(mapping)?),
+            ..Report::default()
+        })
+    }
+
+    /// Notes an entity, whatever becomes of it.
+    pub fn meet(&mut self, entity: &Entity) {
+        if let Some(watch) = &mut self.watch {
+            watch.meet(entity);
+        }
+    }
+
+    /// Tells which lines of the mapping no entity has matched.
+    pub fn tell_unmatched(&mut self) {
+        self.unmatched = self.watch.take().map_or(vec![], |watch| watch.unmatched());
+    }
+
     /// Counts an entity.
     pub fn count(&mut self, kind: &str, what: &'static str) {
         let kind = match self.kinds.get_mut(kind) {
@@ -107,6 +138,9 @@ impl Report {
                 "{property} holds {count} values that look like old ids: left as they are; declare \
                  a reference if they are some"
             )?;
+        }
+        for Unmatched { file, line, reason } in &self.unmatched {
+            writeln!(out, "warning: {file}, line {line}: {reason}")?;
         }
         for rejected in self.rejected.iter().take(SHOWN_MAX) {
             let path = rejected.path.as_deref().unwrap_or("-");

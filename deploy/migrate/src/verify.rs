@@ -140,7 +140,7 @@ pub fn verify(
         found: BTreeMap::new(),
         followed: Followed::new(mapping)?,
     };
-    let mut report = Report::default();
+    let mut report = Report::watching(mapping)?;
     for export in exports.iter().rev() {
         let mut of_export = HashSet::new();
         let one = std::slice::from_ref(export);
@@ -160,6 +160,7 @@ pub fn verify(
     comparing
         .followed
         .finish(&comparing.connection, &mut report)?;
+    report.tell_unmatched();
     let mut others = BTreeMap::new();
     for (name, found) in &comparing.found {
         let all = comparing.connection.count(name)?;

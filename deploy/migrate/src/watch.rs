@@ -86,7 +86,11 @@ impl Watch {
                 line: number(&name, &mapping.text),
                 is_met: false,
                 // The rest of such a kind is ignored.
-                lines: if kind.left_out.is_none() { lines } else { vec![] },
+                lines: if kind.left_out.is_none() {
+                    lines
+                } else {
+                    vec![]
+                },
             };
             (name.into_inner(), of_kind)
         });
@@ -101,7 +105,8 @@ impl Watch {
         if let Some(kind) = self.kinds.get_mut(entity.key.kind()) {
             kind.is_met = true;
             let is_there = |path: &String| has(&entity.properties, path);
-            kind.lines.retain(|line| !line.properties.iter().any(is_there));
+            kind.lines
+                .retain(|line| !line.properties.iter().any(is_there));
         }
     }
 
@@ -114,7 +119,10 @@ impl Watch {
         };
         for (name, kind) in &self.kinds {
             if !kind.is_met {
-                tell(kind.line, format!("kinds.{name}: no entity is of this kind"));
+                tell(
+                    kind.line,
+                    format!("kinds.{name}: no entity is of this kind"),
+                );
                 continue;
             }
             for line in &kind.lines {
@@ -224,7 +232,8 @@ drop = ['y']
 
     fn told(watch: &Watch) -> Vec<String> {
         let told = watch.unmatched().into_iter();
-        told.map(|one| format!("{} {}", one.line, one.reason)).collect()
+        told.map(|one| format!("{} {}", one.line, one.reason))
+            .collect()
     }
 
     #[test]

@@ -183,6 +183,48 @@ async fn an_integer_that_looks_like_an_id_is_left_and_told() {
     );
 }
 
+/// A typo in the mapping would be silent otherwise: the property stays as it was.
+#[tokio::test]
+async fn a_line_of_the_mapping_that_matches_nothing_is_told_with_its_place() {
+    let bench = Bench::new(example::entities(6)).with_ids().await;
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    let (model, typo) = (
+        "[kinds.Model]\n",
+        "[kinds.Model]\nrename = { crad = 'x' }\n",
+    );
+    fs::write(bench.path("mapping.toml"), mapping.replace(model, typo)).expect("written");
+    let line = mapping
+        .lines()
+        .position(|line| line == "[kinds.Model]")
+        .expect("a line")
+        + 2;
+    let dry =
+        "entities export --remap remap.json --dry-run --report dry.json --mapping mapping.toml";
+    let out = bench.run(dry).await.with_code(0).out;
+    let told = format!(
+        "warning: mapping.toml, line {line}: kinds.Model.rename: no Model has a property `crad`"
+    );
+    assert!(out.contains(&told), "{out}");
+    let unmatched = bench.json("dry.json")["unmatched"].clone();
+    assert_eq!(unmatched[1]["line"], line);
+    let of_none = "kinds.APIKey: no entity is of this kind";
+    assert_eq!(unmatched[0]["reason"], of_none);
+    assert_eq!(
+        unmatched.as_array().expect("a list").len(),
+        2,
+        "{unmatched}"
+    );
+    let out = bench
+        .run("entities export --remap remap.json --dry-run")
+        .await
+        .with_code(0)
+        .out;
+    assert!(
+        out.contains("warning: the mapping that is compiled in, line "),
+        "{out}"
+    );
+}
+
 #[tokio::test]
 async fn an_edited_remap_file_is_refused_by_every_step() {
     let bench = Bench::new(example::entities(6)).with_ids().await;
