@@ -1,29 +1,35 @@
 #!/bin/sh
 # Makes on a Kafka without Strimzi what topics.yaml and users.yaml make: the topic, and the rights of
-# the service and of KEDA. May be repeated: a topic that exists is left as it is, with whatever
+# the service and of KEDA; with --migrate also those of components/migration. May be repeated: a topic that exists is left as it is, with whatever
 # settings it has (`workflows-sink check` looks at them). Kafka's own scripts are looked for on the
 # PATH.
-# Arguments: [--dry-run] [--replicas N] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]
+# Arguments: [--dry-run] [--replicas N] [--migrate USER] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]
 #
-# SINK and KEDA are the users as the broker knows them: User:workflows-sink with a password,
+# SINK, KEDA and the USER who migrates are the users as the broker knows them: User:workflows-sink with a password,
 # User:CN=workflows-sink with a certificate. ADMIN_CONFIG is a file with the client properties of an
 # administrator. Passwords are not made here; kafka-configs.sh takes one from a file
 # (--add-config-file), which no process list shows.
 set -eu
 
 usage() {
-    echo "arguments: [--dry-run] [--replicas N] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]" >&2
+    echo "arguments: [--dry-run] [--replicas N] [--migrate USER] BOOTSTRAP SINK KEDA [ADMIN_CONFIG]" >&2
     exit 2
 }
 
 dry_run=
 replicas=3
+migrate=
 while :; do
     case ${1-} in
     --dry-run) dry_run=1 ;;
     --replicas)
         [ $# -gt 1 ] || usage
         replicas=$2
+        shift
+        ;;
+    --migrate)
+        [ $# -gt 1 ] || usage
+        migrate=$2
         shift
         ;;
     *) break ;;
@@ -35,6 +41,7 @@ if [ $# -lt 3 ] || [ $# -gt 4 ]; then
 fi
 bootstrap=$1 sink=$2 keda=$3 admin_config=${4-}
 topic=dyff.workflows.state
+events=dyff.workflows.events
 group=dyff.system.mongodb.sink
 # One of two could not be lost without a standstill.
 in_sync=1
@@ -59,3 +66,9 @@ run kafka-acls.sh --add --allow-principal "$sink" --topic "$topic" --operation R
 run kafka-acls.sh --add --allow-principal "$sink" --group "$group" --operation Read
 run kafka-acls.sh --add --allow-principal "$keda" --topic "$topic" --operation Describe
 run kafka-acls.sh --add --allow-principal "$keda" --group "$group" --operation Describe
+if [ -n "$migrate" ]; then
+    run kafka-acls.sh --add --allow-principal "$migrate" --topic "$events" \
+        --operation Read --operation Write --operation DescribeConfigs
+    run kafka-acls.sh --add --allow-principal "$migrate" --topic "$topic" --operation Read
+    run kafka-acls.sh --add --allow-principal "$migrate" --group "$group" --operation Describe
+fi

@@ -128,6 +128,56 @@ async fn each_way_into_kafka_is_a_listener_a_user_and_a_policy() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_migration_gets_into_kafka_by_either_listener() {
+    let kubernetes = cluster().await;
+    for (component, authentication) in [("tls", "tls"), ("scram", "scram-sha-512")] {
+        let also = match component {
+            "scram" => "- DEPLOY/kafka/components/scram\n",
+            _ => "",
+        };
+        let kafka = format!(
+            "namespace: default\nresources: [DEPLOY/kafka]\ncomponents:\n\
+             - DEPLOY/kafka/components/migration\n{also}"
+        );
+        let kafka = Shipped::of_overlay(&kubernetes, &[("kustomization.yaml", &kafka)]).await;
+        let user = &kafka.object("KafkaUser", "datastore-migrate")["spec"];
+        assert_eq!(user["authentication"]["type"], authentication);
+        let listeners = &kafka.object("Kafka", "dyff-kafka")["spec"]["kafka"]["listeners"];
+        let steps = format!(
+            "resources: [DEPLOY/kubernetes/migration]\ncomponents: \
+             [DEPLOY/kubernetes/migration/components/{component}]\n"
+        );
+        let steps = Shipped::of_overlay(&kubernetes, &[("kustomization.yaml", &steps)]).await;
+        is_taken(&kubernetes, &steps).await;
+        for step in ["ids", "dry-run", "entities", "accounts", "verify"] {
+            let job = steps.object("CronJob", &format!("datastore-migrate-{step}"));
+            let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+            let settings = pod["containers"][0]["env"].as_array().expect("settings");
+            let named = |name: &str| {
+                let mut named = settings.iter().filter(|one| one["name"] == name);
+                let value = &named.next().expect("a setting")["value"];
+                assert!(named.next().is_none(), "{name} is there once");
+                value.as_str().expect("a text").to_owned()
+            };
+            let bootstrap = named("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS");
+            let (_, port) = bootstrap.rsplit_once(':').expect("a port");
+            let port: u16 = port.parse().expect("a number");
+            let mut listeners = listeners.as_array().expect("listeners").iter();
+            let listener = listeners.find(|found| found["port"] == port);
+            let listener = listener.expect("a listener at that port");
+            assert_eq!(listener["authentication"]["type"], authentication);
+            let mounts = pod["containers"][0]["volumeMounts"].as_array();
+            assert_eq!(mounts.expect("mounts").len(), 2, "{job}");
+        }
+        let files = steps.object("CronJob", "datastore-migrate-files");
+        assert!(
+            !files.to_string().contains("datastore-migrate-kafka"),
+            "{files}"
+        );
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn scaling_by_the_lag_fits_the_topic_the_group_and_the_users() {
     let kubernetes = cluster().await;
     let kinds = keda::kinds().expect("KEDA's kinds");

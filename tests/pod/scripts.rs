@@ -85,7 +85,14 @@ fn the_scripts_keep_the_rules_of_shell_scripts() {
 
 #[test]
 fn a_call_of_kafkas_script_that_lacks_a_word_is_told_which_there_are() {
-    for arguments in ["", "--replicas", "--dry-run --replicas", "--replicas 3 b"] {
+    for arguments in [
+        "",
+        "--replicas",
+        "--dry-run --replicas",
+        "--replicas 3 b",
+        "--migrate",
+        "--migrate User:m b",
+    ] {
         let mut command = Command::new("sh");
         command.arg(deploy().join("kafka/kafka.sh"));
         let (done, told) = said(command.args(arguments.split_whitespace()));

@@ -3,11 +3,11 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use rdkafka::client::Client;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 use workflows_sink::config::Kafka;
 
@@ -56,7 +56,35 @@ pub(crate) fn partitions(kafka: &Kafka, topic: &str) -> Result<i32> {
     });
     let metadata = metadata.with_context(|| format!("the topic {topic} cannot be looked up"))?;
     let found = metadata.topics().iter().find(|found| found.name() == topic);
+    let error = found.and_then(|found| found.error());
+    ensure!(
+        error.map(RDKafkaErrorCode::from) != Some(RDKafkaErrorCode::TopicAuthorizationFailed),
+        may_not("read", topic)
+    );
     Ok(found.map_or(0, |found| found.partitions().len() as i32))
+}
+
+/// That this user lacks a right on a topic: to `read` or `write` it.
+pub(crate) fn may_not(what: &str, topic: &str) -> String {
+    let right = match what {
+        "read" => "Read",
+        _ => "Write",
+    };
+    format!("Kafka does not let this user {what} the topic {topic}: grant {right} on it")
+}
+
+/// An error of a topic that is read, in words where this user lacks a right.
+pub(crate) fn of_reading(error: anyhow::Error, kafka: &Kafka, topic: &str) -> anyhow::Error {
+    let mut errors = error.chain().filter_map(|error| error.downcast_ref());
+    let code = errors.find_map(KafkaError::rdkafka_error_code);
+    match code {
+        Some(RDKafkaErrorCode::TopicAuthorizationFailed) => error.context(may_not("read", topic)),
+        Some(RDKafkaErrorCode::GroupAuthorizationFailed) => error.context(format!(
+            "Kafka does not let this user ask about the group {}: grant Describe on it",
+            kafka.group
+        )),
+        _ => error,
+    }
 }
 
 /// How the service reaches its brokers, without what makes it a consumer.

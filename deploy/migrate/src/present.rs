@@ -12,7 +12,7 @@ use workflows_sink::config::Kafka;
 use workflows_sink::kafka::scan::Scanner;
 use workflows_sink::record::{Partition, Record};
 
-use crate::brokers::partitions;
+use crate::brokers::{of_reading, partitions};
 use crate::id::{Fingerprint, NewId};
 use crate::progress::Progress;
 use crate::report::Report;
@@ -160,11 +160,12 @@ fn read(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Present> {
     let progress = Progress::new(Some(all), "records read back");
     let (mut present, mut before) = (Present::default(), 0);
     for (partition, log) in logs {
-        scanner.scan(&partition, log.clone(), None, |record| {
+        let scanned = scanner.scan(&partition, log.clone(), None, |record| {
             present.note(&record);
             progress.item(before + records(&(log.start..record.offset + 1)));
             ControlFlow::Continue(())
-        })?;
+        });
+        scanned.map_err(|error| of_reading(error, kafka, topic))?;
         before += records(&log);
         present.ends.push((partition, log.end));
     }

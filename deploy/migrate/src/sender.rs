@@ -15,7 +15,7 @@ use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use workflows_sink::config::Kafka;
 
-use crate::brokers::{TIMEOUT, client};
+use crate::brokers::{TIMEOUT, client, may_not};
 use crate::id::NewId;
 use crate::present::HEADER;
 
@@ -49,7 +49,14 @@ fn batch_bytes_max(kafka: &Kafka, topic: &str) -> Result<Option<u64>> {
     let answered = runtime.block_on(admin.describe_configs(&asked, &options));
     let of_topic = answered.ok().and_then(|mut found| found.pop()?.ok());
     let set = of_topic.and_then(|found| found.get("max.message.bytes")?.value.clone());
-    Ok(set.and_then(|bytes| bytes.parse().ok()))
+    let set = set.and_then(|bytes| bytes.parse().ok());
+    if set.is_none() {
+        eprintln!(
+            "this user may not see how large a batch the topic {topic} takes, so that each is one \
+             record, which is slower: grant DescribeConfigs on it"
+        );
+    }
+    Ok(set)
 }
 
 /// A record that the broker did not take.
@@ -93,7 +100,7 @@ impl Sender {
             .set("message.max.bytes", RECORD_BYTES_MAX)
             .set("queue.buffering.max.kbytes", QUEUE_KIB_MAX)
             .set("queue.buffering.max.messages", QUEUE_RECORDS_MAX)
-            .create_with_context(Delivery::new());
+            .create_with_context(Delivery::of(topic));
         Ok(Sender {
             producer: producer.context("the Kafka client could not be created")?,
             topic: topic.to_owned(),
@@ -156,6 +163,14 @@ impl Sender {
     }
 
     fn check(&self) -> Result<()> {
+        if let Some((code, why)) = self.producer.client().fatal_error() {
+            // Without a right to write to any topic there is no idempotent producer.
+            ensure!(!is_forbidden(code), may_not("write", &self.topic));
+            bail!(
+                "{}: {why}. Run this again: it goes on behind what is there",
+                self.topic
+            );
+        }
         match lock(&self.delivery().failed).as_ref() {
             None => Ok(()),
             Some(why) => bail!(
@@ -168,6 +183,12 @@ impl Sender {
     fn delivery(&self) -> &Delivery {
         self.producer.context()
     }
+}
+
+/// Whether this user lacks a right.
+fn is_forbidden(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode::{ClusterAuthorizationFailed, TopicAuthorizationFailed};
+    matches!(code, ClusterAuthorizationFailed | TopicAuthorizationFailed)
 }
 
 fn is(error: &KafkaError, code: RDKafkaErrorCode) -> bool {
@@ -184,14 +205,16 @@ type About = (NewId, Place, String);
 /// What became of the records that were sent.
 #[derive(Clone)]
 struct Delivery {
+    topic: String,
     acknowledged: Arc<AtomicU64>,
     refused: Arc<Mutex<Vec<NotTaken>>>,
     failed: Arc<Mutex<Option<String>>>,
 }
 
 impl Delivery {
-    fn new() -> Delivery {
+    fn of(topic: &str) -> Delivery {
         Delivery {
+            topic: topic.to_owned(),
             acknowledged: Arc::default(),
             refused: Arc::default(),
             failed: Arc::default(),
@@ -224,6 +247,10 @@ impl ProducerContext for Delivery {
             Ok(_) => drop(self.acknowledged.fetch_add(1, Relaxed)),
             Err((error, _)) if is(error, RDKafkaErrorCode::MessageSizeTooLarge) => {
                 self.too_large(*about);
+            }
+            Err((error, _)) if error.rdkafka_error_code().is_some_and(is_forbidden) => {
+                let why = may_not("write", &self.topic);
+                lock(&self.failed).get_or_insert(why);
             }
             Err((error, _)) => {
                 let why = format!("{} ({}) was not taken: {error}", about.2, about.1);

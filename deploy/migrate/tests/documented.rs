@@ -1,5 +1,6 @@
 //! What docs/migration.md tells people to type can be typed, and what the manifests run can be run.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -71,9 +72,8 @@ fn the_steps_in_the_cluster_are_ones_that_the_tool_takes() {
     }
 }
 
-#[test]
-fn the_settings_in_the_cluster_are_ones_of_the_service() {
-    let job = manifest("step/job.yaml");
+/// The settings of a CronJob, or of a patch of one.
+fn settings_of(job: &Value) -> BTreeMap<String, String> {
     let container = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0];
     let settings = container["env"].as_array().expect("settings").iter();
     let settings = settings.map(|setting| {
@@ -81,6 +81,26 @@ fn the_settings_in_the_cluster_are_ones_of_the_service() {
         let value = text(&setting["value"]).unwrap_or_else(|| "a-secret".to_owned());
         (text(&setting["name"]).expect("a name"), value)
     });
-    let config = Config::from_vars(settings).expect("the service's settings");
+    settings.collect()
+}
+
+#[test]
+fn the_settings_in_the_cluster_are_ones_of_the_service() {
+    let plain = settings_of(&manifest("step/job.yaml"));
+    let config = Config::from_vars(plain.clone().into_iter()).expect("the service's settings");
     assert_eq!(config.mongodb.database, "workflows");
+    let password = tempfile::NamedTempFile::new().expect("a file");
+    fs::write(password.path(), "a-secret").expect("written");
+    for (component, port) in [("tls", "9093"), ("scram", "9094")] {
+        let component = manifest(&format!("components/{component}/kustomization.yaml"));
+        let patch = component["patches"][0]["patch"].as_str().expect("a patch");
+        let mut settings = plain.clone();
+        settings.extend(settings_of(&serde_saphyr::from_str(patch).expect("YAML")));
+        assert!(settings["DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS"].ends_with(port));
+        settings.retain(|name, _| !name.contains("LOCATION"));
+        if let Some(file) = settings.get_mut("DYFF_KAFKA__CONFIG__SASL_PASSWORD_FILE") {
+            *file = password.path().to_str().expect("UTF-8").to_owned();
+        }
+        Config::from_vars(settings.into_iter()).expect("the service's settings");
+    }
 }

@@ -5,4 +5,5 @@ mod bench;
 mod broken;
 mod objects;
 mod references;
+mod rights;
 mod story;
