@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::objects::Copier;
+use crate::present::TRANSACTION_WAIT_SECONDS;
 
 /// Moves the old datastore's entities, objects and accounts, step by step. docs/migration.md has
 /// the order.
@@ -72,6 +73,9 @@ pub enum Command {
         /// topic: for a later export.
         #[arg(long, conflicts_with = "into")]
         update: bool,
+        /// How long records of an open transaction on the topics are waited for; then the run ends.
+        #[arg(long, value_name = "SECONDS", default_value_t = TRANSACTION_WAIT_SECONDS)]
+        transaction_wait_seconds: u64,
         /// Only say what would be done, without asking the target.
         #[arg(long)]
         dry_run: bool,

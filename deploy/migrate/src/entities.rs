@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use datastore_export::{Entity, Place};
@@ -23,9 +24,21 @@ pub enum Target {
     /// Nowhere: only a report.
     Nowhere,
     /// A topic, as records.
-    Topic(Box<Kafka>, String),
+    Topic(Box<Onto>),
     /// The service's collections, where they lack the id.
     Mongodb(Box<Config>),
+}
+
+/// A topic that entities go onto.
+pub struct Onto {
+    /// Its brokers.
+    pub kafka: Kafka,
+    /// Its name.
+    pub topic: String,
+    /// Whether what was migrated before, in another state, is replaced.
+    pub update: bool,
+    /// How long records of an open transaction are waited for.
+    pub transaction_wait: Duration,
 }
 
 /// Gives each entity of the exports that is to be moved to `each`; the others go to the report.
@@ -104,7 +117,7 @@ fn accepted<'a>(
     }
 }
 
-/// Moves what the target lacks, and with `update` what a topic has as it was migrated before, in
+/// Moves what the target lacks, and where it is said what a topic has as it was migrated before, in
 /// another state. Run again after a kill, it goes on behind what is there. References are followed to
 /// their targets.
 ///
@@ -115,13 +128,12 @@ pub fn import(
     mapping: &Mapping,
     remap: &Remap,
     target: &Target,
-    update: bool,
 ) -> Result<Report> {
     let mut report = Report::watching(mapping)?;
     let what = (exports, mapping, remap);
     match target {
         Target::Nowhere => nowhere(what, &mut report)?,
-        Target::Topic(kafka, topic) => onto_topic(what, kafka, topic, update, &mut report)?,
+        Target::Topic(onto) => onto_topic(what, onto, &mut report)?,
         Target::Mongodb(config) => into_mongodb(what, config, &mut report)?,
     }
     report.tell_unmatched();
@@ -146,14 +158,9 @@ fn nowhere((exports, mapping, remap): What<'_>, report: &mut Report) -> Result<(
     wanted.report(exports, mapping, remap, report, has_come, why)
 }
 
-fn onto_topic(
-    (exports, mapping, remap): What<'_>,
-    kafka: &Kafka,
-    topic: &str,
-    update: bool,
-    report: &mut Report,
-) -> Result<()> {
-    let mut present = read_back(kafka, topic)?;
+fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Report) -> Result<()> {
+    let (kafka, topic, update) = (&onto.kafka, &onto.topic, onto.update);
+    let mut present = read_back(kafka, topic, onto.transaction_wait)?;
     let sender = Sender::new(kafka, topic)?;
     let mut wanted = Wanted::default();
     each_accepted(exports, mapping, remap, report, |moving, report| {
@@ -178,7 +185,7 @@ fn onto_topic(
         wanted.is_lost(not_taken.id);
         report.reject(&not_taken.place, Some(not_taken.path), not_taken.why);
     }
-    report_covered(kafka, &present, report)?;
+    report_covered(kafka, &present, onto.transaction_wait, report)?;
     let why = |id| match present.is_deleted(id) {
         true => "the topic has a tombstone for it",
         false => "it is in none of these exports, and not in the topic",

@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use datastore_migrate::brokers::events_topic;
 use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects};
 use datastore_migrate::database::Connection;
-use datastore_migrate::entities::{Target, import};
+use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
@@ -61,6 +62,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             topic,
             into,
             update,
+            transaction_wait_seconds,
             dry_run,
             ..
         } => {
@@ -69,8 +71,13 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
                 (true, _) => Target::Nowhere,
                 (false, Some(_)) => Target::Mongodb(Box::new(Config::from_env()?)),
                 (false, None) => {
-                    let topic = topic.unwrap_or_else(events_topic);
-                    Target::Topic(Box::new(Kafka::from_env()?), topic)
+                    let onto = Onto {
+                        kafka: Kafka::from_env()?,
+                        topic: topic.unwrap_or_else(events_topic),
+                        update,
+                        transaction_wait: Duration::from_secs(transaction_wait_seconds),
+                    };
+                    Target::Topic(Box::new(onto))
                 }
             };
             if !dry_run {
@@ -79,7 +86,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
                 remap.state.entities_verified = None;
                 remap.save_state()?;
             }
-            let report = import(&exports.exports, &mapping, &remap, &target, update)?;
+            let report = import(&exports.exports, &mapping, &remap, &target)?;
             return finish(&report, &about, out);
         }
         Command::Accounts {

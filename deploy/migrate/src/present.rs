@@ -5,8 +5,9 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use datastore_export::Place;
 use workflows_sink::config::Kafka;
 use workflows_sink::kafka::scan::Scanner;
@@ -19,6 +20,12 @@ use crate::report::Report;
 
 /// The header of each record of this tool; its value is the old path.
 pub const HEADER: &str = "migrated-from";
+
+/// How long records of an open transaction are waited for, if nothing else is said. The broker aborts
+/// one after the producer's `transaction.timeout.ms`, a minute by default.
+pub const TRANSACTION_WAIT_SECONDS: u64 = 120;
+/// The pause between two looks at a log.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 
 /// The newest state of an entity in a topic.
 #[derive(Clone, Copy)]
@@ -128,32 +135,41 @@ fn is_ours(record: &Record<'_>) -> bool {
 }
 
 /// Reads all of a topic, and of the state topic what this one lacks: events may have expired whose
-/// states have not. Blocks.
+/// states have not. Records of an open transaction are waited for, this long. Blocks.
 ///
 /// # Errors
-/// Where the topic does not exist, cannot be read, or has records that are not committed yet.
-pub fn read_back(kafka: &Kafka, topic: &str) -> Result<Present> {
+/// Where the topic does not exist, cannot be read, or has records that are not committed even then.
+pub fn read_back(kafka: &Kafka, topic: &str, transaction_wait: Duration) -> Result<Present> {
     let found = partitions(kafka, topic)?;
     ensure!(
         found > 0,
         "there is no topic {topic}: make it first, or name it with --topic"
     );
-    let mut present = read(kafka, topic, found)?;
+    let mut present = read(kafka, topic, found, transaction_wait)?;
     for state_topic in kafka.topics.iter().filter(|other| *other != topic) {
         let found = partitions(kafka, state_topic)?;
         if found > 0 {
-            present.take_in(read(kafka, state_topic, found)?);
+            present.take_in(read(kafka, state_topic, found, transaction_wait)?);
         }
     }
     Ok(present)
 }
 
-fn read(kafka: &Kafka, topic: &str, partitions: i32) -> Result<Present> {
+fn read(kafka: &Kafka, topic: &str, partitions: i32, wait: Duration) -> Result<Present> {
     let scanner = Scanner::new(kafka)?;
+    let deadline = Instant::now() + wait;
     let mut logs = Vec::new();
     for number in 0..partitions {
         let partition = Partition::new(topic, number);
-        let log = committed(&scanner, &partition)?;
+        let (log, open) = decided(&scanner, &partition, deadline)?;
+        if let Some(from) = open {
+            bail!(
+                "{partition} has records of a transaction that is still open after {} s, from offset \
+                 {from} on: end it (`kafka-transactions.sh` finds and aborts one that hangs), or wait \
+                 longer with --transaction-wait-seconds, and run this again",
+                wait.as_secs()
+            );
+        }
         logs.push((partition, log));
     }
     let all = logs.iter().map(|(_, log)| records(log)).sum();
@@ -177,42 +193,66 @@ fn records(log: &Range<i64>) -> u64 {
     (log.end - log.start).unsigned_abs()
 }
 
-/// The log of a partition, all of which is committed.
-fn committed(scanner: &Scanner, partition: &Partition) -> Result<Range<i64>> {
-    let (ends, _) = scanner.log(partition)?;
-    ensure!(
-        ends.stable_end == ends.high_watermark,
-        "{partition} has records of a transaction that is open, from offset {} on: wait for its end, \
-         and run this again",
-        ends.stable_end
-    );
-    Ok(ends.start..ends.stable_end)
+/// The log of a partition up to its end at the first look, once each transaction in it has ended, or
+/// at the deadline; then also the offset of the first record that is still open.
+fn decided(
+    scanner: &Scanner,
+    partition: &Partition,
+    deadline: Instant,
+) -> Result<(Range<i64>, Option<i64>)> {
+    let (mut ends, _) = scanner.log(partition)?;
+    // What comes later has come while this ran. It is looked for at the end.
+    let end = ends.high_watermark;
+    if ends.stable_end < end {
+        let left = deadline.saturating_duration_since(Instant::now()).as_secs();
+        eprintln!(
+            "{partition} has records of an open transaction, from offset {} on: waiting for its end, \
+             {left} s at most",
+            ends.stable_end
+        );
+    }
+    while ends.stable_end < end && Instant::now() < deadline {
+        std::thread::sleep(LOOK_PAUSE);
+        ends = scanner.log(partition)?.0;
+    }
+    let open = (ends.stable_end < end).then_some(ends.stable_end);
+    let decided = end.min(ends.stable_end);
+    Ok((ends.start.min(decided)..decided, open))
 }
 
 /// Reports what others have written since the read-back of entities that this run has sent: where
-/// it stands before ours, ours has covered it.
+/// it stands before ours, ours has covered it. Records of an open transaction are waited for, this
+/// long; what is open even then is reported too.
 ///
 /// # Errors
 /// Where the topic cannot be read.
-pub fn report_covered(kafka: &Kafka, present: &Present, report: &mut Report) -> Result<()> {
+pub fn report_covered(
+    kafka: &Kafka,
+    present: &Present,
+    transaction_wait: Duration,
+    report: &mut Report,
+) -> Result<()> {
     let scanner = Scanner::new(kafka)?;
+    let deadline = Instant::now() + transaction_wait;
     for (partition, read_up_to) in &present.ends {
-        let (ends, _) = scanner.log(partition)?;
+        let (log, open) = decided(&scanner, partition, deadline)?;
+        if let Some(from) = open {
+            let why = "records of a transaction that is still open begin here, and what it has written \
+                       of these entities is not known: run this again when it has ended";
+            report.reject(&place(partition, from), None, why);
+        }
         let mut of_others = HashSet::new();
-        scanner.scan(partition, *read_up_to..ends.stable_end, None, |record| {
+        let since = *read_up_to..log.end.max(*read_up_to);
+        scanner.scan(partition, since, None, |record| {
             if let Some(id) = id_of(&record) {
                 match is_ours(&record) {
                     false => drop(of_others.insert(id)),
                     true if of_others.contains(&id) => {
-                        let place = Place {
-                            file: partition.to_string().into(),
-                            record: record.offset.unsigned_abs(),
-                        };
                         let why = format!(
                             "{id} was written by others while this ran, and the old state went over it: \
                              produce the state before this offset once more"
                         );
-                        report.reject(&place, None, why);
+                        report.reject(&place(partition, record.offset), None, why);
                     }
                     true => {}
                 }
@@ -221,6 +261,14 @@ pub fn report_covered(kafka: &Kafka, present: &Present, report: &mut Report) -> 
         })?;
     }
     Ok(())
+}
+
+/// A place in a topic, as a report has it.
+fn place(partition: &Partition, offset: i64) -> Place {
+    Place {
+        file: partition.to_string().into(),
+        record: offset.unsigned_abs(),
+    }
 }
 
 #[cfg(test)]

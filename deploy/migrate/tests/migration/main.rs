@@ -7,3 +7,4 @@ mod objects;
 mod references;
 mod rights;
 mod story;
+mod transactions;
