@@ -44,8 +44,8 @@ pub fn assign(
         }
         Ok(())
     })?;
+    addition.note_project(project);
     let added = addition.finish()?;
-    remap.state.project = project;
     remap.save_state()?;
     if !is_read_once(exports) {
         report_dangling(exports, mapping, &remap, &mut report)?;

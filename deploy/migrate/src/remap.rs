@@ -21,6 +21,9 @@ use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::state::State;
 
+/// What the file with the state ends in.
+const STATE: &str = "migration.json";
+
 /// A remap file. In memory a path is 16 bytes, as its id is, and so is each shape of it: some 220
 /// bytes an entity in all.
 pub struct Remap {
@@ -74,7 +77,7 @@ impl Remap {
     /// As there, and where a file has an entry that cannot be meant.
     pub fn open_or_new(file: &Path, mapping: &Mapping) -> Result<Remap> {
         let lock = lock(file)?;
-        let state = State::load(&beside(file, "migration.json"))?;
+        let state = State::load(&beside(file, STATE))?;
         let mut remap = Remap {
             file: file.to_owned(),
             ids: HashMap::new(),
@@ -119,6 +122,17 @@ impl Remap {
     fn check(&mut self) -> Result<()> {
         let file = self.file.display();
         let Some(known) = &self.state.remap_sha256 else {
+            if let (Some(found), Some(next)) = (&self.sha256, &self.state.next_sha256) {
+                // The first run was killed right behind this file.
+                ensure!(
+                    found == next,
+                    "{file} is not what a run that was killed had written: it has the checksum {found}, \
+                     not {next}. Bring that one back; or, where this file is to be taken in as it is and \
+                     nothing has been moved yet, remove {}",
+                    beside(&self.file, STATE).display()
+                );
+                return self.settle();
+            }
             // A file of others is taken in; a checksum beside it has to be that of the file.
             if let (Some(found), Ok(beside)) = (&self.sha256, fs::read_to_string(self.sum_file())) {
                 ensure!(
@@ -250,7 +264,7 @@ impl Remap {
     /// Where it cannot be written.
     pub fn save_state(&self) -> Result<()> {
         let text = serde_json::to_vec_pretty(&self.state)?;
-        replace(&beside(&self.file, "migration.json"), &text)
+        replace(&beside(&self.file, STATE), &text)
     }
 }
 
@@ -279,6 +293,11 @@ impl Addition<'_> {
         write!(self.writer, "{comma}\n  {path}: \"{id}\"")?;
         (self.is_empty, self.added) = (false, self.added + 1);
         Ok(())
+    }
+
+    /// Notes the project that the paths are of: it is kept together with them.
+    pub fn note_project(&mut self, project: Option<String>) {
+        self.remap.state.project = project;
     }
 
     /// Puts the new file in place of the old one, and gives how many paths were added.

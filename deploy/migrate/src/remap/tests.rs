@@ -106,23 +106,121 @@ fn an_edited_file_is_refused_also_with_its_checksum_made_anew() {
     assert!(format!("{:#}", bench.add(&[B]).unwrap_err()).contains("is gone"));
 }
 
-#[test]
-fn a_run_killed_between_two_files_is_finished() {
-    let bench = Bench::new();
+/// The three files, as they are at some moment.
+#[derive(Clone, Default)]
+struct Files([Option<Vec<u8>>; 3]);
+
+const NAMES: [&str; 3] = ["remap.json", "remap.json.sha256", "remap.migration.json"];
+
+impl Files {
+    fn of(bench: &Bench) -> Files {
+        Files(NAMES.map(|name| fs::read(bench.folder.path().join(name)).ok()))
+    }
+
+    fn put(&self, bench: &Bench) {
+        for (name, bytes) in NAMES.iter().zip(&self.0) {
+            let file = bench.folder.path().join(name);
+            match bytes {
+                Some(bytes) => fs::write(file, bytes).unwrap(),
+                None => drop(fs::remove_file(file)),
+            }
+        }
+    }
+
+    /// As a run leaves them that is killed on the way from these to others: before the new remap file,
+    /// before its checksum, before the state.
+    fn windows(&self, to: &Files) -> [Files; 3] {
+        let [remap, sum, state] = &self.0;
+        let mut coming: State = match state {
+            Some(state) => serde_json::from_slice(state).unwrap(),
+            None => State::default(),
+        };
+        let next = Sha256::new().chain_update(to.0[0].as_ref().unwrap());
+        coming.next_sha256 = Some(hex(next));
+        let coming = Some(serde_json::to_vec(&coming).unwrap());
+        [
+            Files([remap.clone(), sum.clone(), coming.clone()]),
+            Files([to.0[0].clone(), sum.clone(), coming.clone()]),
+            Files([to.0[0].clone(), to.0[1].clone(), coming]),
+        ]
+    }
+}
+
+/// The files before a run and after it: of the first run that there is, and of a later one.
+fn runs(bench: &Bench) -> [(Files, Files); 2] {
     bench.add(&[A]).unwrap();
-    let state = bench.folder.path().join("remap.migration.json");
-    let sum = bench.folder.path().join("remap.json.sha256");
-    let (state_before, sum_before) = (fs::read(&state).unwrap(), fs::read(&sum).unwrap());
+    let first = Files::of(bench);
     bench.add(&[B]).unwrap();
-    let sha256 = hex_of_file(&bench.file()).unwrap();
-    // As it was right after the rename: the state knows what comes, the checksum does not yet.
-    let mut old: State = serde_json::from_slice(&state_before).unwrap();
-    old.next_sha256 = Some(sha256.clone());
-    fs::write(&state, serde_json::to_vec(&old).unwrap()).unwrap();
-    fs::write(&sum, sum_before).unwrap();
+    let second = Files::of(bench);
+    [(Files::default(), first.clone()), (first, second)]
+}
+
+#[test]
+fn a_run_killed_between_two_files_is_finished_by_whatever_comes_next() {
+    let bench = Bench::new();
+    for (run, (before, after)) in runs(&bench).into_iter().enumerate() {
+        for (window, files) in before.windows(&after).into_iter().enumerate() {
+            // The step that comes next finds the new ids, or those from before.
+            files.put(&bench);
+            match (run, window) {
+                (0, 0) => assert!(bench.refused().contains("datastore-migrate ids")),
+                (_, window) => {
+                    let remap = Remap::open(&bench.file(), &bench.mapping).unwrap();
+                    assert_eq!(remap.len(), if window == 0 { run } else { run + 1 });
+                    assert_eq!(remap.sha256(), remap.state.remap_sha256.as_deref());
+                }
+            }
+            if window > 0 {
+                assert_eq!(Files::of(&bench).0[..2], after.0[..2], "{run} {window}");
+            }
+            // The same run again comes to the same files, to the byte.
+            files.put(&bench);
+            bench.add(&[A, B][..=run]).unwrap();
+            assert_eq!(Files::of(&bench).0[..2], after.0[..2], "{run} {window}");
+            let state: State =
+                serde_json::from_slice(Files::of(&bench).0[2].as_ref().unwrap()).unwrap();
+            assert_eq!(state.next_sha256, None);
+        }
+    }
+}
+
+#[test]
+fn a_file_that_was_edited_where_a_run_was_killed_is_refused() {
+    let bench = Bench::new();
+    let edited = |files: &Files| {
+        let mut files = files.clone();
+        let text = String::from_utf8(files.0[0].clone().unwrap()).unwrap();
+        let text = text.replace(&NewId::of("s", A).to_string(), &format!("{:032}", 7));
+        files.0[0] = Some(text.into_bytes());
+        files
+    };
+    for (run, (before, after)) in runs(&bench).into_iter().enumerate() {
+        let why = [
+            "is not what a run that was killed had written",
+            "has been edited",
+        ][run];
+        for files in &before.windows(&after)[1..] {
+            edited(files).put(&bench);
+            assert!(bench.refused().contains(why), "{run}: {}", bench.refused());
+            let error = format!("{:#}", bench.add(&[A, B]).unwrap_err());
+            assert!(error.contains(why), "{run}: {error}");
+        }
+    }
+}
+
+#[test]
+fn the_project_is_kept_with_the_ids_and_not_after_them() {
+    let bench = Bench::new();
+    let mut remap = Remap::open_or_new(&bench.file(), &bench.mapping).unwrap();
+    let mut addition = remap.add().unwrap();
+    addition
+        .insert(A, NewId::of("s", A), &bench.mapping)
+        .unwrap();
+    addition.note_project(Some("dyff".to_owned()));
+    addition.finish().unwrap();
+    drop(remap);
     let remap = Remap::open(&bench.file(), &bench.mapping).unwrap();
-    assert_eq!((remap.len(), remap.sha256()), (2, Some(&*sha256)));
-    assert!(fs::read_to_string(&sum).unwrap().starts_with(&sha256));
+    assert_eq!(remap.state.project.as_deref(), Some("dyff"));
 }
 
 #[test]

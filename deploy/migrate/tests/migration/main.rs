@@ -4,6 +4,7 @@ mod accounts;
 mod bench;
 mod broken;
 mod objects;
+mod present;
 mod references;
 mod rights;
 mod story;
