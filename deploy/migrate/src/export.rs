@@ -22,7 +22,9 @@ pub fn each_entity(
     report: &mut Report,
     mut each: impl FnMut(&Place, Entity, &mut Report) -> Result<()>,
 ) -> Result<()> {
-    let sources = sources(exports)?;
+    let found = sources(exports)?;
+    report.unchecked.extend(found.unchecked);
+    let sources = found.files;
     let all = sources.iter().map(|source| source.bytes).sum();
     let progress = Progress::new(all, "entities");
     let mut before = 0;

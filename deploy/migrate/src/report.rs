@@ -1,6 +1,6 @@
 //! What a run did: counts by kind, and each entity that it left, with file, record and reason.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 use anyhow::Result;
@@ -32,6 +32,8 @@ pub struct Report {
     pub dropped: BTreeMap<String, u64>,
     /// Why kinds were left out.
     pub left_out: BTreeMap<String, String>,
+    /// What could not be checked of the exports, so that something may be missing.
+    pub unchecked: BTreeSet<String>,
     /// Lines of the mapping that match nothing.
     pub unmatched: Vec<Unmatched>,
     #[serde(skip)]
@@ -141,6 +143,9 @@ impl Report {
         }
         for Unmatched { file, line, reason } in &self.unmatched {
             writeln!(out, "warning: {file}, line {line}: {reason}")?;
+        }
+        for why in &self.unchecked {
+            writeln!(out, "warning: {why}")?;
         }
         for rejected in self.rejected.iter().take(SHOWN_MAX) {
             let path = rejected.path.as_deref().unwrap_or("-");

@@ -3,7 +3,7 @@
 //!
 //! 1. The folder that `gcloud datastore export` makes. Its files `output-0`, `output-1` … are logs
 //!    as LevelDB writes them, and each record of a log is one `EntityProto`. Files of metadata are
-//!    not parsed.
+//!    only asked what else has to be there.
 //! 2. JSON of the REST API, one `v1.Entity` a line.
 //! 3. Plain JSON, one object a line, with `key` or `__key__` as text such as
 //!    `Account:public/Evaluation:5634161670881280` or as a list of `{kind, id}` or `{kind, name}`.
@@ -22,6 +22,7 @@ mod json;
 mod key;
 mod lines;
 mod log;
+mod metadata;
 mod plain;
 mod proto;
 mod reader;
@@ -35,7 +36,7 @@ pub use key::{Id, Key, KeyError, Step};
 pub use lines::{Lines, decode_line, read_lines};
 pub use log::{Log, decode_record, read_log};
 pub use reader::Reader;
-pub use source::{Source, sources};
+pub use source::{Source, Sources, sources};
 pub use value::{Entity, Value};
 
 /// Bytes of a record or line that is read; a longer one is a fault. Datastore itself keeps no

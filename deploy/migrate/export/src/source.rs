@@ -2,21 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::Reader;
+use crate::metadata::{OF_KIND, OVERALL, named_kinds, named_outputs};
 
 /// Folders within folders that are walked; a link to a folder above would have no end.
 const FOLDER_DEPTH_MAX: usize = 16;
-/// What the file of an export is called, behind the export's name.
-const OVERALL_METADATA: &str = ".overall_export_metadata";
-/// What the file about one kind ends in.
-const METADATA: &str = ".export_metadata";
-/// Bytes of it that are looked at: it is a few hundred long.
-const METADATA_BYTES_MAX: u64 = 1 << 20;
 /// What the name of a file of entities begins with.
 const OUTPUT: &str = "output-";
 /// What stands for standard input.
@@ -31,19 +26,29 @@ pub struct Source {
     pub bytes: Option<u64>,
 }
 
+/// What was found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The files, in their order.
+    pub files: Vec<Source>,
+    /// What could not be held against the metadata, so that something may be missing: a sentence each.
+    pub unchecked: Vec<String>,
+}
+
 /// Finds the files of the given paths, in the order of the paths. A path is a file, a folder of an
 /// export or one that holds such folders, or `-` for standard input.
 ///
-/// A folder's files are those called `output-N`. Folders go by name and files by number. The
-/// metadata of a kind is not parsed, but the files that its text names have to be there.
+/// A folder's files are those called `output-N`. Folders go by name and files by number. What the
+/// metadata of an export or of a kind names has to be there.
 ///
 /// # Errors
 ///
-/// A path that cannot be read; a file that the metadata beside it names and that is missing; a
+/// A path that cannot be read; a kind or a file that the metadata names and that is missing; a
 /// folder in which there is neither an `output-N` nor an `.overall_export_metadata`, so that it is
 /// no export; a file or `-` that is given twice.
-pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
+pub fn sources(paths: &[PathBuf]) -> Result<Sources> {
     let mut found: Vec<Source> = vec![];
+    let mut unchecked = vec![];
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT {
             found.push(Source {
@@ -54,7 +59,9 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
         }
         let kind = fs::metadata(path).with_context(|| format!("cannot read {}", path.display()))?;
         if kind.is_dir() {
-            found.extend(folder(path)?);
+            let of_folder = folder(path)?;
+            found.extend(of_folder.files);
+            unchecked.extend(of_folder.unchecked);
         } else {
             found.push(source(path, &kind));
         }
@@ -64,7 +71,10 @@ pub fn sources(paths: &[PathBuf]) -> Result<Vec<Source>> {
     if let Some([twice, _]) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
         bail!("{} is given twice; give it once", twice.display());
     }
-    Ok(found)
+    Ok(Sources {
+        files: found,
+        unchecked,
+    })
 }
 
 impl Source {
@@ -98,21 +108,30 @@ fn source(path: &Path, metadata: &fs::Metadata) -> Source {
     }
 }
 
-fn folder(path: &Path) -> Result<Vec<Source>> {
+fn folder(path: &Path) -> Result<Sources> {
     let mut walk = Walk::default();
     walk.folder(path, 0)?;
     ensure!(
-        walk.export || !walk.found.is_empty(),
-        "{} is no export: it has neither NAME{OVERALL_METADATA} nor output-0; give the folder that \
-         the export made, or files of JSON by their names",
+        walk.export || !walk.found.files.is_empty(),
+        "{} is no export: it has neither NAME{OVERALL} nor output-0; give the folder that the export \
+         made, or files of JSON by their names",
         path.display()
     );
+    if !walk.export {
+        let why = format!(
+            "{} has no file NAME{OVERALL}: whether a kind is missing as a whole was not checked",
+            path.display()
+        );
+        walk.found.unchecked.push(why);
+    }
     Ok(walk.found)
 }
 
 #[derive(Default)]
 struct Walk {
-    found: Vec<Source>,
+    found: Sources,
+    /// Names of the files about kinds.
+    kinds: Vec<String>,
     export: bool,
 }
 
@@ -127,6 +146,8 @@ impl Walk {
         let mut folders = vec![];
         let mut outputs = vec![];
         let mut named = BTreeSet::new();
+        let mut overall = vec![];
+        let kinds_before = self.kinds.len();
         for entry in fs::read_dir(path).with_context(context)? {
             let entry = entry.with_context(context)?.path();
             let metadata =
@@ -136,10 +157,12 @@ impl Walk {
                 folders.push(entry);
             } else if let Some(number) = output(&name) {
                 outputs.push((number, source(&entry, &metadata)));
-            } else if name.ends_with(OVERALL_METADATA) {
+            } else if name.ends_with(OVERALL) {
                 self.export = true;
-            } else if name.ends_with(METADATA) {
-                named.extend(named_outputs(&entry).with_context(context)?);
+                overall.push(entry);
+            } else if name.ends_with(OF_KIND) {
+                self.kinds.push(name.clone().into_owned());
+                named.extend(self.outputs_of(&entry).with_context(context)?);
             }
         }
         for (number, _) in &outputs {
@@ -152,28 +175,49 @@ impl Walk {
             );
         }
         outputs.sort_by(|(a, left), (b, right)| (a, &left.path).cmp(&(b, &right.path)));
-        self.found
-            .extend(outputs.into_iter().map(|(_, source)| source));
+        let files = &mut self.found.files;
+        files.extend(outputs.into_iter().map(|(_, source)| source));
         folders.sort();
         for folder in folders {
             self.folder(&folder, depth + 1)?;
         }
+        overall
+            .iter()
+            .try_for_each(|file| self.check_kinds(file, kinds_before))
+    }
+
+    /// The numbers of files that a kind's metadata names.
+    fn outputs_of(&mut self, file: &Path) -> io::Result<BTreeSet<u64>> {
+        let named = named_outputs(file)?;
+        if named.is_empty() {
+            self.found.unchecked.push(format!(
+                "{} names no {OUTPUT}N: whether one of them is missing was not checked",
+                file.display()
+            ));
+        }
+        Ok(named)
+    }
+
+    /// Holds what an export's metadata names against the kinds that were found below its folder.
+    fn check_kinds(&mut self, file: &Path, since: usize) -> Result<()> {
+        let named = named_kinds(file);
+        let named = named.with_context(|| format!("cannot read {}", file.display()))?;
+        let found = &self.kinds[since..];
+        if let Some(missing) = named.iter().find(|name| !found.contains(name)) {
+            bail!(
+                "{missing} is missing, which {} names, and perhaps the whole folder of that kind; copy \
+                 it from the bucket",
+                file.display()
+            );
+        }
+        if named.is_empty() {
+            self.found.unchecked.push(format!(
+                "{} names no kind: whether one is missing as a whole was not checked",
+                file.display()
+            ));
+        }
         Ok(())
     }
-}
-
-/// The numbers of the files of entities that a kind's metadata names: texts of a protobuf message,
-/// each behind its length.
-fn named_outputs(file: &Path) -> io::Result<BTreeSet<u64>> {
-    let mut bytes = vec![];
-    File::open(file)?
-        .take(METADATA_BYTES_MAX)
-        .read_to_end(&mut bytes)?;
-    let named = (1..bytes.len()).filter_map(|at| {
-        let name = bytes.get(at..at + usize::from(bytes[at - 1]))?;
-        output(str::from_utf8(name).ok()?)
-    });
-    Ok(named.collect())
 }
 
 /// The path without `.` in it.

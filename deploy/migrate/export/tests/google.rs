@@ -120,7 +120,7 @@ fn what_google_encodes_is_read_as_it_was_given() {
         "/tests/data/output-0.gz"
     ));
     let file: &str = path.to_str().unwrap();
-    let sources = sources(std::slice::from_ref(&path)).unwrap();
+    let sources = sources(std::slice::from_ref(&path)).unwrap().files;
     let mut reader = sources[0].open().unwrap();
     let found: Vec<(Place, Entity)> = reader
         .by_ref()

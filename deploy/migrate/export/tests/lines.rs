@@ -225,7 +225,7 @@ fn what_was_read_of_a_file_can_be_told() {
         .flat_map(|id| format!("{{\"key\":\"K:{}\"}}\n", id * 7_919 % 10_007).into_bytes())
         .collect();
     fs::write(&path, gzip(&lines)).unwrap();
-    let source = sources(&[path]).unwrap().remove(0);
+    let source = sources(&[path]).unwrap().files.remove(0);
     let mut reader = source.open().unwrap();
     assert_eq!(
         reader.by_ref().filter(|(_, found)| found.is_ok()).count(),

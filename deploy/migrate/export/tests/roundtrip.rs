@@ -100,7 +100,9 @@ fn an_export_is_read_by_kinds_and_numbers() {
     }
     export.finish().unwrap();
 
-    let files = sources(&[folder.path().into()]).unwrap();
+    let found = sources(&[folder.path().into()]).unwrap();
+    assert_eq!(found.unchecked, [""; 0]);
+    let files = found.files;
     let names = files.iter().map(|file| {
         let name = file.path.strip_prefix(folder.path()).unwrap();
         name.to_str().unwrap().to_owned()
@@ -129,7 +131,54 @@ fn an_export_without_entities_is_one_and_any_other_folder_is_none() {
         .unwrap()
         .finish()
         .unwrap();
-    assert_eq!(sources(&[folder.path().into()]).unwrap(), []);
+    let found = sources(&[folder.path().into()]).unwrap();
+    assert_eq!(found.files, []);
+    assert!(found.unchecked[0].contains("names no kind"), "{found:?}");
+}
+
+#[test]
+fn a_kind_that_is_missing_as_a_whole_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut export = ExportWriter::create(folder.path(), "night").unwrap();
+    // Longer than what one byte of length can say.
+    let long = "K".repeat(100);
+    for kind in ["A", &long] {
+        let mut entity = entity_of(1);
+        entity.key.path[1].kind = kind.into();
+        export.add(&entity).unwrap();
+    }
+    export.finish().unwrap();
+    let look = || sources(&[folder.path().into()]);
+    assert_eq!(look().unwrap().files.len(), 2);
+    for kind in [long.as_str(), "A"] {
+        let of_kind = folder.path().join(format!("all_namespaces/kind_{kind}"));
+        let aside = tempfile::tempdir().unwrap();
+        fs::rename(&of_kind, aside.path().join("x")).unwrap();
+        let error = look().unwrap_err().to_string();
+        let told = format!("all_namespaces_kind_{kind}.export_metadata is missing");
+        assert!(error.contains(&told), "{error}");
+        fs::rename(aside.path().join("x"), &of_kind).unwrap();
+    }
+    // What cannot be understood is no error, and told.
+    for (overall, why) in [
+        (&b"something else"[..], "names no kind"),
+        (b"", "names no kind"),
+    ] {
+        fs::write(folder.path().join("night.overall_export_metadata"), overall).unwrap();
+        let found = look().unwrap();
+        assert_eq!(found.files.len(), 2);
+        assert!(found.unchecked[0].contains(why), "{found:?}");
+    }
+    let of_a = "all_namespaces/kind_A/all_namespaces_kind_A.export_metadata";
+    fs::write(folder.path().join(of_a), "x").unwrap();
+    let found = look().unwrap();
+    assert!(
+        found
+            .unchecked
+            .iter()
+            .any(|why| why.contains("names no output-N")),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -143,6 +192,9 @@ fn files_that_were_copied_without_metadata_are_read() {
     }
     let paths = |paths: &[&Path]| paths.iter().map(PathBuf::from).collect::<Vec<PathBuf>>();
     let found = sources(&paths(&[folder.path()])).unwrap();
+    let why = &found.unchecked[0];
+    assert!(why.contains("has no file NAME.overall"), "{why}");
+    let found = found.files;
     let numbers = found.iter().map(|file| file.path.file_name().unwrap());
     assert!(numbers.eq(["output-9", "output-10"]));
 

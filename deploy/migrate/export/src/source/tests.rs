@@ -19,7 +19,7 @@ fn files_of_entities_are_known_by_their_names() {
 #[test]
 fn standard_input_is_a_source_that_can_be_given_once() {
     let input = PathBuf::from(STANDARD_INPUT);
-    let found = sources(std::slice::from_ref(&input)).unwrap();
+    let found = sources(std::slice::from_ref(&input)).unwrap().files;
     assert_eq!(
         (found[0].path.as_path(), found[0].bytes),
         (input.as_path(), None)
@@ -46,5 +46,5 @@ fn a_file_that_the_metadata_names_has_to_be_there() {
     let error = sources(&[folder.path().into()]).unwrap_err().to_string();
     assert!(error.contains("lacks output-12"), "{error}");
     fs::write(file("output-12"), "").unwrap();
-    assert_eq!(sources(&[folder.path().into()]).unwrap().len(), 2);
+    assert_eq!(sources(&[folder.path().into()]).unwrap().files.len(), 2);
 }

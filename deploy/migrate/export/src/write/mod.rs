@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::Entity;
 use crate::log::frames::{BLOCK_BYTES, FIRST, FULL, HEADER_BYTES, LAST, MIDDLE, checksum};
+use crate::metadata::{OF_KIND, OVERALL, Written, of_kind, write_overall};
 
 mod encode;
 
@@ -18,11 +19,9 @@ pub use encode::encode;
 const FILE_ENTITIES: u64 = 10_000;
 /// Kinds of one export; each has an open file.
 const KINDS_MAX: usize = 500;
-/// The record with which Google begins a file of overall metadata.
-const METADATA_VERSION: &[u8] = b"3";
 
 /// Writes an export's folder as Datastore does, with files of `output-N` that hold the same. The
-/// files of metadata hold no more than what tells them from others: Google could not import them.
+/// files of metadata name what has to be there, and give no times.
 #[derive(Debug)]
 pub struct ExportWriter {
     folder: PathBuf,
@@ -95,23 +94,25 @@ impl ExportWriter {
     ///
     /// A file that cannot be written.
     pub fn finish(self) -> Result<()> {
+        let mut written = vec![];
         for (_, mut kind) in self.kinds {
             kind.log.flush()?;
-            let folder = kind.folder.file_name().unwrap_or_default();
-            let name = format!("all_namespaces_{}.export_metadata", folder.display());
-            let mut metadata = LogWriter::new(vec![]);
-            metadata.add(METADATA_VERSION)?;
-            for number in 0..=kind.files {
-                let name = format!("output-{number}");
-                let length = u8::try_from(name.len()).expect("a short name");
-                metadata.add(&[&[0x0a, length], name.as_bytes()].concat())?;
+            let folder = kind.folder.file_name().unwrap_or_default().display();
+            let name = format!("all_namespaces_{folder}{OF_KIND}");
+            let files = kind.files + 1;
+            fs::write(kind.folder.join(&name), of_kind(&self.name, files))?;
+            let mut bytes = 0;
+            for number in 0..files {
+                bytes += fs::metadata(kind.folder.join(format!("output-{number}")))?.len();
             }
-            fs::write(kind.folder.join(name), metadata.into_inner())?;
+            written.push(Written {
+                file: format!("all_namespaces/{folder}/{name}"),
+                entities: kind.files * self.file_entities + kind.entities,
+                bytes,
+            });
         }
-        let mut metadata = LogWriter::new(vec![]);
-        metadata.add(METADATA_VERSION)?;
-        let name = format!("{}.overall_export_metadata", self.name);
-        fs::write(self.folder.join(name), metadata.into_inner())?;
+        let file = File::create(self.folder.join(format!("{}{OVERALL}", self.name)))?;
+        write_overall(file, &written)?;
         Ok(())
     }
 }
