@@ -43,6 +43,8 @@ pub enum Command {
         seed: Option<String>,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        file: ReportFile,
     },
     /// Move the entities that the target lacks.
     ///
@@ -60,6 +62,10 @@ pub enum Command {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        held: NewMapping,
+        #[command(flatten)]
+        file: ReportFile,
         /// Another topic: the state topic, where no aggregator runs.
         #[arg(long, conflicts_with = "into")]
         topic: Option<String>,
@@ -88,6 +94,8 @@ pub enum Command {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        file: ReportFile,
         /// The auth backend's database.
         #[arg(long, default_value = "accounts")]
         database: String,
@@ -108,6 +116,10 @@ pub enum Command {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        held: NewMapping,
+        #[command(flatten)]
+        file: ReportFile,
     },
     /// Objects in buckets.
     #[command(subcommand)]
@@ -146,6 +158,8 @@ pub enum Objects {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        file: ReportFile,
         /// The old bucket, such as gs://old: `delete-old` speaks of no other one.
         #[arg(long, value_name = "URL")]
         bucket: String,
@@ -169,6 +183,8 @@ pub enum DeleteOld {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
+        #[command(flatten)]
+        held: NewMapping,
         /// The old project.
         #[arg(long)]
         project: String,
@@ -208,9 +224,19 @@ pub struct About {
     /// What becomes of each kind; without it, the mapping that `datastore-migrate mapping` prints.
     #[arg(long, value_name = "FILE")]
     pub mapping: Option<PathBuf>,
+}
+
+/// What a step may be told that holds the mapping against the one of the first import.
+#[derive(Debug, Args)]
+pub struct NewMapping {
     /// This mapping counts from now on, though entities were moved with another one.
     #[arg(long)]
     pub new_mapping: bool,
+}
+
+/// What a step may be told that has a report. A plan is itself what the step is for.
+#[derive(Debug, Args)]
+pub struct ReportFile {
     /// Also write the whole report as JSON.
     #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,

@@ -9,12 +9,13 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use datastore_migrate::brokers::events_topic;
-use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects};
+use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects, ReportFile};
 use datastore_migrate::database::Connection;
 use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
+use datastore_migrate::verify::Verification;
 use datastore_migrate::{accounts, delete_old, ids, objects, verify};
 use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
@@ -44,10 +45,11 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             out: file,
             seed,
             about,
+            file: report_file,
         } => {
             let mapping = about.mapping()?;
             let (report, added, all) = ids::assign(&exports.exports, &file, seed, &mapping)?;
-            finish(&report, &about, out)?;
+            finish(&report, &report_file, out)?;
             writeln!(
                 out,
                 "{added} paths got an id, {all} have one: {}",
@@ -59,6 +61,8 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             exports,
             remap,
             about,
+            held,
+            file,
             topic,
             into,
             update,
@@ -81,18 +85,19 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
                 }
             };
             if !dry_run {
-                remap.hold(&mapping, about.new_mapping)?;
+                remap.hold(&mapping, held.new_mapping)?;
                 // What is moved now was not there when it was verified.
                 remap.state.entities_verified = None;
                 remap.save_state()?;
             }
             let report = import(&exports.exports, &mapping, &remap, &target)?;
-            return finish(&report, &about, out);
+            return finish(&report, &file, out);
         }
         Command::Accounts {
             exports,
             remap,
             about,
+            file,
             database,
             dry_run,
         } => {
@@ -106,26 +111,34 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
                 }
             };
             let report = accounts::import(&exports.exports, &mapping, &remap, connection.as_ref())?;
-            return finish(&report, &about, out);
+            return finish(&report, &file, out);
         }
         Command::Verify {
             exports,
             remap,
             about,
+            held,
+            file,
             accept,
         } => {
             let accepted = accept.as_deref().map_or(Ok(HashSet::new()), lines_of)?;
-            return verify(&exports.exports, &remap.remap, &about, accepted, out);
+            let (mapping, mut remap) = opened(&about, &remap.remap)?;
+            remap.hold(&mapping, held.new_mapping)?;
+            let found = verify(&exports.exports, &mapping, remap, accepted)?;
+            found.print(out)?;
+            write_report(&found, &file)?;
+            return Ok(found.is_yes());
         }
         Command::Objects(command) => return objects(command, out),
         Command::DeleteOld(DeleteOld::Plan {
             remap,
             about,
+            held,
             project,
             from,
         }) => {
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
-            remap.hold(&mapping, about.new_mapping)?;
+            remap.hold(&mapping, held.new_mapping)?;
             delete_old::plan(&remap, &mapping, &project, &from, out)?;
         }
     }
@@ -145,26 +158,22 @@ fn lines_of(file: &Path) -> Result<HashSet<String>> {
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// Compares, and remembers whether it said yes.
 fn verify(
     exports: &[PathBuf],
-    remap: &Path,
-    about: &About,
+    mapping: &Mapping,
+    mut remap: Remap,
     accepted: HashSet<String>,
-    out: &mut impl Write,
-) -> Result<bool> {
-    let (mapping, mut remap) = opened(about, remap)?;
-    remap.hold(&mapping, about.new_mapping)?;
+) -> Result<Verification> {
     let config = Config::from_env()?;
-    let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
+    let found = verify::verify(exports, mapping, &remap, &config, accepted)?;
     let of = exports.iter().map(|export| export.display().to_string());
     remap.state.entities_verified = match found.is_yes() {
         true => remap.state.verified(found.equal(), of.collect()),
         false => None,
     };
     remap.save_state()?;
-    found.print(out)?;
-    write_report(&found, about)?;
-    Ok(found.is_yes())
+    Ok(found)
 }
 
 fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
@@ -185,6 +194,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
         Objects::Verify {
             remap,
             about,
+            file,
             bucket,
             from,
             to,
@@ -198,21 +208,21 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             };
             remap.save_state()?;
             found.print(out)?;
-            write_report(&found, &about)?;
+            write_report(&found, &file)?;
             Ok(found.is_yes())
         }
     }
 }
 
 /// Prints a report, and gives whether nothing was rejected.
-fn finish(report: &Report, about: &About, out: &mut impl Write) -> Result<bool> {
+fn finish(report: &Report, file: &ReportFile, out: &mut impl Write) -> Result<bool> {
     report.print(out)?;
-    write_report(report, about)?;
+    write_report(report, file)?;
     Ok(report.rejected_in_all == 0)
 }
 
-fn write_report(report: &impl Serialize, about: &About) -> Result<()> {
-    let Some(file) = &about.report else {
+fn write_report(report: &impl Serialize, file: &ReportFile) -> Result<()> {
+    let Some(file) = &file.report else {
         return Ok(());
     };
     let text = serde_json::to_vec_pretty(report)?;

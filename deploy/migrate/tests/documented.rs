@@ -32,6 +32,38 @@ fn every_line_of_the_page_is_one_that_the_tool_takes() {
     }
 }
 
+/// An option that does nothing is none: who gives it waits for a file that never comes.
+#[test]
+fn a_step_without_a_report_refuses_to_write_one() {
+    let plans = [
+        "objects plan --remap r --from gs://a --to gs://b --listing l",
+        "delete-old plan --remap r --project p --from gs://a",
+        "mapping",
+    ];
+    for plan in plans {
+        let line = format!("datastore-migrate {plan} --report file");
+        let refused = Cli::try_parse_from(line.split(' ')).expect_err("refused");
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("unexpected argument '--report'"),
+            "{refused}"
+        );
+    }
+    for unheld in [
+        "ids e --out r --seed s",
+        "accounts e --remap r",
+        "objects plan --remap r --from gs://a --to gs://b --listing l",
+    ] {
+        let line = format!("datastore-migrate {unheld} --new-mapping");
+        let refused = Cli::try_parse_from(line.split(' ')).expect_err("refused");
+        let refused = refused.to_string();
+        assert!(
+            refused.contains("unexpected argument '--new-mapping'"),
+            "{refused}"
+        );
+    }
+}
+
 #[test]
 fn every_step_is_on_the_page() {
     for step in [

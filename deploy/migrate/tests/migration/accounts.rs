@@ -103,9 +103,10 @@ async fn a_key_below_its_account_counts_and_one_that_lacks_something_is_named() 
     entities.extend(keys);
     let bench = Bench::new(entities).with_ids().await;
     let dry = bench
-        .run("accounts export --remap remap.json --dry-run")
+        .run("accounts export --remap remap.json --dry-run --report accounts.json")
         .await
         .with_code(1);
+    assert_eq!(bench.json("accounts.json")["rejected_in_all"], 1);
     assert!(
         dry.out
             .contains("Account:public: a key lacks its id, subject"),
