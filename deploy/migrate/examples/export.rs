@@ -11,17 +11,17 @@ fn main() -> Result<()> {
     let mut arguments = std::env::args().skip(1);
     let folder: PathBuf = arguments
         .next()
-        .context("usage: export FOLDER [ENTITIES]")?
+        .context("arguments: FOLDER [ENTITIES]")?
         .into();
     let count = arguments.next().map_or(Ok(60), |count| count.parse())?;
-    let mut writer = ExportWriter::create(&folder.join("export"), "example")?;
+    let mut writer = ExportWriter::create(&folder, "example")?;
     for entity in example::entities(count) {
         writer.add(&entity)?;
     }
     writer.finish()?;
     println!(
         "{count} entities and their accounts are in {}",
-        folder.join("export").display()
+        folder.display()
     );
     Ok(())
 }

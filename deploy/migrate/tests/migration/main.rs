@@ -9,3 +9,4 @@ mod references;
 mod rights;
 mod story;
 mod transactions;
+mod walk;
