@@ -295,7 +295,8 @@ async fn an_entity_too_large_for_the_topic_is_named_and_the_rest_is_moved() {
     let mut entities: Vec<Entity> = example::entities(60).collect();
     let mut random = local_stack::random::Random::new(1);
     let large = Value::Text(random.hex(200_000));
-    entities[4].properties.push(("large".to_owned(), large));
+    // what refers to it comes behind it
+    entities[3].properties.push(("large".to_owned(), large));
     let mut bench = Bench::new(entities).with_ids().await;
     bench.environment = scene.environment();
     let import = format!("entities export --remap remap.json --topic {}", scene.topic);
@@ -304,11 +305,11 @@ async fn an_entity_too_large_for_the_topic_is_named_and_the_rest_is_moved() {
         .await
         .with_code(1);
     let report = bench.json("moved.json");
-    // the service and the report refer to it
+    // the evaluation and the report refer to it
     let counts = [&report["rejected_in_all"], &report["dangling"]];
     assert_eq!(counts, [3, 2], "{}{}", moved.out, moved.error);
     let rejected = &report["rejected"][0];
-    assert_eq!(rejected["path"], "Account:public/Model:5634161670000001");
+    assert_eq!(rejected["path"], "Account:public/Dataset:5634161670000000");
     assert!(
         rejected["reason"]
             .as_str()
