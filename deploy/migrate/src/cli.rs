@@ -55,78 +55,93 @@ pub enum Command {
     #[command(after_help = "Examples:\n  \
         datastore-migrate entities --remap remap.json --dry-run export/\n  \
         datastore-migrate entities --remap remap.json --report moved.json export/")]
-    Entities {
-        #[command(flatten)]
-        exports: Exports,
-        #[command(flatten)]
-        remap: RemapFile,
-        #[command(flatten)]
-        about: About,
-        #[command(flatten)]
-        held: NewMapping,
-        #[command(flatten)]
-        file: ReportFile,
-        /// Another topic: the state topic, where no aggregator runs.
-        #[arg(long, conflicts_with = "into")]
-        topic: Option<String>,
-        /// Not a topic: a later rebuild from Kafka does not know these.
-        #[arg(long, requires = "if_absent")]
-        into: Option<Into>,
-        /// With --into: only ids that are missing.
-        #[arg(long, requires = "into")]
-        if_absent: bool,
-        /// Also replace what was migrated before, in another state, and has not changed since in the
-        /// topic: for a later export.
-        #[arg(long, conflicts_with = "into")]
-        update: bool,
-        /// How long records of an open transaction on the topics are waited for; then the run ends.
-        #[arg(long, value_name = "SECONDS", default_value_t = TRANSACTION_WAIT_SECONDS)]
-        transaction_wait_seconds: u64,
-        /// Only say what would be done, without asking the target.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Entities(Entities),
     /// Move users and API keys into the auth backend's collection, where they are missing.
-    Accounts {
-        #[command(flatten)]
-        exports: Exports,
-        #[command(flatten)]
-        remap: RemapFile,
-        #[command(flatten)]
-        about: About,
-        #[command(flatten)]
-        file: ReportFile,
-        /// The auth backend's database.
-        #[arg(long, default_value = "accounts")]
-        database: String,
-        /// Only say what would be done.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Accounts(Accounts),
     /// Hold every entity of the exports against its document; of several exports the last one that has
     /// it counts.
-    Verify {
-        /// Old paths, one a line, of entities that may differ: they went on in the new place, and a
-        /// person has looked at each.
-        #[arg(long, value_name = "FILE")]
-        accept: Option<PathBuf>,
-        #[command(flatten)]
-        exports: Exports,
-        #[command(flatten)]
-        remap: RemapFile,
-        #[command(flatten)]
-        about: About,
-        #[command(flatten)]
-        held: NewMapping,
-        #[command(flatten)]
-        file: ReportFile,
-    },
+    Verify(Verify),
     /// Objects in buckets.
     #[command(subcommand)]
     Objects(Objects),
     /// What can go in the old place.
     #[command(subcommand)]
     DeleteOld(DeleteOld),
+}
+
+/// What `entities` is told.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub struct Entities {
+    #[command(flatten)]
+    pub exports: Exports,
+    #[command(flatten)]
+    pub remap: RemapFile,
+    #[command(flatten)]
+    pub about: About,
+    #[command(flatten)]
+    pub held: NewMapping,
+    #[command(flatten)]
+    pub file: ReportFile,
+    /// Another topic: the state topic, where no aggregator runs.
+    #[arg(long, conflicts_with = "into")]
+    pub topic: Option<String>,
+    /// Not a topic: a later rebuild from Kafka does not know these.
+    #[arg(long, requires = "if_absent")]
+    pub into: Option<Into>,
+    /// With --into: only ids that are missing.
+    #[arg(long, requires = "into")]
+    pub if_absent: bool,
+    /// Also replace what was migrated before, in another state, and has not changed since in the
+    /// topic: for a later export.
+    #[arg(long, conflicts_with = "into")]
+    pub update: bool,
+    /// How long records of an open transaction on the topics are waited for; then the run ends.
+    #[arg(long, value_name = "SECONDS", default_value_t = TRANSACTION_WAIT_SECONDS)]
+    pub transaction_wait_seconds: u64,
+    /// Only say what would be done, without asking the target.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `accounts` is told.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub struct Accounts {
+    #[command(flatten)]
+    pub exports: Exports,
+    #[command(flatten)]
+    pub remap: RemapFile,
+    #[command(flatten)]
+    pub about: About,
+    #[command(flatten)]
+    pub file: ReportFile,
+    /// The auth backend's database.
+    #[arg(long, default_value = "accounts")]
+    pub database: String,
+    /// Only say what would be done.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `verify` is told.
+#[derive(Debug, Args)]
+#[expect(missing_docs, reason = "the texts are those of --help")]
+pub struct Verify {
+    /// Old paths, one a line, of entities that may differ: they went on in the new place, and a
+    /// person has looked at each.
+    #[arg(long, value_name = "FILE")]
+    pub accept: Option<PathBuf>,
+    #[command(flatten)]
+    pub exports: Exports,
+    #[command(flatten)]
+    pub remap: RemapFile,
+    #[command(flatten)]
+    pub about: About,
+    #[command(flatten)]
+    pub held: NewMapping,
+    #[command(flatten)]
+    pub file: ReportFile,
 }
 
 /// Objects in buckets.

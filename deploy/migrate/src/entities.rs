@@ -204,6 +204,9 @@ fn into_mongodb(
     })?;
     inserter.flush(report)?;
     if is_read_once(exports) {
+        let why =
+            "standard input is read once: whether references lead to documents was not checked";
+        report.unchecked.insert(why.to_owned());
         return Ok(());
     }
     let mut followed = Followed::new(mapping)?;

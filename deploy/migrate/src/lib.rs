@@ -32,6 +32,7 @@ pub mod delete_old;
 pub mod entities;
 pub mod example;
 pub mod export;
+pub(crate) mod files;
 pub mod id;
 pub mod ids;
 pub mod json;

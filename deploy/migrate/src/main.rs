@@ -2,20 +2,21 @@
 
 use std::collections::HashSet;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use datastore_migrate::brokers::events_topic;
-use datastore_migrate::cli::{About, Cli, Command, DeleteOld, Objects, ReportFile};
+use datastore_migrate::cli::{
+    About, Accounts, Cli, Command, DeleteOld, Entities, Objects, ReportFile, Verify,
+};
 use datastore_migrate::database::Connection;
 use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
-use datastore_migrate::verify::Verification;
 use datastore_migrate::{accounts, delete_old, ids, objects, verify};
 use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
@@ -57,78 +58,9 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
             )?;
             return Ok(report.rejected_in_all == 0);
         }
-        Command::Entities {
-            exports,
-            remap,
-            about,
-            held,
-            file,
-            topic,
-            into,
-            update,
-            transaction_wait_seconds,
-            dry_run,
-            ..
-        } => {
-            let (mapping, mut remap) = opened(&about, &remap.remap)?;
-            let target = match (dry_run, into) {
-                (true, _) => Target::Nowhere,
-                (false, Some(_)) => Target::Mongodb(Box::new(Config::from_env()?)),
-                (false, None) => {
-                    let onto = Onto {
-                        kafka: Kafka::from_env()?,
-                        topic: topic.unwrap_or_else(events_topic),
-                        update,
-                        transaction_wait: Duration::from_secs(transaction_wait_seconds),
-                    };
-                    Target::Topic(Box::new(onto))
-                }
-            };
-            if !dry_run {
-                remap.hold(&mapping, held.new_mapping)?;
-                // What is moved now was not there when it was verified.
-                remap.state.entities_verified = None;
-                remap.save_state()?;
-            }
-            let report = import(&exports.exports, &mapping, &remap, &target)?;
-            return finish(&report, &file, out);
-        }
-        Command::Accounts {
-            exports,
-            remap,
-            about,
-            file,
-            database,
-            dry_run,
-        } => {
-            let (mapping, remap) = opened(&about, &remap.remap)?;
-            let connection = match dry_run {
-                true => None,
-                false => {
-                    let mut config = Config::from_env()?;
-                    config.mongodb.database = database;
-                    Some(Connection::open(&config.mongodb)?)
-                }
-            };
-            let report = accounts::import(&exports.exports, &mapping, &remap, connection.as_ref())?;
-            return finish(&report, &file, out);
-        }
-        Command::Verify {
-            exports,
-            remap,
-            about,
-            held,
-            file,
-            accept,
-        } => {
-            let accepted = accept.as_deref().map_or(Ok(HashSet::new()), lines_of)?;
-            let (mapping, mut remap) = opened(&about, &remap.remap)?;
-            remap.hold(&mapping, held.new_mapping)?;
-            let found = verify(&exports.exports, &mapping, remap, accepted)?;
-            found.print(out)?;
-            write_report(&found, &file)?;
-            return Ok(found.is_yes());
-        }
+        Command::Entities(told) => return entities(told, out),
+        Command::Accounts(told) => return accounts(told, out),
+        Command::Verify(told) => return verify(told, out),
         Command::Objects(command) => return objects(command, out),
         Command::DeleteOld(DeleteOld::Plan {
             remap,
@@ -158,22 +90,67 @@ fn lines_of(file: &Path) -> Result<HashSet<String>> {
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
 }
 
+/// Moves entities.
+fn entities(told: Entities, out: &mut impl Write) -> Result<bool> {
+    let (mapping, mut remap) = opened(&told.about, &told.remap.remap)?;
+    let target = match (told.dry_run, told.into) {
+        (true, _) => Target::Nowhere,
+        (false, Some(_)) => Target::Mongodb(Box::new(Config::from_env()?)),
+        (false, None) => {
+            let onto = Onto {
+                kafka: Kafka::from_env()?,
+                topic: told.topic.unwrap_or_else(events_topic),
+                update: told.update,
+                transaction_wait: Duration::from_secs(told.transaction_wait_seconds),
+            };
+            Target::Topic(Box::new(onto))
+        }
+    };
+    if !told.dry_run {
+        remap.hold(&mapping, told.held.new_mapping)?;
+        // What is moved now was not there when it was verified.
+        remap.state.entities_verified = None;
+        remap.save_state()?;
+    }
+    let report = import(&told.exports.exports, &mapping, &remap, &target)?;
+    finish(&report, &told.file, out)
+}
+
+/// Moves accounts.
+fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
+    let (mapping, remap) = opened(&told.about, &told.remap.remap)?;
+    let connection = match told.dry_run {
+        true => None,
+        false => {
+            let mut config = Config::from_env()?;
+            config.mongodb.database = told.database;
+            Some(Connection::open(&config.mongodb)?)
+        }
+    };
+    let exports = &told.exports.exports;
+    let report = accounts::import(exports, &mapping, &remap, connection.as_ref())?;
+    finish(&report, &told.file, out)
+}
+
 /// Compares, and remembers whether it said yes.
-fn verify(
-    exports: &[PathBuf],
-    mapping: &Mapping,
-    mut remap: Remap,
-    accepted: HashSet<String>,
-) -> Result<Verification> {
-    let config = Config::from_env()?;
-    let found = verify::verify(exports, mapping, &remap, &config, accepted)?;
+fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
+    let accepted = told
+        .accept
+        .as_deref()
+        .map_or(Ok(HashSet::new()), lines_of)?;
+    let (mapping, mut remap) = opened(&told.about, &told.remap.remap)?;
+    remap.hold(&mapping, told.held.new_mapping)?;
+    let (config, exports) = (Config::from_env()?, &told.exports.exports);
+    let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
     let of = exports.iter().map(|export| export.display().to_string());
     remap.state.entities_verified = match found.is_yes() {
         true => remap.state.verified(found.equal(), of.collect()),
         false => None,
     };
     remap.save_state()?;
-    Ok(found)
+    found.print(out)?;
+    write_report(&found, &told.file)?;
+    Ok(found.is_yes())
 }
 
 fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::remap::hex;
+use crate::files::hex;
 
 /// The text of the mapping that is compiled in.
 pub const BUILTIN: &str = include_str!("../mapping.toml");

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::convert::{Ids, shapes};
+use crate::files::{Hashed, beside, folder_of, hex, hex_of_file, replace, sync_folder};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::state::State;
@@ -348,11 +349,6 @@ fn copy_open(file: &Path, sha256: Option<&str>, writer: &mut impl Write) -> Resu
     Ok(())
 }
 
-/// `remap.json` → `remap.EXTENSION`.
-fn beside(file: &Path, extension: &str) -> PathBuf {
-    file.with_extension(extension)
-}
-
 fn lock(file: &Path) -> Result<File> {
     let path = beside(file, "lock");
     let lock = File::create(&path).with_context(|| format!("cannot write {}", path.display()))?;
@@ -365,41 +361,6 @@ fn lock(file: &Path) -> Result<File> {
     }
 }
 
-/// Puts bytes in a file's place, all at once.
-pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = NamedTempFile::new_in(folder_of(file))?;
-    partial.write_all(bytes)?;
-    partial.as_file_mut().sync_all()?;
-    partial.persist(file)?;
-    sync_folder(file)
-}
-
-fn sync_folder(file: &Path) -> Result<()> {
-    Ok(File::open(folder_of(file))?.sync_all()?)
-}
-
-/// The folder that a file is in.
-fn folder_of(file: &Path) -> &Path {
-    match file.parent() {
-        Some(folder) if folder != Path::new("") => folder,
-        _ => Path::new("."),
-    }
-}
-
-fn hex_of_file(file: &Path) -> Result<String> {
-    let mut hashed = Hashed {
-        inner: File::open(file)?,
-        digest: Sha256::new(),
-    };
-    io::copy(&mut &mut hashed, &mut io::sink())?;
-    Ok(hex(hashed.digest))
-}
-
-pub(crate) fn hex(digest: Sha256) -> String {
-    let digest = digest.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Gives each path of a remap file, and its id, to a function.
 ///
 /// # Errors
@@ -408,19 +369,6 @@ pub fn each_entry(file: &Path, mut each: impl FnMut(String, NewId) -> Result<()>
     let reader = BufReader::new(File::open(file)?);
     let mut json = serde_json::Deserializer::from_reader(reader);
     Ok(Entries(|path, id: String| each(path, id.parse()?)).deserialize(&mut json)?)
-}
-
-struct Hashed {
-    inner: File,
-    digest: Sha256,
-}
-
-impl Read for &mut Hashed {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(buffer)?;
-        self.digest.update(&buffer[..read]);
-        Ok(read)
-    }
 }
 
 /// Gives each member of a JSON object to a function, without keeping any.

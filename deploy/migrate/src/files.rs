@@ -1,0 +1,66 @@
+//! Files that change all at once, and their checksums.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+/// `remap.json` → `remap.EXTENSION`.
+pub(crate) fn beside(file: &Path, extension: &str) -> PathBuf {
+    file.with_extension(extension)
+}
+
+/// Puts bytes in a file's place, all at once.
+pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = NamedTempFile::new_in(folder_of(file))?;
+    partial.write_all(bytes)?;
+    partial.as_file_mut().sync_all()?;
+    partial.persist(file)?;
+    sync_folder(file)
+}
+
+/// Makes a change of names in a file's folder last.
+pub(crate) fn sync_folder(file: &Path) -> Result<()> {
+    Ok(File::open(folder_of(file))?.sync_all()?)
+}
+
+/// The folder that a file is in.
+pub(crate) fn folder_of(file: &Path) -> &Path {
+    match file.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    }
+}
+
+/// The SHA-256 of a file.
+pub(crate) fn hex_of_file(file: &Path) -> Result<String> {
+    let mut hashed = Hashed {
+        inner: File::open(file)?,
+        digest: Sha256::new(),
+    };
+    io::copy(&mut &mut hashed, &mut io::sink())?;
+    Ok(hex(hashed.digest))
+}
+
+/// A SHA-256 in hex digits.
+pub(crate) fn hex(digest: Sha256) -> String {
+    let digest = digest.finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// A file whose bytes are hashed while it is read.
+pub(crate) struct Hashed {
+    pub(crate) inner: File,
+    pub(crate) digest: Sha256,
+}
+
+impl Read for &mut Hashed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.digest.update(&buffer[..read]);
+        Ok(read)
+    }
+}
