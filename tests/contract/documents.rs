@@ -264,6 +264,38 @@ fn names_given_twice_among_many_are_found_too() {
 }
 
 #[test]
+fn a_text_may_become_a_document_many_times_as_long() {
+    // Two bytes an element, which take twelve as BSON.
+    for elements in [1_000, 3_000, 6_000, 20_000, 300_000] {
+        let text = vec!["0"; elements].join(",");
+        let expected = vec![Bson::Int32(0); elements];
+        assert_eq!(
+            value(&format!("[{text}]")),
+            Bson::Array(expected),
+            "{elements}"
+        );
+    }
+}
+
+#[test]
+fn each_name_of_any_number_is_found_when_it_is_given_again() {
+    for names in [1, 2, 31, 32, 33, 34, 65, 100] {
+        let members: Vec<String> = (0..names).map(|n| format!(r#""n{n}": {n}"#)).collect();
+        let members = members.join(",");
+        for again in 0..names {
+            let of = fields(&format!(r#""n": {{{members}, "n{again}": "again"}}"#));
+            let expected: Document = (0..names)
+                .map(|n| match n {
+                    _ if n == again => (format!("n{n}"), Bson::from("again")),
+                    _ => (format!("n{n}"), Bson::Int32(n)),
+                })
+                .collect();
+            assert_eq!(of, doc! { "n": expected }, "n{again} of {names}");
+        }
+    }
+}
+
+#[test]
 fn numbers_become_the_narrowest_type_that_holds_them() {
     for (json, expected) in [
         ("0", Bson::Int32(0)),
