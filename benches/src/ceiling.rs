@@ -1,5 +1,6 @@
 //! The ceiling: a loader that sends the same commands in the same transactions on as many lanes,
-//! all of them encoded before the clock starts, and does nothing else.
+//! all of them encoded before the clock starts. It does nothing else but consume the same topic and
+//! throw the records away, if asked to.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ use workflows_sink::record::fold::{Folding, KindChanges, Plan, WriteMode};
 use workflows_sink::record::mapping::Mapping;
 use workflows_sink::writer::command::{self, STATEMENT_MS_MAX};
 
+use crate::discarding::{self, Discarding};
 use crate::stage::{Drained, Stage};
 
 const READ_DEADLINE: Duration = Duration::from_secs(30);
@@ -36,6 +38,9 @@ pub struct Ceiling {
     mapping: Mapping,
     /// The service's defaults.
     limits: Limits,
+    topic: String,
+    /// Of a consumer like the service's.
+    consumer: ClientConfig,
     partitions: Vec<Vec<Batch>>,
 }
 
@@ -63,8 +68,9 @@ impl Ceiling {
         let mapping = Mapping::builtin();
         // A URI is all that has to be set; no connection is made of it.
         let uri = reference::CONNECTION_STRING.name.to_owned();
-        let limits =
-            Config::from_vars([(uri, "mongodb://localhost".to_owned())].into_iter())?.limits;
+        let config = Config::from_vars([(uri, "mongodb://localhost".to_owned())].into_iter())?;
+        let consumer_of_service = discarding::properties(&config, bootstrap, partitions);
+        let limits = config.limits;
         let mut decoder = Decoder::new(Arc::new(Mapping::builtin()), Tombstones::Ignore);
         let mut batches: Vec<Vec<Batch>> = (0..partitions).map(|_| vec![Batch::new(0)]).collect();
         let mut open = partitions;
@@ -92,12 +98,15 @@ impl Ceiling {
         Ok(Ceiling {
             mapping,
             limits,
+            topic: topic.to_owned(),
+            consumer: consumer_of_service,
             partitions: batches,
         })
     }
 
-    /// Sends it all, over whatever entities there are.
-    pub async fn drain(&self, stage: &mut Stage) -> Result<Drained> {
+    /// Sends it all, over whatever entities there are; `with_broker`, it also consumes the topic
+    /// meanwhile, and ends when it has done both.
+    pub async fn drain(&self, stage: &mut Stage, with_broker: bool) -> Result<Drained> {
         let group = stage.name("ceiling");
         let client = stage.client().await?;
         let database = client.database(local_stack::mongo::DATABASE);
@@ -118,23 +127,43 @@ impl Ceiling {
                 Arc::clone(&settled),
             ));
         }
+        let mut discarding = match with_broker {
+            true => Some(self.consume(&settled)?),
+            false => None,
+        };
+        if let Some(discarding) = &mut discarding {
+            discarding.begun().await?;
+        }
         let own = std::process::id();
         let sending = tokio::spawn(try_join_all(sending.into_iter().map(flat)));
         let drained = stage
             .follow(
                 total,
                 async || {
+                    let sent = settled.load(Ordering::Relaxed);
                     ensure!(
                         !sending.is_finished() || settled.load(Ordering::Relaxed) == total,
                         "the ceiling's loader failed"
                     );
-                    Ok(settled.load(Ordering::Relaxed))
+                    let taken = discarding.as_mut().map(Discarding::taken).transpose()?;
+                    Ok(taken.map_or(sent, |taken| taken.min(sent)))
                 },
                 || Ok(observe::usage(own)?.cpu),
             )
             .await;
         sending.await??;
         drained
+    }
+
+    /// At most as far ahead as the service's lanes are when each of them has a full batch.
+    fn consume(&self, settled: &Arc<AtomicUsize>) -> Result<Discarding> {
+        Discarding::start(
+            &self.consumer,
+            &self.topic,
+            self.partitions.len() as i32,
+            Arc::clone(settled),
+            self.limits.lanes_max * self.limits.flush_records_max,
+        )
     }
 
     /// The collections and the checkpoints that the guards look for.

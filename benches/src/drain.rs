@@ -1,4 +1,4 @@
-//! A full topic through the service, and beside it the ceiling.
+//! A full topic through the service, and beside it the ceiling, with the broker and without.
 
 use anyhow::Result;
 use local_stack::observe;
@@ -38,22 +38,45 @@ pub async fn measure(
     }
     for round in 0..rounds {
         for (load, ceiling) in &all {
-            pair(stage, *load, ceiling, round, "", figures).await?;
+            side_by_side(stage, *load, ceiling, round, "", figures).await?;
         }
     }
     if let Some((load, ceiling)) = all.last() {
         stage.part()?;
         for round in 0..rounds {
-            pair(stage, *load, ceiling, round, ", apart", figures).await?;
+            side_by_side(stage, *load, ceiling, round, ", apart", figures).await?;
         }
         stage.unite()?;
     }
     stage.clear().await
 }
 
-/// Service and ceiling, each into an empty database and again over what is there; who goes first
+/// What is measured in turn.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Service,
+    /// The loader, which also consumes the topic.
+    Ceiling,
+    /// The loader alone.
+    CeilingWithoutBroker,
+}
+
+impl Side {
+    /// The ceiling stands beside the service, whoever goes first.
+    const ALL: [Side; 3] = [Side::Service, Side::Ceiling, Side::CeilingWithoutBroker];
+
+    fn name(self) -> &'static str {
+        match self {
+            Side::Service => "service",
+            Side::Ceiling => "ceiling",
+            Side::CeilingWithoutBroker => "ceiling without a broker",
+        }
+    }
+}
+
+/// Service and ceilings, each into an empty database and again over what is there; who goes first
 /// alternates.
-async fn pair(
+async fn side_by_side(
     stage: &mut Stage,
     load: Load,
     ceiling: &Ceiling,
@@ -63,44 +86,49 @@ async fn pair(
 ) -> Result<()> {
     let cases = ["empty", "existing"]
         .map(|state| format!("{} partitions, {state}{cores}", load.partitions));
-    let mut ratios = [1.0, 1.0];
-    for turn in 0..2 {
+    let mut sides = Side::ALL;
+    if !round.is_multiple_of(2) {
+        sides.reverse();
+    }
+    let mut rates = [[0.0; Side::ALL.len()]; 2];
+    for side in sides {
         stage.clear().await?;
-        let service = (round + turn).is_multiple_of(2);
-        for (case, ratio) in cases.iter().zip(&mut ratios) {
-            let (drained, name) = if service {
-                let served = serve(stage, load, 1, &[]).await?;
-                note(figures, case, &served, stage.filled(load).await?.1);
-                (served.drained, "service")
-            } else {
-                (ceiling.drain(stage).await?, "ceiling")
+        for (case, rates) in cases.iter().zip(&mut rates) {
+            let drained = match side {
+                Side::Service => {
+                    let served = serve(stage, load, 1, &[]).await?;
+                    note(figures, case, &served, stage.filled(load).await?.1);
+                    served.drained
+                }
+                Side::Ceiling => ceiling.drain(stage, true).await?,
+                Side::CeilingWithoutBroker => ceiling.drain(stage, false).await?,
             };
-            figures.add("drain", case, name, "records/s", drained.per_second);
-            figures.add(
-                "drain",
-                case,
-                &format!("{name}'s CPU a record"),
-                "µs",
-                drained.cpu_us,
-            );
-            figures.add(
-                "drain",
-                case,
-                &format!("mongod's CPU a record, by {name}"),
-                "µs",
-                drained.mongod_cpu_us,
-            );
-            *ratio *= if service {
-                drained.per_second
-            } else {
-                1.0 / drained.per_second
-            };
+            note_side(figures, case, side, &drained);
+            rates[side as usize] = drained.per_second;
         }
     }
-    for (case, ratio) in cases.iter().zip(ratios) {
-        figures.add("drain", case, "service ÷ ceiling", "", ratio);
+    for (case, rates) in cases.iter().zip(rates) {
+        for side in [Side::Ceiling, Side::CeilingWithoutBroker] {
+            let name = format!("service ÷ {}", side.name());
+            let ratio = rates[Side::Service as usize] / rates[side as usize];
+            figures.add("drain", case, &name, "", ratio);
+        }
     }
     Ok(())
+}
+
+fn note_side(figures: &mut Figures, case: &str, side: Side, drained: &Drained) {
+    let name = side.name();
+    figures.add("drain", case, name, "records/s", drained.per_second);
+    for (whose, us) in [
+        (format!("{name}'s CPU a record"), drained.cpu_us),
+        (
+            format!("mongod's CPU a record, by {name}"),
+            drained.mongod_cpu_us,
+        ),
+    ] {
+        figures.add("drain", case, &whose, "µs", us);
+    }
 }
 
 fn note(figures: &mut Figures, case: &str, served: &Served, bytes_from_kafka: usize) {

@@ -23,7 +23,7 @@ const GOALS: [(&str, &str, &str, Goal); 17] = [
         "drain",
         "12 partitions, existing",
         "service ÷ ceiling",
-        AtLeast(0.95),
+        AtLeast(0.9),
     ),
     (
         "drain",
@@ -35,7 +35,7 @@ const GOALS: [(&str, &str, &str, Goal); 17] = [
         "drain",
         "12 partitions, existing, apart",
         "service ÷ ceiling",
-        AtLeast(0.95),
+        AtLeast(0.9),
     ),
     (
         "peers",

@@ -4,6 +4,7 @@ mod allocations;
 mod ceiling;
 mod commands;
 mod connector;
+mod discarding;
 mod drain;
 mod figures;
 mod freshness;

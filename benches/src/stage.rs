@@ -49,6 +49,8 @@ pub struct Drained {
     pub cpu_us: f64,
     /// CPU of mongod a record, likewise.
     pub mongod_cpu_us: f64,
+    /// CPU of the broker a record, likewise.
+    pub broker_cpu_us: f64,
     /// Committed transactions a second.
     pub transactions_per_second: f64,
     /// Bytes that mongod received in all.
@@ -278,7 +280,11 @@ impl Stage {
             if counted > moved.1 {
                 moved = (now, counted);
                 if first.is_none() {
-                    first = Some((now, counted, cpu()?, self.mongod_cpu()?));
+                    first = Some((
+                        now,
+                        counted,
+                        [cpu()?, self.mongod_cpu()?, self.broker_cpu()?],
+                    ));
                 }
             }
             if counted >= total {
@@ -290,15 +296,19 @@ impl Stage {
             );
             sleep(POLL).await;
         }
-        let (began, counted, cpu_before, mongod_before) = first.context("nothing to follow")?;
+        let (began, counted, cpu_before) = first.context("nothing to follow")?;
         let (elapsed, records) = (began.elapsed().as_secs_f64(), (moved.1 - counted) as f64);
-        let (cpu, mongod) = (cpu()? - cpu_before, self.mongod_cpu()? - mongod_before);
+        let cpu_after = [cpu()?, self.mongod_cpu()?, self.broker_cpu()?];
+        let [cpu_us, mongod_cpu_us, broker_cpu_us] = std::array::from_fn(|whose| {
+            (cpu_after[whose] - cpu_before[whose]).as_secs_f64() * 1e6 / records
+        });
         let after = status(&self.admin).await?;
         let grown = |path: [&str; 2]| number(&after, path) - number(&before, path);
         Ok(Drained {
             per_second: records / elapsed,
-            cpu_us: cpu.as_secs_f64() * 1e6 / records,
-            mongod_cpu_us: mongod.as_secs_f64() * 1e6 / records,
+            cpu_us,
+            mongod_cpu_us,
+            broker_cpu_us,
             transactions_per_second: grown(["transactions", "totalCommitted"]) / elapsed,
             bytes_to_mongod: grown(["network", "bytesIn"]),
         })
