@@ -36,19 +36,47 @@ pub async fn measure(
             tokio::task::spawn_blocking(move || Ceiling::read(&bootstrap, &topic, partitions));
         all.push((load, read.await??));
     }
+    let mut cores = Cores {
+        processors: std::thread::available_parallelism()?.get(),
+        apart: false,
+    };
     for round in 0..rounds {
         for (load, ceiling) in &all {
-            side_by_side(stage, *load, ceiling, round, "", figures).await?;
+            side_by_side(stage, *load, ceiling, round, cores, figures).await?;
         }
     }
     if let Some((load, ceiling)) = all.last() {
         stage.part()?;
+        cores.apart = true;
         for round in 0..rounds {
-            side_by_side(stage, *load, ceiling, round, ", apart", figures).await?;
+            side_by_side(stage, *load, ceiling, round, cores, figures).await?;
         }
         stage.unite()?;
     }
     stage.clear().await
+}
+
+/// Who may run where.
+#[derive(Clone, Copy)]
+struct Cores {
+    /// How many there are.
+    processors: usize,
+    /// Whether mongod has the last one and everything else the others, as [`Stage::part`] has it.
+    apart: bool,
+}
+
+impl Cores {
+    /// The records a second at which no core would ever idle, had each record cost what it did in
+    /// this run. Apart, each side has cores of its own, and the busier one decides.
+    fn bound(self, drained: &Drained) -> f64 {
+        let ours = drained.cpu_us + drained.broker_cpu_us;
+        let mongods = drained.mongod_cpu_us;
+        let us_a_record = match self.apart {
+            false => (ours + mongods) / self.processors as f64,
+            true => (ours / (self.processors - 1) as f64).max(mongods),
+        };
+        1e6 / us_a_record
+    }
 }
 
 /// What is measured in turn.
@@ -81,11 +109,12 @@ async fn side_by_side(
     load: Load,
     ceiling: &Ceiling,
     round: usize,
-    cores: &str,
+    cores: Cores,
     figures: &mut Figures,
 ) -> Result<()> {
+    let apart = if cores.apart { ", apart" } else { "" };
     let cases = ["empty", "existing"]
-        .map(|state| format!("{} partitions, {state}{cores}", load.partitions));
+        .map(|state| format!("{} partitions, {state}{apart}", load.partitions));
     let mut sides = Side::ALL;
     if !round.is_multiple_of(2) {
         sides.reverse();
@@ -98,6 +127,10 @@ async fn side_by_side(
                 Side::Service => {
                     let served = serve(stage, load, 1, &[]).await?;
                     note(figures, case, &served, stage.filled(load).await?.1);
+                    let bound = cores.bound(&served.drained);
+                    let share = served.drained.per_second / bound;
+                    figures.add("drain", case, "work-conserving bound", "records/s", bound);
+                    figures.add("drain", case, "service ÷ work-conserving bound", "", share);
                     served.drained
                 }
                 Side::Ceiling => ceiling.drain(stage, true).await?,
@@ -125,6 +158,10 @@ fn note_side(figures: &mut Figures, case: &str, side: Side, drained: &Drained) {
         (
             format!("mongod's CPU a record, by {name}"),
             drained.mongod_cpu_us,
+        ),
+        (
+            format!("broker's CPU a record, by {name}"),
+            drained.broker_cpu_us,
         ),
     ] {
         figures.add("drain", case, &whose, "µs", us);
@@ -205,4 +242,34 @@ pub async fn serve(
         peak_memory_bytes,
         folded: folded / load.states as f64,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_core_idles_at_the_bound() {
+        let drained = |cpu_us, mongod_cpu_us, broker_cpu_us| Drained {
+            per_second: 0.0,
+            cpu_us,
+            mongod_cpu_us,
+            broker_cpu_us,
+            transactions_per_second: 0.0,
+            bytes_to_mongod: 0.0,
+        };
+        let shared = |processors| Cores {
+            processors,
+            apart: false,
+        };
+        let apart = |processors| Cores {
+            processors,
+            apart: true,
+        };
+        // 25 µs on two cores; apart, mongod's 16 µs on one or the others' 20 µs on another.
+        assert_eq!(shared(2).bound(&drained(8.0, 16.0, 1.0)), 80_000.0);
+        assert_eq!(apart(2).bound(&drained(8.0, 16.0, 1.0)), 62_500.0);
+        assert_eq!(apart(2).bound(&drained(18.0, 16.0, 2.0)), 50_000.0);
+        assert_eq!(apart(3).bound(&drained(18.0, 16.0, 2.0)), 62_500.0);
+    }
 }

@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 17] = [
+const GOALS: [(&str, &str, &str, Goal); 21] = [
     (
         "drain",
         "12 partitions, empty",
@@ -36,6 +36,30 @@ const GOALS: [(&str, &str, &str, Goal); 17] = [
         "12 partitions, existing, apart",
         "service ÷ ceiling",
         AtLeast(0.9),
+    ),
+    (
+        "drain",
+        "12 partitions, empty",
+        "service ÷ work-conserving bound",
+        AtLeast(0.92),
+    ),
+    (
+        "drain",
+        "12 partitions, existing",
+        "service ÷ work-conserving bound",
+        AtLeast(0.92),
+    ),
+    (
+        "drain",
+        "12 partitions, empty, apart",
+        "service ÷ work-conserving bound",
+        AtLeast(0.85),
+    ),
+    (
+        "drain",
+        "12 partitions, existing, apart",
+        "service ÷ work-conserving bound",
+        AtLeast(0.85),
     ),
     (
         "peers",
