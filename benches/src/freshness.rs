@@ -1,43 +1,28 @@
 //! From a record's time to its place in the database.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use bson::{Document, doc};
 use local_stack::observe;
 use local_stack::random::Random;
 use mongodb::Client;
 use mongodb::options::WriteConcern;
-use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
-use rdkafka::message::Message as _;
-use rdkafka::producer::{
-    BaseRecord, DeliveryResult, Producer as _, ProducerContext, ThreadedProducer,
-};
+use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::time::sleep;
 
 use crate::figures::{Figures, quantile};
+use crate::sending::{self, Acknowledged};
 use crate::stage::{Service, Stage, scattered_id, sized};
-use crate::visible::{Moves, Watch};
+use crate::visible::Watch;
 
 const LASTS: Duration = Duration::from_secs(20);
 /// What comes first is not counted: connections are made, code and pages are touched.
 const WARM_UP: Duration = Duration::from_secs(2);
-const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
-const CATCH_UP_POLL: Duration = Duration::from_millis(20);
-/// The producer sends at once, not after librdkafka's 5 ms, which no service can make up for. It is
-/// idempotent, so that no more than five requests are under way: where the broker is behind, more
-/// records go into each.
-const PRODUCER: [(&str, &str); 4] = [
-    ("compression.type", "zstd"),
-    ("partitioner", "murmur2_random"),
-    ("linger.ms", "0"),
-    ("enable.idempotence", "true"),
-];
+const FLUSH_DEADLINE: Duration = Duration::from_secs(60);
 /// Loads that are not counted: the broker compiles meanwhile what it runs most, as one that has run
 /// for long has done, and takes a core for it.
 const COMPILING_LOADS: usize = 5;
@@ -170,11 +155,7 @@ async fn observe_load(
     rate: usize,
     burst: usize,
 ) -> Result<Seen> {
-    let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", stage.bootstrap());
-    config.extend(PRODUCER.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    let producer: Arc<ThreadedProducer<Acknowledged>> =
-        Arc::new(config.create_with_context(Acknowledged::default())?);
+    let producer = Arc::new(sending::producer(&stage.bootstrap())?);
     let visible = Watch::start(&stage.client().await?, group).await?;
     let producing = {
         let (producer, topic) = (Arc::clone(&producer), topic.to_owned());
@@ -185,26 +166,8 @@ async fn observe_load(
     sleep(WARM_UP).await;
     let before = service.metrics().await?;
     let counted_from = producing.await??;
-    let sent = std::mem::take(
-        &mut *producer
-            .context()
-            .0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner),
-    );
-    let end = Instant::now() + CATCH_UP_DEADLINE;
-    let last = |sent: &[Sent]| {
-        sent.iter().fold(BTreeMap::new(), |mut last, s| {
-            let offset: &mut i64 = last.entry(s.partition).or_default();
-            *offset = s.offset.max(*offset);
-            last
-        })
-    };
-    let last = last(&sent);
-    while !visible.is_past(&last) {
-        ensure!(Instant::now() < end, "the service did not catch up");
-        sleep(CATCH_UP_POLL).await;
-    }
+    let sent = producer.context().taken();
+    visible.reached(&sending::last(&sent)).await?;
     stop.store(true, Ordering::Relaxed);
     let after = service.metrics().await?;
     Ok(Seen {
@@ -212,42 +175,10 @@ async fn observe_load(
         acknowledged_ms: (sent.iter().filter(|s| s.at >= counted_from))
             .map(|s| s.acknowledged_ms)
             .collect(),
-        visible_ms: delays(&sent, &visible.stop()?, counted_from),
+        visible_ms: sending::delays_ms(&sent, &visible.stop()?, counted_from..),
         settled: grown(&before, &after),
         transactions_ms: beside.await??,
     })
-}
-
-/// One record that the broker has.
-struct Sent {
-    partition: i32,
-    offset: i64,
-    at: Instant,
-    acknowledged_ms: f64,
-}
-
-/// Notes what the broker acknowledges.
-#[derive(Default)]
-struct Acknowledged(Mutex<Vec<Sent>>);
-
-impl ClientContext for Acknowledged {}
-
-impl ProducerContext for Acknowledged {
-    type DeliveryOpaque = Box<Instant>;
-
-    fn delivery(&self, result: &DeliveryResult<'_>, at: Box<Instant>) {
-        if let Ok(message) = result {
-            self.0
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(Sent {
-                    partition: message.partition(),
-                    offset: message.offset(),
-                    at: *at,
-                    acknowledged_ms: at.elapsed().as_secs_f64() * 1e3,
-                });
-        }
-    }
 }
 
 /// Sends records at a steady pace, a burst in the middle; returns from when on they count. Blocks.
@@ -264,12 +195,7 @@ fn send(
         .collect();
     let mut one = |due: Instant| {
         messages.rotate_left(1);
-        let message = &messages[0];
-        let mut record =
-            BaseRecord::<[u8], [u8], Box<Instant>>::with_opaque_to(topic, Box::new(due));
-        record.key = message.key.as_deref();
-        record.payload = message.value.as_deref();
-        producer.send(record).map_err(|(error, _)| error)
+        sending::send(producer, topic, &messages[0], due)
     };
     let began = Instant::now();
     let total = (rate as f64 * LASTS.as_secs_f64()) as usize;
@@ -281,21 +207,8 @@ fn send(
             (0..burst).try_for_each(|_| one(due))?;
         }
     }
-    producer.flush(CATCH_UP_DEADLINE)?;
+    producer.flush(FLUSH_DEADLINE)?;
     Ok(began + WARM_UP)
-}
-
-/// For each record that counts, how long it took until a majority had its checkpoint behind it, in
-/// milliseconds.
-fn delays(sent: &[Sent], moves: &Moves, from: Instant) -> Vec<f64> {
-    let delay = |s: &Sent| {
-        let moves = moves.get(&s.partition)?;
-        let first = moves.partition_point(|moved| moved.next_offset <= s.offset);
-        let visible = moves.get(first)?.at;
-        Some(visible.saturating_duration_since(s.at).as_secs_f64() * 1e3)
-    };
-    let counted = sent.iter().filter(|s| s.at >= from);
-    counted.filter_map(delay).collect()
 }
 
 /// Majority transactions of a guard and one upsert, one now and then, until asked to stop; their
@@ -387,30 +300,6 @@ fn histogram_quantile(buckets: &[(f64, f64)], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::visible::Moved;
-
-    #[test]
-    fn a_record_is_visible_once_its_checkpoint_has_moved_behind_it() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let sent = |partition, offset, ms| Sent {
-            partition,
-            offset,
-            at: at(ms),
-            acknowledged_ms: 0.0,
-        };
-        let moved = |next_offset, ms| Moved {
-            next_offset,
-            at: at(ms),
-        };
-        let moves = BTreeMap::from([
-            (0, vec![moved(1, 10), moved(2, 30)]),
-            (1, vec![moved(2, 20)]),
-        ]);
-        let all = [sent(0, 0, 3), sent(0, 1, 12), sent(1, 0, 4), sent(1, 1, 4)];
-        assert_eq!(delays(&all, &moves, start), [7.0, 18.0, 16.0, 16.0]);
-        assert_eq!(delays(&[sent(0, 0, 3)], &moves, at(4)), [0.0; 0]);
-    }
 
     #[test]
     fn a_quantile_is_read_from_what_a_histogram_grew_by() {

@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 22] = [
+const GOALS: [(&str, &str, &str, Goal); 25] = [
     (
         "drain",
         "12 partitions, empty",
@@ -117,6 +117,9 @@ const GOALS: [(&str, &str, &str, Goal); 22] = [
         "visible p99 ÷ a transaction's p99",
         AtMost(2.0),
     ),
+    ("standstill", "a worker leaves", "longest", AtMost(0.2)),
+    ("standstill", "a worker joins", "longest", AtMost(0.4)),
+    ("standstill", "a worker is replaced", "longest", AtMost(0.4)),
     ("start", "12 partitions", "ready beyond a join", AtMost(1.5)),
     (
         "start",

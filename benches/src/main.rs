@@ -12,8 +12,10 @@ mod goals;
 mod plot;
 mod rest;
 mod scale;
+mod sending;
 mod sequential;
 mod stage;
+mod standstill;
 mod start;
 mod visible;
 
@@ -43,7 +45,7 @@ struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "drain,cost,freshness,start,rest,scale,commands,peers"
+        default_value = "drain,cost,freshness,standstill,start,rest,scale,commands,peers"
     )]
     only: Vec<Section>,
     /// The folder for bench.json and bench.svg.
@@ -62,6 +64,8 @@ enum Section {
     Cost,
     /// From a record's time to its place in the database.
     Freshness,
+    /// A partition while workers leave, join and are replaced.
+    Standstill,
     /// From nothing to ready, and from a dead worker to the next one.
     Start,
     /// Idle.
@@ -102,6 +106,9 @@ async fn main() -> Result<()> {
             Section::Cost => allocations::measure(&mut stage, load, &mut figures).await?,
             Section::Freshness => {
                 freshness::measure(&mut stage, options.rounds, &mut figures).await?;
+            }
+            Section::Standstill => {
+                standstill::measure(&mut stage, options.rounds, &mut figures).await?;
             }
             Section::Start => start::measure(&mut stage, options.rounds, &mut figures).await?,
             Section::Rest => rest::measure(&mut stage, options.rounds, &mut figures).await?,

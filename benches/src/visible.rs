@@ -2,15 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use bson::{Document, doc};
 use futures_util::StreamExt as _;
 use mongodb::Client;
 use mongodb::change_stream::event::ChangeStreamEvent;
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use workflows_sink::checkpoint;
+
+const CATCH_UP_DEADLINE: Duration = Duration::from_secs(60);
+const CATCH_UP_POLL: Duration = Duration::from_millis(20);
 
 /// One move of a checkpoint.
 #[derive(Clone, Copy, Debug)]
@@ -50,8 +54,7 @@ impl Watch {
         Ok(Watch { moves, task })
     }
 
-    /// Whether every partition has moved past the offset that is given of it.
-    pub fn is_past(&self, last: &BTreeMap<i32, i64>) -> bool {
+    fn is_past(&self, last: &BTreeMap<i32, i64>) -> bool {
         let moves = lock(&self.moves);
         last.iter().all(|(partition, offset)| {
             let reached = moves.get(partition).and_then(|moves| moves.last());
@@ -59,9 +62,19 @@ impl Watch {
         })
     }
 
+    /// Waits until every partition has moved past the offset that is given of it.
+    pub async fn reached(&self, last: &BTreeMap<i32, i64>) -> Result<()> {
+        let end = Instant::now() + CATCH_UP_DEADLINE;
+        while !self.is_past(last) {
+            ensure!(Instant::now() < end, "the service did not catch up");
+            sleep(CATCH_UP_POLL).await;
+        }
+        Ok(())
+    }
+
     /// What was seen.
     pub fn stop(self) -> Result<Moves> {
-        anyhow::ensure!(!self.task.is_finished(), "the change stream broke off");
+        ensure!(!self.task.is_finished(), "the change stream broke off");
         Ok(std::mem::take(&mut *lock(&self.moves)))
     }
 }
