@@ -125,7 +125,7 @@ const GOALS: [(&str, &str, &str, Goal); 25] = [
         "start",
         "kill -9",
         "takeover beyond the session timeout",
-        AtMost(1.0),
+        AtMost(0.3),
     ),
     ("scale", "192 partitions", "rate ÷ that of 12", AtLeast(0.8)),
 ];
