@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 
 use crate::drain::serve;
 use crate::figures::Figures;
-use crate::stage::{Load, Stage};
+use crate::load::Load;
+use crate::stage::Stage;
 
 /// Counting is slow, and every round gives nearly the same.
 const STATES: [usize; 2] = [20_000, 60_000];

@@ -157,12 +157,14 @@ impl Ceiling {
 
     /// At most as far ahead as the service's lanes are when each of them has a full batch.
     fn consume(&self, settled: &Arc<AtomicUsize>) -> Result<Discarding> {
+        let batches = self.partitions.iter().flatten();
+        let batch_max = batches.map(|batch| batch.entries().len()).max();
         Discarding::start(
             &self.consumer,
             &self.topic,
             self.partitions.len() as i32,
             Arc::clone(settled),
-            self.limits.lanes_max * self.limits.flush_records_max,
+            self.limits.lanes_max * batch_max.unwrap_or(1),
         )
     }
 

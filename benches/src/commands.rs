@@ -13,7 +13,8 @@ use tokio::time::sleep;
 use workflows_sink::writer::dead_letter;
 
 use crate::figures::Figures;
-use crate::stage::{Load, Stage, scattered_id};
+use crate::load::{Load, scattered_id};
+use crate::stage::Stage;
 
 /// How many records are rejected.
 const LETTERS: usize = 5_000;

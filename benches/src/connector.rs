@@ -7,7 +7,8 @@ use local_stack::{Server, certificates, install, observe, port};
 
 use crate::drain::serve;
 use crate::figures::Figures;
-use crate::stage::{Load, Stage, number, status};
+use crate::load::Load;
+use crate::stage::{Stage, number, status};
 
 /// A part of the topic is enough for a rate.
 const STATES: usize = 40_000;

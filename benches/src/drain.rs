@@ -5,7 +5,8 @@ use local_stack::observe;
 
 use crate::ceiling::Ceiling;
 use crate::figures::Figures;
-use crate::stage::{Drained, Load, Stage};
+use crate::load::Load;
+use crate::stage::{Drained, Stage};
 
 const PARTITIONS: [i32; 3] = [1, 4, 12];
 const MIB: f64 = (1 << 20) as f64;
@@ -81,7 +82,8 @@ impl Cores {
 
 /// What is measured in turn.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Side {
+pub enum Side {
+    /// One worker.
     Service,
     /// The loader, which also consumes the topic.
     Ceiling,
@@ -92,18 +94,46 @@ enum Side {
 impl Side {
     /// The ceiling stands beside the service, whoever goes first.
     const ALL: [Side; 3] = [Side::Service, Side::Ceiling, Side::CeilingWithoutBroker];
+    /// What the service is compared with.
+    const CEILINGS: [Side; 2] = [Side::Ceiling, Side::CeilingWithoutBroker];
 
-    fn name(self) -> &'static str {
+    /// All of them, in the order of this round: who goes first alternates.
+    pub fn in_turn(round: usize) -> [Side; 3] {
+        let mut sides = Side::ALL;
+        if !round.is_multiple_of(2) {
+            sides.reverse();
+        }
+        sides
+    }
+
+    /// What its rows are called.
+    pub fn name(self) -> &'static str {
         match self {
             Side::Service => "service",
             Side::Ceiling => "ceiling",
             Side::CeilingWithoutBroker => "ceiling without a broker",
         }
     }
+
+    /// Drains a load by this side, over what there is; of the service, what else there is to say.
+    pub async fn drain(
+        self,
+        stage: &mut Stage,
+        load: Load,
+        ceiling: &Ceiling,
+    ) -> Result<(Drained, Option<Served>)> {
+        match self {
+            Side::Service => {
+                let served = serve(stage, load, 1, &[]).await?;
+                Ok((served.drained, Some(served)))
+            }
+            Side::Ceiling => Ok((ceiling.drain(stage, true).await?, None)),
+            Side::CeilingWithoutBroker => Ok((ceiling.drain(stage, false).await?, None)),
+        }
+    }
 }
 
-/// Service and ceilings, each into an empty database and again over what is there; who goes first
-/// alternates.
+/// Service and ceilings in turn, each into an empty database and again over what is there.
 async fn side_by_side(
     stage: &mut Stage,
     load: Load,
@@ -115,33 +145,24 @@ async fn side_by_side(
     let apart = if cores.apart { ", apart" } else { "" };
     let cases = ["empty", "existing"]
         .map(|state| format!("{} partitions, {state}{apart}", load.partitions));
-    let mut sides = Side::ALL;
-    if !round.is_multiple_of(2) {
-        sides.reverse();
-    }
     let mut rates = [[0.0; Side::ALL.len()]; 2];
-    for side in sides {
+    for side in Side::in_turn(round) {
         stage.clear().await?;
         for (case, rates) in cases.iter().zip(&mut rates) {
-            let drained = match side {
-                Side::Service => {
-                    let served = serve(stage, load, 1, &[]).await?;
-                    note(figures, case, &served, stage.filled(load).await?.1);
-                    let bound = cores.bound(&served.drained);
-                    let share = served.drained.per_second / bound;
-                    figures.add("drain", case, "work-conserving bound", "records/s", bound);
-                    figures.add("drain", case, "service ÷ work-conserving bound", "", share);
-                    served.drained
-                }
-                Side::Ceiling => ceiling.drain(stage, true).await?,
-                Side::CeilingWithoutBroker => ceiling.drain(stage, false).await?,
-            };
+            let (drained, served) = side.drain(stage, load, ceiling).await?;
+            if let Some(served) = served {
+                note(figures, case, &served, stage.filled(load).await?.1);
+                let bound = cores.bound(&drained);
+                let share = drained.per_second / bound;
+                figures.add("drain", case, "work-conserving bound", "records/s", bound);
+                figures.add("drain", case, "service ÷ work-conserving bound", "", share);
+            }
             note_side(figures, case, side, &drained);
             rates[side as usize] = drained.per_second;
         }
     }
     for (case, rates) in cases.iter().zip(rates) {
-        for side in [Side::Ceiling, Side::CeilingWithoutBroker] {
+        for side in Side::CEILINGS {
             let name = format!("service ÷ {}", side.name());
             let ratio = rates[Side::Service as usize] / rates[side as usize];
             figures.add("drain", case, &name, "", ratio);

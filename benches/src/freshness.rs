@@ -15,8 +15,9 @@ use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::time::sleep;
 
 use crate::figures::{Figures, quantile};
+use crate::load::{scattered_id, sized};
 use crate::sending::{self, Acknowledged};
-use crate::stage::{Service, Stage, scattered_id, sized};
+use crate::stage::{Service, Stage};
 use crate::visible::Watch;
 
 const LASTS: Duration = Duration::from_secs(20);

@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 25] = [
+const GOALS: [(&str, &str, &str, Goal); 30] = [
     (
         "drain",
         "12 partitions, empty",
@@ -127,7 +127,32 @@ const GOALS: [(&str, &str, &str, Goal); 25] = [
         "takeover beyond the session timeout",
         AtMost(0.3),
     ),
-    ("scale", "192 partitions", "rate ÷ that of 12", AtLeast(0.8)),
+    ("scale", "192 partitions", "rate ÷ that of 12", AtLeast(0.9)),
+    ("scale", "192 partitions", "peak memory", AtMost(128.0)),
+    (
+        "scale",
+        "nested entities of 20 KB",
+        "service ÷ ceiling without a broker",
+        AtLeast(0.9),
+    ),
+    (
+        "scale",
+        "nested entities of 200 KB",
+        "service ÷ ceiling without a broker",
+        AtLeast(0.9),
+    ),
+    (
+        "scale",
+        "nested entities of 1000 KB",
+        "service ÷ ceiling without a broker",
+        AtLeast(0.9),
+    ),
+    (
+        "scale",
+        "nested entities of 1000 KB",
+        "CPU a MB ÷ that at 20 KB",
+        AtMost(1.1),
+    ),
 ];
 
 /// Goals beside medians.

@@ -9,6 +9,8 @@ mod drain;
 mod figures;
 mod freshness;
 mod goals;
+mod load;
+mod nested;
 mod plot;
 mod rest;
 mod scale;
@@ -25,7 +27,8 @@ use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
 
 use figures::Figures;
-use stage::{Load, Stage};
+use load::{Load, Shape};
+use stage::Stage;
 
 #[derive(Parser)]
 struct Options {
@@ -91,8 +94,7 @@ async fn main() -> Result<()> {
         partitions: 12,
         states: options.states,
         entities: options.entities,
-        bytes: None,
-        ids_ascend: false,
+        shape: Shape::Realistic,
     };
     let mut figures = Figures::default();
     let mut stage = Stage::start(&options.sink).await?;
@@ -113,7 +115,8 @@ async fn main() -> Result<()> {
             Section::Start => start::measure(&mut stage, options.rounds, &mut figures).await?,
             Section::Rest => rest::measure(&mut stage, options.rounds, &mut figures).await?,
             Section::Scale => {
-                scale::measure(&mut stage, load, options.rounds, &mut figures).await?
+                scale::measure(&mut stage, load, options.rounds, &mut figures).await?;
+                nested::measure(&mut stage, load, options.rounds, &mut figures).await?;
             }
             Section::Commands => {
                 commands::measure(&mut stage, load, options.rounds, &mut figures).await?

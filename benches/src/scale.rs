@@ -4,7 +4,8 @@ use anyhow::Result;
 
 use crate::drain::{Served, serve};
 use crate::figures::Figures;
-use crate::stage::{Load, Stage};
+use crate::load::{Load, Shape};
+use crate::stage::Stage;
 
 /// Half the records of a drain are enough for a rate.
 const SHARE: usize = 2;
@@ -57,8 +58,7 @@ pub async fn measure(
             let sized = Load {
                 states,
                 entities: states / 2,
-                bytes: Some(bytes),
-                ids_ascend,
+                shape: Shape::Flat { bytes, ids_ascend },
                 ..load
             };
             let served = drain(stage, sized, 1, &[]).await?;

@@ -10,7 +10,8 @@ use local_stack::{Generator, observe};
 use mongodb::options::WriteConcern;
 
 use crate::figures::Figures;
-use crate::stage::{Load, Stage};
+use crate::load::Load;
+use crate::stage::Stage;
 
 /// A loop this slow needs no more for its rate.
 const STATES: usize = 5_000;

@@ -11,11 +11,12 @@ use anyhow::{Context, Result, ensure};
 use bson::{Document, doc};
 use local_stack::mongo::DATABASE;
 use local_stack::observe::{self, Usage};
-use local_stack::random::Random;
 use local_stack::topics::STATE_CONFIG;
-use local_stack::{Generator, KafkaOptions, Message, MongoOptions, Server, Stack, port, produce};
+use local_stack::{KafkaOptions, MongoOptions, Server, Stack, port, produce};
 use mongodb::{Client, Database};
 use tokio::time::sleep;
+
+use crate::load::Load;
 
 const SETTLED: &str = "workflows_sink_records_settled_total";
 /// How often a counter is read while it grows: the error of a rate over seconds.
@@ -24,21 +25,6 @@ const READY_POLL: Duration = Duration::from_millis(5);
 const READY_DEADLINE: Duration = Duration::from_secs(60);
 const STALLED_DEADLINE: Duration = Duration::from_secs(90);
 const STOP_DEADLINE: Duration = Duration::from_secs(40);
-
-/// What a topic is filled with.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Load {
-    /// The topic's partitions.
-    pub partitions: i32,
-    /// Its records.
-    pub states: usize,
-    /// How many entities they belong to.
-    pub entities: usize,
-    /// The size of each; by default realistic ones, 1.9 KB on average.
-    pub bytes: Option<usize>,
-    /// Whether the ids of such ones ascend, rather than being scattered as UUIDs are.
-    pub ids_ascend: bool,
-}
 
 /// What a load cost on its way into MongoDB.
 #[derive(Clone, Copy, Debug)]
@@ -139,7 +125,7 @@ impl Stage {
         let name = topic.clone();
         let producing = tokio::task::spawn_blocking(move || {
             let mut bytes = 0;
-            let messages = messages(load).inspect(|message| {
+            let messages = load.messages().inspect(|message| {
                 bytes += message.key.as_ref().map_or(0, Vec::len);
                 bytes += message.value.as_ref().map_or(0, Vec::len);
             });
@@ -387,41 +373,4 @@ impl Service {
         self.server.stop(STOP_DEADLINE).await?;
         Ok(self.server.log_tail())
     }
-}
-
-/// The records of a load.
-fn messages(load: Load) -> Box<dyn Iterator<Item = Message>> {
-    let Some(bytes) = load.bytes else {
-        let states = Generator::new(1, load.entities, load.states);
-        return Box::new(states.map(Message::from));
-    };
-    let mut random = Random::new(1);
-    Box::new((0..load.states).map(move |state| {
-        let entity = state % load.entities;
-        let id = if load.ids_ascend {
-            format!("{entity:032x}")
-        } else {
-            scattered_id(entity)
-        };
-        sized(&mut random, id, state, bytes)
-    }))
-}
-
-/// As UUIDs are.
-pub fn scattered_id(entity: usize) -> String {
-    Random::new(entity as u64).hex(32)
-}
-
-/// An entity of about `bytes`: text fields of 40 characters.
-pub fn sized(random: &mut Random, id: String, state: usize, bytes: usize) -> Message {
-    let mut json = format!(
-        r#"{{"id":"{id}","kind":"Dataset","account":"00000000","status":"Created","version":{state}"#
-    );
-    let mut field = 0;
-    while json.len() + 60 < bytes {
-        json += &format!(r#","field{field}":"{}""#, random.hex(40));
-        field += 1;
-    }
-    json += "}";
-    Message::new(id, json)
 }

@@ -13,8 +13,9 @@ use rdkafka::producer::{Producer as _, ThreadedProducer};
 use tokio::time::sleep;
 
 use crate::figures::Figures;
+use crate::load::{scattered_id, sized};
 use crate::sending::{self, Acknowledged, Sent};
-use crate::stage::{Service, Stage, scattered_id, sized};
+use crate::stage::{Service, Stage};
 use crate::visible::{Moves, Watch};
 
 const PARTITIONS: usize = 12;
