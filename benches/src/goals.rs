@@ -65,13 +65,13 @@ const GOALS: [(&str, &str, &str, Goal); 30] = [
         "peers",
         "routed by kind",
         "service ÷ connector",
-        AtLeast(15.0),
+        AtLeast(25.0),
     ),
     (
         "peers",
         "one collection",
         "service ÷ connector",
-        AtLeast(5.0),
+        AtLeast(8.0),
     ),
     (
         "peers",
