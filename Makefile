@@ -14,7 +14,7 @@
 # make fuzz     look for inputs that break a promise: SECONDS=60
 #                FUZZ=decode|routes|configuration|reply|export
 # make bench    the service beside its ceiling and its peers: ROUNDS=5 ONLY=drain,cost,…
-#                AGAINST=bench.json of another commit
+#                AGAINST=bench.json of another commit, BESIDE=another build of the service
 # make instructions  count the instructions of the pure parts, against benches/instructions.txt:
 #                RENEW=1 rewrites it
 # make docs     the documentation of the code
@@ -109,7 +109,8 @@ soak: build-tools
 bench: build-tools
 	cargo build --release --locked --workspace --bins
 	$(TARGET)/release/bench --sink $(TARGET)/release/workflows-sink --out $(TARGET)/bench \
-	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST))
+	    $(if $(ROUNDS_GIVEN),--rounds $(ROUNDS)) $(if $(ONLY),--only $(ONLY)) $(if $(AGAINST),--against $(AGAINST)) \
+	    $(if $(BESIDE),--beside $(BESIDE))
 
 instructions: build-tools
 	@sh deploy/local/ensure.sh valgrind

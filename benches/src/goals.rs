@@ -12,7 +12,7 @@ enum Goal {
 use Goal::{AtLeast, AtMost};
 
 /// Section, case, figure, goal.
-const GOALS: [(&str, &str, &str, Goal); 31] = [
+const GOALS: [(&str, &str, &str, Goal); 32] = [
     (
         "drain",
         "12 partitions, empty",
@@ -94,8 +94,14 @@ const GOALS: [(&str, &str, &str, Goal); 31] = [
     (
         "drain",
         "12 partitions, empty",
-        "service's CPU a record",
-        AtMost(12.0),
+        "service's CPU a record ÷ that of the build beside it",
+        AtMost(0.65),
+    ),
+    (
+        "drain",
+        "12 partitions, existing",
+        "service's CPU a record ÷ that of the build beside it",
+        AtMost(0.65),
     ),
     (
         "drain",

@@ -1,6 +1,7 @@
 //! `make bench`: the service beside its ceiling and its peers, on servers of its own, in one run.
 
 mod allocations;
+mod beside;
 mod ceiling;
 mod commands;
 mod connector;
@@ -57,6 +58,9 @@ struct Options {
     /// A bench.json of another commit to compare with.
     #[arg(long)]
     against: Option<PathBuf>,
+    /// Another build of the service, to drain in turn with this one.
+    #[arg(long)]
+    beside: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -103,7 +107,10 @@ async fn main() -> Result<()> {
         println!("== {}", name.get_name());
         match section {
             Section::Drain => {
-                drain::measure(&mut stage, load, options.rounds, &mut figures).await?
+                drain::measure(&mut stage, load, options.rounds, &mut figures).await?;
+                if let Some(beside) = &options.beside {
+                    beside::measure(&mut stage, load, beside, options.rounds, &mut figures).await?;
+                }
             }
             Section::Cost => allocations::measure(&mut stage, load, &mut figures).await?,
             Section::Freshness => {

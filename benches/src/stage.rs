@@ -79,6 +79,11 @@ impl Stage {
         })
     }
 
+    /// Workers are of this binary from now on; returns the one that they were of.
+    pub fn run_sink(&mut self, sink: &Path) -> PathBuf {
+        std::mem::replace(&mut self.sink, sink.to_owned())
+    }
+
     /// `host:port` of the broker.
     pub fn bootstrap(&self) -> String {
         self.stack.bootstrap()
