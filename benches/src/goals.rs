@@ -191,3 +191,35 @@ pub fn table(figures: &Figures) -> Table {
     }
     table
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_page_has_the_goals_and_no_others() {
+        let page = include_str!("../../docs/benchmarks.md");
+        let rows = page
+            .lines()
+            .skip_while(|line| !line.starts_with("| section | case | figure |"));
+        let rows: Vec<String> = rows
+            .skip(2)
+            .map_while(|line| line.strip_prefix("| "))
+            .map(|row| row.split(" | ").take(4).collect::<Vec<_>>().join(" | "))
+            .collect();
+        let goals = GOALS.iter().map(|(section, case, name, goal)| {
+            let goal = match goal {
+                AtLeast(goal) => format!("≥ {goal}"),
+                AtMost(goal) => format!("≤ {goal}"),
+            };
+            format!("{section} | {case} | {name} | {goal}")
+        });
+        let goals: Vec<String> = goals.collect();
+        assert_eq!(rows.len(), goals.len(), "{rows:#?}");
+        for goal in goals {
+            // The page names the unit too.
+            let is = |row: &&String| **row == goal || row.starts_with(&format!("{goal} "));
+            assert!(rows.iter().any(|row| is(&row)), "not on the page: {goal}");
+        }
+    }
+}
