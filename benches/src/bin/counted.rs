@@ -1,7 +1,5 @@
-//! The service, with every allocation counted, of its Rust part and of what it links in C. In the
-//! end it says how many there were.
-
-mod counting;
+//! The service, with every allocation of its Rust part counted. In the end it says how many there
+//! were.
 
 use anyhow::Result;
 use workflows_sink::config::Config;
@@ -9,16 +7,18 @@ use workflows_sink::service;
 use workflows_sink::telemetry::logging;
 
 #[global_allocator]
-static ALLOCATOR: counting::Counting = counting::Counting;
+static ALLOCATOR: dhat::Alloc = dhat::Alloc;
 
 fn main() -> Result<()> {
+    let profiler = dhat::Profiler::builder().testing().build();
     let config = Config::from_env()?;
     logging::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     runtime.block_on(service::run(config))?;
-    let (by_rust, by_c) = counting::counts();
-    eprintln!("\nallocations: {by_rust}\nallocations in C: {by_c}");
+    let stats = dhat::HeapStats::get();
+    eprintln!("\nallocations: {}", stats.total_blocks);
+    drop(profiler);
     Ok(())
 }
