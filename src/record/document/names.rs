@@ -68,8 +68,8 @@ impl Names {
         self.names.truncate(len);
     }
 
-    /// Adds the name of the element that starts at `at`, of the container whose names begin at index
-    /// `from`.
+    /// Adds the name of the element that starts at `at`, of the container whose names begin at
+    /// index `from`.
     #[inline(always)]
     pub(super) fn push(&mut self, name: &[u8], at: usize, from: usize, seen: &mut Seen) {
         let hash = hash(name);

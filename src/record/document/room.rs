@@ -3,7 +3,8 @@
 
 use bson::spec::ElementType;
 
-/// What is written around a name or a value takes less, with the blocks by which a string is copied.
+/// What is written around a name or a value takes less, with the blocks by which a string is
+/// copied.
 pub(crate) const MARGIN: usize = 96;
 
 /// Bytes that are written front to back.
@@ -16,11 +17,13 @@ pub(super) struct Room<'a> {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum State {
     Open,
+    /// What is written is not wanted any more.
     Closed,
+    /// Something did not fit.
     Full,
 }
 
-// Inlined throughout, so that the length stays in a register.
+// Inlined throughout: each is a few instructions.
 impl<'a> Room<'a> {
     pub(super) fn new(bytes: &'a mut [u8]) -> Self {
         let state = State::Open;
@@ -86,7 +89,7 @@ impl<'a> Room<'a> {
         }
     }
 
-    /// Writes bytes that fit.
+    /// Writes bytes that fit: after [`Room::has_room`].
     #[inline(always)]
     pub(super) fn put<const N: usize>(&mut self, bytes: [u8; N]) {
         self.set(self.len, bytes);

@@ -112,6 +112,7 @@ fn names_keep_to_the_rules_of_promtool() {
     metrics.expect(&["network"], &[("write", "network")]);
     let lane = metrics.partition("t", 0);
     lane.set_lag(1);
+    lane.set_oldest_unapplied(1, None);
     metrics.topic_partitions("t", 3);
     let text = metrics.render();
     let mut families = 0;
