@@ -1,12 +1,12 @@
 //! A full topic through the service, and beside it the ceiling, with the broker and without.
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use local_stack::observe;
 
 use crate::ceiling::Ceiling;
 use crate::figures::Figures;
 use crate::load::Load;
-use crate::stage::{Drained, Stage};
+use crate::stage::{Drained, Service, Stage};
 
 const PARTITIONS: [i32; 3] = [1, 4, 12];
 const MIB: f64 = (1 << 20) as f64;
@@ -245,7 +245,12 @@ pub async fn serve(
             },
             || pids.iter().map(|pid| Ok(observe::usage(*pid)?.cpu)).sum(),
         )
-        .await?;
+        .await;
+    let logs = || {
+        let tails = services.iter().map(Service::log_tail);
+        tails.collect::<Vec<_>>().join("\n")
+    };
+    let drained = drained.with_context(logs)?;
     let (mut peak_memory_bytes, mut folded) = (0, 0.0);
     for mut service in services {
         peak_memory_bytes = peak_memory_bytes.max(service.usage()?.peak_memory_bytes);

@@ -358,6 +358,11 @@ impl Service {
         Ok(observe::total(&self.metrics().await?, SETTLED) as usize)
     }
 
+    /// The end of its log.
+    pub fn log_tail(&self) -> String {
+        self.server.log_tail()
+    }
+
     /// Its process.
     pub fn pid(&self) -> Result<u32> {
         self.server.pid().context("the service has ended")
