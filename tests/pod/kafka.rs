@@ -130,16 +130,16 @@ async fn each_way_into_kafka_is_a_listener_a_user_and_a_policy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_migration_gets_into_kafka_by_either_listener() {
     let kubernetes = cluster().await;
-    // Its account comes with the cluster of MongoDB, which needs the operator.
-    let account = json!({
-        "apiVersion": "v1",
-        "kind": "ServiceAccount",
-        "metadata": { "name": "mongodb-admin", "namespace": "mongodb" },
-    });
-    kubernetes
-        .apply(&account.to_string())
-        .await
-        .expect("an account");
+    // Its accounts come with the cluster of MongoDB, which needs the operator.
+    for name in ["mongodb-admin", "mongodb-client"] {
+        let account = json!({
+            "apiVersion": "v1",
+            "kind": "ServiceAccount",
+            "metadata": { "name": name, "namespace": "mongodb" },
+        });
+        let made = kubernetes.apply(&account.to_string()).await;
+        made.expect("an account");
+    }
     for (component, authentication) in [("tls", "tls"), ("scram", "scram-sha-512")] {
         let also = match component {
             "scram" => "- DEPLOY/kafka/components/scram\n",
