@@ -6,10 +6,9 @@ use crate::ceiling::Ceiling;
 use crate::drain::Side;
 use crate::figures::Figures;
 use crate::load::{Load, Shape};
+use crate::scale::SIZED_BYTES;
 use crate::stage::{Drained, Stage};
 
-/// How many bytes there are of each size.
-const SIZED_BYTES: usize = 160_000_000;
 const SIZES_BYTES: [usize; 3] = [20_000, 200_000, 1_000_000];
 const MIB: f64 = (1 << 20) as f64;
 

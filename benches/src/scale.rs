@@ -10,7 +10,7 @@ use crate::stage::Stage;
 /// Half the records of a drain are enough for a rate.
 const SHARE: usize = 2;
 /// Entities of one size: how many bytes in all, and how many records at the most.
-const SIZED_BYTES: usize = 160_000_000;
+pub const SIZED_BYTES: usize = 160_000_000;
 const SIZED_STATES_MAX: usize = 100_000;
 const RECORDS: &str = "DYFF_WORKFLOWS_SINK__FLUSH_RECORDS_MAX";
 const LANES: &str = "DYFF_WORKFLOWS_SINK__LANES_MAX";

@@ -112,7 +112,7 @@ async fn records(scene: &Scene) -> u64 {
 }
 
 /// How many documents the kinds of the page have.
-async fn documents_in_all(scene: &Scene) -> u64 {
+pub async fn documents_in_all(scene: &Scene) -> u64 {
     let mut all = 0;
     for name in [
         "audits",

@@ -2,14 +2,13 @@
 
 use std::process::{Command, Output};
 
-use bson::{Document, doc};
 use datastore_migrate::example;
 use test_support::scene::Scene;
 use test_support::wait::until;
 use test_support::worker::Worker;
 
 use crate::bench::Bench;
-use crate::story::service;
+use crate::story::{documents_in_all, service};
 
 const PAGE: &str = include_str!("../../../../docs/migration.md");
 const EVENTS: &str = "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS";
@@ -39,23 +38,6 @@ fn lines() -> Vec<&'static str> {
     lines
 }
 
-/// How many entities are applied.
-async fn applied(scene: &Scene) -> u64 {
-    let mut all = 0;
-    for name in [
-        "audits",
-        "datasets",
-        "evaluations",
-        "inferenceservices",
-        "models",
-        "reports",
-    ] {
-        let collection = scene.database.collection::<Document>(name);
-        all += collection.count_documents(doc! {}).await.expect("a count");
-    }
-    all
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn each_line_of_the_worked_example_does_what_the_page_says() {
     let scene = Scene::new("worked_example", 2).await;
@@ -74,7 +56,7 @@ async fn each_line_of_the_worked_example_does_what_the_page_says() {
         if line.starts_with("datastore-migrate verify") {
             let entities = if line.contains("second") { 66 } else { 60 };
             until("all is applied", || async {
-                applied(&scene).await == entities
+                documents_in_all(&scene).await == entities
             })
             .await;
         }
