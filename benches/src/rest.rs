@@ -8,8 +8,8 @@ use tokio::time::sleep;
 use crate::figures::Figures;
 use crate::stage::Stage;
 
-/// Claims and first looks have ended by then.
-const SETTLE: Duration = Duration::from_secs(3);
+/// Claims and first looks have ended by then, and the quicker polls that follow an assignment.
+const SETTLE: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_secs(20);
 
 /// Takes the figures.

@@ -116,8 +116,8 @@ pub const DEFAULTS: [(&str, &str, &str); 8] = [
     ),
     (
         "heartbeat.interval.ms",
-        "500",
-        "a worker learns within half a second that another is gone; less than `session.timeout.ms`",
+        "100",
+        "a worker learns at once that the partitions are shared anew; less than `session.timeout.ms`",
     ),
     (
         "fetch.queue.backoff.ms",

@@ -108,7 +108,7 @@ fn a_uri_is_all_that_has_to_be_set() {
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),
             ("group.id", "dyff.system.mongodb.sink"),
-            ("heartbeat.interval.ms", "500"),
+            ("heartbeat.interval.ms", "100"),
             ("partition.assignment.strategy", "cooperative-sticky"),
             ("socket.timeout.ms", "30000"),
             ("ssl.ca.location", "probe"),

@@ -45,6 +45,7 @@ pub struct Context {
     revoke_deadline: Duration,
     pub(super) lanes: Mutex<HashMap<Partition, Lane>>,
     generations: AtomicU64,
+    rebalances: AtomicU64,
     pub(super) joined: AtomicBool,
     /// When a drain must have ended, once one has begun.
     drain_until: Mutex<Option<Instant>>,
@@ -89,6 +90,7 @@ impl Context {
             revoke_deadline,
             lanes: Mutex::default(),
             generations: AtomicU64::new(generations),
+            rebalances: AtomicU64::new(0),
             joined: AtomicBool::new(false),
             drain_until: Mutex::default(),
             commit_failed: AtomicBool::new(false),
@@ -123,6 +125,11 @@ impl Context {
     /// How many partitions have been assigned since the start.
     pub(super) fn assigned(&self) -> u64 {
         self.generations.load(Ordering::Relaxed)
+    }
+
+    /// How many rounds of a rebalance this consumer has answered.
+    pub(super) fn rebalances(&self) -> u64 {
+        self.rebalances.load(Ordering::Relaxed)
     }
 
     fn assign(&self, partitions: Vec<Partition>) {
@@ -286,6 +293,7 @@ impl ConsumerContext for Context {
     ) {
         let partitions = partitions(list);
         self.metrics.rebalance();
+        self.rebalances.fetch_add(1, Ordering::Relaxed);
         let result = match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => {
                 log_assigned(partitions.len(), self.joined.swap(true, Ordering::Relaxed));

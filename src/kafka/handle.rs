@@ -122,12 +122,18 @@ pub struct Handle {
     pub(super) consumer: Shared,
     pub(super) requests: Sender<Request>,
     pub(super) polls: watch::Receiver<u64>,
+    pub(super) rebalances: watch::Receiver<u64>,
 }
 
 impl Handle {
     /// The consumer.
     pub fn consumer(&self) -> Option<Arc<Consumer>> {
         self.consumer.read().clone()
+    }
+
+    /// Changes with each round of a rebalance that has been answered.
+    pub(super) fn rebalances(&self) -> watch::Receiver<u64> {
+        self.rebalances.clone()
     }
 
     /// Lets the poll thread leave the group, and join it with a new consumer, because of `why`;

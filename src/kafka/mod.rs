@@ -23,6 +23,7 @@ pub mod preflight;
 mod progress;
 mod readable;
 pub mod refused;
+pub mod rejoin;
 pub mod scan;
 pub mod statistics;
 pub mod topic_id;

@@ -21,9 +21,16 @@ use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::{Partition, Position};
 use crate::telemetry::code::Code;
 
-/// How long one poll waits where something has happened lately: it bounds how late a claimed
-/// partition starts, and how late offsets are committed.
+/// How long one poll waits where something has happened lately: it bounds how late offsets are
+/// committed.
 const POLL: Duration = Duration::from_millis(50);
+
+/// How long it waits while partitions are being claimed: each stands still until its claim has been
+/// served.
+const POLL_CLAIMING: Duration = Duration::from_millis(10);
+
+/// For how long after an assignment.
+const CLAIMING_FOR: Duration = Duration::from_secs(1);
 
 /// How long it waits at rest, where the wake-ups would be a quarter of what the service takes: it
 /// bounds how late a signal is seen. A rebalance ends it at once.
@@ -56,24 +63,30 @@ pub struct Poller {
     renewal: Option<Renewal>,
     requests: Receiver<Request>,
     polls: watch::Sender<u64>,
+    rebalances: watch::Sender<u64>,
     /// When the poll thread was last needed.
     needed: Instant,
+    /// When partitions were last assigned.
+    assigned: Instant,
 }
 
 /// The lanes' handle, and what becomes the poll thread once there is a consumer.
 pub fn channel() -> (Handle, Unstarted) {
     let (requests, received) = mpsc::channel();
     let (polls, polled) = watch::channel(0);
+    let (rebalances, rebalanced) = watch::channel(0);
     let shared = Shared::default();
     let handle = Handle {
         consumer: Arc::clone(&shared),
         requests,
         polls: polled,
+        rebalances: rebalanced,
     };
     let unstarted = Unstarted {
         shared,
         requests: received,
         polls,
+        rebalances,
     };
     (handle, unstarted)
 }
@@ -83,6 +96,7 @@ pub struct Unstarted {
     shared: Shared,
     requests: Receiver<Request>,
     polls: watch::Sender<u64>,
+    rebalances: watch::Sender<u64>,
 }
 
 impl Unstarted {
@@ -102,7 +116,9 @@ impl Unstarted {
             renewal: None,
             requests: self.requests,
             polls: self.polls,
+            rebalances: self.rebalances,
             needed: Instant::now(),
+            assigned: Instant::now(),
         })
     }
 }
@@ -162,9 +178,12 @@ impl Poller {
     }
 
     fn poll_once(&mut self) -> anyhow::Result<()> {
-        let wait = match self.needed.elapsed() < RESTS_AFTER {
-            true => POLL,
-            false => POLL_AT_REST,
+        let wait = if self.assigned.elapsed() < CLAIMING_FOR {
+            POLL_CLAIMING
+        } else if self.needed.elapsed() < RESTS_AFTER {
+            POLL
+        } else {
+            POLL_AT_REST
         };
         let assigned = self.consumer.context().assigned();
         match self.consumer.poll(wait) {
@@ -177,9 +196,16 @@ impl Poller {
             ),
             None => {}
         }
+        // The answer is of no interest. The question wakes librdkafka's main thread, which sends a
+        // heartbeat that is due only when it is awake: at rest up to half a second late.
+        let _ = self.consumer.assignment();
         self.polls.send_modify(|polls| *polls += 1);
+        let rebalances = self.consumer.context().rebalances();
+        self.rebalances
+            .send_if_modified(|seen| mem::replace(seen, rebalances) != rebalances);
         if self.consumer.context().assigned() != assigned {
-            self.needed = Instant::now();
+            self.assigned = Instant::now();
+            self.needed = self.assigned;
         }
         let until = Instant::now() + SERVE_MAX;
         while Instant::now() < until

@@ -34,6 +34,7 @@ use crate::database::{self, Connection, Login, Rotation};
 use crate::kafka::log_watch::watch_logs;
 use crate::kafka::membership::watch_membership;
 use crate::kafka::preflight::Topics;
+use crate::kafka::rejoin::hasten_rejoins;
 use crate::kafka::topics::{self, KnownTopics};
 use crate::kafka::{self, Poller, unpacking};
 use crate::lane::budget::Budget;
@@ -49,6 +50,9 @@ use crate::writer::{Groups, Target};
 /// How often librdkafka reports its statistics, in milliseconds: lag and memory are as fresh as
 /// that.
 const STATISTICS_MS: &str = "2000";
+
+/// How late librdkafka sends a heartbeat whose time has come, where nothing else wakes its thread.
+const HEARTBEAT_LATE_MAX: Duration = Duration::from_millis(500);
 
 /// The longest that revoked partitions may take to finish what is under way.
 const REVOKE_DEADLINE_MAX: Duration = Duration::from_secs(20);
@@ -191,7 +195,7 @@ async fn start(
         budget: Budget::new(batches),
         slots: Slots::new(lanes_max, config.limits.flush_bytes_max),
         topic_ids,
-        heartbeat: config.kafka.properties.heartbeat_interval(),
+        heartbeat: (config.kafka.properties.heartbeat_interval()).max(HEARTBEAT_LATE_MAX),
         metrics: Arc::clone(metrics),
         health: Arc::clone(health),
         rejected: Arc::default(),
@@ -218,6 +222,9 @@ fn watch_lanes(
     let (handle, metrics) = (&lanes.handle, &lanes.metrics);
     let logs = watch_logs(handle.clone(), Arc::clone(metrics));
     supervise_endless("the watch over the logs' ends", fatal, logs);
+    let topic = config.kafka.topics[0].clone();
+    let rejoins = hasten_rejoins(handle.clone(), topic);
+    supervise_endless("the follow-up of rebalances", fatal, rejoins);
     let followed = validators::follow(lanes.claimant.connection.clone(), Arc::clone(&lanes.target));
     supervise_endless("the watch over validators", fatal, followed);
     let (group, health) = (config.kafka.group.clone(), Arc::clone(&lanes.health));

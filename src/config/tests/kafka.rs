@@ -210,7 +210,7 @@ fn a_time_is_what_librdkafka_makes_of_it() {
     let properties = |vars: &[_]| with(vars).unwrap().kafka.properties;
     let default = properties(&[]);
     assert_eq!(default.max_poll_interval(), Duration::from_secs(300));
-    assert_eq!(default.heartbeat_interval(), Duration::from_millis(500));
+    assert_eq!(default.heartbeat_interval(), Duration::from_millis(100));
     let hexadecimal = ("DYFF_KAFKA__CONFIG__MAX_POLL_INTERVAL_MS", "0x10000");
     let interval = properties(&[hexadecimal]).max_poll_interval();
     assert_eq!(interval, Duration::from_millis(0x10000));
