@@ -1,11 +1,11 @@
 # Keeps of what the tools of about.sh say what is in the program, adds the libraries in C, and sorts
-# it all: two builds write the same. Arguments: FOLDER-OF-THE-TOOLS FOLDER
+# it all: two builds write the same. Arguments: PACKAGE FOLDER-OF-THE-TOOLS FOLDER
 use strict;
 use warnings;
 use Encode qw(decode_utf8 encode_utf8);
 use JSON::PP;
 
-my ($from, $to) = @ARGV;
+my ($program, $from, $to) = @ARGV;
 
 sub text {
     my ($path) = @_;
@@ -24,9 +24,11 @@ sub put {
 }
 
 my %in_program = map { $_ => 1 } split /\n/, text("$from/packages");
+my @packages = @{ json('metadata')->{packages} };
 my %crates = map { ($_->{name} => $_) }
-    grep { $in_program{"$_->{name} $_->{version}"} || $_->{name} eq 'openssl-src' }
-    @{ json('metadata')->{packages} };
+    grep { $in_program{"$_->{name} $_->{version}"} || $_->{name} eq 'openssl-src' } @packages;
+# Of the workspace, under our own licence.
+my %ours = map { ("$_->{name} $_->{version}" => 1) } grep { !defined $_->{source} } @packages;
 
 # What each crate compiles that is not Rust: its name, licence, texts, and where its version stands,
 # which is behind the `+` of the crate's but for zlib.
@@ -88,8 +90,8 @@ for my $licence (@{ json('licences')->{licenses} }) {
     @named{@of} = ();
     push @sections, section("$licence->{name}, of:\n" . join("\n", @of), $licence->{text});
 }
-my @missing = grep { !/^workflows-sink / && !exists $named{$_} } sort keys %in_program;
+my @missing = grep { !$ours{$_} && !exists $named{$_} } sort keys %in_program;
 die "no licence was found of: @missing" if @missing;
-my $text = "What is compiled into workflows-sink, and its licences.\n\n"
+my $text = "What is compiled into $program, and its licences.\n\n"
     . join('', sort @sections) . $licences;
 put('THIRD-PARTY-LICENSES', encode_utf8($text));

@@ -82,26 +82,37 @@ checksum() {
     } | sha256sum | cut -c 1-12
 }
 
-# Builds into the OCI folder $1. The first keeps the layers of `tools`, and nothing else is shared
-# with the second: the caches that RUN mounts lie in TMPDIR.
+# Builds the target $1 of the Dockerfile; the last one without a name.
+build_target() {
+    TMPDIR=$work/tmp in_store build --isolation chroot --pull-never --layers --timestamp 0 \
+        --file deploy/image/Dockerfile --ignorefile deploy/image/Dockerfile.dockerignore \
+        ${1:+--target $1} --build-arg REVISION="$revision" \
+        --tag "localhost/workflows-sink-${1:-image}" . >"$work/build.log" 2>&1 || {
+        tail -n 40 "$work/build.log" >&2
+        return 1
+    }
+}
+
+# Keeps the image of the target $1 as the OCI folder $2.
+keep() {
+    rm -rf "$2.part"
+    in_store push --quiet "localhost/workflows-sink-$1" "oci:$2.part:image" || return 1
+    in_store rmi "localhost/workflows-sink-$1" >/dev/null
+    mv "$2.part" "$2"
+}
+
+# Builds into the OCI folder $1, and into $1-migrate if $2 is `migrate`. The first keeps the layers
+# of `tools`, and nothing else is shared with the second: the caches that RUN mounts lie in TMPDIR.
 build() {
     began=$(date +%s)
     mkdir -p "$work/tmp"
-    for target in tools ''; do
-        TMPDIR=$work/tmp in_store build --isolation chroot --pull-never --layers --timestamp 0 \
-            --file deploy/image/Dockerfile --ignorefile deploy/image/Dockerfile.dockerignore \
-            ${target:+--target $target} --build-arg REVISION="$revision" \
-            --tag "localhost/workflows-sink-${target:-image}" . >"$work/build.log" 2>&1 || {
-            tail -n 40 "$work/build.log" >&2
-            return 1
-        }
+    for target in tools '' ${2-}; do
+        build_target "$target" || return 1
     done
-    rm -rf "$1.part"
-    in_store push --quiet localhost/workflows-sink-image "oci:$1.part:image" || return 1
-    in_store rmi localhost/workflows-sink-image >/dev/null
+    [ -z "${2-}" ] || keep "$2" "$1-$2" || return 1
+    keep image "$1" || return 1
     in_store rmi --prune >/dev/null
     rm -rf "$work/tmp"
-    mv "$1.part" "$1"
     say built "in $(($(date +%s) - began)) s"
 }
 
@@ -122,7 +133,7 @@ make_image() {
     second=$cache/second-$(checksum)
     revision=$(git rev-parse --short=12 HEAD)
     for old in "$cache"/first-* "$cache"/second-*; do
-        case $old in "$first" | "$second") ;; *) rm -rf "$old" ;; esac
+        case $old in "$first" | "$first-migrate" | "$second") ;; *) rm -rf "$old" ;; esac
     done
     if [ -d "$first" ]; then
         revision=$(of_config "$first" "config['config']['Labels']['org.opencontainers.image.revision']")
@@ -133,7 +144,7 @@ make_image() {
         stand_in "$(base_names | head -n 1)" rust_base
         stand_in "$(base_names | tail -n 1)" last_base
     fi
-    [ -d "$first" ] || build "$first"
+    [ -d "$first" ] || build "$first" migrate
     if [ "${AGAIN-}" = no ] && [ ! -d "$second" ]; then
         left_out "whether two builds are the same: AGAIN=no"
     else
@@ -207,16 +218,18 @@ licenses|$license
 LABELS
 }
 
+# What is in the program of the package $1, by the documents in the root $2.
 look_at_documents() {
-    documents=$root/usr/share/doc/workflows-sink
+    documents=$2/usr/share/doc/$1
     # The same question as in about.sh, asked here.
-    cargo tree --locked --package workflows-sink --target "$(rustc -vV | sed -n 's/^host: //p')" \
+    cargo tree --locked --package "$1" --target "$(rustc -vV | sed -n 's/^host: //p')" \
         --edges normal,no-proc-macro --prefix none --format '{p}' |
-        sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/p' | sort -u | grep -v '^workflows-sink ' >"$work/packages"
-    check "the SBOM is CycloneDX of the program's packages, and of C's libraries" \
-        "$python" tests/cluster/image/sbom.py "$documents/sbom.cdx.json" "$work/packages"
+        sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/p' | sort -u | grep -v "^$1 " >"$work/packages"
+    check "the SBOM is CycloneDX of $1's packages, and of C's libraries" \
+        "$python" tests/cluster/image/sbom.py "$documents/sbom.cdx.json" "$work/packages" "$1"
     licences=$documents/THIRD-PARTY-LICENSES
-    grep -vxFf "$licences" "$work/packages" >"$work/unnamed" || true
+    grep -vE '^(workflows-sink|datastore-export) ' "$work/packages" | grep -vxFf "$licences" \
+        >"$work/unnamed" || true
     check "the licence of each package is there" equal "$(cat "$work/unnamed")" ""
     for words in 'The OpenSSL|Apache License' LICENSE.lz4 LICENSE.snappy LICENSE.cjson 'Jean-loup Gailly' \
         'Meta Platforms'; do
@@ -257,9 +270,12 @@ run_in_it() {
         [ ! -s "$work/pid" ] || break
         sleep 1
     done
-    # It replaces itself once, for the allocator's sake.
-    sleep 2
     process=/proc/$(cat "$work/pid")
+    # It replaces itself once, for the allocator's sake.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        ! grep -qz ^MALLOC_MMAP_THRESHOLD_= "$process/environ" || break
+        sleep 1
+    done
     cp "$process/status" "$process/mountinfo" "$work"
     runc --root "$work/runc" kill sink KILL
     wait $! || true
@@ -273,6 +289,30 @@ run_in_it() {
     check "no new privileges" equal "$(status NoNewPrivs)" 1
     check "a root that is read-only" equal "$(awk '$5 == "/" { print substr($6, 1, 2) }' "$work/mountinfo")" ro
     left_out "seccomp's RuntimeDefault: the profile is the node's"
+}
+
+# The image of the migration: no pod of ours, so its configuration is tried as it is.
+look_at_migration() {
+    umoci unpack --image "$first-migrate:image" "$work/migration" >/dev/null 2>&1
+    program=$work/migration/rootfs/usr/local/bin/datastore-migrate
+    check "migration: the program has no symbols" stripped "$program"
+    check "migration: user" equal "$(of_config "$first-migrate" "config['config']['User']")" 65532:65532
+    check "migration: command" equal "$(of_config "$first-migrate" "config['config']['Entrypoint']")" \
+        "['datastore-migrate']"
+    check "migration: label revision" equal "$(of_config "$first-migrate" \
+        "config['config']['Labels']['org.opencontainers.image.revision']")" "$revision"
+    check "migration: nothing of the sink" test ! -e "$work/migration/rootfs/usr/local/bin/workflows-sink"
+    look_at_documents datastore-migrate "$work/migration/rootfs"
+    "$python" - "$work/migration/config.json" <<'CONFIG'
+import json, sys
+config = json.load(open(sys.argv[1]))
+config["process"].update(args=["datastore-migrate", "--version"], terminal=False)
+config["root"]["readonly"] = True
+json.dump(config, open(sys.argv[1], "w"))
+CONFIG
+    timeout 60 runc --root "$work/runc" run --bundle "$work/migration" migration \
+        </dev/null >"$work/told" 2>&1 || true
+    check "migration: it runs read-only and says its version" says "^datastore-migrate $version"
 }
 
 certificate() {
@@ -354,8 +394,9 @@ make_image
 look_at_size
 look_at_program
 look_at_config
-look_at_documents
+look_at_documents workflows-sink "$root"
 run_in_it
+look_at_migration
 trust_authorities
 follow_names
 build_for_arm64

@@ -1,4 +1,4 @@
-# Whether an SBOM is CycloneDX, and of the packages of a list. Arguments: SBOM LIST
+# Whether an SBOM is CycloneDX, and of the packages of a list. Arguments: SBOM LIST PROGRAM
 import json, sys
 sbom = json.load(open(sys.argv[1]))
 wanted = set(open(sys.argv[2]).read().splitlines())
@@ -8,7 +8,7 @@ c = sorted(n.split()[0] for n in has.keys() - rust)
 faults = []
 if (sbom["bomFormat"], sbom["specVersion"]) != ("CycloneDX", "1.5"):
     faults.append("is no CycloneDX 1.5")
-if sbom["metadata"]["component"]["name"] != "workflows-sink":
+if sbom["metadata"]["component"]["name"] != sys.argv[3]:
     faults.append("is of something else")
 if rust != wanted:
     faults.append(f"has too much: {sorted(rust - wanted)}; lacks: {sorted(wanted - rust)}")
