@@ -18,7 +18,7 @@ use crate::config::Mongodb;
 use crate::config::credentials::PASSWORD_NEXT;
 use crate::config::reference::PASSWORD;
 use crate::telemetry::code::Code;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Server};
 
 /// How often the files are read, and the shortest time between two logins.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -56,6 +56,7 @@ impl Rotation {
     pub async fn follow(mut self) {
         let mut logged = None;
         let mut retry_at = None;
+        let mut is_refused = false;
         loop {
             let refused = tokio::select! {
                 () = sleep(READ_EVERY) => false,
@@ -70,10 +71,17 @@ impl Rotation {
             }
             let due = retry_at.is_some_and(|at| at <= Instant::now());
             if refused || changed || due {
-                let retry_after = self.log_in(changed).await;
-                retry_at = retry_after.map(|wait| Instant::now() + wait);
+                let tried = self.log_in(changed).await;
+                retry_at = tried.retry_after().map(|wait| Instant::now() + wait);
+                is_refused = match tried {
+                    Tried::Accepted => false,
+                    Tried::Refused => true,
+                    Tried::Unanswered => is_refused,
+                };
                 sleep(READ_EVERY).await;
             }
+            let is_unfit = is_refused || logged.is_some();
+            self.metrics.credentials_unfit(Server::Mongodb, is_unfit);
         }
     }
 
@@ -112,8 +120,8 @@ impl Rotation {
     }
 
     /// Tries the passwords, and puts a client in use if another password than that in use is
-    /// accepted. Gives when to retry, where none could be tried or none was accepted.
-    async fn log_in(&mut self, changed: bool) -> Option<Duration> {
+    /// accepted.
+    async fn log_in(&mut self, changed: bool) -> Tried {
         let places = self.mongodb.credentials.places();
         let tried = timeout(
             LOGIN_DEADLINE,
@@ -126,15 +134,15 @@ impl Rotation {
                     self.metrics.errors("credentials", "refused");
                     tracing::warn!(code = %Code::MongodbCredentials, places, "{why}; {CONTINUING}");
                 }
-                return Some(REFUSED_RETRY_AFTER);
+                return Tried::Refused;
             }
             Ok(Err(Fault::Transient(why))) => {
                 tracing::debug!(places, "MongoDB's credentials could not be tried: {why}");
-                return Some(UNANSWERED_RETRY_AFTER);
+                return Tried::Unanswered;
             }
             Err(_) => {
                 tracing::debug!(places, "MongoDB's credentials could not be tried in time");
-                return Some(UNANSWERED_RETRY_AFTER);
+                return Tried::Unanswered;
             }
         };
         let is_in_use = match (&login.password, &self.password) {
@@ -159,7 +167,28 @@ impl Rotation {
                 "MongoDB's password has changed: a new connection is in use"
             );
         }
-        None
+        Tried::Accepted
+    }
+}
+
+/// What came of the passwords.
+enum Tried {
+    /// One is accepted, and in use.
+    Accepted,
+    /// None is.
+    Refused,
+    /// Nobody answered.
+    Unanswered,
+}
+
+impl Tried {
+    /// When to try again.
+    fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Tried::Accepted => None,
+            Tried::Refused => Some(REFUSED_RETRY_AFTER),
+            Tried::Unanswered => Some(UNANSWERED_RETRY_AFTER),
+        }
     }
 }
 

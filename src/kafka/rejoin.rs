@@ -2,9 +2,9 @@
 //!
 //! A partition that moves needs two rounds: in the first its owner gives it up, in the second the
 //! other member gets it. For each, every member sees by its next heartbeat that the group wants it
-//! to join again. librdkafka joins at most once a second, and sends a heartbeat only when its main
-//! thread is awake, so the second round came a second after the first. An answer to a request for
-//! metadata wakes the thread and ends the wait (`rkcg_join_intvl` in librdkafka 2.12.1).
+//! to join again. librdkafka joins at most once a second, so the second round came a second after
+//! the first. An answer to a request for metadata ends that wait (`rkcg_join_intvl` in librdkafka
+//! 2.12.1).
 
 use std::time::{Duration, Instant};
 
@@ -13,8 +13,8 @@ use tokio::task::spawn_blocking;
 
 use super::Handle;
 
-/// How long after a round another one is expected.
-const EXPECTED_FOR: Duration = Duration::from_secs(2);
+/// How long after a round librdkafka would let the next one wait.
+const EXPECTED_FOR: Duration = Duration::from_secs(1);
 
 /// How often metadata are asked for meanwhile. This bounds how long a member waits to join again.
 const ASK_EVERY: Duration = Duration::from_millis(50);

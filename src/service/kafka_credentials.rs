@@ -16,7 +16,7 @@ use tokio::time::sleep;
 use crate::config::Kafka;
 use crate::kafka::{Handle, preflight};
 use crate::telemetry::code::Code;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{Metrics, Server};
 
 /// How often the files are read. Two looks in a row must find the same: a change may be under way.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -45,6 +45,10 @@ pub(super) async fn follow(
         let now = contents(kafka.files.clone()).await;
         looks = if now == seen { looks + 1 } else { 0 };
         seen = now;
+        if seen == in_use {
+            metrics.credentials_unfit(Server::Kafka, false);
+            logged = None;
+        }
         if seen == in_use || looks % RETRY_LOOKS != 1 {
             continue;
         }
@@ -63,6 +67,7 @@ pub(super) async fn follow(
             metrics.errors("credentials", "kafka");
             tracing::warn!(code = %Code::KafkaCredentials, "{CHANGED}: {why}; continuing with the client in use");
         }
+        metrics.credentials_unfit(Server::Kafka, refused.is_some());
         logged = refused;
     }
 }

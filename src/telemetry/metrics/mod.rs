@@ -100,6 +100,14 @@ impl Metrics {
         self.trouble.errors.with_label_values(&[stage, kind]).inc();
     }
 
+    /// Shows whether what the files of credentials hold for `server` can be put in use.
+    pub fn credentials_unfit(&self, server: Server, is_unfit: bool) {
+        let unfit = &self.trouble.credentials_unfit;
+        unfit
+            .with_label_values(&[server.as_str()])
+            .set(is_unfit.into());
+    }
+
     /// Shows these reasons of `retries` and combinations of `errors` as 0 before they happen.
     pub fn expect(&self, retries: &[&str], errors: &[(&str, &str)]) {
         for reason in retries {
@@ -171,6 +179,25 @@ impl Metrics {
     }
 }
 
+/// Whose credentials change while the service runs.
+#[derive(Clone, Copy, Debug)]
+pub enum Server {
+    /// The brokers.
+    Kafka,
+    /// The replica set.
+    Mongodb,
+}
+
+impl Server {
+    /// As the label has it.
+    const fn as_str(self) -> &'static str {
+        match self {
+            Server::Kafka => "kafka",
+            Server::Mongodb => "mongodb",
+        }
+    }
+}
+
 /// Errors, and their consequences.
 #[derive(Debug)]
 struct Trouble {
@@ -178,6 +205,7 @@ struct Trouble {
     errors: IntCounterVec,
     dead_letters: IntCounterVec,
     dead_letters_open: IntGaugeVec,
+    credentials_unfit: IntGaugeVec,
     fenced: IntCounter,
     breaker_open: IntGauge,
 }
@@ -198,6 +226,14 @@ impl Trouble {
             dead_letters.with_label_values(&[reason.as_str()]);
             dead_letters_open.with_label_values(&[reason.as_str()]);
         }
+        let credentials_unfit = namespace.gauges(
+            "credentials_unfit",
+            "Whether the credentials in files that change are refused or cannot be read.",
+            &["server"],
+        );
+        for server in [Server::Kafka, Server::Mongodb] {
+            credentials_unfit.with_label_values(&[server.as_str()]);
+        }
         Trouble {
             retries: namespace.counters(
                 "retries_total",
@@ -211,6 +247,7 @@ impl Trouble {
             ),
             dead_letters,
             dead_letters_open,
+            credentials_unfit,
             fenced: namespace.counter(
                 "fenced_total",
                 "Batches dropped: another worker owns the partition.",

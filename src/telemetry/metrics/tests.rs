@@ -141,7 +141,7 @@ fn names_keep_to_the_rules_of_promtool() {
     }
     assert_eq!(
         families,
-        25 + 7,
+        26 + 7,
         "the design's table and the process metrics"
     );
 }

@@ -17,18 +17,29 @@ use crate::witness;
 /// How long a broker may take to hand over and end.
 const STOP_DEADLINE: Duration = Duration::from_secs(60);
 
+/// How long the controller is given to move the leadership, and how often it is asked to.
+const MOVED_WITHIN: Duration = Duration::from_secs(15);
+const MOVES_MAX: usize = 4;
+
 impl Nemesis<'_> {
     pub(super) async fn move_leadership(&mut self) {
         let (cluster, topic) = (&self.stage.cluster, self.scene.topic.as_str());
         let leader = cluster.leader(topic, 0).await.expect("a leader");
-        cluster.move_leadership(topic).await.expect("a new order");
-        until("the leadership has moved", || async {
-            cluster
-                .leader(topic, 0)
-                .await
-                .is_ok_and(|now| now != leader)
-        })
-        .await;
+        for _ in 0..MOVES_MAX {
+            cluster.move_leadership(topic).await.expect("a new order");
+            let moved = until("the leadership has moved", || async {
+                cluster
+                    .leader(topic, 0)
+                    .await
+                    .is_ok_and(|now| now != leader)
+            });
+            // The broker that is to lead may not have caught up, or the one that was asked who
+            // leads may not have heard of it.
+            if tokio::time::timeout(MOVED_WITHIN, moved).await.is_ok() {
+                return;
+            }
+        }
+        panic!("the leadership does not move");
     }
 
     /// A rolling update of the brokers.

@@ -6,6 +6,7 @@
 //! ordinary day has the rules as they are shipped. Both are evaluated each second.
 
 mod picture;
+mod trouble;
 
 use std::collections::BTreeSet;
 use std::path::Path;
