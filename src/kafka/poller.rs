@@ -196,9 +196,6 @@ impl Poller {
             ),
             None => {}
         }
-        // The answer is of no interest. The question wakes librdkafka's main thread, which sends a
-        // heartbeat that is due only when it is awake: at rest up to half a second late.
-        let _ = self.consumer.assignment();
         self.polls.send_modify(|polls| *polls += 1);
         let rebalances = self.consumer.context().rebalances();
         self.rebalances
