@@ -31,6 +31,8 @@ SECONDS ?= 60
 ROUNDS_GIVEN := $(ROUNDS)
 ROUNDS ?= 4
 MINUTES ?= 10
+# A test mostly waits for servers.
+TEST_THREADS ?= $$((2 * $$(nproc)))
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
@@ -62,7 +64,7 @@ stack: build-tools
 test: fmt clippy
 	@sh deploy/local/ensure.sh git
 	@echo "== unit, property and end-to-end tests on real servers"
-	cargo test --locked --workspace
+	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace
 
 fmt:
 	@echo "== format"
