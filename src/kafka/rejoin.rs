@@ -30,13 +30,10 @@ pub async fn hasten_rejoins(handle: Handle, topic: String) {
             // The poll thread has ended, and the process follows.
             std::future::pending::<()>().await;
         }
-        let mut until = Instant::now() + EXPECTED_FOR;
+        // A round that comes meanwhile is found once this second is over, and is given another.
+        let until = Instant::now() + EXPECTED_FOR;
         while Instant::now() < until {
             tokio::time::sleep(ASK_EVERY).await;
-            if rounds.has_changed().unwrap_or_default() {
-                rounds.mark_unchanged();
-                until = Instant::now() + EXPECTED_FOR;
-            }
             let Some(consumer) = handle.answering() else {
                 break;
             };
