@@ -70,6 +70,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
 }
 
 async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
+    let (stop_tx, stop) = watch::channel(false);
+    watch_signals(stop_tx)?;
     metrics.expect(
         &Cause::ALL.map(Cause::as_str),
         &[
@@ -95,8 +97,6 @@ async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
         })?;
     announce(config);
     tracing::info!(address = %listener.local_addr()?, "listening");
-    let (stop_tx, stop) = watch::channel(false);
-    watch_signals(stop_tx)?;
     let (fatal, mut failed) = mpsc::unbounded_channel();
     let verbose = verbose::follow(config.log.filter.clone());
     supervise_endless("the watch over SIGUSR1", &fatal, verbose);

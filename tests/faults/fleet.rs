@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use local_stack::install;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
+use test_support::wait::until;
 use test_support::worker::Worker;
 
 use crate::checker::{Exit, WorkerRun};
@@ -85,6 +86,14 @@ impl Member {
             line.split_whitespace().next()?.parse::<u64>().ok()
         });
         self.peak_bytes = self.peak_bytes.max(kib.unwrap_or(0) * 1024);
+    }
+
+    /// Prints what an end that nobody asked for left in the log.
+    fn tell(&self, exit: &Exit) {
+        if let Exit::Unexpected(status) = exit {
+            let log = tail(&self.worker.log());
+            eprintln!("{} ended: {status}\n{log}", self.name);
+        }
     }
 
     fn ended(self, exit: Exit) -> WorkerRun {
@@ -199,17 +208,30 @@ impl Fleet {
     /// SIGTERM, and waits for the end.
     pub async fn stop(&mut self, index: usize) {
         let mut member = self.members.remove(index);
+        // One that was just started does not know of signals yet.
+        until("the worker listens, or has ended", || {
+            let listens = member.worker.address().is_some();
+            let ended = member.worker.server().try_wait().expect("a process");
+            async move { listens || ended.is_some() }
+        })
+        .await;
         member.look();
         member.pulse.end();
         let exit = match member.worker.server().try_wait().expect("a process") {
             Some(status) => Exit::Unexpected(status.to_string()),
-            None => match member.worker.stop().await {
-                Some(0) => Exit::Asked,
-                // Its deadline, while MongoDB took nothing: what it held is read again.
-                Some(1) if member.worker.log().contains(DRAIN_DEADLINE_PASSED) => Exit::Asked,
-                code => Exit::Unexpected(format!("asked to stop: {code:?}")),
-            },
+            None => {
+                let signalled = member.worker.server().signal(Signal::TERM);
+                signalled.expect("a running worker");
+                let status = member.worker.ended().await;
+                match status.code() {
+                    Some(0) => Exit::Asked,
+                    // Its deadline, while MongoDB took nothing: what it held is read again.
+                    Some(1) if member.worker.log().contains(DRAIN_DEADLINE_PASSED) => Exit::Asked,
+                    _ => Exit::Unexpected(format!("asked to stop: {status}")),
+                }
+            }
         };
+        member.tell(&exit);
         self.ended.push(member.ended(exit));
     }
 
@@ -225,13 +247,9 @@ impl Fleet {
                 .expect("a process")
             {
                 let member = self.members.remove(index);
-                eprintln!(
-                    "{} ended: {status}\n{}",
-                    member.name,
-                    tail(&member.worker.log())
-                );
-                self.ended
-                    .push(member.ended(Exit::Unexpected(status.to_string())));
+                let exit = Exit::Unexpected(status.to_string());
+                member.tell(&exit);
+                self.ended.push(member.ended(exit));
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::process::ExitStatus;
 
 use jiff::Timestamp;
 use local_stack::Server;
@@ -184,11 +185,12 @@ impl Worker {
 
     /// Waits until it has ended by itself.
     pub async fn exit(&mut self) -> Option<i32> {
-        self.server
-            .wait(DEADLINE)
-            .await
-            .expect("the worker ends")
-            .code()
+        self.ended().await.code()
+    }
+
+    /// The same, with the signal that may have ended it.
+    pub async fn ended(&mut self) -> ExitStatus {
+        self.server.wait(DEADLINE).await.expect("the worker ends")
     }
 }
 
