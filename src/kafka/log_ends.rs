@@ -2,6 +2,7 @@
 //! for one partition after the other.
 #![allow(unsafe_code)]
 
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -27,7 +28,7 @@ pub struct LogEnds {
 }
 
 /// Asks the leaders for the ends of the logs of `partitions`, which are given in that order, each
-/// unless its leader does not answer. Blocks for up to three times `timeout`.
+/// unless its leader does not answer. Blocks for up to four times `timeout`.
 ///
 /// # Errors
 /// [`KafkaError`]; those of single partitions name them.
@@ -36,36 +37,75 @@ pub fn log_ends<C: ClientContext>(
     partitions: &[Partition],
     timeout: Duration,
 ) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
-    use sys::rd_kafka_IsolationLevel_t::{
-        RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as STABLE,
-        RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as ALL,
-    };
-    let list = |at, isolation| list_offsets(client, partitions, at, isolation, timeout);
-    // In this order, start ≤ last stable offset ≤ high watermark, though the log goes on meanwhile.
-    let starts = list(Offset::Beginning, ALL)?;
-    let stable_ends = list(Offset::End, STABLE)?;
-    let ends = list(Offset::End, ALL)?;
+    let list = |end: End| list_offsets(client, partitions, end, timeout);
+    // At the same time: on a connection that waits for new records, each question in turn would
+    // wait for `fetch.wait.max.ms`.
+    let (starts, stable_ends, ends) = thread::scope(|scope| {
+        let starts = scope.spawn(|| list(End::Start));
+        let stable_ends = scope.spawn(|| list(End::Stable));
+        let ends = list(End::All);
+        let joined = |asked: ScopedJoinHandle<'_, _>| asked.join().expect("no panic");
+        (joined(starts), joined(stable_ends), ends)
+    });
+    let found = combined(starts?, stable_ends?, ends?);
+    if found.iter().flatten().all(LogEnds::are_of_one_log) {
+        return Ok(found);
+    }
+    // In this order they are, though the log goes on meanwhile.
+    let (starts, stable_ends) = (list(End::Start)?, list(End::Stable)?);
+    Ok(combined(starts, stable_ends, list(End::All)?))
+}
+
+impl LogEnds {
+    /// Whether they follow each other as those of one log do at any time.
+    fn are_of_one_log(&self) -> bool {
+        self.start <= self.stable_end && self.stable_end <= self.high_watermark
+    }
+}
+
+/// What is asked of a log.
+#[derive(Clone, Copy)]
+enum End {
+    Start,
+    Stable,
+    All,
+}
+
+type Positions = Vec<anyhow::Result<Position>>;
+
+fn combined(
+    starts: Positions,
+    stable_ends: Positions,
+    ends: Positions,
+) -> Vec<anyhow::Result<LogEnds>> {
     let all = starts.into_iter().zip(stable_ends).zip(ends);
-    Ok(all
-        .map(|((start, stable_end), end)| {
-            let end = end?;
-            Ok(LogEnds {
-                start: start?.offset,
-                stable_end: stable_end?.offset,
-                high_watermark: end.offset,
-                leader_epoch: end.leader_epoch,
-            })
+    all.map(|((start, stable_end), end)| {
+        let end = end?;
+        Ok(LogEnds {
+            start: start?.offset,
+            stable_end: stable_end?.offset,
+            high_watermark: end.offset,
+            leader_epoch: end.leader_epoch,
         })
-        .collect())
+    })
+    .collect()
 }
 
 fn list_offsets<C: ClientContext>(
     client: &Client<C>,
     partitions: &[Partition],
-    at: Offset,
-    isolation: sys::rd_kafka_IsolationLevel_t,
+    end: End,
     timeout: Duration,
-) -> anyhow::Result<Vec<anyhow::Result<Position>>> {
+) -> anyhow::Result<Positions> {
+    use sys::rd_kafka_IsolationLevel_t::{
+        RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as COMMITTED,
+        RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as ALL,
+    };
+    let (at, isolation) = match end {
+        End::Start => (Offset::Beginning, ALL),
+        End::Stable => (Offset::End, COMMITTED),
+        End::All => (Offset::End, ALL),
+    };
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition_offset(&partition.topic, partition.number, at)?;
