@@ -9,6 +9,7 @@ mod world;
 mod drift;
 mod files;
 mod kill;
+mod observed;
 mod outage;
 mod provision;
 mod quick_check;

@@ -30,6 +30,8 @@ pub struct KafkaOptions {
     pub tls: Option<ServerCertificate>,
     /// Users (name, password) that the second listener asks for, by SCRAM-SHA-512.
     pub users: Vec<(String, String)>,
+    /// The port of a relay: the clients of a listener of its own, [`Kafka::behind_relay`], are sent there.
+    pub relay: Option<u16>,
     /// Runs long enough to be worth optimising, as a broker in production is.
     pub optimised: bool,
 }
@@ -40,6 +42,7 @@ pub struct Kafka {
     jvm: Jvm,
     port: u16,
     secured_port: Option<u16>,
+    relayed_port: Option<u16>,
 }
 
 impl Kafka {
@@ -54,11 +57,12 @@ impl Kafka {
         let secured_port = (options.tls.is_some() || !options.users.is_empty())
             .then(port::free)
             .transpose()?;
+        let relayed_port = options.relay.map(|_| port::free()).transpose()?;
         let properties = server.directory().join("server.properties");
         let data = server.directory().join("data");
         std::fs::write(
             &properties,
-            server_properties(&options, port, secured_port, &data)?,
+            server_properties(&options, port, secured_port, relayed_port, &data)?,
         )?;
         std::fs::write(
             server.directory().join("log4j2.properties"),
@@ -76,6 +80,7 @@ impl Kafka {
             jvm,
             port,
             secured_port,
+            relayed_port,
         };
         kafka.format(&options, &properties).await?;
         kafka.server.start()?;
@@ -92,6 +97,12 @@ impl Kafka {
     /// either.
     pub fn secured(&self) -> Option<String> {
         self.secured_port.map(|port| format!("127.0.0.1:{port}"))
+    }
+
+    /// `host:port` of the listener whose clients go by the relay; there is one if the options named
+    /// a relay.
+    pub fn behind_relay(&self) -> Option<String> {
+        self.relayed_port.map(|port| format!("127.0.0.1:{port}"))
     }
 
     /// A client configuration with nothing but the plain listener.
@@ -229,6 +240,7 @@ fn server_properties(
     options: &KafkaOptions,
     port: u16,
     secured: Option<u16>,
+    relayed: Option<u16>,
     data: &Path,
 ) -> Result<String> {
     let controller = port::free()?;
@@ -243,6 +255,12 @@ fn server_properties(
             (Some(_), false) => ",SECURED:SASL_SSL",
             (None, _) => ",SECURED:SASL_PLAINTEXT",
         };
+    }
+    let mut advertised = listeners.clone();
+    if let (Some(relayed), Some(relay)) = (relayed, options.relay) {
+        listeners += &format!(",RELAYED://127.0.0.1:{relayed}");
+        advertised += &format!(",RELAYED://127.0.0.1:{relay}");
+        protocols += ",RELAYED:PLAINTEXT";
     }
     if let Some(tls) = &options.tls {
         let (key, ca) = (tls.key_and_certificate.display(), tls.ca.display());
@@ -266,7 +284,7 @@ fn server_properties(
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
 listeners={listeners},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners={listeners}
+advertised.listeners={advertised}
 listener.security.protocol.map={protocols}
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT

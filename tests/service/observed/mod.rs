@@ -20,6 +20,7 @@ use local_stack::prometheus::{shipped_rules, shipped_rules_at_once};
 use local_stack::{MongoOptions, Prometheus, Topology};
 use rdkafka::producer::Producer as _;
 
+use test_support::alerts::{self, fires, prometheus, until_fires, until_over};
 use test_support::load::Load;
 use test_support::operator::{poison, state, states, until_at};
 use test_support::scene::{SHORT_SESSION, Scene, topics};
@@ -34,54 +35,14 @@ const REJECTIONS_MAX: &str = "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX";
 /// Over what rates are, in the picture.
 const WINDOW: &str = "10s";
 
-async fn prometheus(rules: &str) -> Prometheus {
-    Prometheus::start(rules).await.expect("a Prometheus")
-}
-
-/// Lets Prometheus scrape these workers, and waits until it does.
+/// Lets Prometheus scrape these workers and no other, and waits until it does.
 async fn scrape(prometheus: &Prometheus, workers: &[&Worker]) {
     let mut targets = Vec::new();
     for (n, worker) in workers.iter().enumerate() {
         until("it listens", || async { worker.address().is_some() }).await;
         targets.push((worker.address().expect("an address"), format!("worker-{n}")));
     }
-    let labels: Vec<_> = targets
-        .iter()
-        .map(|(_, pod)| [("namespace", "tests"), ("pod", pod)])
-        .collect();
-    let targets: Vec<(&str, &[(&str, &str)])> = (targets.iter().zip(&labels))
-        .map(|((address, _), labels)| (address.as_str(), &labels[..]))
-        .collect();
-    prometheus.scrape(&targets).expect("written");
-    until("all are scraped, and no other", || async {
-        let up = prometheus.query("up").expect("an answer");
-        up.len() == workers.len() && up.iter().all(|(_, up)| *up == 1.0)
-    })
-    .await;
-}
-
-/// Whether an alert fires, with this value of a label if one is given.
-fn fires(prometheus: &Prometheus, alert: &str, label: Option<(&str, &str)>) -> bool {
-    let alerts = prometheus.alerts().expect("an answer");
-    alerts.iter().any(|found| {
-        let is_meant = label
-            .is_none_or(|(name, value)| found.labels.get(name).is_some_and(|found| found == value));
-        found.name == alert && found.fires && is_meant
-    })
-}
-
-async fn until_fires(prometheus: &Prometheus, alert: &str, label: Option<(&str, &str)>) {
-    until(&format!("{alert} fires"), || async {
-        fires(prometheus, alert, label)
-    })
-    .await;
-}
-
-async fn until_over(prometheus: &Prometheus, alert: &str) {
-    until(&format!("{alert} is over"), || async {
-        !fires(prometheus, alert, None)
-    })
-    .await;
+    alerts::scrape(prometheus, &targets).await;
 }
 
 async fn command(scene: &Scene, words: &[&str]) {

@@ -1,15 +1,25 @@
 //! What lasts, and what somebody may have done by mistake.
 
+use std::time::Duration;
+
 use bson::{Uuid, doc};
-use local_stack::MongoOptions;
 use local_stack::mongo;
+use local_stack::prometheus::shipped_rules_at_once;
+use local_stack::{Kafka, KafkaOptions, MongoOptions};
+use test_support::alerts::{fires, prometheus, until_fires, until_over};
 use test_support::credentials::{CREDENTIALS_DIR, Credentials, PASSWORD};
 use test_support::operator::{set_checkpoint, state, states};
-use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, Scene};
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, SHORT_SESSION, Scene, world};
+use test_support::sieve::Sieve;
 use test_support::wait::until;
 use test_support::worker::share;
+use tokio::net::TcpListener;
 
-use super::{fires, prometheus, scrape, shipped_rules_at_once, until_fires, until_over};
+use super::scrape;
+
+/// Three looks until a partition is assigned anew, six more until there is a new consumer, with
+/// ten seconds between them.
+const NEW_CONSUMER_WITHIN: Duration = Duration::from_secs(180);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_can_claim_what_a_worker_killed_in_an_outage_had_and_the_lag_grows() {
@@ -98,4 +108,48 @@ async fn a_password_in_a_file_that_is_refused_alerts_until_it_is_mended() {
     until_fires(&prometheus, "WorkflowsSinkCredentialsRefused", mongodb).await;
     files.publish(&[(PASSWORD, password)]);
     until_over(&prometheus, "WorkflowsSinkCredentialsRefused").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_client_never_fetches_alerts_and_a_new_client_fetches_it() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let relay = listener.local_addr().expect("bound").port();
+    let options = KafkaOptions {
+        relay: Some(relay),
+        ..KafkaOptions::default()
+    };
+    let kafka = Kafka::start(options).await.expect("a broker");
+    let behind = kafka.behind_relay().expect("a listener");
+    let sieve = Sieve::start(listener, behind);
+    let uri = world().await.mongo.uri();
+    let scene = Scene::on("observed_fetch", &kafka.bootstrap(), &uri).await;
+    let topics = kafka.topics().expect("an admin client");
+    topics.create(&scene.topic, 2, &[]).await.expect("a topic");
+    scene.produce(&[states(0..10, "first", 0), states(20..30, "first", 1)].concat());
+    let worker = scene.worker(&[(BOOTSTRAP_SERVERS, &sieve.bootstrap())]);
+    scene.settled().await;
+    let prometheus = prometheus(&shipped_rules_at_once()).await;
+    scrape(&prometheus, &[&worker]).await;
+
+    sieve.withhold();
+    scene.produce(&states(0..10, "second", 0));
+    until_fires(&prometheus, "WorkflowsSinkFetchStalled", None).await;
+    assert!(sieve.withheld() > 0);
+    let log = worker.log();
+    let told = log.lines().filter(|line| line.contains("WS-203"));
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told.len(), 1, "{log}");
+    for said in [
+        "assigning the partition anew",
+        "\"next_offset\":10",
+        "\"log_end\":20",
+    ] {
+        assert!(told[0].contains(said), "{said}: {}", told[0]);
+    }
+    let at = scene.checkpoints().await[&0];
+    assert_eq!(at, 10, "assigning it anew does not help here");
+    scene.settled_within(NEW_CONSUMER_WITHIN).await;
+    let log = worker.log();
+    assert!(log.contains("whatever was tried"), "{log}");
+    assert!(log.contains("assigning it anew did not help"), "{log}");
 }

@@ -1,5 +1,6 @@
 //! The service as a process, in scenes on real servers: what the tests of all binaries share.
 
+pub mod alerts;
 pub mod cgroup;
 pub mod credentials;
 pub mod datastore;
@@ -12,6 +13,7 @@ pub mod locked;
 pub mod look;
 pub mod operator;
 pub mod scene;
+pub mod sieve;
 pub mod wait;
 pub mod wire;
 pub mod worker;
