@@ -20,15 +20,15 @@ const REJECTIONS_MAX: &str = "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX";
 
 /// A scene whose mapping learns of two kinds later on. The first shares the collection of one that
 /// it knew, so that letters and accepted states of one entity come to one document.
-struct Learning {
-    scene: Scene,
+pub struct Learning {
+    pub scene: Scene,
     before: NamedTempFile,
     after: NamedTempFile,
     mode: &'static str,
 }
 
 impl Learning {
-    fn new(scene: Scene, mode: &'static str) -> Learning {
+    pub fn new(scene: Scene, mode: &'static str) -> Learning {
         let file = |kinds: &str| {
             let mut file = NamedTempFile::new().expect("a file");
             let text = format!(
@@ -69,7 +69,7 @@ impl Learning {
     }
 
     /// Runs `dead-letters` with these words: its exit code, and what it printed.
-    async fn letters(&self, words: &[&str]) -> (Option<i32>, String) {
+    pub async fn letters(&self, words: &[&str]) -> (Option<i32>, String) {
         let arguments = [&["dead-letters"], words].concat();
         let (code, out, err) = run(&self.environment(), &arguments).await;
         // Where a command succeeds, standard error has its progress alone, if it takes long.
@@ -80,14 +80,14 @@ impl Learning {
     }
 
     /// Consumes what there is without knowing the new kinds.
-    async fn without_knowing(&self) {
+    pub async fn without_knowing(&self) {
         let mut worker = self.worker(false);
         self.scene.settled().await;
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
     }
 
     /// The documents of a service that knew the kinds from the start.
-    async fn expected(&self) -> BTreeMap<(String, String), Document> {
+    pub async fn expected(&self) -> BTreeMap<(String, String), Document> {
         let mut knowing = Scene::on("unused", &self.scene.bootstrap, &self.scene.uri).await;
         knowing.topic = self.scene.topic.clone();
         knowing.group = format!("{}.knowing", self.scene.group);
@@ -109,7 +109,7 @@ impl Learning {
     }
 }
 
-fn record(n: usize, kind: &str, fields: &str) -> Message {
+pub fn record(n: usize, kind: &str, fields: &str) -> Message {
     let id = format!("{n:032x}");
     let json = format!(r#"{{"id":"{id}","kind":"{kind}"{fields}}}"#);
     Message {
@@ -119,7 +119,7 @@ fn record(n: usize, kind: &str, fields: &str) -> Message {
 }
 
 /// States of a few entities, each sometimes of the new kind, and each with some of a few fields.
-fn states(random: &mut Random, count: usize, entities: usize) -> Vec<Message> {
+pub fn states(random: &mut Random, count: usize, entities: usize) -> Vec<Message> {
     let state = |_| {
         let (n, kind) = (
             random.below(entities),

@@ -9,6 +9,7 @@ mod freeze;
 mod halts;
 mod kill;
 mod letters;
+mod letters_compacted;
 mod letters_kept;
 mod lineage;
 mod memory;
