@@ -30,7 +30,8 @@ pub struct KafkaOptions {
     pub tls: Option<ServerCertificate>,
     /// Users (name, password) that the second listener asks for, by SCRAM-SHA-512.
     pub users: Vec<(String, String)>,
-    /// The port of a relay: the clients of a listener of its own, [`Kafka::behind_relay`], are sent there.
+    /// The port of a relay: the clients of a listener of its own, [`Kafka::behind_relay`], are sent
+    /// there.
     pub relay: Option<u16>,
     /// Runs long enough to be worth optimising, as a broker in production is.
     pub optimised: bool,

@@ -21,7 +21,7 @@ const FETCH_TAGGED: u16 = 12;
 /// or session (4, 2 and 4 bytes); no topics, no tagged fields.
 const NOTHING: [u8; 13] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
 
-/// What the broker waits for before it answers with nothing, so that the client does not spin.
+/// How long an answer with nothing is held back, as by a broker, so that the client does not spin.
 const NOTHING_AFTER: Duration = Duration::from_millis(100);
 
 /// The relay. Its connections end with the runtime.
