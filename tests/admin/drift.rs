@@ -4,10 +4,8 @@ use bson::doc;
 use serde_json::json;
 use test_support::wait::until;
 
-use crate::process::{Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published};
 use crate::scene::{NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI};
-
-const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
 
 async fn repaired(sidecar: &Sidecar, step: &str) {
     until(&format!("{step} is counted"), || async {

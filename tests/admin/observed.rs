@@ -6,13 +6,11 @@ use local_stack::Prometheus;
 use local_stack::prometheus::shipped_rules_at_once;
 use serde_json::json;
 use test_support::alerts::{self, fires, prometheus, until_fires, until_over};
-use test_support::http;
 use test_support::wait::until;
 
-use crate::process::Sidecar;
+use crate::process::{INTERVAL, Sidecar};
 use crate::scene::{SINK, Scene};
 
-const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
 const CONNECTION_STRING: &str = "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB__CONNECTION_STRING";
 const NOWHERE: &str = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300";
 
@@ -20,9 +18,8 @@ const NOWHERE: &str = "mongodb://127.0.0.1:9/?serverSelectionTimeoutMS=300";
 const USER: Option<(&str, &str)> = Some(("user", SINK));
 
 async fn scrape(prometheus: &Prometheus, sidecar: &Sidecar) {
-    let address = || http::listening(&sidecar.log());
-    until("it listens", || async { address().is_some() }).await;
-    let target = (address().expect("an address"), "sink-0".to_owned());
+    until("it listens", || async { sidecar.address().is_some() }).await;
+    let target = (sidecar.address().expect("an address"), "sink-0".to_owned());
     alerts::scrape(prometheus, &[target]).await;
 }
 

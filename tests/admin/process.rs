@@ -10,6 +10,9 @@ use test_support::worker::binary;
 
 use crate::scene::{SINK, Scene};
 
+/// The setting that says how often it looks, in seconds.
+pub const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
+
 /// `admin serve`.
 pub struct Sidecar {
     server: Server,
@@ -40,9 +43,14 @@ impl Sidecar {
         std::fs::read_to_string(self.server.log()).unwrap_or_default()
     }
 
+    /// Where it listens, once it does.
+    pub fn address(&self) -> Option<String> {
+        http::listening(&self.log())
+    }
+
     /// Status and body of a GET; none while nothing answers.
     pub fn get(&self, path: &str) -> Option<(u16, String)> {
-        http::get(&http::listening(&self.log())?, path)
+        http::get(&self.address()?, path)
     }
 
     /// A metric of the sink's user whose line holds `label`.

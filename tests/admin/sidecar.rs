@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use test_support::wait::until;
 
-use crate::process::{Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published};
 use crate::scene::{DATABASE, PASSWORD, SINK, Scene, URI};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,10 +60,7 @@ async fn a_fresh_pod_finds_its_credentials_when_the_startup_probe_says_yes() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rotation_from_elsewhere_is_published_without_waiting_for_the_interval() {
     let scene = Scene::new("published").await;
-    let scene = scene.with(&[(
-        "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS",
-        "86400",
-    )]);
+    let scene = scene.with(&[(INTERVAL, "86400")]);
     let volume = scene.directory.path().join("volume");
     let sidecar = Sidecar::start(&scene, &["--publish", volume.to_str().unwrap()]);
     sidecar.started().await;
