@@ -7,7 +7,7 @@ use bson::doc;
 use serde_json::Value;
 use test_support::wait::until;
 
-use crate::process::{Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published};
 use crate::scene::{DATABASE, NEXT, PASSWORD, SINK, SINK_SECRET, Scene, URI, names};
 use crate::world::world;
 
@@ -96,10 +96,7 @@ async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_looks_after_secrets_in_files_too() {
     let (scene, secrets) = without_kubernetes("files_sidecar").await;
-    let scene = scene.with(&[(
-        "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS",
-        "86400",
-    )]);
+    let scene = scene.with(&[(INTERVAL, "86400")]);
     let volume = scene.directory.path().join("volume");
     let arguments = [
         "--secrets-dir",

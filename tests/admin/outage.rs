@@ -10,7 +10,7 @@ use test_support::fail_point::FailPoint;
 use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
-use crate::process::{Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published};
 use crate::scene::{PASSWORD, ROTATE, SINK, SINK_SECRET, Scene};
 use crate::world::world;
 
@@ -38,7 +38,7 @@ async fn on_mongo(name: &str, mongo: &Mongo) -> Scene {
             "DYFF_WORKFLOWS_SINK_ADMIN__MONGODB_USER_ADMIN_PASSWORD",
             &passwords["USER_ADMIN"],
         ),
-        ("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1"),
+        (INTERVAL, "1"),
     ])
 }
 
@@ -52,7 +52,7 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     publish_system_secret(&kubernetes, &world.cluster_passwords).await;
     let scene = Scene::on("api_server_away", &kubernetes, &world.mongo).await;
     scene.hide(world.cluster_passwords.values().cloned());
-    let scene = scene.with(&[("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1")]);
+    let scene = scene.with(&[(INTERVAL, "1")]);
 
     let proxy = kubernetes.proxy().unwrap().clone();
     proxy

@@ -7,7 +7,7 @@ use bson::doc;
 use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
-use crate::process::{Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published};
 use crate::scene::{NEXT, PASSWORD, ROTATE, SINK, Scene};
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
@@ -108,7 +108,7 @@ async fn rotations_at_once_end_in_one_password() {
 async fn the_sidecars_of_two_replicas_agree_from_the_start_and_over_rotations() {
     let scene = Scene::new("replicas").await;
     let scene = scene.with(&[
-        ("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1"),
+        (INTERVAL, "1"),
         ("DYFF_WORKFLOWS_SINK_ADMIN__ROTATE_EVERY_SECONDS", "3"),
     ]);
     let volumes = ["one", "other"].map(|name| scene.directory.path().join(name));

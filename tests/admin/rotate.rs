@@ -3,6 +3,7 @@
 use bson::doc;
 
 use crate::gate::{Gate, Moment, ended, killed};
+use crate::process::INTERVAL;
 use crate::scene::{NEXT, PASSWORD, ROTATE, SINK, SINK_SECRET, Scene};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -107,7 +108,7 @@ async fn a_next_password_that_a_person_wrote_is_taken_and_does_not_stay() {
 async fn the_sidecar_publishes_the_next_password_before_it_is_in_force() {
     let scene = Scene::new("published_first").await;
     let scene = scene.with(&[
-        ("DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS", "1"),
+        (INTERVAL, "1"),
         ("DYFF_WORKFLOWS_SINK_ADMIN__ROTATE_EVERY_SECONDS", "1"),
     ]);
     scene.provision().await;
