@@ -38,20 +38,33 @@ fn first_nul(block: u8x16) -> Option<usize> {
     (nuls != 0).then_some(nuls.trailing_zeros() as usize)
 }
 
+/// How long the value of an element is, by its type: a number of bytes, and with [`COUNTED`] as many
+/// more as it says at its start.
+const VALUE_BYTES: [u8; 256] = {
+    let mut bytes = [0; 256];
+    bytes[ElementType::Double as usize] = 8;
+    bytes[ElementType::String as usize] = COUNTED + 4;
+    bytes[ElementType::EmbeddedDocument as usize] = COUNTED;
+    bytes[ElementType::Array as usize] = COUNTED;
+    bytes[ElementType::Boolean as usize] = 1;
+    bytes[ElementType::Int32 as usize] = 4;
+    bytes[ElementType::Int64 as usize] = 8;
+    bytes
+};
+const COUNTED: u8 = 0x80;
+
 /// What follows the first element, whose name is given.
-#[inline]
+#[inline(always)]
 pub(crate) fn after<'a>(elements: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
     let value = elements.get(name.len() + 2..)?;
-    let length = || Some(u32::from_le_bytes(*value.first_chunk()?) as usize);
-    let value_len = match ElementType::from(*elements.first()?) {
-        Some(ElementType::String) => 4 + length()?,
-        Some(ElementType::EmbeddedDocument | ElementType::Array) => length()?,
-        Some(ElementType::Double | ElementType::Int64) => 8,
-        Some(ElementType::Int32) => 4,
-        Some(ElementType::Boolean) => 1,
-        _ => 0,
+    let bytes = VALUE_BYTES[usize::from(*elements.first()?)];
+    let value_len = usize::from(bytes & !COUNTED);
+    let counted = if bytes & COUNTED != 0 {
+        u32::from_le_bytes(*value.first_chunk()?) as usize
+    } else {
+        0
     };
-    value.get(value_len..)
+    value.get(value_len + counted..)
 }
 
 #[cfg(test)]

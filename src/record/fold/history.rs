@@ -81,17 +81,16 @@ impl History {
             return;
         };
         let states = last.states + state.states;
-        let union = match folding.mode {
-            WriteMode::Set => {
-                let mut names = ahash::HashSet::default();
-                match union(&[&last.document], &state.document, &mut names) {
-                    Cow::Borrowed(_) => None,
-                    Cow::Owned(union) => Some((union, names.len())),
-                }
-            }
-            WriteMode::Replace => None,
+        let earlier: &[&[u8]] = match folding.mode {
+            WriteMode::Set => &[&last.document],
+            WriteMode::Replace => &[],
         };
-        let (document, names) = union.unwrap_or((state.document, state.names));
+        let mut known = ahash::HashSet::default();
+        let (document, names) = union(earlier, &state.document, state.names, &mut known);
+        let document = match document {
+            Cow::Borrowed(_) => state.document,
+            Cow::Owned(union) => union,
+        };
         *last = Step {
             collection: state.collection,
             offset: state.offset,

@@ -1,7 +1,7 @@
 //! The writes of a plan while it is made: each entity's states, folded as far as they may be. Pure.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use super::union::{same_names, union};
 use super::{Folding, Write, WriteMode};
@@ -60,16 +60,19 @@ impl<'a> Pending<'a> {
         };
         let writes = &mut self.groups[group].1;
         let mut apart = !folding.enabled || folding.unfoldable.contains(&collection);
-        if !apart && let Some(&slot) = self.latest.get(&(collection, state.id)) {
-            if writes[slot].fold(&state, folding.mode) {
-                return true;
+        let slot = match self.latest.entry((collection, state.id)) {
+            Entry::Vacant(vacant) => vacant.insert(0),
+            Entry::Occupied(occupied) => {
+                let slot = occupied.into_mut();
+                if !apart && writes[*slot].fold(&state, folding.mode) {
+                    return true;
+                }
+                apart = true;
+                slot
             }
-            apart = true;
-        }
-        if apart {
-            self.apart = true;
-        }
-        self.latest.insert((collection, state.id), writes.len());
+        };
+        *slot = writes.len();
+        self.apart |= apart;
         writes.push(Folded {
             latest: state,
             states: 1,
@@ -99,10 +102,10 @@ impl<'a> Pending<'a> {
 
     /// The writes that stand for any state.
     pub(super) fn into_writes(self) -> Vec<(CollectionId, Vec<Write<'a>>)> {
-        let mut names = ahash::HashSet::default();
+        let mut known = ahash::HashSet::default();
         let mut writes = |folded: Vec<Folded<'a>>| -> Vec<Write<'a>> {
             let standing = folded.into_iter().filter(|folded| folded.states > 0);
-            let writes = standing.map(|folded| folded.into_write(&mut names));
+            let writes = standing.map(|folded| folded.into_write(&mut known));
             writes.collect()
         };
         let groups = self.groups.into_iter();
@@ -142,17 +145,14 @@ impl<'a> Folded<'a> {
         true
     }
 
-    fn into_write(self, names: &mut ahash::HashSet<&'a [u8]>) -> Write<'a> {
+    fn into_write(self, known: &mut ahash::HashSet<&'a [u8]>) -> Write<'a> {
         let latest = self.latest;
-        let document = union(&self.earlier, latest.document, names);
+        let (document, names) = union(&self.earlier, latest.document, latest.names, known);
         Write {
             record: latest.record,
             states: self.states,
             id: latest.id,
-            names: match document {
-                Cow::Borrowed(_) => latest.names,
-                Cow::Owned(_) => names.len(),
-            },
+            names,
             document,
         }
     }

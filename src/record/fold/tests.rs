@@ -292,10 +292,45 @@ proptest! {
         let raw: Vec<Vec<u8>> = states.iter().map(|state| state.to_vec().unwrap()).collect();
         let mut raw: Vec<&[u8]> = raw.iter().map(|state| &state[..]).collect();
         let latest = raw.pop().unwrap();
-        let united = Document::from_reader(&*union(&raw, latest, &mut ahash::HashSet::default())).unwrap();
+        let names = states.last().unwrap().len();
+        let (united, names) = united(&raw, latest, names);
         let mut both = Document::new();
         states.into_iter().for_each(|state| both.extend(state));
+        prop_assert_eq!(names, both.len());
         prop_assert_eq!(sorted(united), sorted(both));
+    }
+}
+
+/// The union of documents, and how many names it is said to have.
+fn united(earlier: &[&[u8]], latest: &[u8], names: usize) -> (Document, usize) {
+    let mut known = ahash::HashSet::default();
+    let (united, names) = union(earlier, latest, names, &mut known);
+    (Document::from_reader(&*united).unwrap(), names)
+}
+
+/// Names are looked for one by one or by their hash, and in the middle of a document by both.
+#[test]
+fn the_union_of_many_names_is_that_of_few() {
+    let document = |names: Range<i32>, value: i32| -> Document {
+        let field = |name: i32| (format!("n{name}"), Bson::Int32(value));
+        names.map(field).collect()
+    };
+    for in_latest in [0, 1, 63, 64, 65, 200] {
+        for missing in [0, 1, 63, 64, 65, 200] {
+            // Of these, names that the latest has, those that it lacks, and the latter once more.
+            let first = document(-missing..in_latest, 1);
+            let second = document(-missing..0, 2);
+            let latest = document(0..in_latest, 3);
+            let raw = [&first, &second, &latest].map(|document| document.to_vec().unwrap());
+            let names = in_latest as usize;
+            let (united, names) = united(&[&raw[0], &raw[1]], &raw[2], names);
+            let mut both = first;
+            [second, latest]
+                .into_iter()
+                .for_each(|later| both.extend(later));
+            assert_eq!(names, both.len(), "{in_latest}, {missing}");
+            assert_eq!(sorted(united), sorted(both), "{in_latest}, {missing}");
+        }
     }
 }
 
@@ -324,9 +359,7 @@ fn every_type_of_value_is_stepped_over() {
         .collect();
     assert_eq!(names, values.keys().cloned().collect::<Vec<_>>());
     let later = bson::doc! { "y": 1 }.to_vec().unwrap();
-    let united =
-        Document::from_reader(&*union(&[&earlier], &later, &mut ahash::HashSet::default()))
-            .unwrap();
+    let (united, _) = united(&[&earlier], &later, 1);
     let mut both = values;
     both.insert("y", 1);
     assert_eq!(sorted(united), sorted(both));
@@ -369,7 +402,8 @@ fn states_that_add_up_are_put_together_once() {
         panic!("one write")
     };
     let document = Document::from_reader(&*write.document).unwrap();
-    assert_eq!((document.len(), write.names), (22, 22));
+    // The latest text has an id too.
+    assert_eq!((document.len(), write.names), (22, 23));
     assert_eq!(document.get_i32("last").unwrap(), 19);
     assert_eq!(document.get_i32("f0").unwrap(), 0);
 }
