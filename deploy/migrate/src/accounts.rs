@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use bson::{Bson, DateTime, Document, RawDocumentBuf};
 use datastore_export::{Entity, Id, Key, Place, Step, Value};
+use jiff::Timestamp;
 
 use crate::contract::fields;
 use crate::convert::{Ids as _, id_in_text, path_of, raw};
@@ -118,38 +119,45 @@ fn gather(
     let mut accounts: Vec<Account> = Vec::new();
     let mut keys = 0;
     let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
-    each_entity(exports, report, |place, entity, report| {
-        if entity.key.kind() == names.kind {
-            let path = path_of(&entity.key);
-            match account(&entity, place, mapping, remap) {
-                Ok(account) => {
-                    for (name, _) in &entity.properties {
-                        if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
-                            report.drop(format!("{}.{name}", names.kind));
+    let mut project = remap.state.project.clone();
+    each_entity(
+        exports,
+        mapping,
+        &mut project,
+        report,
+        |place, entity, report| {
+            if entity.key.kind() == names.kind {
+                let path = path_of(&entity.key);
+                match account(&entity, place, mapping, remap) {
+                    Ok(account) => {
+                        for (name, _) in &entity.properties {
+                            if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
+                                report.drop(format!("{}.{name}", names.kind));
+                            }
                         }
+                        accounts.push(account);
                     }
-                    accounts.push(account);
+                    Err(why) => report.reject(place, Some(path), why),
                 }
-                Err(why) => report.reject(place, Some(path), why),
-            }
-        } else if entity.key.kind() == names.key_kind {
-            // Its own path is left out of the report: a key may be named by what is secret.
-            let owner = entity.key.parent().map(|key| path_of(&key));
-            let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
-            keys += 1;
-            match (owner, key) {
-                (Some(owner), Ok(key)) => {
-                    below.entry(owner).or_default().push((place.clone(), key))
+            } else if entity.key.kind() == names.key_kind {
+                // Its own path is left out of the report: a key may be named by what is secret.
+                let owner = entity.key.parent().map(|key| path_of(&key));
+                let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
+                keys += 1;
+                match (owner, key) {
+                    (Some(owner), Ok(key)) => {
+                        below.entry(owner).or_default().push((place.clone(), key))
+                    }
+                    (None, _) => report.reject(place, None, "a key without an account above it"),
+                    (owner, Err(why)) => report.reject(place, owner, why),
                 }
-                (None, _) => report.reject(place, None, "a key without an account above it"),
-                (owner, Err(why)) => report.reject(place, owner, why),
             }
-        }
-        if accounts.len() + keys > ACCOUNTS_MAX {
-            bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
-        }
-        Ok(())
-    })?;
+            if accounts.len() + keys > ACCOUNTS_MAX {
+                bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
+            }
+            Ok(())
+        },
+    )?;
     for account in &mut accounts {
         let keys = below.remove(&account.path).unwrap_or_default();
         account.keys.extend(keys.into_iter().map(|(_, key)| key));
@@ -193,15 +201,13 @@ fn account(
             ));
         }
     };
-    let created = match entity.get(&names.creation_time) {
-        Some(Value::Timestamp(microseconds)) => *microseconds,
-        _ => {
-            return Err(format!(
-                "`{}` is not a time: name the property that is one as `creation_time`",
-                names.creation_time
-            ));
-        }
-    };
+    let created = entity.get(&names.creation_time).and_then(time_of);
+    let created = created.ok_or_else(|| {
+        format!(
+            "`{}` is not a time: name the property that is one as `creation_time`",
+            names.creation_time
+        )
+    })?;
     let keys = match entity.get(&names.keys) {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::Array(keys)) => (keys.iter())
@@ -253,8 +259,10 @@ fn api_key(
             ("subject", Value::Text(subject)) => {
                 Bson::String(new_subject(subject, &mapping.accounts, remap)?)
             }
-            ("created" | "expires", Value::Timestamp(_)) => bson_of(value),
-            ("created" | "expires", _) => return Err(format!("a key's `{name}` is not a time")),
+            ("created" | "expires", value) => {
+                let time = time_of(value);
+                date(time.ok_or_else(|| format!("a key's `{name}` is not a time"))?)
+            }
             (_, value) => bson_of(value),
         };
         if key.insert(new, value).is_some() {
@@ -324,6 +332,15 @@ fn bson_of(value: &Value) -> Bson {
                 .collect(),
         ),
         Value::Array(values) => Bson::Array(values.iter().map(bson_of).collect()),
+    }
+}
+
+/// Microseconds since 1970. Plain JSON has no times, but texts (RFC 3339).
+fn time_of(value: &Value) -> Option<i64> {
+    match value {
+        Value::Timestamp(microseconds) => Some(*microseconds),
+        Value::Text(text) => Some(text.parse::<Timestamp>().ok()?.as_microsecond()),
+        _ => None,
     }
 }
 

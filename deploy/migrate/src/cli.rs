@@ -128,8 +128,8 @@ pub struct Accounts {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub struct Verify {
-    /// Old paths, one a line, of entities that may differ: they went on in the new place, and a
-    /// person has looked at each.
+    /// Old paths, one a line, of entities that may differ, since they went on in the new place, and of
+    /// what is in no export, since it only stands above entities: a person has looked at each.
     #[arg(long, value_name = "FILE")]
     pub accept: Option<PathBuf>,
     #[command(flatten)]
@@ -174,6 +174,8 @@ pub enum Objects {
         #[command(flatten)]
         about: About,
         #[command(flatten)]
+        held: NewMapping,
+        #[command(flatten)]
         file: ReportFile,
         /// The old bucket, such as gs://old: `delete-old` speaks of no other one.
         #[arg(long, value_name = "URL")]
@@ -198,8 +200,6 @@ pub enum DeleteOld {
         remap: RemapFile,
         #[command(flatten)]
         about: About,
-        #[command(flatten)]
-        held: NewMapping,
         /// The old project.
         #[arg(long)]
         project: String,

@@ -109,6 +109,11 @@ pub fn shapes(key: &Key, mapping: &Mapping) -> Vec<Fingerprint> {
 /// Why it cannot be moved.
 pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Outcome, Rejection> {
     let old_kind = entity.key.kind();
+    if old_kind == mapping.accounts.key_kind {
+        return Ok(Outcome::LeftOut(
+            "`accounts` moves it with its account".to_owned(),
+        ));
+    }
     let kind = mapping.kinds.get(old_kind);
     let kind = kind.ok_or_else(|| Rejection::UnmappedKind(old_kind.to_owned()))?;
     if let Some(why) = &kind.left_out {
@@ -293,7 +298,12 @@ impl<I: Ids> Conversion<'_, I> {
         };
         match (reference.form, value) {
             (_, Value::Null) => Ok(Json::Null),
-            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => self.refer(at, key),
+            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => {
+                match is_elsewhere(key, &self.entity.key) {
+                    true => Err(Rejection::Elsewhere(property)),
+                    false => self.refer(at, key),
+                }
+            }
             (Form::Integer, Value::Integer(number)) => self.by_number(at, *number, reference),
             (Form::AccountAndId, Value::Text(text)) => {
                 let (account, id) = text.split_once('/').ok_or_else(other)?;
@@ -363,6 +373,12 @@ impl<I: Ids> Conversion<'_, I> {
             self.looks_like_ids.push(self.named(at));
         }
     }
+}
+
+/// Whether a key is of another namespace or project than an entity's; not every form names a project.
+fn is_elsewhere(key: &Key, own: &Key) -> bool {
+    let has_both = !key.project.is_empty() && !own.project.is_empty();
+    key.namespace != own.namespace || has_both && key.project != own.project
 }
 
 /// An id as `account/id` has it: a number where it is one.

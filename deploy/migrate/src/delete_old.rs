@@ -25,12 +25,17 @@ pub fn plan(
     out: &mut impl Write,
 ) -> Result<()> {
     let from = bucket(from)?;
+    ensure!(
+        from.starts_with("gs://"),
+        "{from} is no bucket of gcloud: name the one that was verified as gs://BUCKET; to delete \
+         elsewhere, use that place's own tool"
+    );
     let state = &remap.state;
     let entities = said_yes(remap, state.entities_verified.as_ref(), "verify EXPORT…")?;
     let objects = said_yes(
         remap,
         state.objects_verified.as_ref(),
-        "objects verify --from LISTING --to LISTING",
+        "objects verify --bucket URL --from LISTING --to LISTING",
     )?;
     ensure!(
         objects.of.iter().any(|of| of == from),
@@ -73,7 +78,7 @@ gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
         objects.count,
         entities.remap_sha256,
         quoted(project),
-        kinds.iter().cloned().collect::<Vec<_>>().join(","),
+        quoted(&kinds.iter().cloned().collect::<Vec<_>>().join(",")),
     )?;
     writeln!(out, "cat > lifecycle.json <<'END'")?;
     let prefixes: Vec<String> = folders.iter().map(|folder| format!("{folder}/")).collect();

@@ -1,6 +1,5 @@
 //! `entities`: what an export has and the target lacks.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use crate::convert::{Outcome, Refers, convert, path_of};
 use crate::database::Inserter;
 use crate::export::{each_entity, is_read_once};
 use crate::mapping::Mapping;
-use crate::present::{Needed, read_back, report_covered};
+use crate::present::{Needed, Present, read_back, report_covered};
 use crate::references::{Followed, Wanted};
 use crate::remap::Remap;
 use crate::report::Report;
@@ -53,13 +52,20 @@ pub fn each_accepted(
     mut each: impl FnMut(Moving<'_>, &mut Report) -> Result<()>,
 ) -> Result<()> {
     let mut contract = Contract::from_env()?;
-    each_entity(exports, report, |place, entity, report| {
-        report.meet(&entity);
-        if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
-            each(moving, report)?;
-        }
-        Ok(())
-    })
+    let mut project = remap.state.project.clone();
+    each_entity(
+        exports,
+        mapping,
+        &mut project,
+        report,
+        |place, entity, report| {
+            report.meet(&entity);
+            if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
+                each(moving, report)?;
+            }
+            Ok(())
+        },
+    )
 }
 
 /// An entity on its way.
@@ -140,20 +146,29 @@ pub fn import(
     Ok(report)
 }
 
+/// Why an entity is rejected that comes once more.
+const TWICE: &str = "another state of it is in these exports: give each by itself";
+
 /// What is moved, by which rules.
 type What<'a> = (&'a [PathBuf], &'a Mapping, &'a Remap);
 
 fn nowhere((exports, mapping, remap): What<'_>, report: &mut Report) -> Result<()> {
-    // 16 bytes and a little an entity.
-    let mut come = HashSet::new();
+    let mut come = Present::default();
     let mut wanted = Wanted::default();
     each_accepted(exports, mapping, remap, report, |moving, report| {
-        come.insert(moving.accepted.id);
-        wanted.name(&moving.references, |id| come.contains(&id));
-        report.count(&moving.kind, "would be moved");
+        let Accepted { id, value, .. } = &moving.accepted;
+        let needed = come.needed(*id, value);
+        if needed == Needed::New {
+            come.sent(*id, value);
+        }
+        wanted.name(&moving.references, |id| come.has(id));
+        match needed {
+            Needed::Twice => report.reject(moving.place, Some(moving.path), TWICE),
+            _ => report.count(&moving.kind, "would be moved"),
+        }
         Ok(())
     })?;
-    let has_come = |id| come.contains(&id);
+    let has_come = |id| come.has(id);
     let why = |_| "it is in none of these exports";
     wanted.report(exports, mapping, remap, report, has_come, why)
 }
@@ -172,10 +187,7 @@ fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Rep
         }
         wanted.name(&moving.references, |id| present.has(id));
         match needed {
-            Needed::Twice => {
-                let why = "another state of it is in these exports: give each by itself";
-                report.reject(moving.place, Some(moving.path), why);
-            }
+            Needed::Twice => report.reject(moving.place, Some(moving.path), TWICE),
             _ => report.count(&moving.kind, name(needed, update)),
         }
         Ok(())

@@ -1,10 +1,13 @@
 //! The entities of an export, one after the other, with their progress.
 
-use std::path::PathBuf;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use datastore_export::{Entity, Place, sources};
+use datastore_export::{Counted, Entity, Key, Place, sources};
 
+use crate::convert::path_of;
+use crate::mapping::Mapping;
 use crate::progress::Progress;
 use crate::report::Report;
 
@@ -13,12 +16,16 @@ pub fn is_read_once(exports: &[PathBuf]) -> bool {
     exports.iter().any(|export| export.as_os_str() == "-")
 }
 
-/// Gives each entity to `each`; what stands in the place of one goes to the report.
+/// Gives each entity to `each`, but those whose path would be that of another one: of another
+/// namespace, or of another project than `project`, which the first one names where it is not known.
+/// What stands in the place of an entity goes to the report too.
 ///
 /// # Errors
-/// Where a file is not found or cannot be opened, and those of `each`.
+/// Where a file is not found, and those of `each`.
 pub fn each_entity(
     exports: &[PathBuf],
+    mapping: &Mapping,
+    project: &mut Option<String>,
     report: &mut Report,
     mut each: impl FnMut(&Place, Entity, &mut Report) -> Result<()>,
 ) -> Result<()> {
@@ -27,18 +34,83 @@ pub fn each_entity(
     let sources = found.files;
     let all = sources.iter().map(|source| source.bytes).sum();
     let progress = Progress::new(all, "entities");
-    let mut before = 0;
+    let (mut before, mut records) = (0, HashMap::new());
     for source in &sources {
-        let mut reader = source.open()?;
+        let mut reader = match source.open() {
+            Ok(reader) => reader,
+            // As any other damage of a file: the rest goes on.
+            Err(error) => {
+                let file = source.path.to_string_lossy().into();
+                report.reject(&Place { file, record: 1 }, None, format!("{error:#}"));
+                continue;
+            }
+        };
+        let mut read = 0;
         while let Some((place, entity)) = reader.next() {
+            read += 1;
             match entity {
-                Ok(entity) => each(&place, entity, report)?,
+                Ok(entity) => match belongs(&entity.key, mapping, project) {
+                    Ok(()) => each(&place, entity, report)?,
+                    Err(why) => report.reject(&place, told_path(&entity.key, mapping), why),
+                },
                 Err(fault) => report.reject(&place, None, fault),
             }
             progress.item(before + reader.bytes_read());
         }
+        records.insert(source.path.as_path(), read);
         before += source.bytes.unwrap_or_default();
     }
     progress.end();
+    let few = found.counted.iter();
+    let few = few.filter_map(|counted| too_few(counted, &records));
+    report.unchecked.extend(few);
     Ok(())
+}
+
+/// The path of an entity as a report has it: not below an API key, whose name may be its secret.
+fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
+    let is_key = |kind: &str| kind == mapping.accounts.key_kind;
+    let has_key = key.path.iter().any(|step| is_key(&step.kind));
+    (!has_key).then(|| path_of(key))
+}
+
+/// Fails for an entity whose path would be that of another one, or would tell a secret.
+fn belongs(key: &Key, mapping: &Mapping, project: &mut Option<String>) -> Result<(), String> {
+    let above = key.path.split_last().map_or(&[][..], |(_, above)| above);
+    if (above.iter()).any(|step| step.kind == mapping.accounts.key_kind) {
+        return Err("it lies below an API key, whose name no remap file may hold".to_owned());
+    }
+    if !key.namespace.is_empty() {
+        return Err(format!(
+            "it lies in the namespace {}, and paths have none: export it as JSON without one, for a \
+             remap file of its own",
+            key.namespace
+        ));
+    }
+    match project {
+        Some(known) if *known != key.project && !key.project.is_empty() => Err(format!(
+            "it is of the project {}, and the others are of {known}: a path does not say so",
+            key.project
+        )),
+        None if !key.project.is_empty() => {
+            *project = Some(key.project.clone());
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What is to be said where files have fewer records than the metadata says entities.
+fn too_few(counted: &Counted, records: &HashMap<&Path, u64>) -> Option<String> {
+    let read = counted.files.iter();
+    let read = read
+        .filter_map(|file| records.get(file.as_path()))
+        .sum::<u64>();
+    (read < counted.entities).then(|| {
+        format!(
+            "{} has {} entities by the export's metadata, and its files have {read}: one of them may \
+             be cut; copy them from the bucket again",
+            counted.name, counted.entities
+        )
+    })
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use datastore_export::{Entity, Key};
+use datastore_export::Entity;
 
 use crate::convert::{convert, id_from, path_of};
 use crate::export::{each_entity, is_read_once};
@@ -30,25 +30,34 @@ pub fn assign(
     let mut report = Report::default();
     let mut project = remap.state.project.clone();
     let mut addition = remap.add()?;
-    each_entity(exports, &mut report, |place, entity, report| {
-        let kind = entity.key.kind();
-        // Its key may be what it is secret for.
-        if kind == mapping.accounts.key_kind {
-            report.count(kind, "without an id of its own");
-            return Ok(());
-        }
-        let belongs = belongs(&entity.key, &mut project);
-        match belongs.and_then(|()| assign_one(&entity, &seed, &mut addition, mapping, report)) {
-            Ok(what) => report.count(kind, what),
-            Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
-        }
-        Ok(())
-    })?;
+    each_entity(
+        exports,
+        mapping,
+        &mut project,
+        &mut report,
+        |place, entity, report| {
+            let kind = entity.key.kind();
+            // Its key may be what it is secret for.
+            if kind == mapping.accounts.key_kind {
+                report.count(kind, "without an id of its own");
+                return Ok(());
+            }
+            match assign_one(&entity, &seed, &mut addition, mapping, report) {
+                Ok(what) => report.count(kind, what),
+                Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
+            }
+            Ok(())
+        },
+    )?;
     addition.note_project(project);
     let added = addition.finish()?;
     remap.save_state()?;
-    if !is_read_once(exports) {
-        report_dangling(exports, mapping, &remap, &mut report)?;
+    match is_read_once(exports) {
+        true => {
+            let why = "standard input is read once: whether references lead to ids was not checked";
+            report.unchecked.insert(why.to_owned());
+        }
+        false => report_dangling(exports, mapping, &remap, &mut report)?,
     }
     Ok((report, added, remap.len()))
 }
@@ -103,28 +112,6 @@ fn assign_one(
     }
 }
 
-/// Fails for an entity whose path would be that of another one.
-fn belongs(key: &Key, project: &mut Option<String>) -> Result<(), String> {
-    if !key.namespace.is_empty() {
-        return Err(format!(
-            "it lies in the namespace {}, and paths have none: export it as JSON without one, for a \
-             remap file of its own",
-            key.namespace
-        ));
-    }
-    match project {
-        Some(known) if *known != key.project && !key.project.is_empty() => Err(format!(
-            "it is of the project {}, and the others are of {known}: a path does not say so",
-            key.project
-        )),
-        None if !key.project.is_empty() => {
-            *project = Some(key.project.clone());
-            Ok(())
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Reports references to what has no id, now that all have one.
 fn report_dangling(
     exports: &[PathBuf],
@@ -134,10 +121,17 @@ fn report_dangling(
 ) -> Result<()> {
     // What is no entity is in the report already.
     let mut once = Report::default();
-    each_entity(exports, &mut once, |place, entity, _| {
-        if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
-            report.reject(place, Some(path_of(&entity.key)), rejection);
-        }
-        Ok(())
-    })
+    let mut project = remap.state.project.clone();
+    each_entity(
+        exports,
+        mapping,
+        &mut project,
+        &mut once,
+        |place, entity, _| {
+            if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
+                report.reject(place, Some(path_of(&entity.key)), rejection);
+            }
+            Ok(())
+        },
+    )
 }

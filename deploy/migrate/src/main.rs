@@ -65,12 +65,11 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
         Command::DeleteOld(DeleteOld::Plan {
             remap,
             about,
-            held,
             project,
             from,
         }) => {
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
-            remap.hold(&mapping, held.new_mapping)?;
+            remap.hold(&mapping, false)?;
             delete_old::plan(&remap, &mapping, &project, &from, out)?;
         }
     }
@@ -171,6 +170,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
         Objects::Verify {
             remap,
             about,
+            held,
             file,
             bucket,
             from,
@@ -178,6 +178,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
         } => {
             let bucket = objects::bucket(&bucket)?.to_owned();
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
+            remap.hold(&mapping, held.new_mapping)?;
             let found = objects::compare(&remap, &mapping, &from, &to)?;
             remap.state.objects_verified = match found.is_yes() {
                 true => remap.state.verified(found.equal, vec![bucket]),

@@ -129,7 +129,7 @@ pub fn bucket(url: &str) -> Result<&str> {
 
 /// A word of a shell's line.
 pub(crate) fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:._-".contains(c);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/:.,_-".contains(c);
     match word.chars().all(is_plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),

@@ -17,6 +17,11 @@ pub enum Rejection {
     /// A reference to what no export held.
     #[error("{0} refers to {1}, which has no new id: look for it in the export")]
     Dangling(String, String),
+    /// A reference to another namespace or project.
+    #[error(
+        "{0} refers to another namespace or project, and a path does not say so: correct it, or drop it"
+    )]
+    Elsewhere(String),
     /// A reference in another form than the mapping says.
     #[error("{0} is not in the form {1} that the mapping says: correct its `form`")]
     OtherForm(String, String),

@@ -250,9 +250,13 @@ impl Remap {
         match &self.state.mapping_sha256 {
             Some(known) if *known != mapping.sha256 && !is_new => bail!(
                 "this is another mapping than entities were moved with: name that one with \
-                 --mapping, or say --new-mapping if this one counts from now on"
+                 --mapping, or say --new-mapping to `verify` if this one counts from now on"
             ),
+            Some(known) if *known == mapping.sha256 => Ok(()),
             _ => {
+                // What was verified, was verified by the other one.
+                self.state.entities_verified = None;
+                self.state.objects_verified = None;
                 self.state.mapping_sha256 = Some(mapping.sha256.clone());
                 self.save_state()
             }

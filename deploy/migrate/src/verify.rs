@@ -30,6 +30,10 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 /// What is counted of an entity that differs, where a person has said that it may.
 const ACCEPTED: &str = "different, as accepted";
 
+/// Paths that are kept of those that were not compared, and that are shown to people.
+const NOT_COMPARED_KEPT_MAX: usize = 1_000;
+const NOT_COMPARED_SHOWN_MAX: usize = 20;
+
 /// Names of fields that a difference lists.
 const FIELDS_MAX: usize = 8;
 
@@ -49,8 +53,10 @@ pub struct Verification {
     /// Counts by kind, and what is not as it should be.
     #[serde(flatten)]
     pub report: Report,
-    /// Entities with an id and a kind that is moved, which these exports lack.
+    /// How many paths have an id and a kind that is moved, and are in none of these exports.
     pub not_compared: u64,
+    /// The first of them.
+    pub not_compared_paths: Vec<String>,
     /// How many documents each collection has, beside those of the exports.
     pub others: BTreeMap<String, u64>,
 }
@@ -90,9 +96,13 @@ impl Verification {
         if self.not_compared > 0 {
             writeln!(
                 out,
-                "{} entities have an id and are in none of these exports: name the others too",
+                "{} paths have an id and are in none of these exports: name the others too, or accept \
+                 what is only above entities and is none",
                 self.not_compared
             )?;
+            for path in self.not_compared_paths.iter().take(NOT_COMPARED_SHOWN_MAX) {
+                writeln!(out, "  {path}")?;
+            }
         }
         writeln!(out)?;
         match self.is_yes() {
@@ -120,7 +130,8 @@ impl Verification {
 
 /// Compares. Of an entity that several exports have, the last one counts.
 ///
-/// `accepted` are old paths of entities that may differ: they went on in the new place.
+/// `accepted` are old paths of entities that may differ, since they went on in the new place, or that
+/// no export has.
 ///
 /// # Errors
 /// Where the remap file is edited, or MongoDB does not answer.
@@ -167,29 +178,43 @@ pub fn verify(
         others.insert(name.clone(), all.saturating_sub(*found));
     }
     others.retain(|_, others| *others > 0);
+    let (not_compared, not_compared_paths) = not_compared(mapping, remap, |id, path| {
+        comparing.compared.contains(&id) || comparing.accepted.contains(path)
+    })?;
     Ok(Verification {
         at: Timestamp::now(),
         version: env!("CARGO_PKG_VERSION"),
         remap_sha256: remap.sha256().unwrap_or_default().to_owned(),
         exports: exports.to_owned(),
         database: config.mongodb.database.clone(),
-        not_compared: not_compared(mapping, remap, &comparing.compared)?,
+        not_compared,
+        not_compared_paths,
         report,
         others,
     })
 }
 
-/// How many entities of kinds that are moved have an id and were not compared.
-fn not_compared(mapping: &Mapping, remap: &Remap, compared: &HashSet<NewId>) -> Result<u64> {
-    let mut count = 0;
+/// How many paths of kinds that are moved have an id and were not compared, and the first of them.
+/// A path that only stands above entities is one too, unless a person accepts that.
+fn not_compared(
+    mapping: &Mapping,
+    remap: &Remap,
+    is_known: impl Fn(NewId, &str) -> bool,
+) -> Result<(u64, Vec<String>)> {
+    let (mut count, mut paths) = (0, Vec::new());
     each_entry(remap.file(), |path, id| {
         let key: Key = path.parse()?;
         let kind = mapping.kinds.get(key.kind());
         let is_moved = kind.is_some_and(|kind| kind.left_out.is_none());
-        count += u64::from(is_moved && !compared.contains(&id));
+        if is_moved && !is_known(id, &path) {
+            count += 1;
+            if paths.len() < NOT_COMPARED_KEPT_MAX {
+                paths.push(path);
+            }
+        }
         Ok(())
     })?;
-    Ok(count)
+    Ok((count, paths))
 }
 
 struct Expected {

@@ -36,7 +36,7 @@ pub use key::{Id, Key, KeyError, Step};
 pub use lines::{Lines, decode_line, read_lines};
 pub use log::{Log, decode_record, read_log};
 pub use reader::Reader;
-pub use source::{Source, Sources, sources};
+pub use source::{Counted, Source, Sources, sources};
 pub use value::{Entity, Value};
 
 /// Bytes of a record or line that is read; a longer one is a fault. Datastore itself keeps no

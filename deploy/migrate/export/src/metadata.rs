@@ -5,7 +5,7 @@
 //! its files of entities. Google documents neither: this is what the emulators of Google and of others
 //! write and read. So what cannot be understood is no error: the export is then not checked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::Path;
@@ -80,23 +80,23 @@ struct Output {
     file: Option<String>,
 }
 
-/// The names, without folders, of the files of kinds that an overall file names; none if it names no
-/// file, or cannot be understood.
-pub(crate) fn named_kinds(file: &Path) -> io::Result<BTreeSet<String>> {
+/// The names, without folders, of the files of kinds that an overall file names, with the number of
+/// entities that it says; none if it names no file, or cannot be understood.
+pub(crate) fn named_kinds(file: &Path) -> io::Result<BTreeMap<String, Option<u64>>> {
     let mut frames = Frames::new(File::open(file)?.take(BYTES_MAX));
-    let mut named = BTreeSet::new();
+    let mut named = BTreeMap::new();
     while let Some(record) = frames.next() {
         let Ok(record) = record else {
-            return Ok(BTreeSet::new());
+            return Ok(BTreeMap::new());
         };
         let Ok(overall) = Overall::decode(&*record) else {
             continue;
         };
-        let files = overall.kinds.into_iter().filter_map(|kind| kind.file);
-        let files = files.filter_map(|file| String::from_utf8(file).ok());
-        let names = files.filter_map(|file| {
+        let names = overall.kinds.into_iter().filter_map(|kind| {
+            let file = String::from_utf8(kind.file?).ok()?;
             let name = file.rsplit(['/', '\\']).next()?;
-            name.ends_with(OF_KIND).then(|| name.to_owned())
+            let entities = kind.entities.and_then(|entities| entities.try_into().ok());
+            name.ends_with(OF_KIND).then(|| (name.to_owned(), entities))
         });
         named.extend(names);
     }

@@ -26,11 +26,24 @@ pub struct Source {
     pub bytes: Option<u64>,
 }
 
+/// What an export's metadata says of a kind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Counted {
+    /// The name of the kind's metadata.
+    pub name: String,
+    /// The files with its entities.
+    pub files: Vec<PathBuf>,
+    /// How many entities these have.
+    pub entities: u64,
+}
+
 /// What was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
     /// The files, in their order.
     pub files: Vec<Source>,
+    /// How many entities there have to be.
+    pub counted: Vec<Counted>,
     /// What could not be held against the metadata, so that something may be missing: a sentence each.
     pub unchecked: Vec<String>,
 }
@@ -48,7 +61,7 @@ pub struct Sources {
 /// no export; a file or `-` that is given twice.
 pub fn sources(paths: &[PathBuf]) -> Result<Sources> {
     let mut found: Vec<Source> = vec![];
-    let mut unchecked = vec![];
+    let (mut counted, mut unchecked) = (vec![], vec![]);
     for path in paths {
         if path.as_os_str() == STANDARD_INPUT {
             found.push(Source {
@@ -61,6 +74,7 @@ pub fn sources(paths: &[PathBuf]) -> Result<Sources> {
         if kind.is_dir() {
             let of_folder = folder(path)?;
             found.extend(of_folder.files);
+            counted.extend(of_folder.counted);
             unchecked.extend(of_folder.unchecked);
         } else {
             found.push(source(path, &kind));
@@ -73,6 +87,7 @@ pub fn sources(paths: &[PathBuf]) -> Result<Sources> {
     }
     Ok(Sources {
         files: found,
+        counted,
         unchecked,
     })
 }
@@ -130,8 +145,8 @@ fn folder(path: &Path) -> Result<Sources> {
 #[derive(Default)]
 struct Walk {
     found: Sources,
-    /// Names of the files about kinds.
-    kinds: Vec<String>,
+    /// The files about kinds by their names, each with the files of entities beside it.
+    kinds: Vec<(String, Vec<PathBuf>)>,
     export: bool,
 }
 
@@ -148,6 +163,7 @@ impl Walk {
         let mut named = BTreeSet::new();
         let mut overall = vec![];
         let kinds_before = self.kinds.len();
+        let mut of_kinds = vec![];
         for entry in fs::read_dir(path).with_context(context)? {
             let entry = entry.with_context(context)?.path();
             let metadata =
@@ -161,7 +177,7 @@ impl Walk {
                 self.export = true;
                 overall.push(entry);
             } else if name.ends_with(OF_KIND) {
-                self.kinds.push(name.clone().into_owned());
+                of_kinds.push(name.clone().into_owned());
                 named.extend(self.outputs_of(&entry).with_context(context)?);
             }
         }
@@ -175,6 +191,9 @@ impl Walk {
             );
         }
         outputs.sort_by(|(a, left), (b, right)| (a, &left.path).cmp(&(b, &right.path)));
+        let beside: Vec<PathBuf> = outputs.iter().map(|(_, file)| file.path.clone()).collect();
+        let of_kinds = of_kinds.into_iter().map(|name| (name, beside.clone()));
+        self.kinds.extend(of_kinds);
         let files = &mut self.found.files;
         files.extend(outputs.into_iter().map(|(_, source)| source));
         folders.sort();
@@ -203,7 +222,8 @@ impl Walk {
         let named = named_kinds(file);
         let named = named.with_context(|| format!("cannot read {}", file.display()))?;
         let found = &self.kinds[since..];
-        if let Some(missing) = named.iter().find(|name| !found.contains(name)) {
+        let is_there = |name: &String| found.iter().any(|(found, _)| found == name);
+        if let Some(missing) = named.keys().find(|name| !is_there(name)) {
             bail!(
                 "{missing} is missing, which {} names, and perhaps the whole folder of that kind; copy \
                  it from the bucket",
@@ -215,6 +235,20 @@ impl Walk {
                 "{} names no kind: whether one is missing as a whole was not checked",
                 file.display()
             ));
+        }
+        for (name, files) in found {
+            // Two kinds in one folder share its files: then nobody can say whose they are.
+            let sharing = found.iter().filter(|(_, others)| others == files).count();
+            let is_shared = sharing > 1 && !files.is_empty();
+            if let Some(Some(entities)) = named.get(name)
+                && !is_shared
+            {
+                self.found.counted.push(Counted {
+                    name: name.clone(),
+                    files: files.clone(),
+                    entities: *entities,
+                });
+            }
         }
         Ok(())
     }

@@ -245,6 +245,28 @@ fn what_an_entity_refers_to_is_noted_with_its_new_id() {
 }
 
 #[test]
+fn a_key_of_another_namespace_or_project_refers_to_none_of_these() {
+    let own: Key = OWN.parse().unwrap();
+    let (mut namespace, mut project) = (own.clone(), own.clone());
+    namespace.namespace = "eu".to_owned();
+    project.project = "other".to_owned();
+    // A key without a project may be of any.
+    assert!(!is_elsewhere(&project, &own) && is_elsewhere(&namespace, &own));
+    let mut of_project = own.clone();
+    of_project.project = "mine".to_owned();
+    assert!(is_elsewhere(&project, &of_project) && !is_elsewhere(&own, &of_project));
+
+    let references = "references = { d = { kind = 'Dataset', form = 'key' } }";
+    let mut key: Key = "Account:7/Dataset:5".parse().unwrap();
+    key.namespace = "eu".to_owned();
+    let refused = outcome(references, &[("d", Value::Key(key))]);
+    assert_eq!(
+        refused,
+        Err(Rejection::Elsewhere("Evaluation.d".to_owned()))
+    );
+}
+
+#[test]
 fn a_reference_inside_is_found_by_its_path() {
     let references = "references = { 'a.b' = { kind = 'Dataset', form = 'integer' } }";
     let inner = Value::Entity(vec![("b".to_owned(), Value::Integer(5))]);

@@ -115,3 +115,59 @@ async fn a_key_below_its_account_counts_and_one_that_lacks_something_is_named() 
     );
     assert!(!dry.out.contains("APIKey:"), "{}", dry.out);
 }
+
+#[tokio::test]
+async fn accounts_of_plain_json_have_their_times_as_texts() {
+    let bench = Bench::new([]);
+    let account = concat!(
+        r#"{"__key__":"Account:public","name":"public","creationTime":"2023-01-02T03:04:05.123Z","#,
+        r#""apiKeys":[{"id":"k","subject":"Account/public","created":"2023-01-02T03:04:05+00:00","#,
+        r#""expires":"2024-01-02T03:04:05Z","secret":"s"}]}"#,
+        "\n",
+        r#"{"__key__":"Account:7","name":"seven","creationTime":"yesterday"}"#,
+        "\n",
+    );
+    std::fs::write(bench.path("plain.json"), account).expect("written");
+    let ids = "ids plain.json --out remap.json --seed dyff";
+    bench.run(ids).await.with_code(0);
+    let run = "accounts plain.json --remap remap.json --dry-run";
+    let ran = bench.run(run).await.with_code(1);
+    assert!(ran.out.contains("1 would be inserted"), "{}", ran.out);
+    assert!(
+        ran.out.contains("Account:7: `creationTime` is not a time"),
+        "{}",
+        ran.out
+    );
+}
+
+/// A key may be named by its secret: neither the remap file nor a report has its name.
+#[tokio::test]
+async fn the_name_of_a_key_is_in_no_file_and_no_output() {
+    let bench = Bench::new([]);
+    let lines = concat!(
+        r#"{"__key__":"Account:public/APIKey:SECRET","x":1}"#,
+        "\n",
+        r#"{"__key__":"Account:public/APIKey:SECRET/Evaluation:5","x":1}"#,
+        "\n",
+        r#"{"__key__":"Account:public/Model:6","size":0.5}"#,
+        "\n",
+    );
+    std::fs::write(bench.path("keys.json"), lines).expect("written");
+    let said = |ran: crate::bench::Ran| ran.out + &ran.error;
+    let mut all = said(
+        bench
+            .run("ids keys.json --out remap.json --seed dyff")
+            .await,
+    );
+    assert!(all.contains("below an API key"), "{all}");
+    for step in ["entities", "accounts"] {
+        let run = format!("{step} keys.json --remap remap.json --dry-run --report {step}.json");
+        all += &said(bench.run(&run).await.with_code(1));
+        all += &bench.json(&format!("{step}.json")).to_string();
+    }
+    all += &bench.json("remap.json").to_string();
+    assert!(
+        all.contains("Account:public/Model:6") && !all.contains("SECRET"),
+        "{all}"
+    );
+}

@@ -359,4 +359,78 @@ async fn another_namespace_or_project_is_refused_since_paths_have_none() {
     for told in ["lies in the namespace eu", "is of the project other"] {
         assert!(ids.out.contains(told), "{told}: {}", ids.out);
     }
+    // Their paths have ids, of entities of the first namespace and project.
+    let bench = Bench::new(example::entities(2)).with_ids().await;
+    let mut entities: Vec<Entity> = example::entities(2).collect();
+    entities
+        .iter_mut()
+        .for_each(|entity| entity.key.namespace = "eu".to_owned());
+    bench.export("elsewhere", entities);
+    for step in ["entities", "accounts"] {
+        let run = format!("{step} elsewhere --remap remap.json --dry-run");
+        let ran = bench.run(&run).await.with_code(1);
+        assert!(ran.out.contains("lies in the namespace eu"), "{}", ran.out);
+        assert!(!ran.out.contains("would be"), "{}", ran.out);
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_was_cut_between_two_entities_is_told_by_the_exports_metadata() {
+    let bench = Bench::new(example::entities(600)).with_ids().await;
+    let log = log(&bench);
+    let whole = fs::read(&log).expect("a file");
+    // The last block is cut off at the header of its first record.
+    for len in [0, (whole.len() - 1) / 32_768 * 32_768] {
+        fs::write(&log, &whole[..len]).expect("written");
+        for step in [
+            "ids export --out remap.json",
+            "entities export --remap remap.json --dry-run",
+        ] {
+            let out = bench.run(step).await.out;
+            let told = out
+                .lines()
+                .find(|line| line.contains("by the export's metadata"));
+            let told = told.unwrap_or_else(|| panic!("{len}: {out}"));
+            assert!(
+                told.starts_with("warning: ") && told.contains("may be cut"),
+                "{told}"
+            );
+        }
+    }
+    fs::write(&log, &whole).expect("written");
+    let whole = bench
+        .run("ids export --out remap.json")
+        .await
+        .with_code(0)
+        .out;
+    assert!(!whole.contains("warning: "), "{whole}");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_unpacked_is_named_and_the_rest_is_read() {
+    let bench = Bench::new(example::entities(2)).with_ids().await;
+    // The beginning of a frame of zstd, and no block.
+    let cut = [0x28, 0xb5, 0x2f, 0xfd, 0x04, 0x58, 0x41];
+    fs::write(bench.path("cut.zst"), cut).expect("written");
+    let run = "entities cut.zst export --remap remap.json --dry-run";
+    let ran = bench.run(run).await.with_code(1);
+    assert!(ran.out.contains("cut.zst record 1"), "{}", ran.out);
+    assert!(ran.out.contains("would be moved"), "{}", ran.out);
+}
+
+#[tokio::test]
+async fn an_entity_that_comes_twice_is_told_by_a_dry_run_too() {
+    let bench = Bench::new(example::entities(2)).with_ids().await;
+    let mut entities: Vec<Entity> = example::entities(2).collect();
+    let last = entities.last_mut().expect("one");
+    last.properties.push(("more".to_owned(), Value::Integer(1)));
+    bench.export("later", entities);
+    let run = "entities export later --remap remap.json --dry-run";
+    let ran = bench.run(run).await.with_code(1);
+    assert_eq!(
+        ran.out.matches("another state of it").count(),
+        1,
+        "{}",
+        ran.out
+    );
 }

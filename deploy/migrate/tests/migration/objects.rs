@@ -179,6 +179,9 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
         other.contains("those of gs://old, not of gs://other"),
         "{other}"
     );
+    let elsewhere = plan.replace("gs://old", "remote:old");
+    let elsewhere = bench.run(&elsewhere).await.with_code(1).error;
+    assert!(elsewhere.contains("is no bucket of gcloud"), "{elsewhere}");
     let told = bench.run(plan).await.with_code(0).out;
     for line in [
         "# 12 entities were verified",
@@ -188,6 +191,15 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
         assert!(told.contains(line), "{line}: {told}");
     }
     assert!(!told.contains("Account"), "{told}");
+    // Another mapping has verified nothing.
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    fs::write(bench.path("other.toml"), format!("{mapping}\n# changed\n")).expect("written");
+    let other = bench
+        .run(&format!("{plan} --mapping other.toml"))
+        .await
+        .with_code(1)
+        .error;
+    assert!(other.contains("another mapping"), "{other}");
     bench.export("more", example::entities(13));
     bench.run("ids more --out remap.json").await.with_code(0);
     let refused = bench.run(plan).await.with_code(1).error;
