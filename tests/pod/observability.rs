@@ -1,6 +1,7 @@
 //! The components of observability: what a real API server says to them, that each port is one of a
 //! container's, and that a pod fills the panels that no worker alone can fill.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use local_stack::board::panels;
@@ -30,12 +31,10 @@ replacements:
     options: {delimiter: /, index: 2}
 ";
 
-/// Teaches the server the kinds of prometheus-operator.
-async fn define(kubernetes: &Kubernetes) {
-    let folder = tokio::task::spawn_blocking(definitions::prometheus_operator);
-    let folder = folder.await.expect("no panic").expect("definitions");
-    let files = ["podmonitors", "prometheusrules"].map(|kind| folder.join(format!("{kind}.yaml")));
-    teach(kubernetes, &files).await;
+/// Teaches the server kinds that are fetched.
+async fn define(kubernetes: &Kubernetes, kinds: fn() -> anyhow::Result<Vec<PathBuf>>) {
+    let files = tokio::task::spawn_blocking(kinds).await;
+    teach(kubernetes, &files.expect("no panic").expect("definitions")).await;
 }
 
 fn of_kind<'s>(shipped: &'s Shipped, kind: &str) -> Vec<&'s Value> {
@@ -81,7 +80,7 @@ fn all_ports_are_scraped(shipped: &Shipped, kind: &str, endpoints: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_component_passes_a_strict_dry_run_and_scrapes_every_port() {
     let kubernetes = cluster().await;
-    define(&kubernetes).await;
+    define(&kubernetes, definitions::prometheus_operator).await;
     is_documented(OBSERVED);
     let files = [("kustomization.yaml", OBSERVED)];
     let shipped = Shipped::of_overlay(&kubernetes, &files).await;
@@ -105,7 +104,8 @@ async fn the_component_passes_a_strict_dry_run_and_scrapes_every_port() {
     google_has_the_same(&kubernetes, rules).await;
 }
 
-/// With Google's component there is nothing of the operator's, and the rules are the same.
+/// With Google's component there is nothing of the operator's, a server with Google's kinds takes
+/// it, and the rules are the same.
 async fn google_has_the_same(kubernetes: &Kubernetes, rules: &Value) {
     let google = OBSERVED.replace("components/observability", "components/observability-gke");
     let google = google.replace("kind: PrometheusRule", "kind: Rules");
@@ -114,6 +114,8 @@ async fn google_has_the_same(kubernetes: &Kubernetes, rules: &Value) {
     for object in &shipped.objects {
         assert_ne!(object["apiVersion"], "monitoring.coreos.com/v1", "{object}");
     }
+    define(kubernetes, definitions::google).await;
+    is_taken(kubernetes, &shipped).await;
     all_ports_are_scraped(&shipped, "PodMonitoring", "endpoints");
     assert_eq!(&of_kind(&shipped, "Rules")[0]["spec"], rules);
 }

@@ -3,7 +3,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -12,65 +11,29 @@ use tokio::time::sleep;
 
 use crate::certificates::{Authority, write_private};
 use crate::kubernetes::Kubernetes;
-use crate::kubernetes::go::{self, Module};
+use crate::kubernetes::go::Programs;
 use crate::process::Server;
-use crate::{cache, install, port};
+use crate::{cache, port};
 
-/// The module, and what Go's checksum database says of it.
-const MODULE: &str = "github.com/kedacore/keda/v2@v2.21.0";
-const SUM: &str = "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=";
+const KEDA: Programs = Programs {
+    name: "KEDA",
+    module: "github.com/kedacore/keda/v2@v2.21.0",
+    sum: "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
+    packages: &["./cmd/operator", "./cmd/adapter"],
+};
 const START_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);
 
-/// Fetches its module into a folder of its own in `directory`.
-fn module(directory: &Path) -> Result<Module> {
-    let module = go::fetch(&go::program()?, MODULE, directory)?;
-    ensure!(
-        module.sum == SUM,
-        "{MODULE} has another checksum: {}",
-        module.sum
-    );
-    Ok(module)
-}
-
 /// The folder of its kinds, as YAML: once for each version.
 pub fn kinds() -> Result<PathBuf> {
-    cache::entry(&entry("kinds"), |folder| {
-        let module = module(folder)?;
+    cache::entry(&KEDA.entry("kinds"), |folder| {
+        let module = KEDA.fetch(folder)?;
         for file in fs::read_dir(module.folder.join("config/crd/bases"))? {
             let file = file?;
             fs::copy(file.path(), folder.join(file.file_name()))?;
         }
         Ok(())
     })
-}
-
-/// The folder of `operator` and `adapter`, compiled: once for each version, in ten minutes.
-fn programs() -> Result<PathBuf> {
-    cache::entry(&entry("programs"), |folder| {
-        eprintln!("building KEDA for the tests, once: this takes ten minutes");
-        let module = module(folder)?;
-        install::run(
-            // Behind everything else that runs: it must not fail somebody's deadline.
-            Command::new("nice")
-                .args(["-n", "10"])
-                .arg(go::program()?)
-                .current_dir(&module.folder)
-                .env("CGO_ENABLED", "0")
-                .env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly")
-                .env("GOTOOLCHAIN", "local")
-                .env_remove("GOROOT")
-                .args(["build", "-ldflags", "-s -w", "-o"])
-                .arg(folder)
-                .args(["./cmd/operator", "./cmd/adapter"]),
-        )
-    })
-}
-
-fn entry(what: &str) -> String {
-    let version = MODULE.rsplit('v').next().unwrap_or(MODULE);
-    let sum: String = SUM.chars().filter(char::is_ascii_alphanumeric).collect();
-    format!("keda-{version}-{what}-{}", &sum[2..14])
 }
 
 /// Both programs, beside an API server. Dropped, they are killed.
@@ -84,7 +47,8 @@ pub struct Keda {
 impl Keda {
     /// Teaches the API server KEDA's kinds, and starts both programs as its administrator.
     pub async fn start(kubernetes: &Kubernetes) -> Result<Keda> {
-        let found = tokio::task::spawn_blocking(|| Ok::<_, anyhow::Error>((kinds()?, programs()?)));
+        let found =
+            tokio::task::spawn_blocking(|| Ok::<_, anyhow::Error>((kinds()?, KEDA.folder()?)));
         let (kinds, programs) = found.await??;
         let kinds = kinds.to_string_lossy().into_owned();
         let apply = ["apply", "--server-side", "-f", &kinds];

@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 use local_stack::demo::{self, DemoOptions, Running};
-use local_stack::{Generator, KafkaOptions, MongoOptions, Stack, Topology, install, kubernetes};
+use local_stack::{
+    Generator, KafkaOptions, MongoOptions, Stack, Topology, install, kubernetes, prometheus,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A real Kafka broker and a real MongoDB replica set on loopback, without containers.
@@ -54,6 +56,8 @@ enum Subcommands {
     },
     /// Download and build everything, so that the rest needs no network
     Fetch,
+    /// Build a later Prometheus than Debian's, and print the folder of its programs
+    LaterPrometheus,
     /// Run Prometheus' promtool
     Promtool {
         /// Its arguments
@@ -148,6 +152,11 @@ async fn run(command: Subcommands) -> Result<ExitCode> {
             ] {
                 println!("{}", tokio::task::spawn_blocking(fetch).await??.display());
             }
+            Ok(ExitCode::SUCCESS)
+        }
+        Subcommands::LaterPrometheus => {
+            let folder = tokio::task::spawn_blocking(prometheus::later).await??;
+            println!("{}", folder.display());
             Ok(ExitCode::SUCCESS)
         }
         Subcommands::Promtool { arguments } => {

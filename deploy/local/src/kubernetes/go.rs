@@ -80,6 +80,62 @@ pub(crate) fn fetch(go: &Path, module: &str, directory: &Path) -> Result<Module>
     })
 }
 
+/// Programs of a module, compiled.
+pub(crate) struct Programs {
+    /// What to call it.
+    pub(crate) name: &'static str,
+    /// Such as `example.org/a@v1.2.3`.
+    pub(crate) module: &'static str,
+    /// What Go's checksum database says of it.
+    pub(crate) sum: &'static str,
+    /// Its packages; a program is called as the last part of its path.
+    pub(crate) packages: &'static [&'static str],
+}
+
+impl Programs {
+    /// Their folder: once for each version, in ten minutes.
+    pub(crate) fn folder(&self) -> Result<PathBuf> {
+        cache::entry(&self.entry("programs"), |folder| {
+            let Programs { name, packages, .. } = self;
+            eprintln!("building {name} for the tests, once: this takes ten minutes");
+            let module = self.fetch(folder)?;
+            install::run(
+                // Behind everything else that runs: it must not fail somebody's deadline.
+                Command::new("nice")
+                    .args(["-n", "10"])
+                    .arg(program()?)
+                    .current_dir(&module.folder)
+                    .env("CGO_ENABLED", "0")
+                    .env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly")
+                    .env("GOTOOLCHAIN", "local")
+                    // A module comes without the others of its workspace.
+                    .env("GOWORK", "off")
+                    .env_remove("GOROOT")
+                    .args(["build", "-ldflags", "-s -w", "-o"])
+                    .arg(folder)
+                    .args(*packages),
+            )
+        })
+    }
+
+    /// Fetches the module into a folder of its own in `directory`.
+    pub(crate) fn fetch(&self, directory: &Path) -> Result<Module> {
+        let module = fetch(&program()?, self.module, directory)?;
+        let (name, sum) = (self.module, &module.sum);
+        ensure!(*sum == self.sum, "{name} has another checksum: {sum}");
+        Ok(module)
+    }
+
+    /// A name for `what` is cached of this version.
+    pub(crate) fn entry(&self, what: &str) -> String {
+        let name = self.name.to_lowercase();
+        let version = self.module.rsplit('v').next().unwrap_or(self.module);
+        let sum = self.sum.chars().filter(char::is_ascii_alphanumeric);
+        let sum: String = sum.skip(2).take(12).collect();
+        format!("{name}-{version}-{what}-{sum}")
+    }
+}
+
 /// The second number of the version that is installed there.
 fn minor(go: &Path) -> Result<u32> {
     let version = install::run_for_output(
