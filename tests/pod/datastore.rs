@@ -70,6 +70,40 @@ patches:
 ",
 )];
 
+/// An overlay with a component more.
+async fn with_component(kubernetes: &Kubernetes, overlay: &str, component: &str) -> Shipped {
+    let text = format!("{overlay}components: [DEPLOY/{component}]\n");
+    Shipped::of_overlay(kubernetes, &[("kustomization.yaml", &text)]).await
+}
+
+/// The container of a CronJob asks MongoDB for TLS, by an authority that it mounts.
+fn asks_for_tls(shipped: &Shipped, name: &str) {
+    let job = shipped.object("CronJob", name);
+    let pod = &job["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let environment = container["env"].as_array().expect("variables").iter();
+    let uris: Vec<&str> = environment
+        .filter_map(|variable| variable["value"].as_str())
+        .filter(|value| value.starts_with("mongodb+srv://"))
+        .collect();
+    let [uri] = uris[..] else {
+        panic!("{name}: {uris:?}")
+    };
+    assert!(!uri.contains("ssl=false"), "{name}: {uri}");
+    let (_, file) = uri.split_once("&tls=true&tlsCAFile=").expect("TLS");
+    let file = file.split('&').next().expect("a file");
+    let mounts = container["volumeMounts"].as_array().expect("mounts").iter();
+    let folder = file
+        .strip_suffix("/ca.crt")
+        .expect("a file of the ConfigMap's");
+    let mut mounts = mounts.filter(|mount| mount["mountPath"] == folder);
+    assert_eq!(
+        mounts.next().expect("a mount")["name"],
+        "mongodb-ca",
+        "{name}"
+    );
+}
+
 /// The operator's bundle, as `upstream.sh` fetches it; once for each pin.
 fn bundle() -> PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
@@ -136,14 +170,21 @@ async fn the_operator_the_cluster_and_its_backups_pass_a_strict_dry_run() {
         );
     }
     let with_key = Shipped::of_overlay(&kubernetes, &WITH_KEY).await;
-    for shipped in [&with_identity, &with_key] {
+    let with_tls = with_component(&kubernetes, OWN[0].1, "mongodb/components/tls").await;
+    for shipped in [&with_identity, &with_key, &with_tls] {
         is_taken(&kubernetes, shipped).await;
     }
+    asks_for_tls(&with_tls, "mongodb-admin");
     is_on_page("migration", MIGRATION[0].1);
     let volume = Shipped::of(&kubernetes, "kubernetes/migration/volume").await;
     let steps = Shipped::of_overlay(&kubernetes, &MIGRATION).await;
-    for shipped in [&volume, &steps] {
+    let component = "kubernetes/migration/components/mongodb-tls";
+    let with_tls = with_component(&kubernetes, MIGRATION[0].1, component).await;
+    for shipped in [&volume, &steps, &with_tls] {
         is_taken(&kubernetes, shipped).await;
+    }
+    for step in ["ids", "dry-run", "entities", "accounts", "verify"] {
+        asks_for_tls(&with_tls, &format!("datastore-migrate-{step}"));
     }
     for name in ["backup", "restore", "restore-to-time"] {
         let file = deploy().join(format!("mongodb/backup/{name}.yaml"));
