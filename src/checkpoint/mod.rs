@@ -21,7 +21,9 @@ use crate::record::{Partition, Position, Rejections};
 
 pub use self::changes::{Found, Reset};
 pub use self::noted::{Halt, HaltReason, leader_epoch, reject_next, rejections};
-pub use self::of_group::{FirstCheckpoint, known_topics, open_all, other_groups};
+pub use self::of_group::{
+    FirstCheckpoint, count_checkpoints, forget_checkpoints, known_topics, open_all, other_groups,
+};
 pub use self::store::{Checkpoints, ClaimError, Sessions};
 
 /// The collection that holds the checkpoints.

@@ -88,8 +88,41 @@ pub async fn known_topics(
     group: &str,
     topics: &[String],
 ) -> Result<Vec<String>, Error> {
-    let filter = doc! { "_id.topic": { "$in": topics }, "_id.group": group };
-    distinct(database, "_id.topic", filter).await
+    distinct(database, "_id.topic", of(group, topics)).await
+}
+
+/// How many checkpoints `group` has of `topics`, of partitions that are no more too.
+///
+/// # Errors
+/// The driver's or the server's.
+pub async fn count_checkpoints(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<u64, Error> {
+    let checkpoints = database.collection::<Document>(COLLECTION);
+    checkpoints.count_documents(of(group, topics)).await
+}
+
+/// Removes the checkpoints of `group` for `topics`, as a majority has it; how many.
+///
+/// # Errors
+/// The driver's or the server's. Some may have been removed all the same.
+pub async fn forget_checkpoints(
+    database: &Database,
+    group: &str,
+    topics: &[String],
+) -> Result<u64, Error> {
+    let checkpoints = database.collection::<Document>(COLLECTION);
+    let removed = checkpoints.delete_many(of(group, topics));
+    Ok(removed
+        .write_concern(WriteConcern::majority())
+        .await?
+        .deleted_count)
+}
+
+fn of(group: &str, topics: &[String]) -> Document {
+    doc! { "_id.topic": { "$in": topics }, "_id.group": group }
 }
 
 /// The different texts in a field of the checkpoints that `filter` finds.

@@ -132,7 +132,8 @@ pub enum Secret {
         /// The value; visible to whoever may list processes, so prefer --value-file
         #[arg(long, group = "new", value_parser = hidden)]
         value: Option<SecretString>,
-        /// The file that holds the value, byte for byte; `-`: standard input
+        /// The file that holds the value; `-`: standard input. Of one line of text the line end is
+        /// left out, everything else stays byte for byte
         #[arg(long, group = "new", value_name = "FILE")]
         value_file: Option<PathBuf>,
         /// This many random bytes, in URL-safe base64 with padding

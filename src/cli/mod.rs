@@ -189,6 +189,24 @@ pub enum Offsets {
         #[command(flatten)]
         way: Way,
     },
+    /// Remove the checkpoints of another group, such as one whose name was misspelt
+    ///
+    /// Those of the configured topics. Refused while that group has members. Its dead letters and
+    /// its committed offsets stay. Without --yes it only shows what it would do.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink offsets forget --group dyff.system.mongo.sink\n  \
+                  workflows-sink offsets forget --group dyff.system.mongo.sink --yes")]
+    Forget {
+        /// The other group
+        #[arg(long)]
+        group: String,
+        /// Remove them, rather than show what would be done
+        #[arg(long)]
+        yes: bool,
+        /// Print JSON, for programs
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Which partitions a command is about; all of the configured topics by default.

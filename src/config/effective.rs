@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::kafka::is_secret;
-use super::owned::{OWNED, default_of};
+use super::owned::OWNED;
+use super::passed::property_of;
 use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, SETTINGS, Setting};
 use super::{Config, ConfigErrors, Environment, OF_THE_SERVICE, value};
 
@@ -59,9 +60,10 @@ fn of_setting(
 ) -> Effective {
     let file = directory.map(|directory| directory.join(setting.name));
     let in_directory = file.filter(|file| file.exists());
-    let origin = match (origin(setting.name, vars), in_directory, setting.default) {
-        (Some(origin), _, _) => origin,
-        (None, Some(file), _) => Origin::File(file.display().to_string()),
+    // The files of the directory are read in place of the variables.
+    let origin = match (in_directory, origin(setting.name, vars), setting.default) {
+        (Some(file), _, _) => Origin::File(file.display().to_string()),
+        (None, Some(origin), _) => origin,
         (None, None, Some(_)) => Origin::Default,
         (None, None, None) => Origin::Unset,
     };
@@ -84,10 +86,11 @@ fn of_setting(
 fn of_property(property: &str, value: &str, vars: &BTreeMap<String, String>) -> Effective {
     let name = property.replace('.', "_").to_uppercase();
     let name = format!("{KAFKA_PREFIX}{name}");
-    let origin = origin(&name, vars).unwrap_or(match default_of(property) {
-        Some(_) => Origin::Default,
-        // By another name of the property.
-        None => Origin::Environment,
+    let is_another_name =
+        |name: &String| name.starts_with(KAFKA_PREFIX) && property_of(name) == property;
+    let origin = origin(&name, vars).unwrap_or(match vars.keys().any(is_another_name) {
+        true => Origin::Environment,
+        false => Origin::Default,
     });
     let value = (!is_secret(property)).then(|| value.to_owned());
     Effective {

@@ -55,7 +55,7 @@ impl Environment {
             .partition(|(name, _)| reference::is_known(table, name));
         let others = vars.keys().filter(|name| !name.starts_with(prefix));
         for name in others.filter(|name| !reference::is_known(table, name)) {
-            if let Some(meant) = misspelt::meant(table, name) {
+            if let Some(meant) = misspelt::meant(table, prefix, name) {
                 faults.add(name, format!("is ignored; did you mean {meant}?"));
             }
         }

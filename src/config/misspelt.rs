@@ -1,7 +1,7 @@
 //! Names that are nearly ours: a variable with a misspelt name would be ignored, and the default
 //! used in its place, in silence.
 
-use super::reference::{FILE_SUFFIX, KAFKA_PREFIX, Setting};
+use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, Setting};
 
 /// How many letters may differ between a name and the one that it is taken for.
 const LETTERS_MAX: usize = 2;
@@ -9,36 +9,41 @@ const LETTERS_MAX: usize = 2;
 /// What each name of ours begins with, and many of other services.
 const FAMILY: &str = "DYFF";
 
-/// The name of ours that `name`, which is none, was probably meant to be. `None` for a name of
-/// another service, such as the variables that Kubernetes sets for each Service.
-pub(super) fn meant(settings: &[&Setting], name: &str) -> Option<String> {
+/// What comes behind the prefix of the service's names in those of `admin`.
+const ADMIN: &str = "ADMIN";
+
+/// The name of ours that `name`, which is none, was probably meant to be; ours begin with `prefix`,
+/// or are those of the former service. `None` for a name of another service, such as the variables
+/// that Kubernetes sets for each Service.
+pub(super) fn meant(settings: &[&Setting], prefix: &str, name: &str) -> Option<String> {
     let is_foreign = !name.to_uppercase().starts_with(FAMILY) && !name.contains("__");
     if name.starts_with(KAFKA_PREFIX) || is_foreign || is_service_link(name) {
         return None;
     }
     let plain = plain(name);
-    let with_family = match plain.starts_with(FAMILY) {
-        true => plain,
-        false => format!("{FAMILY}_{plain}"),
-    };
-    // A short name is near to anything.
-    let may_differ = if name.starts_with(FAMILY) {
-        LETTERS_MAX
-    } else {
-        0
-    };
-    if let Some(property) = kafka_property(&with_family, may_differ) {
+    let own = plain.strip_prefix(&self::plain(prefix));
+    if own.is_some_and(|rest| rest.starts_with('_') && !rest[1..].starts_with(ADMIN)) {
+        return Some(reference::nearest(settings, prefix, &name.to_uppercase()).to_owned());
+    }
+    if let Some(property) = kafka_property(&plain) {
         return Some(format!("{KAFKA_PREFIX}{property}"));
     }
     let secret_files = (settings.iter())
         .filter(|setting| setting.secret)
         .map(|setting| format!("{}{FILE_SUFFIX}", setting.name));
     let names = settings.iter().map(|setting| setting.name.to_owned());
-    let distance = |known: &String| strsim::damerau_levenshtein(&self::plain(known), &with_family);
-    names
-        .chain(secret_files)
-        .filter(|known| known != name && distance(known) <= may_differ)
-        .min_by_key(distance)
+    let known = names.chain(secret_files).filter(|known| known != name);
+    let distance = |known: &String| strsim::damerau_levenshtein(&self::plain(known), &plain);
+    let near = known.clone().filter(|known| distance(known) <= LETTERS_MAX);
+    // Without what it begins with, or without what it ends in; with what no other one has.
+    let is_part = |known: &String| {
+        let known = self::plain(known);
+        known.strip_prefix(FAMILY) == Some(&format!("_{plain}"))
+            || known.starts_with(&format!("{plain}_"))
+            || plain == format!("{known}{FILE_SUFFIX}")
+    };
+    near.min_by_key(distance)
+        .or_else(|| known.clone().find(is_part))
 }
 
 /// The name in capitals, with one underscore wherever there are several.
@@ -48,12 +53,16 @@ fn plain(name: &str) -> String {
 }
 
 /// What follows the prefix of librdkafka's properties, where the name begins with nearly that.
-fn kafka_property(plain: &str, may_differ: usize) -> Option<&str> {
+fn kafka_property(plain: &str) -> Option<&str> {
+    let prefix = self::plain(KAFKA_PREFIX);
+    let without_family = prefix.strip_prefix(FAMILY).unwrap_or_default();
+    if let Some(property) = plain.strip_prefix(&without_family[1..]) {
+        return property.strip_prefix('_');
+    }
     let mut words = plain.splitn(4, '_');
     let begins = [words.next()?, words.next()?, words.next()?].join("_");
     let property = words.next()?;
-    let distance = strsim::damerau_levenshtein(&begins, &self::plain(KAFKA_PREFIX));
-    (distance <= may_differ.min(1)).then_some(property)
+    (strsim::damerau_levenshtein(&begins, &prefix) <= 1).then_some(property)
 }
 
 /// Whether Kubernetes sets it, of a Service that is named like a setting.
@@ -73,7 +82,7 @@ fn is_service_link(name: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::reference::SETTINGS;
+    use super::super::reference::{PREFIX, SETTINGS};
     use super::*;
 
     #[test]
@@ -108,8 +117,31 @@ mod tests {
                 "DYFF_KAFKA__CONFIGS__BOOTSTRAP_SERVERS",
                 "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
             ),
+            ("DYF_WORKFLOWS_SINK__GROUP", "DYFF_WORKFLOWS_SINK__GROUP"),
+            ("DFFY_WORKFLOWS_SINK__GROUP", "DYFF_WORKFLOWS_SINK__GROUP"),
+            (
+                "DYFF_WORKFLOWS_SINK_DATABASE",
+                "DYFF_WORKFLOWS_SINK__MONGODB__DATABASE",
+            ),
+            (
+                "DYFF_WORKFLOWS_SINK_MODE",
+                "DYFF_WORKFLOWS_SINK__WRITE_MODE",
+            ),
+            (
+                "DYFF_WORKFLOWS_SINK_MAPPING",
+                "DYFF_WORKFLOWS_SINK__MAPPING_FILE",
+            ),
+            ("DYFF_KAFKA__TOPICS", "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE"),
+            (
+                "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE_FILE",
+                "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE",
+            ),
         ] {
-            assert_eq!(meant(&SETTINGS, name).as_deref(), Some(ours), "{name}");
+            assert_eq!(
+                meant(&SETTINGS, PREFIX, name).as_deref(),
+                Some(ours),
+                "{name}"
+            );
         }
         for name in [
             "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS",
@@ -127,7 +159,7 @@ mod tests {
             "PATH",
             "KAFKA_CONFIG_X",
         ] {
-            assert_eq!(meant(&SETTINGS, name), None, "{name}");
+            assert_eq!(meant(&SETTINGS, PREFIX, name), None, "{name}");
         }
     }
 }

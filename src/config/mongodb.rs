@@ -1,7 +1,7 @@
 //! The MongoDB URI, the database and the password. No message repeats what stands before a URI's
 //! last `@`.
 
-use std::{fs, net::Ipv6Addr, path::Path};
+use std::{fs, io::Read as _, net::Ipv6Addr, path::Path};
 
 use mongodb::error::ErrorKind;
 use mongodb::options::{
@@ -128,9 +128,11 @@ fn missing(faults: &mut Faults, setting: &Setting, fault: &str) {
     }
 }
 
-/// Whether MongoDB takes it as the name of a database.
+/// Whether it can be the name of a database. MongoDB takes line ends and tabs too, but nobody means
+/// them.
 pub(crate) fn is_database_name(name: &str) -> bool {
-    (1..=63).contains(&name.len()) && !name.contains(|c: char| "/\\. \"$\0".contains(c))
+    let is_refused = |c: char| "/\\.\"$".contains(c) || c.is_whitespace() || c.is_control();
+    (1..=63).contains(&name.len()) && !name.contains(is_refused)
 }
 
 fn check_database(name: &str) -> Result<String, String> {
@@ -273,6 +275,12 @@ fn unfollowing(parsed: &ConnectionString) -> Vec<String> {
     faults
 }
 
+/// How a user may be authenticated: what the driver brings, and a password or a certificate is for.
+const MECHANISMS: [&str; 3] = ["SCRAM-SHA-256", "SCRAM-SHA-1", "MONGODB-X509"];
+
+/// Bytes of a file of certificates that are looked at; all the authorities of a system have fewer.
+const PEM_BYTES_MAX: u64 = 4 * 1024 * 1024;
+
 /// Options that the driver takes and the service cannot work with.
 pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     let mut faults = Vec::new();
@@ -313,19 +321,52 @@ pub(crate) fn unfit(parsed: &ConnectionString) -> Vec<String> {
     }
     if let Some(Tls::Enabled(tls)) = &parsed.tls {
         let files = [
-            ("tlsCAFile", &tls.ca_file_path),
-            ("tlsCertificateKeyFile", &tls.cert_key_file_path),
+            ("tlsCAFile", &tls.ca_file_path, &["CERTIFICATE"][..]),
+            (
+                "tlsCertificateKeyFile",
+                &tls.cert_key_file_path,
+                &["CERTIFICATE", "PRIVATE KEY"],
+            ),
         ];
-        for (option, path) in files {
-            if let Some(fault) = path.as_deref().and_then(unreadable) {
+        for (option, path, held) in files {
+            if let Some(path) = path
+                && let Err(fault) = holds(path, held)
+            {
                 faults.push(format!("{option}: {fault}"));
             }
         }
     }
+    let credential = parsed.credential.as_ref();
+    if let Some(mechanism) = credential.and_then(|credential| credential.mechanism.as_ref())
+        && !MECHANISMS.contains(&mechanism.as_str())
+    {
+        faults.push(format!(
+            "sets `authMechanism={}`: it is none of {}",
+            mechanism.as_str(),
+            MECHANISMS.join(", ")
+        ));
+    }
     faults
 }
 
-fn unreadable(path: &Path) -> Option<String> {
-    let error = fs::File::open(path).err()?;
-    Some(format!("{} cannot be read: {error}", path.display()))
+/// The driver takes a file without a certificate for one without an authority.
+fn holds(path: &Path, sections: &[&str]) -> Result<(), String> {
+    let mut bytes = Vec::new();
+    let read = fs::File::open(path).and_then(|file| {
+        let mut file = file.take(PEM_BYTES_MAX);
+        file.read_to_end(&mut bytes)
+    });
+    read.map_err(|error| format!("{} cannot be read: {error}", path.display()))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let is_missing = |section: &&&str| {
+        let mut lines = text.lines().filter(|line| line.starts_with("-----BEGIN "));
+        !lines.any(|line| line.contains(**section))
+    };
+    match sections.iter().find(is_missing) {
+        None => Ok(()),
+        Some(section) => Err(format!(
+            "{} holds no {section} in PEM: is it the file that is meant?",
+            path.display()
+        )),
+    }
 }

@@ -168,14 +168,25 @@ impl Passed {
         let Some(brokers) = self.get("bootstrap.servers") else {
             return;
         };
-        for broker in brokers.split(',').map(str::trim) {
-            let (protocol, place) = broker.split_once("://").unwrap_or(("plaintext", broker));
+        let spoken = self.get("security.protocol").unwrap_or(PROTOCOLS[0]);
+        // It skips blanks before a broker, and takes those behind one as part of the name.
+        for broker in brokers
+            .split(',')
+            .map(|broker| broker.trim_start_matches(' '))
+        {
+            let (protocol, place) = broker.split_once("://").unwrap_or((spoken, broker));
             let port = place
                 .rsplit_once(':')
                 .filter(|(_, port)| !port.contains(']'));
             let has_port = port.is_none_or(|(_, port)| port.parse::<u16>().is_ok());
-            let is_place = !place.is_empty() && !place.contains(['/', ' ', '@']) && has_port;
-            if !is_place || !PROTOCOLS.contains(&protocol.to_lowercase().as_str()) {
+            let separates = |c: char| "/@;".contains(c) || c.is_whitespace() || c.is_control();
+            let is_place = !place.is_empty() && !place.contains(separates) && has_port;
+            let is_known = PROTOCOLS.contains(&protocol.to_lowercase().as_str());
+            if is_place && is_known && !protocol.eq_ignore_ascii_case(spoken) {
+                let fault =
+                    format!("names the protocol {protocol}, and security.protocol is {spoken}");
+                self.fault(faults, "bootstrap.servers", fault);
+            } else if !is_place || !is_known {
                 let shown = value::shown(broker);
                 let fault = format!("{shown} is no Kafka broker: name it as host or host:port");
                 self.fault(faults, "bootstrap.servers", fault);
@@ -214,11 +225,9 @@ impl Passed {
 
     fn check_sasl(&self, faults: &mut Faults) {
         const MECHANISMS: [&str; 4] = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"];
-        // librdkafka's default, GSSAPI, is not part of this build
-        if !MECHANISMS
-            .iter()
-            .any(|known| self.is("sasl.mechanisms", known))
-        {
+        let is_known = |set| MECHANISMS.contains(&set);
+        // librdkafka's default, GSSAPI, is not part of this build; it knows capitals alone.
+        if !self.get("sasl.mechanisms").is_some_and(is_known) {
             self.fault(
                 faults,
                 "sasl.mechanisms",
@@ -248,6 +257,9 @@ impl Passed {
 fn check(property: &str, value: &str) -> Result<(), String> {
     if value.is_empty() {
         return Err("is empty: give it a value or leave it out".to_owned());
+    }
+    if value.trim_end() != value && !is_secret(property) && !property.ends_with(".pem") {
+        return Err("ends in a blank or a line end: take that away".to_owned());
     }
     if let Err(why) = native(property, value) {
         return match is_secret(property) {
@@ -289,7 +301,7 @@ pub(super) fn millis(property: &str, set: Option<&str>) -> Duration {
     Duration::from_millis(shown.parse().expect("librdkafka shows a time as a number"))
 }
 
-fn property_of(variable: &str) -> String {
+pub(super) fn property_of(variable: &str) -> String {
     let name = variable.strip_prefix(KAFKA_PREFIX).unwrap_or(variable);
     let name = name.to_lowercase().replace('_', ".");
     let alias = ALIASES.iter().find(|(alias, _)| *alias == name);

@@ -280,10 +280,15 @@ pub fn is_known(settings: &[&Setting], name: &str) -> bool {
 
 /// Of the `settings` that begin with `prefix`, the name that is most like `name`.
 pub fn nearest(settings: &[&Setting], prefix: &str, name: &str) -> &'static str {
+    let last = name.rsplit('_').next().unwrap_or(name);
     settings
         .iter()
         .map(|setting| setting.name)
         .filter(|known| known.starts_with(prefix))
-        .min_by_key(|known| strsim::damerau_levenshtein(known, name))
+        .min_by_key(|known| {
+            // A part between is left out more often than the last word is another one.
+            let (ends, has) = (known.ends_with(last), known.contains(last));
+            (!ends, !has, strsim::damerau_levenshtein(known, name))
+        })
         .expect("a table has settings with its own prefix")
 }

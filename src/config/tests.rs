@@ -239,6 +239,8 @@ fn each_setting_says_what_is_wrong_with_its_value() {
         ("LOG_FORMAT", "text", "is not one of auto, json, human"),
         ("LOG_FILTER", "inof", "neither a level nor target=level"),
         ("MONGODB__DATABASE", "a.b", "is not a database name"),
+        ("MONGODB__DATABASE", "workflows\n", "is not a database name"),
+        ("MONGODB__DATABASE", "workflows\t", "is not a database name"),
         ("MONGODB__DATABASE", "admin", "the server itself"),
     ] {
         let name = format!("{PREFIX}{name}");

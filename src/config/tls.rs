@@ -40,13 +40,12 @@ pub(super) fn check(properties: &BTreeMap<String, String>) -> Result<(), (String
         Err(KafkaError::ClientCreation(why)) => why,
         Err(error) => error.to_string(),
     };
-    let mut sources = SOURCES.into_iter();
-    let named = sources.find(|name| properties.contains_key(*name) && why.contains(name));
-    Err((
-        named.unwrap_or("security.protocol").to_owned(),
-        format!(
-            "librdkafka: {}: is it a PEM file, and the one that is meant?",
-            why.trim_end()
-        ),
-    ))
+    let why = why.trim_end();
+    let mut names = properties.keys().map(String::as_str);
+    let named = names.find(|name| name.starts_with("ssl.") && why.contains(name));
+    let fault = match named {
+        Some(name) if !SOURCES.contains(&name) => format!("librdkafka: {why}"),
+        _ => format!("librdkafka: {why}: is it a PEM file, and the one that is meant?"),
+    };
+    Err((named.unwrap_or("security.protocol").to_owned(), fault))
 }

@@ -247,7 +247,7 @@ pub fn shown(error: &Error) -> String {
 
 /// A topology's text has the labels of each server's error, in another order each time: with them
 /// the same cause would be told as several.
-fn without_labels(text: &str) -> String {
+pub(super) fn without_labels(text: &str) -> String {
     const LABELS: &str = ", labels: {";
     let mut parts = text.split(LABELS);
     let mut shown = parts.next().unwrap_or_default().to_owned();

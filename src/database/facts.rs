@@ -20,15 +20,22 @@ pub struct Facts {
     pub version: Option<String>,
     /// What the user may not do and the service does.
     pub missing: Option<String>,
+    /// What it may not do to the indexes of the dead letters: the service works without.
+    pub missing_for_indexes: Option<String>,
     /// What the user may do beyond `readWrite` on the database.
     pub excess: Vec<String>,
 }
 
-/// Asks the primary of `database`; `collections` are those that the service writes.
+/// Asks the primary of `database`; `collections` are those that the service writes, and `letters` is
+/// that of the dead letters.
 ///
 /// # Errors
 /// What the driver or the server says, which may be shown.
-pub async fn facts(database: &Database, collections: &[&str]) -> Result<Facts, String> {
+pub async fn facts(
+    database: &Database,
+    collections: &[&str],
+    letters: &str,
+) -> Result<Facts, String> {
     let asked = async {
         let hello = database.run_command(doc! { "hello": 1 }).await?;
         let build = database.run_command(doc! { "buildInfo": 1 }).await?;
@@ -51,6 +58,7 @@ pub async fn facts(database: &Database, collections: &[&str]) -> Result<Facts, S
             .map(|(last, majority)| lag(last, majority)),
         version: text(&build, "version"),
         missing: privileges::missing(&status, database.name(), collections),
+        missing_for_indexes: privileges::missing_for_indexes(&status, database.name(), letters),
         excess: privileges::excess(&status, database.name()),
     })
 }

@@ -174,7 +174,7 @@ pub(super) fn of_options(error: &Error, uri: &str) -> Fault {
 /// The fault for a TLS handshake that fails at every attempt; `None` for another error. The driver
 /// gives only its text.
 pub(super) fn of_tls(error: &Error) -> Option<Fault> {
-    let text = text(error);
+    let text = error.kind.to_string().replace('\n', " ");
     let from = text
         .find("invalid peer certificate")
         .or_else(|| text.find("received fatal alert"));
@@ -196,15 +196,15 @@ pub(super) fn no_tls(what: &str) -> Fault {
 /// The fault of a URI without TLS, where the server answers to nothing else.
 pub(super) fn needs_tls() -> Fault {
     Fault::Permanent(format!(
-        "MongoDB answers only over TLS: set tls=true in {}, and tlsCAFile where its authority is \
-         not one of the system's",
+        "MongoDB answers only over TLS: set tls=true in {}, and tlsCAFile unless a public authority \
+         has signed its certificate",
         CONNECTION_STRING.name
     ))
 }
 
 /// The error's text without labels and the like, on one line.
 fn text(error: &Error) -> String {
-    error.kind.to_string().replace('\n', " ")
+    super::errors::without_labels(&error.kind.to_string()).replace('\n', " ")
 }
 
 #[cfg(test)]

@@ -94,7 +94,10 @@ pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
         Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
             Err(StartupError::configuration(why).into())
         }
-        Err(Fault::Transient(why)) => Err(anyhow::anyhow!("MongoDB does not answer: {why}")),
+        Err(Fault::Transient(why)) => Err(anyhow::anyhow!(
+            "MongoDB does not answer ({}): {why}",
+            Code::MongodbAway
+        )),
     }
 }
 

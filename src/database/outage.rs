@@ -53,6 +53,8 @@ struct Failing {
     is_total: bool,
     /// Whether its own line is logged.
     logged: bool,
+    /// When that is logged again.
+    reminder: Reminder,
 }
 
 impl Outage {
@@ -164,6 +166,7 @@ impl State {
             since,
             is_total: true,
             logged: false,
+            reminder: Reminder::default(),
         });
         failing.is_total = true;
         let since = failing.since;
@@ -192,9 +195,11 @@ impl State {
             since,
             is_total: false,
             logged: false,
+            reminder: Reminder::default(),
         });
         failing.is_total = false;
-        if !failing.logged && failing.since.elapsed() >= PARTIAL_LOGGED_AFTER {
+        let is_long = failing.since.elapsed() >= PARTIAL_LOGGED_AFTER;
+        if is_long && failing.reminder.is_due(error) {
             failing.logged = true;
             tracing::warn!(
                 code = %Code::CollectionRefuses,

@@ -9,6 +9,9 @@ const ACTIONS: [&str; 5] = ["find", "insert", "update", "remove", "listIndexes"]
 /// What it does to the database.
 const DATABASE_ACTIONS: [&str; 2] = ["listCollections", "createCollection"];
 
+/// What it does to the indexes of the dead letters; it works without.
+const INDEX_ACTIONS: [&str; 2] = ["createIndex", "dropIndex"];
+
 /// The most collections that a message names.
 const NAMED_MAX: usize = 3;
 
@@ -16,18 +19,8 @@ const NAMED_MAX: usize = 3;
 /// nobody is authenticated: a server without access control allows everything, and one with it will
 /// refuse the next command.
 pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -> Option<String> {
-    let info = status.get_document("authInfo").ok()?;
-    if info.get_array("authenticatedUsers").ok()?.is_empty() {
-        return None;
-    }
-    let privileges: Vec<&Document> = (info.get_array("authenticatedUserPrivileges").ok()?.iter())
-        .filter_map(Bson::as_document)
-        .collect();
-    let may = |action: &str, collection: &str| {
-        privileges
-            .iter()
-            .any(|privilege| covers(privilege, database, collection) && allows(privilege, action))
-    };
+    let privileges = held(status)?;
+    let may = |action: &str, collection: &str| may(&privileges, action, database, collection);
     let mut missing = Vec::new();
     for action in DATABASE_ACTIONS {
         if !may(action, "") {
@@ -50,6 +43,34 @@ pub(super) fn missing(status: &Document, database: &str, collections: &[&str]) -
         }
     }
     (!missing.is_empty()).then(|| missing.join("; "))
+}
+
+/// As [`missing`], of the indexes of one collection, without which the service works.
+pub(super) fn missing_for_indexes(
+    status: &Document,
+    database: &str,
+    collection: &str,
+) -> Option<String> {
+    let privileges = held(status)?;
+    let denied = |action: &&str| !may(&privileges, action, database, collection);
+    let denied: Vec<&str> = INDEX_ACTIONS.into_iter().filter(denied).collect();
+    (!denied.is_empty()).then(|| format!("{} on {database}.{collection}", denied.join(" and ")))
+}
+
+/// The privileges of the authenticated user; `None` where nobody is authenticated.
+fn held(status: &Document) -> Option<Vec<&Document>> {
+    let info = status.get_document("authInfo").ok()?;
+    if info.get_array("authenticatedUsers").ok()?.is_empty() {
+        return None;
+    }
+    let privileges = info.get_array("authenticatedUserPrivileges").ok()?;
+    Some(privileges.iter().filter_map(Bson::as_document).collect())
+}
+
+fn may(privileges: &[&Document], action: &str, database: &str, collection: &str) -> bool {
+    privileges
+        .iter()
+        .any(|privilege| covers(privilege, database, collection) && allows(privilege, action))
 }
 
 /// What the authenticated user may do besides what `readWrite` on `database` allows, in words; the
@@ -190,6 +211,21 @@ mod tests {
         let elsewhere = doc! { "resource": other, "actions": READ_WRITE.to_vec() };
         assert!(missing(&status(vec![elsewhere]), "workflows", &["models"]).is_some());
         assert!(missing(&status(vec![]), "workflows", &["models"]).is_some());
+    }
+
+    #[test]
+    fn indexes_that_may_not_be_made_are_no_reason_not_to_work() {
+        let own = |actions: &[&str]| {
+            let resource = doc! { "db": "workflows", "collection": "" };
+            status(vec![
+                doc! { "resource": resource, "actions": actions.to_vec() },
+            ])
+        };
+        let without = own(&["find", "insert", "update", "remove", "createIndex"]);
+        let told = missing_for_indexes(&without, "workflows", "letters");
+        assert_eq!(told.as_deref(), Some("dropIndex on workflows.letters"));
+        let both = own(&["createIndex", "dropIndex"]);
+        assert_eq!(missing_for_indexes(&both, "workflows", "letters"), None);
     }
 
     #[test]

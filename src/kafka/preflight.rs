@@ -66,7 +66,7 @@ pub async fn topic_partitions(
     let client: ClientConfig = config.properties.client_config();
     let (config, health) = (config.clone(), Arc::clone(health));
     let asked = tokio::task::spawn_blocking(move || {
-        let probe: BaseConsumer<Probe> = client.create_with_context(Probe::default())?;
+        let probe = probe(&client).map_err(StartupError::configuration)?;
         let (mut reminder, mut awaited) = (Reminder::default(), BTreeSet::new());
         loop {
             match count_partitions(&probe, &config) {
@@ -120,13 +120,16 @@ pub fn is_accepted(config: &Kafka) -> Result<(), Unanswered> {
 /// Why no broker says so; never a secret.
 pub fn partition_counts(config: &Kafka) -> Result<BTreeMap<String, i32>, Unanswered> {
     let client: ClientConfig = config.properties.client_config();
-    let probe: BaseConsumer<Probe> =
-        client
-            .create_with_context(Probe::default())
-            .map_err(|error| {
-                Unanswered::Permanent(format!("the Kafka client could not be created: {error}"))
-            })?;
+    let probe = probe(&client).map_err(Unanswered::Permanent)?;
     count_partitions(&probe, config)
+}
+
+/// A client that asks; or why librdkafka makes none of this configuration.
+fn probe(client: &ClientConfig) -> Result<BaseConsumer<Probe>, String> {
+    let made = client.create_with_context(Probe::default());
+    made.map_err(|error| {
+        format!("the Kafka client could not be created: {error}; see DYFF_KAFKA__CONFIG__…")
+    })
 }
 
 /// Why Kafka gave no answer to build on.
@@ -180,7 +183,7 @@ fn count_partitions(
         }
         let metadata = metadata.map_err(|error| {
             // What happened to the connection says more than that there was no answer.
-            let last = probe.context().last.lock().take();
+            let last = probe.context().last.lock().clone();
             Unanswered::Transient(last.unwrap_or_else(|| error.to_string()))
         })?;
         match count_of(topic, &metadata)? {

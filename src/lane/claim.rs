@@ -25,9 +25,10 @@ use crate::record::Partition;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
+use crate::telemetry::reminder::Reminder;
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
-/// The try at which it is logged that Kafka does not answer.
+/// The try from which on it is logged that Kafka does not answer.
 const LOGGED_AT_TRY: u32 = 5;
 
 /// How long to wait before a log that does not seem to fit is looked at again.
@@ -315,7 +316,7 @@ impl Claimant {
     async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
         let refresh = !doubt.is_none();
         let known = self.known.has(partition);
-        let mut backoff = Backoff::new();
+        let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
         loop {
             if let Some(consumer) = self.handle.answering() {
                 let asked = [partition.clone()];
@@ -340,14 +341,15 @@ impl Claimant {
                         backoff.wait().await;
                         continue;
                     }
-                    Ok(Err(error)) if backoff.tries() == LOGGED_AT_TRY => tracing::warn!(
-                        code = %Code::KafkaAway, %partition, error = format!("{error:#}"),
-                        "Kafka does not answer where the log begins and ends; retrying until it does"
-                    ),
-                    Ok(Err(error)) => tracing::debug!(
-                        %partition, error = format!("{error:#}"),
-                        "the log was not looked up"
-                    ),
+                    Ok(Err(error)) => {
+                        let error = format!("{error:#}");
+                        if backoff.tries() >= LOGGED_AT_TRY && reminder.is_due(&error) {
+                            tracing::warn!(
+                                code = %Code::KafkaAway, %partition, error,
+                                "Kafka does not answer where the log begins and ends; retrying until it does"
+                            );
+                        }
+                    }
                     Err(error) => tracing::error!(
                         code = %Code::ClientFailed, %partition, %error,
                         "the lookup of the log did not finish"

@@ -15,8 +15,9 @@ use crate::kafka::broker::Broker;
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
 use crate::telemetry::code::Code;
+use crate::telemetry::reminder::Reminder;
 
-/// The try at which it is logged that Kafka does not answer.
+/// The try from which on it is logged that a server does not answer.
 const LOGGED_AT_TRY: u32 = 3;
 
 /// Makes the checkpoints of every topic that the group does not know yet, all of a topic or none.
@@ -54,20 +55,19 @@ async fn decide_topic(
     start: Start,
     partitions: Vec<Partition>,
 ) -> anyhow::Result<()> {
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
     loop {
         let logs = logs(config, partitions.clone()).await?;
         let first = match logs {
             Ok(logs) => first_checkpoints(config, start, &partitions, &logs),
             Err(error) => {
                 let error = format!("{error:#}");
-                match backoff.tries() {
-                    LOGGED_AT_TRY => tracing::warn!(
+                if backoff.tries() >= LOGGED_AT_TRY && reminder.is_due(&error) {
+                    tracing::warn!(
                         code = %Code::KafkaAway,
                         error,
                         "Kafka does not answer where the logs begin and end; retrying until it does"
-                    ),
-                    _ => tracing::debug!(error, "the logs were not looked up"),
+                    );
                 }
                 backoff.wait().await;
                 continue;
@@ -90,7 +90,13 @@ async fn decide_topic(
             Ok(false) => return Ok(()),
             Err(error) => {
                 let error = errors::shown(&error);
-                tracing::debug!(error, "the first checkpoints were not made");
+                if backoff.tries() >= LOGGED_AT_TRY && reminder.is_due(&error) {
+                    tracing::warn!(
+                        code = %Code::MongodbAway,
+                        error,
+                        "the first checkpoints were not made; retrying until they are"
+                    );
+                }
                 backoff.wait().await;
             }
         }

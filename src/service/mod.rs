@@ -44,6 +44,7 @@ use crate::telemetry::code::Code;
 use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reminder::Reminder;
 use crate::telemetry::version;
 use crate::writer::{Groups, Target};
 
@@ -304,7 +305,7 @@ async fn known_topics(
     partitions: BTreeMap<String, i32>,
 ) -> anyhow::Result<KnownTopics> {
     let (group, topics) = (&config.kafka.group, &config.kafka.topics);
-    let mut backoff = Backoff::new();
+    let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
     loop {
         let asked = async {
             let others = checkpoint::other_groups(database, group, topics).await?;
@@ -315,7 +316,7 @@ async fn known_topics(
             Ok((others, known)) => {
                 if !others.is_empty() {
                     tracing::warn!(
-                        code = %Code::OtherGroups, groups = ?others, %group,
+                        code = %Code::OtherGroups, groups = others.join(","), %group,
                         "other groups keep checkpoints for these topics in this database; they \
                          are not fenced against this one"
                     );
@@ -327,7 +328,12 @@ async fn known_topics(
             }
             Err(error) => {
                 let error = errors::shown(&error);
-                tracing::debug!(error, "the known checkpoints could not be read");
+                if reminder.is_due(&error) {
+                    tracing::warn!(
+                        code = %Code::MongodbAway, error,
+                        "the known checkpoints could not be read, retrying until they are"
+                    );
+                }
                 backoff.wait().await;
             }
         }

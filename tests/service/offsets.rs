@@ -199,3 +199,61 @@ async fn offsets_committed_behind_the_checkpoint_repeat_nothing() {
     );
     assert_eq!(worker.lines_with("ahead of the checkpoint").len(), 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checkpoints_of_a_misspelt_group_go_by_a_command_and_no_others() {
+    let scene = Scene::new("forgotten", 1).await;
+    put_checkpoint(&scene, 0, doc! { "next_offset": 0_i64 }).await;
+    let of = |group: &str, topic: &str, partition: i32| {
+        let id = doc! { "group": group, "topic": topic, "partition": partition };
+        doc! { "_id": id, "next_offset": 0_i64 }
+    };
+    // The second is of a partition that the topic does not have; the third of another topic.
+    let others = [
+        of("misspelt", &scene.topic, 0),
+        of("misspelt", &scene.topic, 7),
+        of("misspelt", "another.topic", 0),
+    ];
+    let checkpoints = scene.checkpoint_collection();
+    checkpoints.insert_many(others).await.expect("inserted");
+    let forget = async |group: &str, more: &[&str]| {
+        let words = [&["offsets", "forget", "--group", group], more].concat();
+        run(&scene.environment(), &words).await
+    };
+    let (code, out, _) = forget("misspelt", &[]).await;
+    assert_eq!(code, Some(0));
+    assert!(
+        out.contains("would remove 2 checkpoint(s) of the group misspelt"),
+        "{out}"
+    );
+    let (code, _, error) = forget(&scene.group, &["--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(
+        error.contains("is the group of this configuration"),
+        "{error}"
+    );
+
+    // A group with members keeps them: its worker continues from there.
+    let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__GROUP", "misspelt")]);
+    worker.logs("claimed").await;
+    let (code, _, error) = forget("misspelt", &["--yes"]).await;
+    assert_eq!(code, Some(1));
+    assert!(error.contains("stop the service first"), "{error}");
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    let (code, out, _) = forget("misspelt", &["--yes"]).await;
+    assert_eq!(
+        (code, out.trim()),
+        (Some(0), "removed 2 checkpoint(s) of the group misspelt")
+    );
+    let left = checkpoints
+        .distinct("_id", doc! {})
+        .await
+        .expect("an answer");
+    let left: Vec<_> = (left.iter().filter_map(|id| id.as_document()))
+        .map(|id| (id.get_str("group").unwrap(), id.get_str("topic").unwrap()))
+        .collect();
+    assert_eq!(left.len(), 2, "{left:?}");
+    assert!(left.contains(&(&scene.group, &scene.topic)), "{left:?}");
+    assert!(left.contains(&("misspelt", "another.topic")), "{left:?}");
+}

@@ -9,11 +9,13 @@ use crate::admin::secrets::store::Store;
 use crate::admin::table::User;
 use crate::admin::{Failure, list};
 use crate::telemetry::code::Code;
+use crate::telemetry::reminder::Reminder;
 
 /// What was last reported of a user, so that each thing is reported once.
 #[derive(Default)]
 pub(super) struct Reported {
     failure: Option<Failure>,
+    reminder: Reminder,
     extra_roles: usize,
     /// Whether it ever matched the table: what is repaired after that is drift.
     succeeded: bool,
@@ -45,13 +47,16 @@ pub(super) async fn report(
             (reported.succeeded, reported.failure) = (true, None);
             report_extra_roles(shared, user, proven, reported).await;
         }
-        Err(failure) if reported.failure.as_ref() == Some(failure) => {
-            tracing::debug!(user = user.name, %failure, "the user and its Secret still do not match the table");
-        }
         Err(failure) => {
-            report_failure(shared, user, failure, same_as.as_deref());
-            reported.failure = Some(failure.clone());
-            if matches!(failure, Failure::Permanent(_)) {
+            let is_new = reported.failure.as_ref() != Some(failure);
+            if is_new {
+                reported.failure = Some(failure.clone());
+                reported.reminder = Reminder::default();
+            }
+            if reported.reminder.is_due(&failure.to_string()) {
+                report_failure(shared, user, failure, same_as.as_deref());
+            }
+            if is_new && matches!(failure, Failure::Permanent(_)) {
                 let note = failure_note(user, failure, same_as.as_deref());
                 event(shared, user, true, "NotAsTable", &note).await;
             }

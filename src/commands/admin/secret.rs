@@ -1,7 +1,7 @@
 //! `admin secret get` and `set`: one value of one Secret.
 
 use std::{
-    io::{self, Read as _, Write},
+    io::{self, IsTerminal as _, Read as _, Write},
     path::Path,
 };
 
@@ -58,8 +58,8 @@ async fn get(config: &config::Admin, key: SecretKey, out: &mut impl Write) -> an
     let value = value.with_context(|| format!("the Secret {shown} has no key {:?}", key.key))?;
     let value = value.expose_secret();
     out.write_all(value)?;
-    // What ends a line already gets no second one: `set --value-file` takes the output back.
-    match value.ends_with(b"\n") {
+    // A file gets the value alone, so that `set --value-file` takes it back as it was.
+    match value.ends_with(b"\n") || !io::stdout().is_terminal() {
         true => Ok(()),
         false => Ok(writeln!(out)?),
     }

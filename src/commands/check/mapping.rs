@@ -1,26 +1,12 @@
 //! The mapping of kinds to collections: what it has, and what another one would change.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
-
-use anyhow::Context as _;
 
 use super::report::Report;
 use crate::record::mapping::Mapping;
 
 /// How many kinds a line names.
 const KINDS_MAX: usize = 8;
-
-/// A mapping in a file.
-///
-/// # Errors
-/// Where it cannot be read, or is no mapping.
-pub(super) fn read(path: &Path) -> anyhow::Result<Mapping> {
-    let text =
-        fs::read_to_string(path).with_context(|| format!("{} cannot be read", path.display()))?;
-    Mapping::parse(&text).with_context(|| path.display().to_string())
-}
 
 pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Report) {
     let kinds = kinds(in_use);

@@ -14,7 +14,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use self::report::Report;
-use crate::config::Config;
+use crate::config::startup::StartupError;
+use crate::config::{self, Config};
 use crate::record::mapping::Mapping;
 
 /// What is to be checked.
@@ -58,7 +59,9 @@ pub async fn execute(
         "environment",
         "every variable is valid, and the files that it names can be read",
     );
-    let other = checked.mapping.map(mapping::read).transpose()?;
+    let read = |path: &Path| config::mapping(&path.display().to_string());
+    let other = checked.mapping.map(read).transpose();
+    let other = other.map_err(StartupError::configuration)?;
     mapping::check(&config.mapping, other.as_ref(), &mut report);
     if !checked.offline {
         kafka::check(&config.kafka, &mut report).await;

@@ -31,7 +31,7 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
         }
     };
     let collections = writer::collections(&config.mapping);
-    match facts(&database, &collections).await {
+    match facts(&database, &collections, writer::dead_letter::COLLECTION).await {
         Ok(found) => report_facts(&found, database.name(), report),
         Err(why) => report.fault(Code::MongodbAway, "MongoDB", why, "is a primary elected?"),
     }
@@ -73,6 +73,14 @@ fn report_facts(found: &Facts, database: &str, report: &mut Report) {
             format!("the user may not {missing}"),
             format!("grant it readWrite on {database}: `workflows-sink admin provision`"),
         ),
+    }
+    if let Some(missing) = &found.missing_for_indexes {
+        report.warn_of(
+            Code::IndexesNotMade,
+            "privileges",
+            format!("the user may not {missing}: lists and counts of dead letters read more"),
+            format!("grant it readWrite on {database}: `workflows-sink admin provision`"),
+        );
     }
     if !found.excess.is_empty() {
         report.warn(

@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::progress::CommandProgress;
 use super::documents::NewestStates;
 use super::report::Report;
 use crate::config::{Config, Kafka};
@@ -68,7 +69,9 @@ fn sample(
     let each = (records / i64::try_from(partitions.len())?.max(1)).max(1);
     let (mut sample, until) = (Sample::default(), Instant::now() + DEADLINE);
     let mut decoder = Decoder::new(Arc::clone(mapping), tombstones);
-    for partition in &partitions {
+    let progress = CommandProgress::new(partitions.len() as i64, "partitions");
+    for (index, partition) in partitions.iter().enumerate() {
+        progress.show(index as i64, &format!("reading {partition}"));
         let (ends, _) = scanner.log(partition)?;
         let from = (ends.stable_end - each).max(ends.start);
         let read = scanner.scan(partition, from..ends.stable_end, Some(until), |record| {
@@ -92,6 +95,7 @@ fn sample(
         });
         sample.newest.read_to(partition, read?);
     }
+    progress.end();
     Ok(sample)
 }
 

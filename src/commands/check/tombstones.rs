@@ -63,7 +63,7 @@ impl Late {
                 "{partition}: records wait since {since}, for longer than its topic keeps \
                  tombstones (delete.retention.ms={kept_ms}), and some are gone from its log"
             ),
-            "entities that were deleted meanwhile may stay: `docs/operations.md`, Backup and restore",
+            "entities that were deleted meanwhile may stay: `docs/kubernetes.md`, Restore",
         );
     }
 }

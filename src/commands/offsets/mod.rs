@@ -1,6 +1,7 @@
 //! `offsets show`, `reset` and `resolve`: the checkpoints beside their logs.
 
 mod code;
+mod forget;
 mod place;
 mod print;
 
@@ -24,6 +25,7 @@ use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::preflight::{self, Absent};
 use crate::record::{Partition, Position};
+use crate::telemetry::code::Code;
 
 /// How long Kafka may take to name the partitions.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
@@ -37,17 +39,22 @@ pub async fn execute(
     command: Offsets,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let database = database::open(&config.mongodb).await?;
     let (partitions, json) = match &command {
+        Offsets::Forget { group, yes, json } => {
+            let (group, kafka) = (group.clone(), &config.kafka);
+            return forget::execute(&database, kafka, group, *yes, *json, out).await;
+        }
         Offsets::Show { partitions, json } => (partitions, *json),
         Offsets::Reset { moving, .. } | Offsets::Resolve { moving, .. } => {
             (&moving.partitions, moving.json)
         }
     };
-    let database = database::open(&config.mongodb).await?;
     let kafka = selected(&config.kafka, partitions);
     let broker = Broker::new(&kafka)?;
     let places = places(&database, &kafka, &broker, partitions.partition).await?;
     let (moves, yes) = match command {
+        Offsets::Forget { .. } => unreachable!("it was executed above"),
         Offsets::Show { .. } => return show(&database, &kafka, &broker, &places, json, out).await,
         Offsets::Reset { to, moving } => {
             // One partition's worker is fenced by the new owner, and continues from there.
@@ -84,7 +91,25 @@ pub async fn execute(
             write(&database, &kafka.group, planned).await?;
         }
     }
+    if !json {
+        head(&database, &kafka, &broker, out)?;
+    }
     print_moves(&moves, yes, json, out)
+}
+
+/// Says whose checkpoints these are: a name that is misspelt is seen.
+fn head(
+    database: &Database,
+    kafka: &Kafka,
+    broker: &Broker,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    let (group, members) = (&kafka.group, broker.members()?.len());
+    let database = database.name();
+    Ok(writeln!(
+        out,
+        "group {group}, {members} member(s); database {database}\n"
+    )?)
 }
 
 async fn show(
@@ -96,14 +121,7 @@ async fn show(
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     if !json {
-        let members = broker.members()?;
-        writeln!(
-            out,
-            "group {}, {} member(s); database {}\n",
-            kafka.group,
-            members.len(),
-            database.name()
-        )?;
+        head(database, kafka, broker, out)?;
     }
     print_places(places, json, out)
 }
@@ -184,7 +202,10 @@ pub(in crate::commands) async fn partitions(
     let nobody = Arc::default();
     let counts = preflight::topic_partitions(kafka, Absent::Refused, &nobody);
     let counts = tokio::time::timeout(KAFKA_TIMEOUT, counts);
-    let counts = counts.await.context("Kafka does not answer")??.partitions;
+    let counts = counts
+        .await
+        .with_context(|| format!("Kafka does not answer ({})", Code::KafkaAway))??
+        .partitions;
     let partitions: Vec<Partition> = (counts.iter())
         .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
         .filter(|partition| only.is_none_or(|only| partition.number == only))

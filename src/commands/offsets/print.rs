@@ -115,6 +115,7 @@ pub(super) fn print_moves(
                 "partition": planned.place.partition.number,
                 "from": planned.place.next_offset(),
                 "to": planned.to,
+                "effect": planned.effect(),
                 "done": done,
             })
         });

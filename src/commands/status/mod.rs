@@ -19,6 +19,7 @@ use self::print::{print_json_of, print_screen};
 use super::NotHealthy;
 use super::offsets::{Place, places};
 use crate::config::Config;
+use crate::config::startup::StartupError;
 use crate::database;
 use crate::database::facts::{Facts, facts};
 use crate::kafka::broker::Broker;
@@ -64,6 +65,32 @@ pub async fn execute(
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    loop {
+        match show(config, watch, json, out).await {
+            // What is watched is watched through an outage too.
+            Err(error) if watch && !json && !is_for_a_person(&error) => {
+                clear(out)?;
+                writeln!(out, "nothing can be looked at: {error:#}")?;
+                out.flush()?;
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+            shown => return shown,
+        }
+    }
+}
+
+/// Whether it does not pass by itself: what is configured, or an output that was closed.
+fn is_for_a_person(error: &anyhow::Error) -> bool {
+    error.is::<StartupError>() || error.is::<NotHealthy>() || error.is::<std::io::Error>()
+}
+
+/// The same until a server does not answer.
+async fn show(
+    config: &Config,
+    watch: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
     let database = database::open(&config.mongodb).await?;
     let broker = Broker::new(&config.kafka)?;
     let look_at = || places(&database, &config.kafka, &broker, None);
@@ -75,9 +102,8 @@ pub async fn execute(
         let rates = rates(&before.1, &now.1, now.0 - before.0);
         before = now;
         let status = look(config, &database, &broker, places, &rates).await?;
-        if watch && !json && std::io::stdout().is_terminal() {
-            // Clears the screen, and begins at its top.
-            write!(out, "\x1b[2J\x1b[H")?;
+        if watch && !json {
+            clear(out)?;
         }
         match json {
             true => print_json_of(&status, out)?,
@@ -90,6 +116,14 @@ pub async fn execute(
                 false => Err(NotHealthy.into()),
             };
         }
+    }
+}
+
+/// Clears the screen of a terminal, and begins at its top.
+fn clear(out: &mut impl Write) -> std::io::Result<()> {
+    match std::io::stdout().is_terminal() {
+        true => write!(out, "\x1b[2J\x1b[H"),
+        false => Ok(()),
     }
 }
 
@@ -120,7 +154,7 @@ async fn look(
     rates: &BTreeMap<Partition, f64>,
 ) -> anyhow::Result<Status> {
     let collections = writer::collections(&config.mapping);
-    let mongodb = facts(database, &collections)
+    let mongodb = facts(database, &collections, COLLECTION)
         .await
         .map_err(|why| anyhow!("MongoDB: {why}"))?;
     let wanted: Vec<(Partition, i64, i64)> = (places.iter())

@@ -28,6 +28,15 @@ fn librdkafka_checks_each_property() {
         ("BOOTSTRAP_SERVERS", "kafka:port", "no Kafka broker"),
         ("BOOTSTRAP_SERVERS", "kafka:9092,", "no Kafka broker"),
         ("BOOTSTRAP_SERVERS", "kafka 9092", "no Kafka broker"),
+        ("BOOTSTRAP_SERVERS", "kafka\n", "a line end"),
+        ("SASL_USERNAME", "sink\n", "a line end"),
+        ("BOOTSTRAP_SERVERS", "a:1 , b:1", "no Kafka broker"),
+        ("BOOTSTRAP_SERVERS", "a:1;b:1", "no Kafka broker"),
+        (
+            "BOOTSTRAP_SERVERS",
+            "ssl://a:1",
+            "security.protocol is plaintext",
+        ),
         (
             "SESSION_TIMEOUT_MS",
             "300000",
@@ -107,6 +116,17 @@ fn sasl_is_complete_or_refused() {
     );
 }
 
+/// librdkafka knows it in capitals alone, and says so only when a client is created.
+#[test]
+fn a_mechanism_in_lower_case_is_refused() {
+    let (variable, fault) = fault(&[
+        ("DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL", "SASL_SSL"),
+        ("DYFF_KAFKA__CONFIG__SASL_MECHANISM", "scram-sha-512"),
+    ]);
+    assert_eq!(variable, "DYFF_KAFKA__CONFIG__SASL_MECHANISM");
+    assert!(fault.contains("must be one of PLAIN"), "{fault}");
+}
+
 #[test]
 fn tokens_without_a_source_are_refused() {
     let sasl = [
@@ -151,7 +171,7 @@ fn the_systems_authorities_are_looked_for_where_none_are_named() {
     assert_eq!(named(&[]).as_deref(), Some("probe"));
     for list in [
         "kafka.kafka.svc.cluster.local",
-        "SASL_SSL://a:9093, b:9093,[::1]:9092",
+        "plaintext://a:9093, b:9093,[::1]:9092",
         "PLAINTEXT://a",
     ] {
         assert!(

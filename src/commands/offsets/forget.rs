@@ -1,0 +1,85 @@
+//! `offsets forget`: the checkpoints of another group go.
+
+use std::io::Write;
+
+use anyhow::ensure;
+use mongodb::Database;
+use serde_json::json;
+
+use super::stopped;
+use crate::checkpoint::{count_checkpoints, forget_checkpoints};
+use crate::commands::print_json;
+use crate::config::Kafka;
+use crate::kafka::broker::Broker;
+
+/// Removes the checkpoints that `group` has of the configured topics, or with `yes` unset counts them.
+///
+/// # Errors
+/// Where it is the configured group or has members, or a server does not answer.
+pub(super) async fn execute(
+    database: &Database,
+    kafka: &Kafka,
+    group: String,
+    yes: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    ensure!(
+        group != kafka.group,
+        "{group} is the group of this configuration, which continues from its checkpoints: \
+         `offsets reset` moves them"
+    );
+    let other = Kafka {
+        group,
+        ..kafka.clone()
+    };
+    stopped(&Broker::new(&other)?.members()?, &other.group)?;
+    let checkpoints = match yes {
+        true => forget_checkpoints(database, &other.group, &other.topics).await?,
+        false => count_checkpoints(database, &other.group, &other.topics).await?,
+    };
+    print_forgotten(&other.group, checkpoints, yes, json, out)
+}
+
+fn print_forgotten(
+    group: &str,
+    checkpoints: u64,
+    done: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if json {
+        let forgotten = json!({ "group": group, "checkpoints": checkpoints, "done": done });
+        return Ok(print_json(out, &forgotten)?);
+    }
+    let what = format!("{checkpoints} checkpoint(s) of the group {group}");
+    match (checkpoints, done) {
+        (0, _) => writeln!(out, "nothing to do: there are {what}")?,
+        (_, true) => writeln!(out, "removed {what}")?,
+        (_, false) => writeln!(
+            out,
+            "would remove {what}\nnothing was changed; add --yes to do it"
+        )?,
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::commands::schema::assert_schema;
+
+    #[test]
+    fn what_is_forgotten_is_said_with_its_group() {
+        let text = |checkpoints, done, json| {
+            let mut out = Vec::new();
+            print_forgotten("other", checkpoints, done, json, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(text(0, true, false).starts_with("nothing to do"));
+        assert!(text(12, false, false).contains("add --yes"));
+        let done = text(12, true, false);
+        assert_eq!(done, "removed 12 checkpoint(s) of the group other\n");
+        assert_schema("offsets forget", &[text(12, true, true)], &[]);
+    }
+}
