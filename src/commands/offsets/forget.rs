@@ -12,7 +12,7 @@ use crate::commands::print_json;
 use crate::config::Kafka;
 use crate::kafka::broker::Broker;
 
-/// Removes the checkpoints that `group` has of the configured topics, or with `yes` unset counts them.
+/// Removes the checkpoints that `group` has of the configured topics; without `yes` it counts them.
 ///
 /// # Errors
 /// Where it is the configured group or has members, or a server does not answer.

@@ -38,8 +38,8 @@ fn first_nul(block: u8x16) -> Option<usize> {
     (nuls != 0).then_some(nuls.trailing_zeros() as usize)
 }
 
-/// How long the value of an element is, by its type: a number of bytes, and with [`COUNTED`] as many
-/// more as it says at its start.
+/// How long the value of an element is, by its type: a number of bytes, and with [`COUNTED`] as
+/// many more as it says at its start.
 const VALUE_BYTES: [u8; 256] = {
     let mut bytes = [0; 256];
     bytes[ElementType::Double as usize] = 8;

@@ -9,9 +9,9 @@ use crate::record::document::element;
 /// Names of so many are looked for one by one, until so many were not among them; then by hash.
 const ONE_BY_ONE_NAMES_MAX: usize = 64;
 
-/// The top-level union of documents, of each name the latest field; the latest document itself,
-/// which has `names` names at most, where it has every field of the earlier ones. And how many names
-/// the union has at most. `known` is memory that each union leaves to the next.
+/// The top-level union of documents, of each name the latest field, and how many names it has at
+/// most; the latest document itself, which has `names` at most, where it has every field of the
+/// earlier ones. `known` is memory that each union leaves to the next.
 pub(super) fn union<'a>(
     earlier: &[&'a [u8]],
     latest: &'a [u8],
