@@ -26,8 +26,8 @@ pub struct Facts {
     pub excess: Vec<String>,
 }
 
-/// Asks the primary of `database`; `collections` are those that the service writes, `letters` is that
-/// of the dead letters.
+/// Asks the primary of `database`. `collections` are those that the service writes, and `letters`
+/// the one of the dead letters.
 ///
 /// # Errors
 /// What the driver or the server says, which may be shown.
