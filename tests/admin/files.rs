@@ -86,7 +86,7 @@ async fn users_are_provisioned_and_rotated_with_secrets_in_files() {
     let place = ["--secrets-dir", secrets.to_str().unwrap()];
     let key = ["--secret", SINK_SECRET, "--key", PASSWORD];
     let get = [&["secret", "get"], &key[..], &place].concat();
-    assert_eq!(scene.run_with(&get, "").await.1, "staged-by-nobody\n");
+    assert_eq!(scene.run_with(&get, "").await.1, "staged-by-nobody");
     let set = [&["secret", "set", "--random-bytes", "32"], &key[..], &place].concat();
     scene.done(&set).await;
     let repaired = json(&scene, &secrets, &["provision", "--user", SINK]).await;

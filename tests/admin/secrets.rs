@@ -72,14 +72,14 @@ async fn a_value_is_shown_decoded_and_what_is_absent_is_named() {
     };
     let own = scene.namespace.as_str();
     let (code, out, _) = get(own, SINK_SECRET, PASSWORD).await;
-    assert_eq!((code, out.as_str()), (Some(0), "a-value-to-show\n"));
+    assert_eq!((code, out.as_str()), (Some(0), "a-value-to-show"));
     let (code, out, _) = get(
         "mongodb",
         "dyff-datastore-secrets",
         "MONGODB_USER_ADMIN_USER",
     )
     .await;
-    assert_eq!((code, out.as_str()), (Some(0), "userAdmin\n"));
+    assert_eq!((code, out.as_str()), (Some(0), "userAdmin"));
     for (secret, key, says) in [
         (SINK_SECRET, "NOTHING", "has no key \"NOTHING\""),
         ("query-backend-mongodb", PASSWORD, "there is no Secret"),
