@@ -2,7 +2,6 @@
 # The shipped rules and the tests that look through a Prometheus, with its third major version.
 set -eu
 cd "$(dirname "$0")/../.."
-cargo build --locked --workspace --tests
 programs=$(cargo run --quiet --locked --package local-stack -- later-prometheus)
 PATH=$programs:$PATH
 "$programs/promtool" --version | head -n 1

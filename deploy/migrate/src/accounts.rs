@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use crate::contract::fields;
 use crate::convert::{Ids as _, id_in_text, path_of, raw};
 use crate::database::Connection;
-use crate::export::each_entity;
+use crate::export::each_of;
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::{Accounts, Mapping};
 use crate::remap::Remap;
@@ -119,45 +119,38 @@ fn gather(
     let mut accounts: Vec<Account> = Vec::new();
     let mut keys = 0;
     let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
-    let mut project = remap.state.project.clone();
-    each_entity(
-        exports,
-        mapping,
-        &mut project,
-        report,
-        |place, entity, report| {
-            if entity.key.kind() == names.kind {
-                let path = path_of(&entity.key);
-                match account(&entity, place, mapping, remap) {
-                    Ok(account) => {
-                        for (name, _) in &entity.properties {
-                            if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
-                                report.drop(format!("{}.{name}", names.kind));
-                            }
+    each_of(exports, mapping, remap, report, |place, entity, report| {
+        if entity.key.kind() == names.kind {
+            let path = path_of(&entity.key);
+            match account(&entity, place, mapping, remap) {
+                Ok(account) => {
+                    for (name, _) in &entity.properties {
+                        if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
+                            report.drop(format!("{}.{name}", names.kind));
                         }
-                        accounts.push(account);
                     }
-                    Err(why) => report.reject(place, Some(path), why),
+                    accounts.push(account);
                 }
-            } else if entity.key.kind() == names.key_kind {
-                // Its own path is left out of the report: a key may be named by what is secret.
-                let owner = entity.key.parent().map(|key| path_of(&key));
-                let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
-                keys += 1;
-                match (owner, key) {
-                    (Some(owner), Ok(key)) => {
-                        below.entry(owner).or_default().push((place.clone(), key))
-                    }
-                    (None, _) => report.reject(place, None, "a key without an account above it"),
-                    (owner, Err(why)) => report.reject(place, owner, why),
+                Err(why) => report.reject(place, Some(path), why),
+            }
+        } else if entity.key.kind() == names.key_kind {
+            // Its own path is left out of the report: a key may be named by what is secret.
+            let owner = entity.key.parent().map(|key| path_of(&key));
+            let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
+            keys += 1;
+            match (owner, key) {
+                (Some(owner), Ok(key)) => {
+                    below.entry(owner).or_default().push((place.clone(), key))
                 }
+                (None, _) => report.reject(place, None, "a key without an account above it"),
+                (owner, Err(why)) => report.reject(place, owner, why),
             }
-            if accounts.len() + keys > ACCOUNTS_MAX {
-                bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
-            }
-            Ok(())
-        },
-    )?;
+        }
+        if accounts.len() + keys > ACCOUNTS_MAX {
+            bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
+        }
+        Ok(())
+    })?;
     for account in &mut accounts {
         let keys = below.remove(&account.path).unwrap_or_default();
         account.keys.extend(keys.into_iter().map(|(_, key)| key));

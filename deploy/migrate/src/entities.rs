@@ -10,7 +10,7 @@ use workflows_sink::config::{Config, Kafka};
 use crate::contract::{Accepted, Contract};
 use crate::convert::{Outcome, Refers, convert, path_of};
 use crate::database::Inserter;
-use crate::export::{each_entity, is_read_once};
+use crate::export::{each_of, is_read_once};
 use crate::mapping::Mapping;
 use crate::present::{Needed, Present, read_back, report_covered};
 use crate::references::{Followed, Wanted};
@@ -52,20 +52,13 @@ pub fn each_accepted(
     mut each: impl FnMut(Moving<'_>, &mut Report) -> Result<()>,
 ) -> Result<()> {
     let mut contract = Contract::from_env()?;
-    let mut project = remap.state.project.clone();
-    each_entity(
-        exports,
-        mapping,
-        &mut project,
-        report,
-        |place, entity, report| {
-            report.meet(&entity);
-            if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
-                each(moving, report)?;
-            }
-            Ok(())
-        },
-    )
+    each_of(exports, mapping, remap, report, |place, entity, report| {
+        report.meet(&entity);
+        if let Some(moving) = accepted(&entity, place, mapping, remap, &mut contract, report) {
+            each(moving, report)?;
+        }
+        Ok(())
+    })
 }
 
 /// An entity on its way.

@@ -9,11 +9,27 @@ use datastore_export::{Counted, Entity, Key, Place, sources};
 use crate::convert::path_of;
 use crate::mapping::Mapping;
 use crate::progress::Progress;
+use crate::remap::Remap;
 use crate::report::Report;
 
 /// Whether there is one that cannot be read a second time.
 pub fn is_read_once(exports: &[PathBuf]) -> bool {
     exports.iter().any(|export| export.as_os_str() == "-")
+}
+
+/// As [`each_entity`], of the project that is known of a remap file.
+///
+/// # Errors
+/// As there.
+pub fn each_of(
+    exports: &[PathBuf],
+    mapping: &Mapping,
+    remap: &Remap,
+    report: &mut Report,
+    each: impl FnMut(&Place, Entity, &mut Report) -> Result<()>,
+) -> Result<()> {
+    let mut project = remap.state.project.clone();
+    each_entity(exports, mapping, &mut project, report, each)
 }
 
 /// Gives each entity to `each`, but those whose path would be that of another one: of another

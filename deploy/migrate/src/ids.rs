@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use datastore_export::Entity;
 
 use crate::convert::{convert, id_from, path_of};
-use crate::export::{each_entity, is_read_once};
+use crate::export::{each_entity, each_of, is_read_once};
 use crate::id::NewId;
 use crate::mapping::Mapping;
 use crate::rejection::Rejection;
@@ -121,17 +121,10 @@ fn report_dangling(
 ) -> Result<()> {
     // What is no entity is in the report already.
     let mut once = Report::default();
-    let mut project = remap.state.project.clone();
-    each_entity(
-        exports,
-        mapping,
-        &mut project,
-        &mut once,
-        |place, entity, _| {
-            if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
-                report.reject(place, Some(path_of(&entity.key)), rejection);
-            }
-            Ok(())
-        },
-    )
+    each_of(exports, mapping, remap, &mut once, |place, entity, _| {
+        if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
+            report.reject(place, Some(path_of(&entity.key)), rejection);
+        }
+        Ok(())
+    })
 }

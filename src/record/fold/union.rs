@@ -18,11 +18,14 @@ pub(super) fn union<'a>(
     mut names: usize,
     known: &mut HashSet<&'a [u8]>,
 ) -> (Cow<'a, [u8]>, usize) {
+    if earlier.is_empty() {
+        return (Cow::Borrowed(latest), names);
+    }
     known.clear();
     let latest_names = || elements(latest).map(|(name, _)| name);
     let mut in_order = InOrder::new(latest);
     let mut misses_left = ONE_BY_ONE_NAMES_MAX;
-    if !earlier.is_empty() && names > ONE_BY_ONE_NAMES_MAX {
+    if names > ONE_BY_ONE_NAMES_MAX {
         misses_left = 0;
         known.extend(latest_names());
     }
