@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         // the reader of the output has seen enough
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if startup::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             report(&error, serves);
             startup::exit_code(&error).into()
@@ -62,9 +62,16 @@ fn report(error: &anyhow::Error, serves: bool) {
     let code = startup::code(error);
     match serves && tracing::dispatcher::has_been_set() {
         true => tracing::error!(%code, "{error:#}"),
-        false if serves || code == Code::Configuration => eprintln!("error: {code}: {error:#}"),
-        false => eprintln!("error: {error:#}"),
+        false if serves || code == Code::Configuration => {
+            print_error(&format!("{code}: {error:#}"))
+        }
+        false => print_error(&format!("{error:#}")),
     }
+}
+
+/// To a person; where standard error is closed or full, there is nobody to tell.
+fn print_error(text: &str) {
+    let _ = writeln!(io::stderr(), "error: {text}");
 }
 
 fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
@@ -125,9 +132,4 @@ fn in_runtime(log: &Log, job: impl Future<Output = anyhow::Result<()>>) -> anyho
     logging::demote_panics();
     runtime.shutdown_timeout(ABANDONED_MAX);
     ended
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
-    kind == Some(io::ErrorKind::BrokenPipe)
 }

@@ -44,6 +44,8 @@ struct Run {
     attempted: Option<Step>,
     /// The password that the first look found, if it found one.
     first: Option<Option<SecretString>>,
+    /// Whether a majority is known to have the next password.
+    is_changed: bool,
 }
 
 /// Makes one user and its Secret match the table, and proves it. `publish` gets the Secret each
@@ -124,9 +126,10 @@ impl Run {
         };
         tracing::debug!(user = user.name, step = step.name(), "taking a step");
         self.attempted = Some(step.clone());
-        let taken = take(scene, user, desk, &found, &step).await;
+        let taken = take(scene, user, desk, &found, &step, self.is_changed).await;
         found.close().await;
         taken.map_err(|failure| failure.while_doing(step.name()))?;
+        self.is_changed = step == Step::ChangePassword;
         self.attempted = None;
         self.steps.push(step);
         Ok(None)
@@ -155,9 +158,16 @@ async fn take(
     desk: &Desk,
     found: &Found,
     step: &Step,
+    is_changed: bool,
 ) -> Result<(), Failure> {
     let held = found.held.as_ref();
     let current = || contents::value(held, &user.keys.password);
+    // What logs in on a primary may be rolled back with it, and the Secret would hold it alone.
+    if *step == Step::PromotePassword && !is_changed {
+        is_still(scene, user, held).await?;
+        let next = contents::value(held, &user.keys.next());
+        desk.admin.set_password(user, &next).await?;
+    }
     match step {
         Step::GrantRoles(roles) => desk.admin.grant(user, roles).await,
         Step::RevokeRoles(roles) => desk.admin.revoke(user, roles).await,

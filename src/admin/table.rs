@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::list;
 use crate::config::mongodb::is_database_name;
+use crate::record::mapping::without_excerpt;
 
 /// The end of the key of the next password, while a rotation is under way.
 pub const NEXT_SUFFIX: &str = "_NEXT";
@@ -113,7 +114,7 @@ impl Keys {
 #[derive(thiserror::Error, Debug)]
 pub enum TableError {
     /// It is not TOML, or not of this shape.
-    #[error("{0}")]
+    #[error("{}", without_excerpt(.0))]
     Shape(#[from] toml::de::Error),
     /// Every fault found in what it says.
     #[error("{}", .0.join("; "))]

@@ -17,6 +17,7 @@ use bson::{Bson, Document, Uuid, doc};
 
 use self::noted::{read_leader_epoch, read_rejections, reads_reject_next};
 use crate::config::Start;
+use crate::database::values::{number, uuid};
 use crate::record::{Partition, Position, Rejections};
 
 pub use self::changes::{Found, Reset};
@@ -28,10 +29,6 @@ pub use self::store::{Checkpoints, ClaimError, Sessions};
 
 /// The collection that holds the checkpoints.
 pub const COLLECTION: &str = "workflows_sink_checkpoints";
-
-/// Up to here, each whole number is a double of its own. The MongoDB shell writes numbers as
-/// doubles.
-const WHOLE_DOUBLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// What a checkpoint is of: its `_id`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,13 +90,10 @@ impl Checkpoint {
     /// A message that names the checkpoint, where it has no valid offset. Other fields that are not
     /// what this service writes count as absent.
     pub fn read(document: &Document) -> Result<Checkpoint, String> {
-        let to_uuid = |value: &Bson| match value {
-            Bson::Binary(binary) => binary.to_uuid().ok(),
-            _ => None,
-        };
-        let uuid = |name: &str| document.get(name).and_then(to_uuid);
-        let former = document.get_array("former_topic_ids");
-        let number = |name: &str| number(document, name);
+        let to_uuid = |value| uuid(Some(value));
+        let uuid = |name: &str| uuid(document.get(name));
+        let former = document.get_array("former_topic_ids").ok();
+        let number = |name: &str| number(document.get(name));
         let next_offset = number("next_offset").filter(|n| *n >= 0).ok_or_else(|| {
             let id = document.get("_id").unwrap_or(&Bson::Null);
             format!("the checkpoint {id} has no valid next_offset")
@@ -108,10 +102,7 @@ impl Checkpoint {
             topic_id: uuid("topic_id").filter(|id| id.bytes() != [0; 16]),
             next_offset,
             leader_epoch: read_leader_epoch(document, next_offset),
-            former_topic_ids: former.map_or_else(
-                |_| Vec::new(),
-                |ids| ids.iter().filter_map(to_uuid).collect(),
-            ),
+            former_topic_ids: former.into_iter().flatten().filter_map(to_uuid).collect(),
             owner: uuid("owner"),
             epoch: number("epoch").unwrap_or(0),
             session: uuid("session"),
@@ -122,15 +113,6 @@ impl Checkpoint {
             replays: number("replays").unwrap_or(0),
             truncated: document.get_bool("truncated").unwrap_or(false),
         })
-    }
-}
-
-fn number(document: &Document, name: &str) -> Option<i64> {
-    match document.get(name)? {
-        Bson::Int64(n) => Some(*n),
-        Bson::Int32(n) => Some(i64::from(*n)),
-        Bson::Double(n) if n.fract() == 0.0 && n.abs() <= WHOLE_DOUBLE_MAX => Some(*n as i64),
-        _ => None,
     }
 }
 

@@ -6,7 +6,7 @@
 
 use bson::{Bson, DateTime, Document, doc};
 
-use super::number;
+use crate::database::values::number;
 use crate::record::{Position, Rejections};
 
 /// A partition that has stopped by itself.
@@ -59,7 +59,7 @@ impl Halt {
             .find(|reason| reason.as_str() == stored);
         Some(Halt {
             reason: reason.unwrap_or(HaltReason::Rejections),
-            from: number(document, "from").unwrap_or(0),
+            from: number(document.get("from")).unwrap_or(0),
         })
     }
 }
@@ -72,7 +72,7 @@ pub fn leader_epoch(position: Position) -> Bson {
 
 pub(super) fn read_leader_epoch(checkpoint: &Document, next_offset: i64) -> Option<i32> {
     let noted = noted_at(checkpoint, "leader_epoch", next_offset)?;
-    let epoch = i32::try_from(number(noted, "epoch")?).ok()?;
+    let epoch = i32::try_from(number(noted.get("epoch"))?).ok()?;
     (epoch >= 0).then_some(epoch)
 }
 
@@ -88,7 +88,7 @@ pub(super) fn reads_reject_next(checkpoint: &Document, next_offset: i64) -> bool
 /// A field of a checkpoint, if it was noted where the checkpoint stands.
 fn noted_at<'d>(checkpoint: &'d Document, name: &str, next_offset: i64) -> Option<&'d Document> {
     let noted = checkpoint.get_document(name).ok()?;
-    (number(noted, "at") == Some(next_offset)).then_some(noted)
+    (number(noted.get("at")) == Some(next_offset)).then_some(noted)
 }
 
 /// The value of the field `rejections` of a checkpoint at `next_offset`.
@@ -105,9 +105,9 @@ pub(super) fn read_rejections(checkpoint: &Document, next_offset: i64) -> Reject
     let Some(stored) = noted_at(checkpoint, "rejections", next_offset) else {
         return Rejections::default();
     };
-    let in_a_row = number(stored, "in_a_row").and_then(|count| usize::try_from(count).ok());
+    let in_a_row = number(stored.get("in_a_row")).and_then(|count| usize::try_from(count).ok());
     Rejections {
         in_a_row: in_a_row.unwrap_or(0),
-        from: number(stored, "from").unwrap_or(0),
+        from: number(stored.get("from")).unwrap_or(0),
     }
 }

@@ -63,8 +63,7 @@ pub enum AdminCommand {
     /// repairs drift, and rotates passwords by age where that is configured. Serves /metrics,
     /// /livez, /readyz and /startupz.
     #[command(after_help = "Example:\n  \
-                  workflows-sink admin serve --user workflows-sink \
-                  --publish /run/workflows-sink/credentials")]
+                  workflows-sink admin serve --user workflows-sink --publish /run/secret")]
     Serve {
         /// Which users.
         #[command(flatten)]
@@ -90,8 +89,7 @@ pub enum AdminCommand {
     /// nobody was there to check.
     #[command(after_help = "Examples:\n  \
                   workflows-sink admin quick-check\n  \
-                  workflows-sink admin quick-check --user workflows-sink \
-                  --secrets-dir /etc/workflows-sink")]
+                  workflows-sink admin quick-check --user query-backend --secrets-dir /etc/sink")]
     QuickCheck {
         /// Which users; with none named, the cluster users too.
         #[command(flatten)]
@@ -110,8 +108,7 @@ pub enum AdminCommand {
 pub enum Secret {
     /// Print a value, decoded
     #[command(after_help = "Example:\n  \
-                  workflows-sink admin secret get --namespace mongodb \
-                  --secret dyff-datastore-secrets --key MONGODB_USER_ADMIN_USER")]
+                  workflows-sink admin secret get --secret query-backend-mongodb --key PASSWORD")]
     Get {
         /// Which value.
         #[command(flatten)]
@@ -121,8 +118,7 @@ pub enum Secret {
     #[command(
         group = ArgGroup::new("new").required(true),
         after_help = "Examples:\n  \
-                  workflows-sink admin secret set --namespace default --secret a --key PASSWORD \
-                  --random-bytes 32\n  \
+                  workflows-sink admin secret set --secret a --key TOKEN --random-bytes 32\n  \
                   workflows-sink admin secret set --secret a --key TOKEN --value-file -"
     )]
     Set {

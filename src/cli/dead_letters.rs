@@ -1,10 +1,10 @@
 //! `dead-letters`: the records that were rejected.
 
-use std::time::Duration;
-
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Subcommand, ValueEnum};
 
 use super::Partitions;
+use super::time::time;
 use crate::record::entity::Reason;
 
 /// What to do with dead letters.
@@ -12,8 +12,8 @@ use crate::record::entity::Reason;
 pub enum DeadLetters {
     /// List rejected records, the latest first, or count them
     ///
-    /// Only open ones, unless --state says otherwise. The line below a list that is cut has the
-    /// --after with which it continues.
+    /// Only open ones, unless --state says otherwise. The last line of a list that is not complete
+    /// has the --after with which it continues.
     #[command(after_help = "Examples:\n  \
                   workflows-sink dead-letters list\n  \
                   workflows-sink dead-letters list --by kind\n  \
@@ -32,7 +32,7 @@ pub enum DeadLetters {
         /// How many to list
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
-        /// Continue a list behind this cursor, which the list before it has printed
+        /// Continue a list after this cursor, which the list before it has printed
         #[arg(long, value_name = "CURSOR", conflicts_with = "by")]
         after: Option<String>,
         /// Print JSON, for programs
@@ -46,7 +46,7 @@ pub enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
-    /// Show one rejected record in full, its value as it came
+    /// Show one rejected record in full, with its value as it was received
     #[command(
         after_help = "Example:\n  workflows-sink dead-letters show dyff.workflows.state 3 4711"
     )]
@@ -79,31 +79,30 @@ pub enum DeadLetters {
         /// Apply them, rather than show what would be done
         #[arg(long)]
         yes: bool,
-        /// At most so many letters a second
+        /// At most this many letters a second
         #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
         rate: Option<u32>,
         /// Print JSON, for programs
         #[arg(long)]
         json: bool,
     },
-    /// Give open letters up: they are kept, and count no more
+    /// Discard open letters: they are kept, and no longer counted
     ///
     /// Needs a filter, or --all. Without --yes it only shows what it would do.
     #[command(after_help = "Examples:\n  \
                   workflows-sink dead-letters discard --key 0123abcd --why test\n  \
-                  workflows-sink dead-letters discard --reason malformed_value --until \
-                  2026-01-31T12:00:00Z --why ticket-4711 --yes")]
+                  workflows-sink dead-letters discard --kind Curve --since 7d --why typo --yes")]
     Discard {
         /// Which letters.
         #[command(flatten)]
         filter: LetterFilter,
         /// All open letters of the group
-        #[arg(long)]
+        #[arg(long, conflicts_with_all = FILTERS, required_unless_present_any = FILTERS)]
         all: bool,
-        /// Why, for whoever looks later
-        #[arg(long, value_name = "TEXT")]
+        /// The reason, which is kept with the letters
+        #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
         why: String,
-        /// Give them up, rather than show what would be done
+        /// Discard them, rather than show what would be done
         #[arg(long)]
         yes: bool,
         /// Print JSON, for programs
@@ -111,6 +110,18 @@ pub enum DeadLetters {
         json: bool,
     },
 }
+
+/// The options of a [`LetterFilter`].
+const FILTERS: [&str; 8] = [
+    "topic",
+    "partition",
+    "reason",
+    "kind",
+    "code",
+    "key",
+    "since",
+    "until",
+];
 
 /// Which letters a command is about: those that match all that is given.
 #[derive(Args, Clone, Debug, Default)]
@@ -130,27 +141,12 @@ pub struct LetterFilter {
     /// Only those of this key
     #[arg(long)]
     pub key: Option<String>,
-    /// Only those rejected since this time, such as 2026-01-31T12:00:00Z, or for so long: 90m, 7d
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    /// Only those rejected since this time, such as 2026-01-31T12:00:00Z, or how long ago: 90m, 7d
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub since: Option<i64>,
     /// Only those rejected before this time
-    #[arg(long, value_name = "TIME", value_parser = time)]
+    #[arg(long, value_name = "TIME", value_parser = time, allow_hyphen_values = true)]
     pub until: Option<i64>,
-}
-
-impl LetterFilter {
-    /// Whether nothing narrows it.
-    pub fn is_all(&self) -> bool {
-        let Partitions { topic, partition } = &self.partitions;
-        topic.is_none()
-            && partition.is_none()
-            && self.reason.is_none()
-            && self.kind.is_none()
-            && self.code.is_none()
-            && self.key.is_none()
-            && self.since.is_none()
-            && self.until.is_none()
-    }
 }
 
 /// The states of letters that are shown.
@@ -181,37 +177,4 @@ pub enum LetterGrouping {
 
 fn reasons() -> clap::builder::PossibleValuesParser {
     Reason::ALL.map(Reason::as_str).into()
-}
-
-/// A time in milliseconds since 1970: itself, or how long ago it is.
-fn time(text: &str) -> Result<i64, String> {
-    const UNITS: [(char, u64); 4] = [('s', 1), ('m', 60), ('h', 3_600), ('d', 86_400)];
-    if let Ok(time) = text.parse::<jiff::Timestamp>() {
-        return Ok(time.as_millisecond());
-    }
-    let ago = UNITS.iter().find_map(|(unit, seconds)| {
-        let count: u32 = text.strip_suffix(*unit)?.parse().ok()?;
-        Some(Duration::from_secs(seconds * u64::from(count)))
-    });
-    let ago = ago.ok_or("neither a time such as 2026-01-31T12:00:00Z nor one ago, such as 90m")?;
-    let ago = i64::try_from(ago.as_millis()).map_err(|_| "too long ago")?;
-    Ok(jiff::Timestamp::now().as_millisecond() - ago)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_is_itself_or_how_long_ago_it_is() {
-        assert_eq!(time("1970-01-01T00:00:01Z"), Ok(1_000));
-        let now = jiff::Timestamp::now().as_millisecond();
-        for (text, ms) in [("90m", 5_400_000), ("2h", 7_200_000), ("7d", 604_800_000)] {
-            let found = time(text).unwrap();
-            assert!((now - ms..now - ms + 60_000).contains(&found), "{text}");
-        }
-        for bad in ["", "d", "yesterday", "-1d", "1w", "2026-01-31"] {
-            assert!(time(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -20,6 +20,8 @@ use comfy_table::{CellAlignment, Table, presets};
 use jiff::Timestamp;
 use serde_json::Value;
 
+use self::text::one_line;
+
 /// What a command found is not as it should be: it has said so, and its exit code is 1.
 #[derive(Debug, thiserror::Error)]
 #[error("not healthy")]
@@ -37,7 +39,7 @@ fn print_table(
         .load_style(presets::NOTHING)
         .set_header(header.to_vec());
     for row in rows {
-        table.add_row(row.iter().map(|cell| printable(cell).replace('\n', "\\n")));
+        table.add_row(row.iter().map(|cell| one_line(cell)));
     }
     for (column, name) in table.column_iter_mut().zip(header) {
         if right.contains(name) {
@@ -50,22 +52,6 @@ fn print_table(
 fn print_json(out: &mut impl Write, value: &Value) -> io::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     writeln!(out)
-}
-
-/// Text from outside, without characters that control a terminal.
-fn printable(text: &str) -> String {
-    let escape = |c: char| c.is_control() && c != '\n';
-    if !text.contains(escape) {
-        return text.to_owned();
-    }
-    let mut clean = String::with_capacity(text.len());
-    for c in text.chars() {
-        match escape(c) {
-            true => clean.extend(c.escape_default()),
-            false => clean.push(c),
-        }
-    }
-    clean
 }
 
 /// A time in UTC, with milliseconds.

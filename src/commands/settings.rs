@@ -7,7 +7,8 @@ use std::io::Write;
 use serde_json::{Value, json};
 
 use super::check;
-use super::{print_json, printable};
+use super::print_json;
+use super::text::on_terminal;
 use crate::cli::{ConfigCommand, MappingCommand};
 use crate::config::effective::{self, Effective, Origin};
 use crate::config::reference::{MAPPING_FILE, SETTINGS, Setting};
@@ -46,7 +47,7 @@ fn print_effective(settings: &[Effective], json: bool, out: &mut impl Write) -> 
     }
     for setting in settings {
         let value = match (&setting.value, &setting.origin) {
-            (Some(value), _) => printable(value).to_string(),
+            (Some(value), _) => on_terminal(value),
             (None, Origin::Unset | Origin::Default) => String::new(),
             (None, _) => "(secret)".to_owned(),
         };
@@ -54,7 +55,7 @@ fn print_effective(settings: &[Effective], json: bool, out: &mut impl Write) -> 
             out,
             "{}={value}  # {}",
             setting.name,
-            printable(&from(&setting.origin))
+            on_terminal(&from(&setting.origin))
         )?;
     }
     Ok(())
@@ -93,21 +94,25 @@ fn print_reference(json: bool, out: &mut impl Write) -> anyhow::Result<()> {
 /// # Errors
 /// [`StartupError`], where a mapping cannot be read or used.
 pub fn mapping(command: MappingCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    let in_use = env::var(MAPPING_FILE.name).ok();
+    let file = env::var(MAPPING_FILE.name).ok();
+    let in_use = match &file {
+        Some(path) => {
+            let wrong = |why| StartupError::configuration(format!("{}: {why}", MAPPING_FILE.name));
+            config::mapping(path).map_err(wrong)?
+        }
+        None => Mapping::builtin(),
+    };
     match command {
         MappingCommand::Print => {
-            let text = match &in_use {
+            let text = match &file {
                 Some(path) => mapping_text(path).map_err(StartupError::configuration)?,
                 None => BUILTIN.to_owned(),
             };
             Ok(out.write_all(text.as_bytes())?)
         }
         MappingCommand::Check { file, json } => {
-            let read = |path: &str| config::mapping(path).map_err(StartupError::configuration);
-            let other = read(&file.display().to_string())?;
-            let in_use = in_use
-                .as_deref()
-                .map_or_else(|| Ok(Mapping::builtin()), read)?;
+            let other = config::mapping(&file.display().to_string());
+            let other = other.map_err(StartupError::configuration)?;
             check::mappings(&in_use, &other, json, out)
         }
     }

@@ -2,6 +2,7 @@
 
 use bson::spec::BinarySubtype;
 use bson::{Bson, Document};
+use indicatif::HumanCount;
 use serde_json::{Map, Value, json};
 
 use super::shown;
@@ -60,24 +61,12 @@ pub(super) fn cut(text: &str, chars_max: usize) -> String {
     }
 }
 
-/// A number with its thousands apart.
-pub(super) fn thousands(number: i64) -> String {
-    let digits = number.unsigned_abs().to_string();
-    let mut shown = String::new();
-    for (index, digit) in digits.char_indices() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    if number < 0 {
-        format!("-{shown}")
-    } else {
-        shown
-    }
+/// A count with its thousands apart.
+pub(super) fn thousands(count: i64) -> String {
+    HumanCount(u64::try_from(count).unwrap_or(0)).to_string()
 }
 
-/// `count` of something, in words.
+/// How many letters, in words.
 pub(super) fn letters(count: i64) -> String {
     let plural = if count == 1 { "" } else { "s" };
     format!("{} letter{plural}", thousands(count))
@@ -102,10 +91,7 @@ pub(super) fn bson_json(value: &Bson) -> Value {
         }
         Bson::Binary(binary) => match std::str::from_utf8(&binary.bytes) {
             Ok(text) => json!(text),
-            Err(_) => {
-                let digits = binary.bytes.iter().map(|byte| format!("{byte:02x}"));
-                json!({ HEX: digits.collect::<String>() })
-            }
+            Err(_) => json!({ HEX: hex::encode(&binary.bytes) }),
         },
         Bson::DateTime(time) => json!(shown(*time)),
         Bson::String(text) => json!(text),

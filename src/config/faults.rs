@@ -63,14 +63,19 @@ impl Faults {
     }
 
     pub(crate) fn add(&mut self, variable: &str, fault: impl Into<String>) {
+        self.add_without_example(variable, fault);
         let mut settings = self.settings.iter();
-        let example = settings
-            .find(|setting| setting.name == variable)
-            .map(|setting| setting.example);
+        let setting = settings.find(|setting| setting.name == variable);
+        let added = self.found.last_mut().expect("one was added");
+        added.example = setting.map(|setting| setting.example);
+    }
+
+    /// The same where the fault itself says what is valid.
+    pub(crate) fn add_without_example(&mut self, variable: &str, fault: impl Into<String>) {
         self.found.push(ConfigError {
             variable: variable.to_owned(),
             fault: fault.into(),
-            example,
+            example: None,
         });
     }
 
@@ -136,7 +141,7 @@ impl Faults {
                 Err(error) => {
                     self.add(
                         &file_name,
-                        format!("{} cannot be read: {error}", value::shown(&path)),
+                        format!("{} cannot be read: {error}", value::shown_path(&path)),
                     );
                     return None;
                 }

@@ -70,6 +70,17 @@ impl Kafka {
     }
 }
 
+impl Kafka {
+    /// The same for another group, as whose member nothing is done.
+    pub fn of_group(&self, group: String) -> Kafka {
+        let mut other = self.clone();
+        let properties = &mut other.properties.0;
+        properties.remove("group.instance.id");
+        properties.insert("group.id".to_owned(), group.clone());
+        Kafka { group, ..other }
+    }
+}
+
 /// Where a group begins that has neither checkpoint nor committed offset.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {

@@ -34,6 +34,7 @@ pub use self::kafka::{Kafka, Properties, Start};
 pub use self::limits::Limits;
 pub use self::mongodb::Mongodb;
 use self::reference::{PREFIX, SETTINGS, Setting};
+pub use self::value::kafka_name;
 
 const OF_THE_SERVICE: Settings = Settings {
     table: &SETTINGS,
@@ -136,7 +137,7 @@ impl Config {
         let limits = &self.limits;
         let least = limits.budget_bytes_min();
         if limits.budget_bytes_max < least {
-            faults.add(
+            faults.add_without_example(
                 reference::BUDGET_BYTES_MAX.name,
                 format!(
                     "{} bytes are too few: with {} = {} and {} = {} bytes it must be at least \

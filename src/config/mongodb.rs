@@ -190,6 +190,13 @@ fn why_invalid(uri: &str) -> String {
                   `/` %2F, `?` %3F, `%` %25)"
             .to_owned(),
         Err(error) => match *error.kind {
+            // its text has holes that nobody has filled
+            ErrorKind::InvalidArgument { message, .. }
+                if message.contains("if TLS is disabled") =>
+            {
+                "turns TLS on by one option and off by another: leave one of `tls` and `ssl` out"
+                    .to_owned()
+            }
             ErrorKind::InvalidArgument { message, .. } => {
                 format!("is not a MongoDB URI: {message}")
             }

@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Our defaults: property, value, and why.
-pub const DEFAULTS: [(&str, &str, &str); 8] = [
+pub const DEFAULTS: [(&str, &str, &str); 9] = [
     (
         "client.id",
         "workflows-sink",
@@ -113,6 +113,11 @@ pub const DEFAULTS: [(&str, &str, &str); 8] = [
         "partition.assignment.strategy",
         COOPERATIVE,
         "a rebalance stops only the partitions that move",
+    ),
+    (
+        "check.crcs",
+        "true",
+        "a batch that was damaged on a broker's disk stops its partition, rather than be applied",
     ),
     (
         "heartbeat.interval.ms",
@@ -147,7 +152,7 @@ pub const DEFAULTS: [(&str, &str, &str); 8] = [
 ];
 
 /// Our default of a property.
-pub(super) fn default_of(property: &str) -> Option<&'static str> {
+pub(crate) fn default_of(property: &str) -> Option<&'static str> {
     let found = DEFAULTS.iter().find(|(name, ..)| *name == property);
     found.map(|(_, value, _)| *value)
 }

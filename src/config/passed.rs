@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use rdkafka::{ClientConfig, error::KafkaError};
 
 use super::kafka::is_secret;
-use super::owned::{COOPERATIVE, OF_THE_BROKER, OWNED, default_of};
+use super::owned::{COOPERATIVE, DEFAULTS, OF_THE_BROKER, OWNED, default_of};
 use super::reference::{FILE_SUFFIX, KAFKA_PREFIX};
 use super::{Environment, Faults, tls, value};
 
@@ -25,6 +25,19 @@ const FILES: [&str; 5] = [
     "ssl.key.location",
     "ssl.keystore.location",
     "ssl.crl.location",
+];
+
+/// Properties that are set often, for one that is misspelt.
+const KNOWN: [&str; 9] = [
+    "bootstrap.servers",
+    "max.poll.interval.ms",
+    "sasl.mechanisms",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "session.timeout.ms",
+    "ssl.ca.pem",
+    "ssl.key.password",
 ];
 
 /// Looks for the certificates of the system, rather than in a file.
@@ -148,12 +161,12 @@ impl Passed {
         self.check_assignment(faults);
         self.check_is_less(faults, "session.timeout.ms", "max.poll.interval.ms");
         self.check_is_less(faults, "heartbeat.interval.ms", "session.timeout.ms");
-        if self.is("security.protocol", "sasl_plaintext")
-            || self.is("security.protocol", "sasl_ssl")
-        {
+        let protocol = self.get("security.protocol").unwrap_or_default();
+        let speaks = |part| protocol.to_lowercase().contains(part);
+        if speaks("sasl") {
             self.check_sasl(faults);
         }
-        if self.is("security.protocol", "ssl") || self.is("security.protocol", "sasl_ssl") {
+        if speaks("ssl") {
             let properties = self.properties.iter();
             let plain = properties.map(|(name, (_, value))| (name.clone(), value.clone()));
             if let Err((property, fault)) = tls::check(&plain.collect()) {
@@ -187,7 +200,9 @@ impl Passed {
                     format!("names the protocol {protocol}, and security.protocol is {spoken}");
                 self.fault(faults, "bootstrap.servers", fault);
             } else if !is_place || !is_known {
-                let shown = value::shown(broker);
+                // A URI with a password may have commas in it.
+                let whole = brokers.contains('@');
+                let shown = value::shown(if whole { brokers } else { broker });
                 let fault = format!("{shown} is no Kafka broker: name it as host or host:port");
                 self.fault(faults, "bootstrap.servers", fault);
             }
@@ -261,13 +276,19 @@ fn check(property: &str, value: &str) -> Result<(), String> {
     if value.trim_end() != value && !is_secret(property) && !property.ends_with(".pem") {
         return Err("ends in a blank or a line end: take that away".to_owned());
     }
-    if let Err(why) = native(property, value) {
-        return match is_secret(property) {
-            // its message may quote the value: that of another value serves as well
-            true => native(property, "x")
-                .and_then(|()| Err(format!("librdkafka refuses this value of {property}"))),
-            false => Err(why),
-        };
+    match native(property, value) {
+        Ok(read) if is_cut(value, &read) => {
+            return Err(format!(
+                "is read as {read}: give a whole number, without a unit"
+            ));
+        }
+        Ok(_) => {}
+        // its message may quote the value: that of another value serves as well
+        Err(_) if is_secret(property) => {
+            native(property, "x")?;
+            return Err(format!("librdkafka refuses this value of {property}"));
+        }
+        Err(why) => return Err(why + &did_you_mean(property)),
     }
     if FILES.contains(&property) && value != PROBE {
         fs::File::open(value)
@@ -276,14 +297,36 @@ fn check(property: &str, value: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn native(property: &str, value: &str) -> Result<(), String> {
+/// The value as librdkafka reads it.
+fn native(property: &str, value: &str) -> Result<String, String> {
     let mut config = ClientConfig::new();
     match config.set(property, value).create_native_config() {
-        Ok(_) => Ok(()),
+        Ok(native) => Ok(native.get(property).unwrap_or_default()),
         Err(KafkaError::ClientConfig(_, why, _, _)) => {
             Err(format!("librdkafka: {}", why.trim_end()))
         }
         Err(error) => Err(format!("librdkafka: {error}")),
+    }
+}
+
+/// Whether librdkafka `read` the number at the beginning of a value, and dropped the rest.
+fn is_cut(value: &str, read: &str) -> bool {
+    let digits = value.trim_start_matches(['+', '-']);
+    let is_whole = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+        Some(hex) => hex.chars().all(|c| c.is_ascii_hexdigit()),
+        None => digits.chars().all(|c| c.is_ascii_digit()),
+    };
+    read.parse::<i64>().is_ok() && value.starts_with(|c: char| c.is_ascii_digit()) && !is_whole
+}
+
+/// The property that one was meant for which librdkafka has none of that name.
+fn did_you_mean(property: &str) -> String {
+    let near = |name: &&str| strsim::damerau_levenshtein(name, property) <= 2 && *name != property;
+    let defaults = DEFAULTS.iter().map(|(name, ..)| *name);
+    let known = KNOWN.into_iter().chain(FILES).chain(defaults);
+    match known.into_iter().find(near) {
+        Some(name) => format!("; did you mean {}?", variable_of(name)),
+        None => String::new(),
     }
 }
 

@@ -203,7 +203,7 @@ pub const REJECTIONS_IN_A_ROW_MAX: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__REJECTIONS_IN_A_ROW_MAX",
     default: Some("1000"),
     example: "1000",
-    meaning: "A partition stops once so many records in a row are rejected (a changed schema, a \
+    meaning: "A partition stops once this many records in a row are rejected (a changed schema, a \
               wrong topic); 0: never.",
     secret: false,
 };
@@ -229,7 +229,8 @@ pub const LOG_FORMAT: Setting = Setting {
     name: "DYFF_WORKFLOWS_SINK__LOG_FORMAT",
     default: Some("auto"),
     example: "json",
-    meaning: "`json`, `human`, or `auto`: `human` on a terminal, else `json`.",
+    meaning: "`json`, `human`, or `auto`: `human` on a terminal, else `json`. Faults of the \
+              configuration, which are found before the log begins, are JSON only with `json`.",
     secret: false,
 };
 /// Log filter.

@@ -1,5 +1,7 @@
 //! What keeps the service from starting, and its exit code.
 
+use std::io;
+
 use crate::telemetry::code::Code;
 
 /// Exit code of an invalid configuration: EX_CONFIG of sysexits.h.
@@ -38,6 +40,12 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Code::Configuration => EXIT_CONFIG,
         _ => EXIT_FAILURE,
     }
+}
+
+/// Whether it is the reader of the output who has seen enough: no failure.
+pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    let kind = error.downcast_ref::<io::Error>().map(io::Error::kind);
+    kind == Some(io::ErrorKind::BrokenPipe)
 }
 
 #[cfg(test)]

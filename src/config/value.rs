@@ -16,6 +16,14 @@ pub(crate) fn shown(value: &str) -> String {
     format!("{cut:?}{dots}")
 }
 
+/// The path of a secret's file as an error may show it: not at all where it may be the secret.
+pub(crate) fn shown_path(path: &str) -> String {
+    match path.starts_with(['/', '.']) {
+        true => shown(path),
+        false => "the file (not shown: it may be the secret itself, and not its path)".to_owned(),
+    }
+}
+
 /// A secret without the line ends behind it, which editors and `echo` add: they are part of none,
 /// wherever it is read from.
 pub(crate) fn without_line_end(secret: &str) -> &str {
@@ -34,7 +42,10 @@ pub(crate) fn text(value: &str) -> Result<String, String> {
 }
 
 /// A name by Kafka's rule for topics, which `group.instance.id` shares.
-pub(crate) fn kafka_name(value: &str) -> Result<String, String> {
+///
+/// # Errors
+/// Why it is none.
+pub fn kafka_name(value: &str) -> Result<String, String> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     let is_legal = (1..=249).contains(&value.len()) && value.chars().all(legal);
     if !is_legal || value == "." || value == ".." {

@@ -87,6 +87,11 @@ impl Cause {
         !matches!(self, Cause::Conflict | Cause::Timeout)
     }
 
+    /// Whether MongoDB answered at all.
+    pub fn is_answer(self) -> bool {
+        !matches!(self, Cause::Network | Cause::Election)
+    }
+
     /// Whether a smaller transaction may succeed where this one failed.
     pub fn calls_for_less(self) -> bool {
         matches!(self, Cause::Timeout | Cause::Conflict | Cause::Overload)
@@ -245,10 +250,12 @@ pub fn shown(error: &Error) -> String {
     }
 }
 
+/// What the driver puts behind each error of a topology's text.
+pub(super) const LABELS: &str = ", labels: {";
+
 /// A topology's text has the labels of each server's error, in another order each time: with them
 /// the same cause would be told as several.
 pub(super) fn without_labels(text: &str) -> String {
-    const LABELS: &str = ", labels: {";
     let mut parts = text.split(LABELS);
     let mut shown = parts.next().unwrap_or_default().to_owned();
     for part in parts {

@@ -5,7 +5,7 @@ use bson::{DateTime, Document, doc};
 use mongodb::Database;
 use mongodb::error::Error;
 
-use super::{errors, privileges};
+use super::privileges;
 
 /// The state of the replica set, and of the user's privileges.
 #[derive(Clone, Debug, Default)]
@@ -30,20 +30,16 @@ pub struct Facts {
 /// the one of the dead letters.
 ///
 /// # Errors
-/// What the driver or the server says, which may be shown.
+/// What the driver or the server says: to be [shown](super::errors::shown).
 pub async fn facts(
     database: &Database,
     collections: &[&str],
     letters: &str,
-) -> Result<Facts, String> {
-    let asked = async {
-        let hello = database.run_command(doc! { "hello": 1 }).await?;
-        let build = database.run_command(doc! { "buildInfo": 1 }).await?;
-        let status = doc! { "connectionStatus": 1, "showPrivileges": true };
-        let status = database.run_command(status).await?;
-        Ok::<_, Error>((hello, build, status))
-    };
-    let (hello, build, status) = asked.await.map_err(|error| errors::shown(&error))?;
+) -> Result<Facts, Error> {
+    let hello = database.run_command(doc! { "hello": 1 }).await?;
+    let build = database.run_command(doc! { "buildInfo": 1 }).await?;
+    let status = doc! { "connectionStatus": 1, "showPrivileges": true };
+    let status = database.run_command(status).await?;
     let text = |document: &Document, name: &str| document.get_str(name).ok().map(str::to_owned);
     let written = hello.get_document("lastWrite").ok();
     let date = |name: &str| -> Option<DateTime> { written?.get_datetime(name).ok().copied() };

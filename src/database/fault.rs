@@ -6,7 +6,7 @@ use mongodb::{
     options::ClientOptions,
 };
 
-use super::errors::{Cause, Verdict, code, of_error};
+use super::errors::{Cause, LABELS, Verdict, code, of_error};
 use crate::config::mongodb::srv_record;
 use crate::config::reference::{CONNECTION_STRING, DATABASE, PASSWORD};
 
@@ -178,10 +178,8 @@ pub(super) fn of_tls(error: &Error) -> Option<Fault> {
     let from = text
         .find("invalid peer certificate")
         .or_else(|| text.find("received fatal alert"));
-    let what = &text[from?..];
-    Some(no_tls(
-        what.split_once(", labels").map_or(what, |(what, _)| what),
-    ))
+    let what = text[from?..].split(LABELS).next().unwrap_or_default();
+    Some(no_tls(what))
 }
 
 /// The fault for a TLS connection that cannot be made.

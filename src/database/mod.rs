@@ -13,6 +13,7 @@ pub mod outage;
 mod ping;
 mod privileges;
 mod rotation;
+pub mod values;
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
@@ -87,19 +88,21 @@ pub async fn connect(
 /// is authenticated, and creates nothing.
 ///
 /// # Errors
-/// [`StartupError`] for what is permanent; another error where MongoDB does not answer.
+/// [`StartupError`] for what is permanent; [`Away`] where MongoDB does not answer.
 pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
     match log_in(mongodb, 1, authenticate).await {
         Ok(login) => Ok(login.database),
         Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
             Err(StartupError::configuration(why).into())
         }
-        Err(Fault::Transient(why)) => Err(anyhow::anyhow!(
-            "MongoDB does not answer ({}): {why}",
-            Code::MongodbAway
-        )),
+        Err(Fault::Transient(why)) => Err(Away(why).into()),
     }
 }
+
+/// MongoDB does not answer a command, and why: never a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("MongoDB does not answer ({code}): {0}", code = Code::MongodbAway)]
+pub struct Away(pub String);
 
 /// The collections whose states must not be folded, because the server judges each one: those with
 /// a document validator, or with a unique index besides that of `_id`.

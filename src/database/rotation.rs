@@ -19,6 +19,7 @@ use crate::config::credentials::PASSWORD_NEXT;
 use crate::config::reference::PASSWORD;
 use crate::telemetry::code::Code;
 use crate::telemetry::metrics::{Metrics, Server};
+use crate::telemetry::reminder::Reminder;
 
 /// How often the files are read, and the shortest time between two logins.
 const READ_EVERY: Duration = Duration::from_secs(1);
@@ -54,7 +55,7 @@ pub struct Rotation {
 impl Rotation {
     /// Follows the credentials forever.
     pub async fn follow(mut self) {
-        let mut logged = None;
+        let (mut unfit, mut not_accepted) = (None, None);
         let mut retry_at = None;
         let mut is_refused = false;
         loop {
@@ -62,7 +63,7 @@ impl Rotation {
                 () = sleep(READ_EVERY) => false,
                 () = self.outage.login_refused() => true,
             };
-            let passwords = self.read(&mut logged).await;
+            let passwords = self.read(&mut unfit).await;
             let changed = passwords
                 .as_deref()
                 .is_some_and(|now| !same(now, &self.mongodb.passwords));
@@ -71,7 +72,10 @@ impl Rotation {
             }
             let due = retry_at.is_some_and(|at| at <= Instant::now());
             if refused || changed || due {
-                let tried = self.log_in(changed).await;
+                if changed {
+                    not_accepted = Some(Reminder::default());
+                }
+                let tried = self.log_in(&mut not_accepted).await;
                 retry_at = tried.retry_after().map(|wait| Instant::now() + wait);
                 is_refused = match tried {
                     Tried::Accepted => false,
@@ -80,14 +84,14 @@ impl Rotation {
                 };
                 sleep(READ_EVERY).await;
             }
-            let is_unfit = is_refused || logged.is_some();
+            let is_unfit = is_refused || unfit.is_some();
             self.metrics.credentials_unfit(Server::Mongodb, is_unfit);
         }
     }
 
-    /// The passwords as the files have them now; `None` where they cannot be read. What is wrong is
-    /// logged unless it is what was `logged` last.
-    async fn read(&self, logged: &mut Option<String>) -> Option<Vec<SecretString>> {
+    /// The passwords as the files have them now; `None` where they cannot be read. `unfit` says
+    /// when what is wrong with them is logged, while something is.
+    async fn read(&self, unfit: &mut Option<Reminder>) -> Option<Vec<SecretString>> {
         let mongodb = self.mongodb.clone();
         let read = tokio::task::spawn_blocking(move || {
             let now = mongodb.read_again();
@@ -106,22 +110,21 @@ impl Rotation {
             Ok(Err(faults)) => (Some(format!("{faults}; {CONTINUING}")), None),
             Err(error) => (Some(format!("{error}; {CONTINUING}")), None),
         };
-        if *logged != line {
-            match &line {
-                Some(line) => {
-                    self.metrics.errors("credentials", "unfit");
-                    tracing::warn!(code = %Code::MongodbCredentials, "MongoDB's credentials: {line}");
-                }
-                None => tracing::info!("MongoDB's credentials can be read again"),
+        if let Some(line) = line {
+            if unfit.get_or_insert_default().is_due(&line) {
+                self.metrics.errors("credentials", "unfit");
+                tracing::warn!(code = %Code::MongodbCredentials, "MongoDB's credentials: {line}");
             }
-            *logged = line;
+        } else if unfit.take().is_some() {
+            tracing::info!("MongoDB's credentials can be read again");
         }
         passwords
     }
 
     /// Tries the passwords, and puts a client in use if another password than that in use is
-    /// accepted.
-    async fn log_in(&mut self, changed: bool) -> Tried {
+    /// accepted. `not_accepted` says when a refusal is logged, once the passwords have changed: one
+    /// of the password in use is what the lanes log.
+    async fn log_in(&mut self, not_accepted: &mut Option<Reminder>) -> Tried {
         let places = self.mongodb.credentials.places();
         let tried = timeout(
             LOGIN_DEADLINE,
@@ -130,7 +133,9 @@ impl Rotation {
         let login = match tried.await {
             Ok(Ok(login)) => login,
             Ok(Err(Fault::Unauthenticated(why) | Fault::Permanent(why))) => {
-                if changed {
+                if let Some(reminder) = not_accepted
+                    && reminder.is_due(&why)
+                {
                     self.metrics.errors("credentials", "refused");
                     tracing::warn!(code = %Code::MongodbCredentials, places, "{why}; {CONTINUING}");
                 }
@@ -145,6 +150,7 @@ impl Rotation {
                 return Tried::Unanswered;
             }
         };
+        *not_accepted = None;
         let is_in_use = match (&login.password, &self.password) {
             (Some(one), Some(other)) => one.expose_secret() == other.expose_secret(),
             _ => true,

@@ -309,7 +309,7 @@ impl Broker {
     }
 }
 
-fn list(partitions: &[Partition], offset: Offset) -> KafkaResult<TopicPartitionList> {
+pub(super) fn list(partitions: &[Partition], offset: Offset) -> KafkaResult<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for partition in partitions {
         list.add_partition_offset(&partition.topic, partition.number, offset)?;

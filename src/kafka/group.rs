@@ -8,9 +8,10 @@ use anyhow::Context as _;
 use rdkafka::consumer::{CommitMode, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::groups::GroupMemberInfo;
+use rdkafka::topic_partition_list::TopicPartitionListElem;
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::broker::{Broker, TIMEOUT, all_answered};
+use super::broker::{Broker, TIMEOUT, all_answered, list};
 use super::preflight::group_refused;
 use crate::config::owned::COOPERATIVE;
 use crate::record::Partition;
@@ -113,6 +114,23 @@ impl Broker {
     /// The members of the group: see [`Broker::group`].
     pub(crate) fn members(&self) -> anyhow::Result<Vec<String>> {
         Ok(self.group()?.members)
+    }
+
+    /// Commits what the group has committed of `partitions` as it is: see [`Broker::commit`].
+    pub(crate) fn commit_again(&self, partitions: &[Partition]) -> anyhow::Result<()> {
+        let committed = self.committed(list(partitions, Offset::Invalid)?)?;
+        let offset = |element: &TopicPartitionListElem<'_>| {
+            let partition = Partition::new(element.topic(), element.partition());
+            Some((
+                partition,
+                element.offset().to_raw().filter(|offset| *offset >= 0)?,
+            ))
+        };
+        let offsets: Vec<_> = committed.elements().iter().filter_map(offset).collect();
+        match offsets.is_empty() {
+            true => Ok(()),
+            false => self.commit(&offsets),
+        }
     }
 
     /// Moves the group's committed offsets, which works only while it has no members.

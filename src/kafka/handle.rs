@@ -46,6 +46,15 @@ pub(super) struct Renewal {
     pub(super) properties: Option<BTreeMap<String, String>>,
 }
 
+impl Renewal {
+    /// This one in place of one that has not begun: what that was to change is changed as well.
+    pub(super) fn after(mut self, pending: Option<Renewal>) -> Renewal {
+        let properties = pending.and_then(|pending| pending.properties);
+        self.properties = self.properties.or(properties);
+        self
+    }
+}
+
 /// Why a partition is not fetched.
 #[derive(Debug)]
 pub enum NotStarted {
@@ -242,6 +251,28 @@ impl Handle {
             if polls.changed().await.is_err() {
                 return;
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_renewal_that_has_not_begun_keeps_its_new_credentials() {
+        let of = |name: &str| Some(BTreeMap::from([("name".to_owned(), name.to_owned())]));
+        let renewal = |properties| Renewal {
+            why: "why",
+            properties,
+        };
+        for (pending, next, expected) in [
+            (Some(renewal(of("new"))), None, of("new")),
+            (Some(renewal(of("new"))), of("newer"), of("newer")),
+            (Some(renewal(None)), of("new"), of("new")),
+            (None, None, None),
+        ] {
+            assert_eq!(renewal(next).after(pending).properties, expected);
         }
     }
 }

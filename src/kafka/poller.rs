@@ -168,7 +168,7 @@ impl Poller {
         context.drain(Instant::now() + finish);
         let partitions: Vec<Partition> = context.lanes.lock().keys().cloned().collect();
         context.end_lanes(&partitions, Order::Finish, finish);
-        log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        self.commit_all();
         consumer::leave(&self.consumer);
         self.properties = properties.unwrap_or_else(|| mem::take(&mut self.properties));
         self.consumer = consumer::begin(&self.properties, context.renewed(), &self.shared)?;
@@ -215,6 +215,13 @@ impl Poller {
             self.needed = Instant::now();
         }
         Ok(())
+    }
+
+    /// Begins to commit all that lanes have stored. Leaving waits for it, but not without end, as a
+    /// synchronous commit does without a broker: there is none left for the last revocation.
+    fn commit_all(&self) {
+        (self.consumer.context().stored).store(false, Ordering::Relaxed);
+        log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
     }
 
     /// Begins to commit what lanes have stored since the last time; `false` where that is nothing.
@@ -269,7 +276,7 @@ impl Poller {
                 }
                 let _ = done.send(());
             }
-            Request::Renew(renewal) => self.renewal = Some(renewal),
+            Request::Renew(renewal) => self.renewal = Some(renewal.after(self.renewal.take())),
         }
     }
 
@@ -321,8 +328,7 @@ impl Poller {
             beat(self.is_joined());
         }
         context.end_lanes(&partitions, Order::Abandon, ABANDON_DEADLINE);
-        // Leaving waits for it, but not without end, as a synchronous commit does without a broker.
-        log_commit(self.consumer.commit_consumer_state(CommitMode::Async));
+        self.commit_all();
         consumer::leave(&self.consumer);
         anyhow::ensure!(
             in_time,

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use super::Lanes;
 use super::slots::{Slot, Slots};
+use crate::checkpoint;
 use crate::kafka::Progress;
 use crate::record::Partition;
 use crate::telemetry::health::Health;
@@ -117,12 +118,18 @@ impl<'b> LaneAttempts<'b> {
             Some(collection) => format!("does not get into {collection}"),
             None => "is not accepted by MongoDB".to_owned(),
         };
-        let why = format!(
-            "its batch from offset {offset} on ({records} record(s), {bytes} bytes) {place}: {error}; where \
-             it is one record that MongoDB cannot take, `workflows-sink offsets resolve --topic {} \
-             --partition {} --reject` makes it a dead letter",
-            self.shown.partition.topic, self.shown.partition.number
+        let mut why = format!(
+            "its batch from offset {offset} on ({records} record(s), {bytes} bytes) {place}: {error}"
         );
+        // More than one are halved until this one stands alone.
+        let is_one_entity = records == 1 && trouble.collection != Some(checkpoint::COLLECTION);
+        if is_one_entity && trouble.collection.is_some() {
+            let Partition { topic, number } = &self.shown.partition;
+            why += &format!(
+                "; where it is the record that MongoDB cannot take, `workflows-sink offsets resolve \
+                 --topic {topic} --partition {number} --reject` makes it a dead letter"
+            );
+        }
         self.shown
             .health
             .note(&self.shown.partition.to_string(), Some(&why));

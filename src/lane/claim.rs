@@ -21,7 +21,7 @@ use crate::kafka::Handle;
 use crate::kafka::broker::{committed_offsets, is_refused, partition_logs, refresh_metadata};
 use crate::kafka::refused;
 use crate::kafka::topics::KnownTopics;
-use crate::record::Partition;
+use crate::record::{Partition, Position};
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
@@ -295,19 +295,20 @@ impl Claimant {
         let log = self.log(partition, &Doubt::default()).await;
         let outside = || (log.committed).expect("only a committed offset can be outside the log");
         let first = match first_offset(&log, self.start) {
-            Ok(first) => first,
-            // Made all the same, to be marked and stopped: the log may grow past it.
-            Err(Standing::Truncated) => outside(),
+            Ok(first) => log.position(first),
+            // Made all the same, to be marked and stopped: the log may grow past it. Without an
+            // epoch: that of a leader whose log ends before it says nothing of what stands there.
+            Err(Standing::Truncated) => Position::from(outside()),
             Err(standing) => {
                 let advice = advice(partition, standing, "committed offset", outside(), &log);
                 return Err(Unclaimed::Stopped(Stop::new(Code::LogExpired, advice)));
             }
         };
         tracing::info!(
-            %partition, next_offset = first, committed = log.committed,
+            %partition, next_offset = first.offset, committed = log.committed,
             "no checkpoint yet: the first claim"
         );
-        let opened = checkpoints.open(owner, sessions, log.position(first), log.topic_id, tries);
+        let opened = checkpoints.open(owner, sessions, first, log.topic_id, tries);
         Ok(opened.await?.ok_or(ClaimError::Outrun)?)
     }
 

@@ -43,6 +43,7 @@ use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::{Metrics, PartitionState};
 use crate::telemetry::rejected::RejectedLog;
+use crate::telemetry::reminder::Reminder;
 use crate::writer::Target;
 
 /// How long a claim must have held before what is logged of the next ones begins anew.
@@ -143,7 +144,7 @@ async fn claim_and_consume(
     progress: &Arc<Progress>,
 ) {
     let mut backoff = Backoff::new();
-    let (mut logged, mut stop_logged) = (Logged::default(), false);
+    let (mut logged, mut stopped) = (Logged::default(), None::<Reminder>);
     let mut doubt = Doubt::default();
     loop {
         let claimed = tokio::select! {
@@ -155,13 +156,12 @@ async fn claim_and_consume(
             Claimed::Stopped(stop, owner) => {
                 // The log was looked at, and nothing is read until somebody resolves it.
                 note_refused(lanes, partition, false);
-                if !stop_logged {
+                if stopped.get_or_insert_default().is_due(&stop.why) {
                     tracing::error!(
                         code = %stop.code, %partition,
                         "this partition has stopped: {}", stop.why
                     );
                     lanes.metrics.errors("lane", "stopped");
-                    stop_logged = true;
                 }
                 let is_open = stop.state() == PartitionState::Breaker;
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
@@ -173,7 +173,7 @@ async fn claim_and_consume(
                 }
             }
         };
-        stop_logged = false;
+        stopped = None;
         show(lanes, partition, progress, PartitionState::Running, None);
         let began = tokio::time::Instant::now();
         let end = consume(lanes, partition, &mut order, progress, &mut doubt, writer).await;

@@ -44,11 +44,20 @@ pub struct Mapping {
 #[derive(thiserror::Error, Debug)]
 pub enum MappingError {
     /// Not TOML, or not of this shape.
-    #[error("{0}")]
+    #[error("{}", without_excerpt(.0))]
     Shape(#[from] toml::de::Error),
     /// Every fault found in what it says.
     #[error("{}", .0.join("; "))]
     Faults(Vec<String>),
+}
+
+/// Where and what a fault of TOML is, without the line that it quotes: a file with a secret may
+/// have been named by mistake.
+pub fn without_excerpt(error: &toml::de::Error) -> String {
+    match error.to_string().split_once('\n') {
+        Some((place, _)) => format!("{place}: {}", error.message()),
+        None => error.message().to_owned(),
+    }
 }
 
 #[derive(Deserialize)]

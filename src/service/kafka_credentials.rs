@@ -17,6 +17,7 @@ use crate::config::Kafka;
 use crate::kafka::{Handle, preflight};
 use crate::telemetry::code::Code;
 use crate::telemetry::metrics::{Metrics, Server};
+use crate::telemetry::reminder::Reminder;
 
 /// How often the files are read. Two looks in a row must find the same: a change may be under way.
 const READ_EVERY: Duration = Duration::from_secs(2);
@@ -38,7 +39,7 @@ pub(super) async fn follow(
         return std::future::pending().await;
     }
     let mut in_use = contents(kafka.files.clone()).await;
-    let mut logged = None;
+    let mut not_accepted: Option<Reminder> = None;
     let (mut seen, mut looks) = (in_use.clone(), 0);
     loop {
         sleep(READ_EVERY).await;
@@ -47,7 +48,7 @@ pub(super) async fn follow(
         seen = now;
         if seen == in_use {
             metrics.credentials_unfit(Server::Kafka, false);
-            logged = None;
+            not_accepted = None;
         }
         if seen == in_use || looks % RETRY_LOOKS != 1 {
             continue;
@@ -62,13 +63,12 @@ pub(super) async fn follow(
             Err(error) => Some(error.to_string()),
         };
         if let Some(why) = &refused
-            && logged != refused
+            && not_accepted.get_or_insert_default().is_due(why)
         {
             metrics.errors("credentials", "kafka");
             tracing::warn!(code = %Code::KafkaCredentials, "{CHANGED}: {why}; continuing with the client in use");
         }
         metrics.credentials_unfit(Server::Kafka, refused.is_some());
-        logged = refused;
     }
 }
 

@@ -9,6 +9,7 @@ use futures_util::TryStreamExt as _;
 use mongodb::Database;
 use mongodb::error::Error;
 
+use crate::database::values::number;
 use crate::database::{Connection, errors};
 use crate::record::entity::Reason;
 use crate::telemetry::code::Code;
@@ -68,7 +69,7 @@ async fn indexes(database: &Database, closed_ttl_seconds: i32) -> Result<(), Err
     }
     let closed = closed(closed_ttl_seconds);
     let is_as_set = |index: &Document| {
-        let seconds = |index: &Document| index.get("expireAfterSeconds").and_then(whole);
+        let seconds = |index: &Document| number(index.get("expireAfterSeconds"));
         closed
             .as_ref()
             .is_some_and(|closed| seconds(closed) == seconds(index))
@@ -110,15 +111,6 @@ fn closed(ttl_seconds: i32) -> Option<Document> {
         "name": CLOSED, "key": { "closed.at": 1 }, "expireAfterSeconds": ttl_seconds,
     };
     (ttl_seconds > 0).then_some(index)
-}
-
-fn whole(value: &Bson) -> Option<i64> {
-    match value {
-        Bson::Int32(number) => Some(i64::from(*number)),
-        Bson::Int64(number) => Some(*number),
-        Bson::Double(number) => Some(*number as i64),
-        _ => None,
-    }
 }
 
 /// Counts the open letters of `group` now and then, without end, and shows how many there are.
@@ -164,7 +156,7 @@ async fn count_open(database: &Database, group: &str) -> Result<Vec<(Reason, i64
                 .iter_mut()
                 .find(|(known, _)| known.as_str() == reason);
             if let Some((_, count)) = same {
-                *count += found.get("count").and_then(whole).unwrap_or(0);
+                *count += number(found.get("count")).unwrap_or(0);
             }
         }
     }

@@ -159,6 +159,8 @@ where
     let filter = filter(&log.filter).map_err(anyhow::Error::msg)?;
     let builder = tracing_subscriber::fmt()
         .with_max_level(LevelFilter::TRACE)
+        // it would print the error of a write to the same place, and panic there
+        .log_internal_errors(false)
         .with_writer(writer);
     Ok(match human {
         true => {

@@ -70,6 +70,18 @@ pub fn error(refusal: &Refusal) -> Document {
     error
 }
 
+/// The `_id` of a letter: where its record stands. Ids compare by the order of their fields too, so
+/// nothing else makes one.
+pub fn id(key: &Key, topic_id: Option<Uuid>, offset: i64) -> Document {
+    doc! {
+        "group": &key.group,
+        "topic": &*key.partition.topic,
+        "topic_id": topic_id,
+        "partition": key.partition.number,
+        "offset": offset,
+    }
+}
+
 /// The document for a rejected record. Its `_id` is where the record stands, so that the same
 /// record rejected again replaces it, and is open again.
 ///
@@ -102,13 +114,7 @@ pub fn document(
         doc! { "key": header_name(name, keep), "value": value }
     };
     let mut letter = doc! {
-        "_id": {
-            "group": &key.group,
-            "topic": &*key.partition.topic,
-            "topic_id": topic_id,
-            "partition": key.partition.number,
-            "offset": entry.offset,
-        },
+        "_id": id(key, topic_id, entry.offset),
         "state": OPEN,
         "reason": reason.as_str(),
         "key": binary(record_key, keep),
@@ -183,9 +189,9 @@ pub fn trace_id(headers: &[Header]) -> Option<&str> {
 /// About the headers it says their count, and the hash of all names and values one after the other.
 fn sizes(key: Option<&[u8]>, value: Option<&[u8]>, entry: &Entry) -> Document {
     let part = |bytes: Option<&[u8]>| match bytes {
-        Some(bytes) => {
-            Bson::from(doc! { "bytes": bytes.len() as i64, "sha256": hex(&Sha256::digest(bytes)) })
-        }
+        Some(bytes) => Bson::from(
+            doc! { "bytes": bytes.len() as i64, "sha256": hex::encode(Sha256::digest(bytes)) },
+        ),
         None => Bson::Null,
     };
     let headers = (entry.headers.iter())
@@ -198,7 +204,7 @@ fn sizes(key: Option<&[u8]>, value: Option<&[u8]>, entry: &Entry) -> Document {
     let headers = doc! {
         "count": entry.headers.len() as i64,
         "bytes": bytes as i64,
-        "sha256": hex(&hash.finalize()),
+        "sha256": hex::encode(hash.finalize()),
     };
     doc! { "key": part(key), "value": part(value), "headers": headers }
 }
@@ -224,8 +230,4 @@ fn header_name(name: &[u8], keep: usize) -> Bson {
 /// The beginning of `text`, at most `keep` bytes, not through the middle of a character.
 fn first(text: &str, keep: usize) -> &str {
     &text[..text.floor_char_boundary(keep)]
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -79,7 +79,7 @@ impl Writer {
         match self.react(failure, records, progress, refusals)? {
             Next::AtOnce => {}
             Next::AfterWait(cause, error) => {
-                if cause.calls_for_less() && progress.backoff.tries() > 0 {
+                if self.calls_for_less(cause) && progress.backoff.tries() > 0 {
                     if progress.next > 0 {
                         self.pace.halve_batch(records);
                     } else {
@@ -92,6 +92,17 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// Whether a smaller transaction may succeed, or at least end before the record for which this
+    /// one fails.
+    fn calls_for_less(&self, cause: Cause) -> bool {
+        match (self.writing_to, cause) {
+            (Some(_), cause) => cause.is_answer(),
+            // Somebody holds the checkpoint, whatever is to be written.
+            (None, Cause::Conflict) => false,
+            (None, cause) => cause.calls_for_less(),
+        }
     }
 
     fn react(

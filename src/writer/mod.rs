@@ -278,12 +278,17 @@ impl Writer {
         attempts.resume().await;
     }
 
-    /// The collection of entities that the last attempt failed in, behind a guard that MongoDB
-    /// accepted: then it is not MongoDB that is down.
+    /// The collection that the last attempt failed in, where it is not MongoDB that is down: that
+    /// of entities behind a guard that MongoDB accepted, or that of the checkpoints, where another
+    /// transaction holds this one.
     fn collection_at_fault(&self, cause: Cause) -> Option<&str> {
-        let is_answer = !matches!(cause, Cause::Network | Cause::Election);
-        let collection = self.writing_to.filter(|_| is_answer)?;
-        Some(self.target.mapping.collection(collection))
+        match (self.writing_to, cause) {
+            (Some(collection), cause) => {
+                (cause.is_answer()).then(|| self.target.mapping.collection(collection))
+            }
+            (None, Cause::Conflict) => Some(checkpoint::COLLECTION),
+            (None, _) => None,
+        }
     }
 }
 

@@ -3,6 +3,8 @@
 
 use bson::{Bson, Document};
 
+use crate::database::values::number;
+
 /// What an `update` or `delete` reply says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reply {
@@ -44,8 +46,8 @@ impl Reply {
     /// whatever it looks like.
     pub fn read(mut reply: Document) -> Reply {
         Reply {
-            n: number(reply.get("n")),
-            modified: number(reply.get("nModified")),
+            n: count(reply.get("n")),
+            modified: count(reply.get("nModified")),
             upserted: match reply.remove("upserted") {
                 Some(Bson::Array(upserted)) => upserted,
                 _ => Vec::new(),
@@ -79,9 +81,8 @@ fn write_error(error: &Bson) -> WriteError {
     };
     let pattern = error.get_document("keyPattern").ok();
     WriteError {
-        index: error.get("index").map_or(usize::MAX, |index| {
-            usize::try_from(number(Some(index))).unwrap_or(usize::MAX)
-        }),
+        index: (number(error.get("index")).and_then(|index| usize::try_from(index).ok()))
+            .unwrap_or(usize::MAX),
         code: code(error),
         message: error.get_str("errmsg").unwrap_or_default().to_owned(),
         info: error.get_document("errInfo").ok().cloned(),
@@ -90,17 +91,12 @@ fn write_error(error: &Bson) -> WriteError {
 }
 
 fn code(error: &Document) -> i32 {
-    i32::try_from(number(error.get("code"))).unwrap_or(0)
+    number(error.get("code")).map_or(0, |code| i32::try_from(code).unwrap_or(0))
 }
 
 /// A count; 0 for what is none.
-fn number(value: Option<&Bson>) -> u64 {
-    match value {
-        Some(Bson::Int32(n)) => u64::try_from(*n).unwrap_or(0),
-        Some(Bson::Int64(n)) => u64::try_from(*n).unwrap_or(0),
-        Some(Bson::Double(n)) => *n as u64,
-        _ => 0,
-    }
+fn count(value: Option<&Bson>) -> u64 {
+    number(value).map_or(0, |count| u64::try_from(count).unwrap_or(0))
 }
 
 #[cfg(test)]

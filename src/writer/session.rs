@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use bson::{Bson, Document, RawDocument, RawDocumentBuf, Uuid, doc};
+use bson::{Document, RawDocument, RawDocumentBuf, Uuid, doc};
 use mongodb::error::Error;
 use mongodb::options::{ReadConcern, TransactionOptions, WriteConcern};
 use mongodb::{ClientSession, Database};
@@ -14,6 +14,7 @@ use super::{Failure, command};
 use crate::backoff::Backoff;
 use crate::checkpoint;
 use crate::database::errors;
+use crate::database::values::uuid;
 
 /// How long an answer may take before it is no longer waited for, and the outcome is unknown.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(20);
@@ -164,11 +165,7 @@ impl Session {
 
 /// The id under which the server knows a session, and by which it can be killed.
 pub fn session_id(session: &ClientSession) -> Uuid {
-    let id = match session.id().get("id") {
-        Some(Bson::Binary(binary)) => binary.to_uuid().ok(),
-        _ => None,
-    };
-    id.expect("the driver gives each session a UUID")
+    uuid(session.id().get("id")).expect("the driver gives each session a UUID")
 }
 
 async fn within_deadline<T>(answer: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {

@@ -5,13 +5,14 @@ use std::time::Duration;
 use bson::doc;
 use local_stack::kubernetes::{Kubernetes, KubernetesOptions};
 use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
+use serde_json::json;
 use test_support::datastore::{create_system_users, publish_system_secret};
 use test_support::fail_point::FailPoint;
 use test_support::wait::until;
 
 use crate::gate::{Gate, Moment, ended};
 use crate::process::{INTERVAL, Sidecar, published};
-use crate::scene::{PASSWORD, ROTATE, SINK, SINK_SECRET, Scene};
+use crate::scene::{PASSWORD, ROTATE, SINK, SINK_SECRET, Scene, URI};
 use crate::world::world;
 
 const PROVISION: [&str; 3] = ["provision", "--user", SINK];
@@ -90,6 +91,41 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
     until("the new password is published", || async {
         published(&volume).get(PASSWORD) == scene.value(PASSWORD).await.as_ref()
             && published(&volume)[PASSWORD] != shown[PASSWORD]
+    })
+    .await;
+    assert_eq!(sidecar.stop(&scene).await, Some(0));
+    scene.is_right().await;
+}
+
+/// A restarted API server knows no version of an object that was not written since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_from_a_version_that_is_no_longer_known_begins_again_without_a_look() {
+    let (kubernetes, world) =
+        tokio::join!(Kubernetes::start(KubernetesOptions::default()), world());
+    let mut kubernetes = kubernetes.unwrap();
+    publish_system_secret(&kubernetes, &world.cluster_passwords).await;
+    let scene = Scene::on("watch_gone", &kubernetes, &world.mongo).await;
+    scene.hide(world.cluster_passwords.values().cloned());
+    let scene = scene.with(&[(INTERVAL, "86400")]);
+    let sidecar = Sidecar::start(&scene, &[]);
+    sidecar.started().await;
+    let looked = || sidecar.metric("last_success_timestamp_seconds", SINK);
+    until("a look", || async { looked().is_some_and(|at| at > 0.0) }).await;
+    for n in 0..10 {
+        let name = format!("later-{n}");
+        let later = json!({ "apiVersion": "v1", "kind": "Secret", "metadata": { "name": name } });
+        kubernetes.apply(&later.to_string()).await.expect("a write");
+    }
+    let before = looked();
+    kubernetes.kill().unwrap();
+    kubernetes.restart().await.unwrap();
+    for _ in 0..3 {
+        scene.done(&["quick-check", "--user", SINK]).await;
+    }
+    assert_eq!(looked(), before, "{}", sidecar.log());
+    scene.edit(json!({ "data": { URI: null } })).await;
+    until("the Secret is mended", || async {
+        scene.value(URI).await.is_some()
     })
     .await;
     assert_eq!(sidecar.stop(&scene).await, Some(0));

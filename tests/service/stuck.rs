@@ -1,12 +1,13 @@
 //! Batches that do not get through: they hold up no partition that has nothing wrong, and say where
 //! they stand and why.
 
-use bson::doc;
+use bson::{Document, doc};
 use local_stack::{Message, MongoOptions};
 use test_support::fail_point::FailPoint;
 use test_support::scene::Scene;
 use test_support::wait::{until, until_is};
 use test_support::worker::{Worker, run};
+use workflows_sink::checkpoint::COLLECTION as CHECKPOINTS;
 
 const PARTITIONS: i32 = 12;
 
@@ -98,6 +99,58 @@ async fn small_batches_that_one_collection_refuses_hold_up_no_other_partition() 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_batches_that_one_collection_refuses_hold_up_no_other_partition() {
     one_bad_collection("stuck_large", 300_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_checkpoint_that_another_transaction_holds_is_no_outage() {
+    let scene = Scene::new("stuck_held", 1).await;
+    let worker = scene.worker(&[]);
+    scene.produce(&[entity(1, "Model", 0, 10)]);
+    applied(&scene, 0..1, 1).await;
+    let mut session = scene.database.client().start_session().await.unwrap();
+    session.start_transaction().await.unwrap();
+    let checkpoints = scene.database.collection::<Document>(CHECKPOINTS);
+    let held = checkpoints.update_one(doc! {}, doc! { "$set": { "held": true } });
+    held.session(&mut session).await.expect("a hold");
+
+    scene.produce(&[entity(2, "Model", 0, 10), entity(3, "Model", 0, 10)]);
+    until_is("a stuck partition", Some(1.0), || async {
+        in_state(&worker, "stuck")
+    })
+    .await;
+    let (status, text) = worker.get("/readyz").expect("an answer");
+    let why = "does not get into workflows_sink_checkpoints: WriteConflict (code 112)";
+    assert!(text.contains(why) && !text.contains("--reject"), "{text}");
+    assert_eq!(status, 200, "{text}");
+    assert_eq!(worker.lines_with("does not accept writes").len(), 0);
+    session.abort_transaction().await.expect("an end");
+    scene.settled().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_one_record_that_a_collection_refuses_is_found_in_its_batch() {
+    let (scene, mongo) = Scene::apart("stuck_found", 1, MongoOptions::default()).await;
+    let mut refusing = FailPoint::of(&mongo.client().await.expect("a client"));
+    let namespace = format!("{}.datasets", scene.database.name());
+    let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
+    refusing.set("alwaysOn", data).await;
+    let bad = |n| n == 37;
+    let records = (0..64).map(|n| {
+        let kind = if bad(n) { "Dataset" } else { "Model" };
+        entity(n, kind, 0, 10)
+    });
+    scene.produce(&records.collect::<Vec<_>>());
+    let worker = scene.worker(&[]);
+    applied(&scene, 0..1, 37).await;
+    let resolve = format!("--topic {} --partition 0 --reject", scene.topic);
+    until("the command that rejects it", || async {
+        let (_, text) = worker.get("/readyz").expect("an answer");
+        text.contains("from offset 37 on (1 record(s)") && text.contains(&resolve)
+    })
+    .await;
+    refusing.off().await;
+    scene.settled().await;
+    assert_eq!(scene.entities().await.len(), 64);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -79,7 +79,7 @@ pub fn verify_all(directory: &Path, sha256: &str) -> Result<()> {
     for name in names {
         all.update(format!("{}  {name}\n", checksum(&directory.join(&name))?));
     }
-    let found = hex(&all.finalize());
+    let found = hex::encode(all.finalize());
     ensure!(
         found == sha256,
         "the files of {} have the checksum {found}, expected {sha256}",
@@ -94,14 +94,10 @@ fn checksum(file: &Path) -> Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match io::Read::read(&mut file, &mut buffer)? {
-            0 => return Ok(hex(&digest.finalize())),
+            0 => return Ok(hex::encode(digest.finalize())),
             read => digest.update(&buffer[..read]),
         }
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

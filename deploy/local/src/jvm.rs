@@ -39,10 +39,7 @@ impl Jvm {
             let java = Command::new("java").arg("-version").output();
             let java = Sha256::digest(java.context("cannot run java")?.stderr);
             let kafka = jars.file_name().context("no name")?.to_string_lossy();
-            let name = format!(
-                "{kafka}-classes-{:02x}{:02x}{:02x}",
-                java[0], java[1], java[2]
-            );
+            let name = format!("{kafka}-classes-{}", hex::encode(&java[..3]));
             let entry = cache::entry(&name, |folder| {
                 Handle::current().block_on(archive(&jars, &folder.join("classes.jsa")))
             })?;

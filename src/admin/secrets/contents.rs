@@ -112,7 +112,7 @@ pub fn value(held: Option<&Held>, key: &str) -> SecretString {
 }
 
 /// The keys besides the password, with their values.
-fn configured(config: &Admin, user: &User) -> Vec<(String, String)> {
+pub fn configured(config: &Admin, user: &User) -> Vec<(String, String)> {
     let uri = || config.connection_string(user);
     let keys = &user.keys;
     let uri = keys

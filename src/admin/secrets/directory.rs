@@ -98,7 +98,8 @@ impl Directory {
             tokio::time::sleep(LOOK_EVERY).await;
             // the next look says what is wrong with a directory that cannot be read
             let state = Files::of(&self.path(name)).map_or(None, |files| files.state());
-            if state.as_ref() != held.map(|version| &version.resource) {
+            // files that nobody publishes as a whole have no state
+            if state.unwrap_or_default() != held.map_or("", |version| &version.resource) {
                 return;
             }
         }

@@ -28,7 +28,7 @@ use self::report::{Reported, report};
 use super::Failure;
 use super::config::Admin;
 use super::look::Scene;
-use super::plan::{Rotate, Wish};
+use super::plan::{Rotate, Step, Wish};
 use super::reconcile::reconcile;
 use super::secrets::store::Store;
 use super::secrets::{Held, Version};
@@ -42,6 +42,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// After a permanent failure, the next look comes at most this much later.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(30);
+
+/// How long the Secret is left alone after it was mended.
+const MENDED_REST: Duration = Duration::from_secs(10);
 
 /// What the sidecar is to do.
 #[derive(Debug)]
@@ -142,6 +145,14 @@ async fn keep(shared: &Shared, user: &User) -> Infallible {
             Err(Failure::Permanent(_)) => shared.config.reconcile_interval.min(LOOK_AGAIN_AFTER),
             Err(_) => backoff.next_wait(),
         };
+        if outcome
+            .steps
+            .iter()
+            .any(|step| matches!(step, Step::MendSecret(_)))
+        {
+            // Another sidecar, of another configuration, may mend it back.
+            tokio::time::sleep(MENDED_REST.min(wait)).await;
+        }
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.store.changed(&user.secret, seen.as_ref()) => {}
@@ -153,7 +164,7 @@ fn show(shared: &Shared, user: &User, held: &Held) -> Result<(), Failure> {
     let Some(directory) = &shared.duty.publish else {
         return Ok(());
     };
-    if publish(directory, user, held)? {
+    if publish(directory, &shared.config, user, held)? {
         shared.metrics.published(user);
         tracing::info!(user = user.name, directory = %directory.display(), "published");
     }

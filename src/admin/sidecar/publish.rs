@@ -5,20 +5,30 @@ use std::{collections::BTreeMap, io, path::Path};
 use secrecy::{ExposeSecret as _, SecretString, zeroize::Zeroizing};
 
 use crate::admin::Failure;
+use crate::admin::config::Admin;
 use crate::admin::secrets::Held;
+use crate::admin::secrets::contents;
 use crate::admin::secrets::volume::{self, Readers};
 use crate::admin::table::User;
 use crate::config::volume::Files;
 
-/// Makes `directory` show the keys of the table that the Secret holds, also the next password's.
-/// `true`: it did not before.
+/// Makes `directory` show the passwords that the Secret holds, the next one too, and the other keys
+/// of the table as they are configured: while another configuration is rolled out, the Secret's
+/// are those of whichever sidecar wrote last. `true`: it did not before.
 ///
 /// # Errors
 /// [`Failure::Transient`] where it cannot be written: a full volume may have room again.
-pub fn publish(directory: &Path, user: &User, held: &Held) -> Result<bool, Failure> {
-    let values: BTreeMap<String, SecretString> = (user.keys.all().into_iter())
+pub fn publish(
+    directory: &Path,
+    config: &Admin,
+    user: &User,
+    held: &Held,
+) -> Result<bool, Failure> {
+    let mut values: BTreeMap<String, SecretString> = (user.keys.all().into_iter())
         .filter_map(|key| Some((key.clone(), held.text(&key)?)))
         .collect();
+    let configured = contents::configured(config, user).into_iter();
+    values.extend(configured.map(|(key, value)| (key, SecretString::from(value))));
     let files: BTreeMap<String, &[u8]> = (values.iter())
         .map(|(key, value)| (key.clone(), value.expose_secret().as_bytes()))
         .collect();
@@ -83,7 +93,9 @@ mod tests {
             .remove(0);
         let (key, root) = (user.keys.password.clone(), tempfile::tempdir().unwrap());
         let (directory, next) = (root.path(), user.keys.next());
-        let put = |pairs: &[(&str, &str)]| publish(directory, &user, &held(pairs)).unwrap();
+        let config = Admin::from_vars(std::iter::empty()).unwrap();
+        let put =
+            |pairs: &[(&str, &str)]| publish(directory, &config, &user, &held(pairs)).unwrap();
         assert!(!put(&[("OTHER", "1")]) && !put(&[(&key, "")]));
         assert!(put(&[(&key, "1"), ("OTHER", "1")]));
         assert!(!put(&[(&key, "1")]));
@@ -98,5 +110,23 @@ mod tests {
             "a link that somebody removed comes back"
         );
         assert!(!put(&[]) && fs::read(directory.join(&key)).unwrap() == b"2");
+    }
+
+    #[test]
+    fn a_uri_is_shown_as_it_is_configured_and_a_password_as_the_secret_has_it() {
+        let user = Table::builtin()
+            .select(&["workflows-sink".to_owned()])
+            .unwrap()
+            .remove(0);
+        let (config, root) = (
+            Admin::from_vars(std::iter::empty()).unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        let uri = user.keys.connection_string.clone().unwrap();
+        let of_another = [(&*user.keys.password, "1"), (&*uri, "mongodb://another/")];
+        publish(root.path(), &config, &user, &held(&of_another)).unwrap();
+        let shown = |key: &str| fs::read_to_string(root.path().join(key)).unwrap();
+        assert_eq!(shown(&user.keys.password), "1");
+        assert_eq!(shown(&uri), config.connection_string(&user));
     }
 }

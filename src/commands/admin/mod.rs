@@ -113,7 +113,8 @@ async fn store(config: &config::Admin, secrets: Secrets) -> anyhow::Result<Store
     Ok(match secrets.secrets_dir {
         Some(directory) => Store::Directory(Directory::new(directory)),
         None => {
-            let store = Kubernetes::new(config.namespace.as_deref()).await?;
+            let store = Kubernetes::new(config.namespace.as_deref()).await;
+            let store = store.map_err(|why| StartupError::configuration(why.to_string()))?;
             Store::Kubernetes(store)
         }
     })

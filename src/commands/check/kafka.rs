@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::report::Report;
 use crate::config::Kafka;
-use crate::config::owned::COOPERATIVE;
+use crate::config::owned::{COOPERATIVE, default_of};
 use crate::kafka::broker::{Broker, BrokerFacts, TopicFacts};
 use crate::kafka::group::GroupFacts;
 use crate::kafka::preflight::{Unanswered, is_accepted};
@@ -73,6 +73,7 @@ impl Answers {
             .properties
             .get("security.protocol")
             .unwrap_or("plaintext");
+        let is_away = matches!(self.access, Err(Unanswered::Transient(_)));
         match self.access {
             Ok(()) => report.good(
                 "access",
@@ -81,7 +82,8 @@ impl Answers {
             Err(why) => {
                 let remedy = match why {
                     Unanswered::Absent { .. } => "a start waits for it",
-                    _ => "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
+                    Unanswered::Transient(_) => "are the brokers up, and is the way to them open?",
+                    Unanswered::Permanent(_) => "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
                 };
                 report.fault(why.code(), "access", why.to_string(), remedy);
             }
@@ -107,12 +109,37 @@ impl Answers {
         }
         match self.group {
             Ok(group) => report_group(&kafka.group, &group, report),
+            Err(error) if is_away => {
+                report.warn("group", format!("{error:#}"), "see the faults above")
+            }
             Err(error) => report.fault(
                 Code::OutsideGroup,
                 "group",
                 format!("{error:#}"),
                 "grant Read on the group; is its coordinator available?",
             ),
+        }
+    }
+}
+
+/// Whether what is set for TLS and SASL is used: a client without them ignores it in silence.
+pub(super) fn check_protocol(kafka: &Kafka, report: &mut Report) {
+    let protocol = kafka.properties.get("security.protocol");
+    let protocol = protocol.unwrap_or("plaintext").to_lowercase();
+    for part in ["sasl", "ssl"]
+        .into_iter()
+        .filter(|part| !protocol.contains(part))
+    {
+        let mut set = kafka.properties.iter();
+        let is_unused = |(name, value): &(&str, &str)| {
+            name.starts_with(&format!("{part}.")) && default_of(name) != Some(value)
+        };
+        if let Some((name, _)) = set.find(is_unused) {
+            report.warn(
+                "environment",
+                format!("{name} has no effect: security.protocol is {protocol}"),
+                "set DYFF_KAFKA__CONFIG__SECURITY_PROTOCOL to ssl, sasl_plaintext or sasl_ssl",
+            );
         }
     }
 }

@@ -59,6 +59,7 @@ pub async fn execute(
         "environment",
         "every variable is valid, and the files that it names can be read",
     );
+    kafka::check_protocol(&config.kafka, &mut report);
     let read = |path: &Path| config::mapping(&path.display().to_string());
     let other = checked.mapping.map(read).transpose();
     let other = other.map_err(StartupError::configuration)?;

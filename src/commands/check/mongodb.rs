@@ -9,9 +9,9 @@ use super::tombstones;
 use crate::checkpoint::other_groups;
 use crate::commands::offsets::{Place, places};
 use crate::config::{Config, Kafka, startup};
-use crate::database;
 use crate::database::collections::{CollectionFacts, describe};
 use crate::database::facts::{Facts, facts};
+use crate::database::{self, errors};
 use crate::kafka::broker::Broker;
 use crate::telemetry::code::Code;
 use crate::writer;
@@ -33,7 +33,10 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
     let collections = writer::collections(&config.mapping);
     match facts(&database, &collections, writer::dead_letter::COLLECTION).await {
         Ok(found) => report_facts(&found, database.name(), report),
-        Err(why) => report.fault(Code::MongodbAway, "MongoDB", why, "is a primary elected?"),
+        Err(error) => {
+            let why = errors::shown(&error);
+            report.fault(Code::MongodbAway, "MongoDB", why, "is a primary elected?");
+        }
     }
     match describe(&database).await {
         Ok(found) => report_collections(&found, &collections, report),

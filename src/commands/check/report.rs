@@ -5,7 +5,8 @@ use std::io::Write;
 use serde_json::json;
 use tokio::task::JoinError;
 
-use crate::commands::{NotHealthy, print_json, printable};
+use crate::commands::text::on_terminal;
+use crate::commands::{NotHealthy, print_json};
 use crate::telemetry::code::Code;
 
 /// How grave a finding is.
@@ -141,17 +142,17 @@ impl Report {
                 Mark::Fault => '✗',
             };
             let code = found.code.map(|code| format!(" ({code})"));
-            let (what, code) = (printable(&found.what), code.unwrap_or_default());
+            let (what, code) = (on_terminal(&found.what), code.unwrap_or_default());
             writeln!(out, "{sign} {:<12}{what}{code}", found.part)?;
             if let Some(remedy) = &found.remedy {
-                writeln!(out, "  {:<12}→ {}", "", printable(remedy))?;
+                writeln!(out, "  {:<12}→ {}", "", on_terminal(remedy))?;
             }
         }
         let (faults, warnings) = (self.count(Mark::Fault), self.count(Mark::Warning));
         let good = self.count(Mark::Good);
         Ok(writeln!(
             out,
-            "\n{good} good, {warnings} to know, {faults} to mend"
+            "\n{good} ok, {warnings} warning(s), {faults} fault(s)"
         )?)
     }
 

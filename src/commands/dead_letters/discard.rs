@@ -2,7 +2,6 @@
 
 use std::io::Write;
 
-use anyhow::ensure;
 use bson::doc;
 use mongodb::options::WriteConcern;
 use serde_json::{Value, json};
@@ -18,15 +17,10 @@ use crate::writer::dead_letter::{DISCARDED, closed};
 pub(super) async fn discard(
     of_group: &Letters,
     filter: &LetterFilter,
-    all: bool,
     why: &str,
     (yes, json): (bool, bool),
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
-    ensure!(
-        all == filter.is_all(),
-        "say which letters: by a filter, or all of them by --all"
-    );
     let query = matching(&of_group.group, filter, LetterState::Open);
     if !yes {
         let count = of_group.collection.count_documents(query.clone()).await?;

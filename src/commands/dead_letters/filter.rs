@@ -2,10 +2,13 @@
 
 use anyhow::Context as _;
 use bson::spec::BinarySubtype;
-use bson::{Binary, Bson, DateTime, Document, Uuid, doc};
+use bson::{Binary, DateTime, Document, Uuid, doc};
 
+use crate::checkpoint::Key;
 use crate::cli::{LetterFilter, LetterState};
-use crate::writer::dead_letter::{DISCARDED, REPLAYED, is_open};
+use crate::database::values::uuid;
+use crate::record::Partition;
+use crate::writer::dead_letter::{self, DISCARDED, REPLAYED, is_open};
 
 /// The query for the letters of `group` that match, in this state.
 pub(in crate::commands) fn matching(
@@ -57,9 +60,8 @@ pub(in crate::commands) fn matching(
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Cursor {
     rejected_at: DateTime,
-    topic: String,
+    partition: Partition,
     topic_id: Option<Uuid>,
-    partition: i32,
     offset: i64,
 }
 
@@ -67,29 +69,18 @@ impl Cursor {
     /// That behind `letter`.
     pub(super) fn behind(letter: &Document) -> Option<Cursor> {
         let id = letter.get_document("_id").ok()?;
-        let topic_id = match id.get("topic_id") {
-            Some(Bson::Binary(id)) => Some(id.to_uuid().ok()?),
-            _ => None,
-        };
         Some(Cursor {
             rejected_at: *letter.get_datetime("rejected_at").ok()?,
-            topic: id.get_str("topic").ok()?.to_owned(),
-            topic_id,
-            partition: id.get_i32("partition").ok()?,
+            partition: Partition::new(id.get_str("topic").ok()?, id.get_i32("partition").ok()?),
+            topic_id: uuid(id.get("topic_id")),
             offset: id.get_i64("offset").ok()?,
         })
     }
 
     /// The query for what comes behind it in a list of `group`, the latest first.
     pub(super) fn query(&self, group: &str) -> Document {
-        // In the order in which a letter's `_id` has its fields, or no letter would compare.
-        let id = doc! {
-            "group": group,
-            "topic": &self.topic,
-            "topic_id": self.topic_id,
-            "partition": self.partition,
-            "offset": self.offset,
-        };
+        let (group, partition) = (group.to_owned(), self.partition.clone());
+        let id = dead_letter::id(&Key { group, partition }, self.topic_id, self.offset);
         doc! { "$or": [
             { "rejected_at": { "$lt": self.rejected_at } },
             { "rejected_at": self.rejected_at, "_id": { "$lt": id } },
@@ -104,9 +95,9 @@ impl std::fmt::Display for Cursor {
             f,
             "{}:{}:{}:{}:{}",
             self.rejected_at.timestamp_millis(),
-            self.topic,
+            self.partition.topic,
             id.unwrap_or_default(),
-            self.partition,
+            self.partition.number,
             self.offset
         )
     }
@@ -120,16 +111,16 @@ pub(super) fn read_cursor(text: &str) -> anyhow::Result<Cursor> {
     let read = || {
         let mut parts = text.split(':');
         let rejected_at = DateTime::from_millis(parts.next()?.parse().ok()?);
-        let topic = parts.next()?.to_owned();
+        let topic = parts.next()?;
         let topic_id = match parts.next()? {
             "" => None,
             id => Some(Uuid::parse_str(id).ok()?),
         };
+        let number = parts.next()?.parse().ok()?;
         let cursor = Cursor {
             rejected_at,
-            topic,
+            partition: Partition::new(topic, number),
             topic_id,
-            partition: parts.next()?.parse().ok()?,
             offset: parts.next()?.parse().ok()?,
         };
         parts.next().is_none().then_some(cursor)

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::filter::Cursor;
-use super::{Letters, number};
+use super::{Letters, count_of};
 use crate::cli::LetterGrouping;
 use crate::commands::text::{bson_json, cut, document_json, letters, one_line, plain, thousands};
 
@@ -111,10 +111,10 @@ fn row(letter: &Document) -> Vec<String> {
     };
     let field = |name: &str| or_dash(letter.get(name).map(plain));
     vec![
-        one_line(&part("topic")),
+        part("topic"),
         part("partition"),
         part("offset"),
-        one_line(&field("reason")),
+        field("reason"),
         cut(&one_line(&inside("detail", "kind")), KIND_CHARS_MAX),
         inside("error", "code"),
         cut(&one_line(&field("key")), KEY_CHARS_MAX),
@@ -181,7 +181,7 @@ pub(super) fn print_counts(
         let count = |found: &Document| {
             json!({
                 name: found.get("_id").map(bson_json),
-                "letters": number(found.get("letters")),
+                "letters": count_of(found.get("letters")),
                 "first": found.get("first").map(bson_json),
                 "last": found.get("last").map(bson_json),
                 "example": found.get("example").map(bson_json),
@@ -193,7 +193,7 @@ pub(super) fn print_counts(
         let field = |name: &str| or_dash(found.get(name).map(plain));
         vec![
             cut(&one_line(&field("_id")), KEY_CHARS_MAX),
-            thousands(number(found.get("letters"))),
+            thousands(count_of(found.get("letters"))),
             field("first"),
             field("last"),
             found
@@ -203,7 +203,10 @@ pub(super) fn print_counts(
     });
     let header = [name, "letters", "first", "last", "example"];
     print_table(out, &header, &["letters"], rows)?;
-    let all = found.iter().map(|found| number(found.get("letters"))).sum();
+    let all = found
+        .iter()
+        .map(|found| count_of(found.get("letters")))
+        .sum();
     Ok(writeln!(out, "\n{} in all", letters(all))?)
 }
 

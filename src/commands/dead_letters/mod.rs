@@ -20,7 +20,7 @@ pub(in crate::commands) use self::list::{listed, print_list};
 use super::text::{one_line, thousands};
 use crate::cli::DeadLetters;
 use crate::config::Config;
-use crate::database;
+use crate::database::{self, values::number};
 use crate::writer::dead_letter::{COLLECTION, OPEN};
 
 /// The most groups that a message names.
@@ -35,6 +35,13 @@ pub async fn execute(
     command: DeadLetters,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    // before a server is waited for
+    let after = match &command {
+        DeadLetters::List {
+            after: Some(after), ..
+        } => Some(filter::read_cursor(after)?),
+        _ => None,
+    };
     let database = database::open(&config.mongodb).await?;
     let letters = Letters {
         collection: database.collection(COLLECTION),
@@ -44,30 +51,16 @@ pub async fn execute(
         DeadLetters::List {
             filter,
             state,
-            by: Some(by),
-            json,
-            ..
-        } => {
-            list::count(
-                &letters,
-                matching(&letters.group, &filter, state),
-                by,
-                json,
-                out,
-            )
-            .await
-        }
-        DeadLetters::List {
-            filter,
-            state,
+            by,
             limit,
-            after,
             json,
             ..
         } => {
             let filter = matching(&letters.group, &filter, state);
-            let after = after.as_deref().map(filter::read_cursor).transpose()?;
-            list::list(&letters, filter, after, limit, json, out).await
+            match by {
+                Some(by) => list::count(&letters, filter, by, json, out).await,
+                None => list::list(&letters, filter, after, limit, json, out).await,
+            }
         }
         DeadLetters::Summary { json } => summary::summary(&letters, json, out).await,
         DeadLetters::Show {
@@ -81,11 +74,11 @@ pub async fn execute(
         }
         DeadLetters::Discard {
             filter,
-            all,
             why,
             yes,
             json,
-        } => discard::discard(&letters, &filter, all, &why, (yes, json), out).await,
+            ..
+        } => discard::discard(&letters, &filter, &why, (yes, json), out).await,
         DeadLetters::Replay {
             filter,
             yes,
@@ -165,7 +158,7 @@ impl Letters {
 
 fn counts(found: &[Document], shown: impl Fn(&str, &str) -> String) -> String {
     let one = |found: &Document| {
-        let count = thousands(number(found.get("count")));
+        let count = thousands(count_of(found.get("count")));
         shown(&count, &one_line(found.get_str("_id").unwrap_or("?")))
     };
     let mut named: Vec<String> = found.iter().take(GROUPS_NAMED_MAX).map(one).collect();
@@ -175,12 +168,7 @@ fn counts(found: &[Document], shown: impl Fn(&str, &str) -> String) -> String {
     named.join(", ")
 }
 
-/// A count that the server gives, in one of its widths.
-fn number(value: Option<&Bson>) -> i64 {
-    match value {
-        Some(Bson::Int32(number)) => i64::from(*number),
-        Some(Bson::Int64(number)) => *number,
-        Some(Bson::Double(number)) => *number as i64,
-        _ => 0,
-    }
+/// A count that the server gives; 0 for what is none.
+fn count_of(value: Option<&Bson>) -> i64 {
+    number(value).unwrap_or(0)
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::super::{or_dash, print_json, print_table};
 use super::list::place;
-use super::{Letters, number};
+use super::{Letters, count_of};
 use crate::commands::text::{bson_json, cut, one_line, plain, thousands};
 use crate::writer::dead_letter::{DISCARDED, OPEN, REPLAYED};
 
@@ -58,7 +58,7 @@ pub(super) fn print(
     };
     let sum = |state: &str| -> i64 {
         let counts = counts.iter().filter(|count| is(count, state));
-        counts.map(|count| number(count.get("letters"))).sum()
+        counts.map(|count| count_of(count.get("letters"))).sum()
     };
     let open: Vec<&Document> = counts.iter().filter(|count| is(count, OPEN)).collect();
     let oldest = open
@@ -121,7 +121,7 @@ fn row_json(count: &Document) -> Value {
     json!({
         "reason": part(count, "reason").as_ref().map(bson_json),
         "kind": part(count, "kind").as_ref().map(bson_json),
-        "letters": number(count.get("letters")),
+        "letters": count_of(count.get("letters")),
         "first": count.get("first").map(bson_json),
         "last": count.get("last").map(bson_json),
     })
@@ -134,7 +134,7 @@ fn print_rows(open: &[&Document], out: &mut impl Write) -> io::Result<()> {
         vec![
             or_dash(part(count, "reason").as_ref().map(plain)),
             cut(&one_line(&kind), KIND_CHARS_MAX),
-            thousands(number(count.get("letters"))),
+            thousands(count_of(count.get("letters"))),
             or_dash(count.get("first").map(plain)),
             or_dash(count.get("last").map(plain)),
         ]

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use bson::{Bson, Document, Uuid};
+use bson::{Document, Uuid};
 
 use crate::checkpoint::PartitionLog;
+use crate::database::values::uuid;
 use crate::record::Partition;
 use crate::record::entity::Reason;
 use crate::writer::dead_letter::{DISCARDED, OPEN, REPLAYED};
@@ -46,12 +47,8 @@ pub(super) fn letters_in(
     log: &PartitionLog,
 ) -> BTreeMap<i64, LetterOfKey> {
     let is_of_log = |id: &Document| {
-        let topic_id = match id.get("topic_id") {
-            Some(Bson::Binary(id)) => id.to_uuid().ok(),
-            _ => None,
-        };
         let is_former = |(is, was): (Uuid, Uuid)| is != was;
-        !log.topic_id.zip(topic_id).is_some_and(is_former)
+        !(log.topic_id.zip(uuid(id.get("topic_id")))).is_some_and(is_former)
     };
     let here = letters.iter().filter(|letter| stands_in(letter, partition));
     let here = here.filter_map(|letter| {

@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use mongodb::Database;
 use serde_json::json;
 
-use super::stopped;
+use super::{partitions, stopped};
 use crate::checkpoint::{count_checkpoints, forget_checkpoints};
 use crate::commands::print_json;
 use crate::config::Kafka;
@@ -29,16 +29,23 @@ pub(super) async fn execute(
         "{group} is the group of this configuration, which continues from its checkpoints: \
          `offsets reset` moves them"
     );
-    let other = Kafka {
-        group,
-        ..kafka.clone()
-    };
-    stopped(&Broker::new(&other)?.members()?, &other.group)?;
+    let other = kafka.of_group(group);
+    let broker = Broker::new(&other)?;
+    stopped(&broker.members()?, &other.group)?;
     let checkpoints = match yes {
-        true => forget_checkpoints(database, &other.group, &other.topics).await?,
+        true => {
+            // Members of group.protocol=consumer are not listed, but their group takes no commit.
+            let partitions = partitions(&other, None).await?;
+            (broker.commit_again(&partitions)).with_context(|| still_in_use(&other.group))?;
+            forget_checkpoints(database, &other.group, &other.topics).await?
+        }
         false => count_checkpoints(database, &other.group, &other.topics).await?,
     };
     print_forgotten(&other.group, checkpoints, yes, json, out)
+}
+
+fn still_in_use(group: &str) -> String {
+    format!("the group {group} does not take a commit: if it has members, stop that service first")
 }
 
 fn print_forgotten(

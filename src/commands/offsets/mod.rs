@@ -1,26 +1,27 @@
-//! `offsets show`, `reset` and `resolve`: the checkpoints beside their logs.
+//! `offsets`: the checkpoints beside their logs, shown, moved and removed.
 
 mod code;
 mod forget;
+mod moves;
 mod place;
 mod print;
 
-use std::{collections::HashMap, io::Write, sync::Arc, time::Duration};
+use std::{collections::HashMap, io::Write, mem, sync::Arc, time::Duration};
 
-use anyhow::{Context as _, bail, ensure};
-use bson::{Document, Uuid, doc};
+use anyhow::{Context as _, ensure};
+use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::{Database, options::ReadConcern};
 
+use self::moves::{offsets, reset, resolve, write};
 pub(in crate::commands) use self::place::Place;
 #[cfg(test)]
 pub(in crate::commands) use self::place::tests;
-use self::place::{Move, Resolution, Stored, reject, resolution, target};
+use self::place::{Move, Stored, reject};
 use self::print::{print_moves, print_places};
-use crate::backoff::Backoff;
-use crate::checkpoint::{COLLECTION, Checkpoints, Key, Reset, Standing, other_groups, standing};
-use crate::cli::{Offsets, Partitions, To, Way};
-use crate::config::{Config, Kafka, Start};
+use crate::checkpoint::{COLLECTION, Standing, other_groups, standing};
+use crate::cli::{MoveOptions, Offsets, Partitions, ResetTarget};
+use crate::config::{Config, Kafka};
 use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::preflight::{self, Absent};
@@ -30,100 +31,120 @@ use crate::telemetry::code::Code;
 /// How long Kafka may take to name the partitions.
 const KAFKA_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How often the write of a checkpoint is retried before the command gives up.
-const TRIES_MAX: u32 = 5;
-
 /// Executes a command, and prints its result.
+///
+/// # Errors
+/// Where a server does not answer, or what is asked for cannot be.
 pub async fn execute(
     config: &Config,
     command: Offsets,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
     let database = database::open(&config.mongodb).await?;
-    let (partitions, json) = match &command {
-        Offsets::Forget { group, yes, json } => {
-            let (group, kafka) = (group.clone(), &config.kafka);
-            return forget::execute(&database, kafka, group, *yes, *json, out).await;
+    match command {
+        Offsets::Show { partitions, json } => {
+            let looked = Looked::at(database, &config.kafka, &partitions).await?;
+            if !json {
+                looked.print_head(out)?;
+            }
+            print_places(&looked.places, json, out)
         }
-        Offsets::Show { partitions, json } => (partitions, *json),
-        Offsets::Reset { moving, .. } | Offsets::Resolve { moving, .. } => {
-            (&moving.partitions, moving.json)
-        }
-    };
-    let kafka = selected(&config.kafka, partitions);
-    let broker = Broker::new(&kafka)?;
-    let places = places(&database, &kafka, &broker, partitions.partition).await?;
-    let (moves, yes) = match command {
-        Offsets::Forget { .. } => unreachable!("it was executed above"),
-        Offsets::Show { .. } => return show(&database, &kafka, &broker, &places, json, out).await,
         Offsets::Reset { to, moving } => {
-            // One partition's worker is fenced by the new owner, and continues from there.
-            let members = broker.members()?;
-            let is_live = moving.partitions.partition.is_some() && !members.is_empty();
-            if !is_live {
-                stopped(&members, &kafka.group)?;
-            }
-            known(&database, &kafka, &places).await?;
-            let moves = reset(places, to, &broker)?;
-            if moving.yes && !is_live {
-                // also fails for members that the broker does not list, those of
-                // group.protocol=consumer
-                broker.commit(&offsets(&moves)).with_context(|| {
-                    format!(
-                        "the committed offsets of the group {} could not be moved; \
-                         if it has members, stop the service first",
-                        kafka.group
-                    )
-                })?;
-            }
-            (moves, moving.yes)
+            let mut looked = Looked::at(database, &config.kafka, &moving.partitions).await?;
+            let moves = looked.reset(to, &moving).await?;
+            looked.finish(&moves, &moving, out).await
         }
         Offsets::Resolve { moving, way } => {
+            let mut looked = Looked::at(database, &config.kafka, &moving.partitions).await?;
+            let places = mem::take(&mut looked.places);
             let moves = match way.reject {
                 true => reject(places)?,
-                false => resolve(places, config.kafka.start, way, &broker)?,
+                false => resolve(places, config.kafka.start, way, &looked.broker)?,
             };
-            (moves, moving.yes)
+            looked.finish(&moves, &moving, out).await
         }
-    };
-    if yes {
-        for planned in &moves {
-            write(&database, &kafka.group, planned).await?;
+        Offsets::Forget { group, yes, json } => {
+            forget::execute(&database, &config.kafka, group, yes, json, out).await
         }
     }
-    if !json {
-        head(&database, &kafka, &broker, out)?;
-    }
-    print_moves(&moves, yes, json, out)
 }
 
-/// Says whose checkpoints these are: a name that is misspelt is seen.
-fn head(
-    database: &Database,
-    kafka: &Kafka,
-    broker: &Broker,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let (group, members) = (&kafka.group, broker.members()?.len());
-    let database = database.name();
-    Ok(writeln!(
-        out,
-        "group {group}, {members} member(s); database {database}\n"
-    )?)
+/// The partitions that a command is about, as they were looked at.
+struct Looked {
+    database: Database,
+    kafka: Kafka,
+    broker: Broker,
+    places: Vec<Place>,
 }
 
-async fn show(
-    database: &Database,
-    kafka: &Kafka,
-    broker: &Broker,
-    places: &[Place],
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    if !json {
-        head(database, kafka, broker, out)?;
+impl Looked {
+    async fn at(
+        database: Database,
+        kafka: &Kafka,
+        partitions: &Partitions,
+    ) -> anyhow::Result<Looked> {
+        let kafka = selected(kafka, partitions);
+        let broker = Broker::new(&kafka)?;
+        let places = places(&database, &kafka, &broker, partitions.partition).await?;
+        Ok(Looked {
+            database,
+            kafka,
+            broker,
+            places,
+        })
     }
-    print_places(places, json, out)
+
+    /// Says whose checkpoints these are: a name that is misspelt is seen.
+    fn print_head(&self, out: &mut impl Write) -> anyhow::Result<()> {
+        let (group, members) = (&self.kafka.group, self.broker.members()?.len());
+        let database = self.database.name();
+        Ok(writeln!(
+            out,
+            "group {group}, {members} member(s); database {database}\n"
+        )?)
+    }
+
+    /// Where each checkpoint is moved to; the committed offsets are moved already.
+    async fn reset(&mut self, to: ResetTarget, moving: &MoveOptions) -> anyhow::Result<Vec<Move>> {
+        let group = &self.kafka.group;
+        // One partition's worker is fenced by the new owner, and continues from there.
+        let members = self.broker.members()?;
+        let is_live = moving.partitions.partition.is_some() && !members.is_empty();
+        if !is_live {
+            stopped(&members, group)?;
+        }
+        known(&self.database, &self.kafka, &self.places).await?;
+        let moves = reset(mem::take(&mut self.places), to, &self.broker)?;
+        if moving.yes && !is_live {
+            // also fails for members that the broker does not list, those of
+            // group.protocol=consumer
+            self.broker.commit(&offsets(&moves)).with_context(|| {
+                format!(
+                    "the committed offsets of the group {group} could not be moved; if it has \
+                     members, stop the service first"
+                )
+            })?;
+        }
+        Ok(moves)
+    }
+
+    /// Moves the checkpoints, where that is asked for, and shows what was done or would be.
+    async fn finish(
+        &self,
+        moves: &[Move],
+        moving: &MoveOptions,
+        out: &mut impl Write,
+    ) -> anyhow::Result<()> {
+        if moving.yes {
+            for planned in moves {
+                write(&self.database, &self.kafka.group, planned).await?;
+            }
+        }
+        if !moving.json {
+            self.print_head(out)?;
+        }
+        print_moves(moves, moving.yes, moving.json, out)
+    }
 }
 
 /// Fails while the group has members, and says which, and how long one that was killed stays.
@@ -154,11 +175,6 @@ async fn known(database: &Database, kafka: &Kafka, places: &[Place]) -> anyhow::
         others.join(", ")
     );
     Ok(())
-}
-
-fn offsets(moves: &[Move]) -> Vec<(Partition, i64)> {
-    let offset = |planned: &Move| (planned.place.partition.clone(), planned.to);
-    moves.iter().map(offset).collect()
 }
 
 fn selected(kafka: &Kafka, partitions: &Partitions) -> Kafka {
@@ -291,105 +307,4 @@ fn by_partition(checkpoints: Vec<Document>) -> HashMap<Partition, Document> {
         Some((partition, found))
     });
     with_key.collect()
-}
-
-fn reset(places: Vec<Place>, to: To, broker: &Broker) -> anyhow::Result<Vec<Move>> {
-    let at = match to {
-        To::Time(time_ms) => {
-            let partitions: Vec<Partition> =
-                places.iter().map(|place| place.partition.clone()).collect();
-            broker.offsets_at(&partitions, time_ms)?
-        }
-        _ => vec![None; places.len()],
-    };
-    ensure!(
-        !matches!(to, To::Offset(_)) || places.len() == 1,
-        "an offset belongs to one partition: name it with --topic and --partition"
-    );
-    let moves = places.into_iter().zip(at).map(|(place, at)| {
-        let to = target(to, &place, at)?;
-        Ok(Move {
-            place,
-            to,
-            reject_next: false,
-        })
-    });
-    moves.collect()
-}
-
-/// Moves only what is stuck.
-fn resolve(
-    places: Vec<Place>,
-    start: Start,
-    way: Way,
-    broker: &Broker,
-) -> anyhow::Result<Vec<Move>> {
-    let stuck = places.into_iter().filter(|place| place.is_stuck(start));
-    let moves = stuck.map(|place| {
-        let to = match resolution(&place, way)? {
-            Resolution::To(to) => to,
-            Resolution::BehindUnreadable(from) => {
-                broker.readable_from(&place.partition, from, place.log.offsets.end)?
-            }
-        };
-        Ok(Move {
-            place,
-            to,
-            reject_next: false,
-        })
-    });
-    moves.collect()
-}
-
-/// Writes a checkpoint under a new owner, so that its former owner can no longer write; only where
-/// it still stands as it was shown. A stopped partition's checkpoint may be claimed meanwhile.
-async fn write(database: &Database, group: &str, planned: &Move) -> anyhow::Result<()> {
-    let place = &planned.place;
-    let to = Reset {
-        owner: Uuid::new(),
-        next_offset: planned.to,
-        topic_id: place.log.topic_id,
-        reject_next: planned.reject_next,
-    };
-    let mut shown = place.checkpoint.clone();
-    let checkpoints = Checkpoints::new(
-        database.clone(),
-        Key {
-            group: group.to_owned(),
-            partition: place.partition.clone(),
-        },
-    );
-    let mut backoff = Backoff::new();
-    loop {
-        let tries = backoff.tries();
-        let moved = async {
-            let moved = checkpoints.reset(shown.as_found(), &to, tries);
-            if moved.await?.is_some() {
-                return Ok(None);
-            }
-            checkpoints.read().await
-        };
-        match moved.await {
-            Ok(None) => return Ok(()),
-            // An earlier try landed without an answer.
-            Ok(Some(found)) if found.owner == Some(to.owner) => return Ok(()),
-            Ok(Some(found)) if tries < TRIES_MAX && shown.was_only_claimed(&found) => {
-                shown = Stored::Checkpoint(found);
-                backoff.wait().await;
-            }
-            Ok(Some(_)) => bail!(
-                "the checkpoint of {} has moved since it was read: nothing was changed; look again",
-                place.partition
-            ),
-            Err(error) if tries >= TRIES_MAX => {
-                return Err(error).with_context(|| {
-                    format!(
-                        "the checkpoint of {} may not have been moved",
-                        place.partition
-                    )
-                });
-            }
-            Err(_) => backoff.wait().await,
-        }
-    }
 }

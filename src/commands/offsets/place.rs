@@ -6,7 +6,7 @@ use bson::{Bson, DateTime, Document};
 use crate::checkpoint::{
     Checkpoint, Found, Halt, HaltReason, PartitionLog, Standing, first_offset, standing,
 };
-use crate::cli::{To, Way};
+use crate::cli::{HaltResolution, ResetTarget};
 use crate::config::Start;
 use crate::record::Partition;
 
@@ -166,14 +166,14 @@ impl Move {
 }
 
 /// The offset that `to` means in one log; `at` is the first record of the time asked for.
-pub(super) fn target(to: To, place: &Place, at: Option<i64>) -> anyhow::Result<i64> {
+pub(super) fn target(to: ResetTarget, place: &Place, at: Option<i64>) -> anyhow::Result<i64> {
     let log = &place.log.offsets;
     Ok(match to {
-        To::Earliest => log.start,
-        To::Latest => place.log.stable_end,
-        To::Time(_) => at.unwrap_or(place.log.stable_end),
-        To::Offset(offset) if (log.start..=log.end).contains(&offset) => offset,
-        To::Offset(offset) => bail!(
+        ResetTarget::Earliest => log.start,
+        ResetTarget::Latest => place.log.stable_end,
+        ResetTarget::Time(_) => at.unwrap_or(place.log.stable_end),
+        ResetTarget::Offset(offset) if (log.start..=log.end).contains(&offset) => offset,
+        ResetTarget::Offset(offset) => bail!(
             "{offset} is not in the log of {}, which goes from {} to {}",
             place.partition,
             log.start,
@@ -230,17 +230,17 @@ pub(super) fn reject(places: Vec<Place>) -> anyhow::Result<Vec<Move>> {
 ///
 /// # Errors
 /// Where it is halted, and `way` says nothing.
-pub(super) fn resolution(place: &Place, way: Way) -> anyhow::Result<Resolution> {
+pub(super) fn resolution(place: &Place, way: HaltResolution) -> anyhow::Result<Resolution> {
     let Some((checkpoint, halt)) = place.halted() else {
         return Ok(Resolution::To(place.log.offsets.start));
     };
     let (partition, from) = (&place.partition, halt.from);
     Ok(match (halt.reason, way) {
-        (HaltReason::Rejections, Way { retry: true, .. }) => Resolution::To(from),
-        (HaltReason::Unreadable, Way { behind: true, .. }) => {
+        (HaltReason::Rejections, HaltResolution { retry: true, .. }) => Resolution::To(from),
+        (HaltReason::Unreadable, HaltResolution { behind: true, .. }) => {
             Resolution::BehindUnreadable(checkpoint.next_offset)
         }
-        (_, Way { retry: true, .. } | Way { behind: true, .. }) => {
+        (_, HaltResolution { retry: true, .. } | HaltResolution { behind: true, .. }) => {
             Resolution::To(checkpoint.next_offset)
         }
         (HaltReason::Rejections, _) => bail!(
@@ -320,14 +320,14 @@ pub(in crate::commands) mod tests {
     fn a_target_is_inside_the_log() {
         let place = place(Some(15), None);
         for (to, at, target) in [
-            (To::Earliest, None, Some(10)),
-            (To::Latest, None, Some(20)),
-            (To::Time(5), Some(12), Some(12)),
-            (To::Time(5), None, Some(20)),
-            (To::Offset(10), None, Some(10)),
-            (To::Offset(20), None, Some(20)),
-            (To::Offset(9), None, None),
-            (To::Offset(21), None, None),
+            (ResetTarget::Earliest, None, Some(10)),
+            (ResetTarget::Latest, None, Some(20)),
+            (ResetTarget::Time(5), Some(12), Some(12)),
+            (ResetTarget::Time(5), None, Some(20)),
+            (ResetTarget::Offset(10), None, Some(10)),
+            (ResetTarget::Offset(20), None, Some(20)),
+            (ResetTarget::Offset(9), None, None),
+            (ResetTarget::Offset(21), None, None),
         ] {
             assert_eq!(super::target(to, &place, at).ok(), target, "{to:?}");
         }
@@ -374,7 +374,7 @@ pub(in crate::commands) mod tests {
         ];
         for place in stuck {
             assert!(place.is_stuck(Start::Earliest));
-            let found = resolution(&place, Way::default()).unwrap();
+            let found = resolution(&place, HaltResolution::default()).unwrap();
             assert_eq!(found, Resolution::To(10));
         }
         assert!(fine.iter().all(|place| !place.is_stuck(Start::Earliest)));
@@ -382,32 +382,32 @@ pub(in crate::commands) mod tests {
 
     #[test]
     fn what_is_halted_continues_where_a_person_says() {
-        let retry = Way {
+        let retry = HaltResolution {
             retry: true,
-            ..Way::default()
+            ..HaltResolution::default()
         };
-        let behind = Way {
+        let behind = HaltResolution {
             behind: true,
-            ..Way::default()
+            ..HaltResolution::default()
         };
         for (reason, way, expected) in [
             (HaltReason::Rejections, retry, Some(Resolution::To(12))),
             (HaltReason::Rejections, behind, Some(Resolution::To(15))),
-            (HaltReason::Rejections, Way::default(), None),
+            (HaltReason::Rejections, HaltResolution::default(), None),
             (HaltReason::Unreadable, retry, Some(Resolution::To(15))),
             (
                 HaltReason::Unreadable,
                 behind,
                 Some(Resolution::BehindUnreadable(15)),
             ),
-            (HaltReason::Unreadable, Way::default(), None),
+            (HaltReason::Unreadable, HaltResolution::default(), None),
         ] {
             let mut place = halted(reason);
             assert!(place.is_stuck(Start::Earliest) && place.state().starts_with("halted"));
             assert_eq!(resolution(&place, way).ok(), expected, "{reason:?}");
             // A log that does not fit is the graver fault.
             place.log.offsets = 16..20;
-            let found = resolution(&place, Way::default()).unwrap();
+            let found = resolution(&place, HaltResolution::default()).unwrap();
             assert_eq!(found, Resolution::To(16));
         }
     }

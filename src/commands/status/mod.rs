@@ -14,18 +14,22 @@ use anyhow::anyhow;
 use bson::{Document, doc};
 use futures_util::TryStreamExt as _;
 use mongodb::Database;
+use mongodb::error::Error;
 
 use self::print::{print_json_of, print_screen};
+use self::verdict::StatusFault;
 use super::NotHealthy;
 use super::offsets::{Place, places};
-use crate::config::Config;
-use crate::config::startup::StartupError;
-use crate::database;
+use crate::config::startup::{self, StartupError};
+use crate::config::{Config, Kafka};
 use crate::database::facts::{Facts, facts};
+use crate::database::{self, Away, errors};
 use crate::kafka::broker::Broker;
 use crate::kafka::group::GroupFacts;
+use crate::kafka::preflight::{self, Unanswered};
 use crate::kafka::scan::Scanner;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 use crate::writer;
 use crate::writer::dead_letter::{COLLECTION, is_open};
 
@@ -35,13 +39,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long the records at the checkpoints may take to be read, all together.
 const AGES_DEADLINE: Duration = Duration::from_secs(5);
 
-/// One look.
+/// One look. What a server that does not answer would say is absent.
 struct Status {
     group_name: String,
     database: String,
-    group: GroupFacts,
+    /// Each server that does not answer, and why.
+    unanswered: Vec<StatusFault>,
+    group: Option<GroupFacts>,
+    mongodb: Option<Mongodb>,
+    /// Empty unless both servers answer: a partition is a log and its checkpoint.
     rows: Vec<Row>,
-    mongodb: Facts,
+}
+
+/// What MongoDB says.
+struct Mongodb {
+    facts: Facts,
     /// Open dead letters by reason.
     letters: BTreeMap<String, i64>,
 }
@@ -58,50 +70,17 @@ struct Row {
 /// Shows the status once, or again and again until the output is closed.
 ///
 /// # Errors
-/// [`NotHealthy`], where it is not; others where a server does not answer.
+/// [`NotHealthy`], where it is not, a server that does not answer included; [`StartupError`] for
+/// what is permanent.
 pub async fn execute(
     config: &Config,
     watch: bool,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let mut looks = Looks::new(config)?;
     loop {
-        match show(config, watch, json, out).await {
-            // What is watched is watched through an outage too.
-            Err(error) if watch && !json && !is_for_a_person(&error) => {
-                clear(out)?;
-                writeln!(out, "nothing can be looked at: {error:#}")?;
-                out.flush()?;
-                tokio::time::sleep(LOOK_EVERY).await;
-            }
-            shown => return shown,
-        }
-    }
-}
-
-/// Whether it does not pass by itself: what is configured, or an output that was closed.
-fn is_for_a_person(error: &anyhow::Error) -> bool {
-    error.is::<StartupError>() || error.is::<NotHealthy>() || error.is::<std::io::Error>()
-}
-
-/// The same until a server does not answer.
-async fn show(
-    config: &Config,
-    watch: bool,
-    json: bool,
-    out: &mut impl Write,
-) -> anyhow::Result<()> {
-    let database = database::open(&config.mongodb).await?;
-    let broker = Broker::new(&config.kafka)?;
-    let look_at = || places(&database, &config.kafka, &broker, None);
-    let mut before = (Instant::now(), offsets(&look_at().await?));
-    loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let places = look_at().await?;
-        let now = (Instant::now(), offsets(&places));
-        let rates = rates(&before.1, &now.1, now.0 - before.0);
-        before = now;
-        let status = look(config, &database, &broker, places, &rates).await?;
+        let status = looks.next().await?;
         if watch && !json {
             clear(out)?;
         }
@@ -116,6 +95,7 @@ async fn show(
                 false => Err(NotHealthy.into()),
             };
         }
+        tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
@@ -146,17 +126,128 @@ fn rates(
     now.iter().filter_map(rate).collect()
 }
 
-async fn look(
-    config: &Config,
-    database: &Database,
-    broker: &Broker,
-    places: Vec<Place>,
-    rates: &BTreeMap<Partition, f64>,
-) -> anyhow::Result<Status> {
-    let collections = writer::collections(&config.mapping);
-    let mongodb = facts(database, &collections, COLLECTION)
-        .await
-        .map_err(|why| anyhow!("MongoDB: {why}"))?;
+/// What looks, again and again.
+struct Looks<'a> {
+    config: &'a Config,
+    broker: Broker,
+    /// Once it has answered.
+    database: Option<Database>,
+    /// When the checkpoints were looked at last, and where they stood.
+    before: Option<(Instant, BTreeMap<Partition, i64>)>,
+}
+
+impl Looks<'_> {
+    fn new(config: &Config) -> anyhow::Result<Looks<'_>> {
+        Ok(Looks {
+            config,
+            broker: Broker::new(&config.kafka)?,
+            database: None,
+            before: None,
+        })
+    }
+
+    /// Asks each server by itself first: what one says counts in an outage of the other.
+    async fn next(&mut self) -> anyhow::Result<Status> {
+        let mut unanswered = Vec::new();
+        let (kafka, mongodb) = tokio::join!(answers(&self.config.kafka), self.mongodb());
+        let group = kafka.and_then(|()| self.broker.group());
+        let group = or_unanswered(group, &mut unanswered)?;
+        let mongodb = or_unanswered(mongodb, &mut unanswered)?;
+        let rows = match unanswered.is_empty() {
+            true => or_unanswered(self.rows().await, &mut unanswered)?,
+            false => None,
+        };
+        Ok(Status {
+            group_name: self.config.kafka.group.clone(),
+            database: self.config.mongodb.database.clone(),
+            unanswered,
+            group,
+            mongodb,
+            rows: rows.unwrap_or_default(),
+        })
+    }
+
+    async fn mongodb(&mut self) -> anyhow::Result<Mongodb> {
+        let database = self.database().await?;
+        let collections = writer::collections(&self.config.mapping);
+        Ok(Mongodb {
+            facts: facts(&database, &collections, COLLECTION).await?,
+            letters: open_letters(&database, &self.config.kafka.group).await?,
+        })
+    }
+
+    async fn database(&mut self) -> anyhow::Result<Database> {
+        if self.database.is_none() {
+            self.database = Some(database::open(&self.config.mongodb).await?);
+        }
+        Ok(self.database.clone().expect("it was opened"))
+    }
+
+    /// Every partition; the first time after two looks, between which the rates are taken.
+    async fn rows(&mut self) -> anyhow::Result<Vec<Row>> {
+        let (database, kafka) = (self.database().await?, &self.config.kafka);
+        let look_at = || places(&database, kafka, &self.broker, None);
+        let before = match self.before.take() {
+            Some(before) => before,
+            None => {
+                let before = (Instant::now(), offsets(&look_at().await?));
+                tokio::time::sleep(LOOK_EVERY).await;
+                before
+            }
+        };
+        let places = look_at().await?;
+        let now = (Instant::now(), offsets(&places));
+        let rates = rates(&before.1, &now.1, now.0 - before.0);
+        self.before = Some(now);
+        let ages = ages(kafka, &places).await?;
+        let rows = places.into_iter().map(|place| Row {
+            age_ms: ages.get(&place.partition).copied(),
+            rate: rates.get(&place.partition).copied(),
+            place,
+        });
+        Ok(rows.collect())
+    }
+}
+
+/// Whether Kafka answers, asked once.
+async fn answers(kafka: &Kafka) -> anyhow::Result<()> {
+    let kafka = kafka.clone();
+    let accepted = tokio::task::spawn_blocking(move || preflight::is_accepted(&kafka));
+    accepted.await?.map_err(|why| match why {
+        Unanswered::Transient(why) => anyhow!("Kafka does not answer: {why}"),
+        Unanswered::Permanent(why) | Unanswered::Absent { why, .. } => {
+            StartupError::configuration(why).into()
+        }
+    })
+}
+
+/// An answer, or a note of why there is none.
+///
+/// # Errors
+/// What is permanent until a person changes it.
+fn or_unanswered<T>(
+    answer: anyhow::Result<T>,
+    unanswered: &mut Vec<StatusFault>,
+) -> anyhow::Result<Option<T>> {
+    let error = match answer {
+        Ok(answer) => return Ok(Some(answer)),
+        Err(error) if startup::code(&error) == Code::Configuration => return Err(error),
+        Err(error) => error,
+    };
+    let (code, what) = match (error.downcast_ref(), error.downcast_ref()) {
+        (Some(Away(why)), _) => (Code::MongodbAway, format!("MongoDB does not answer: {why}")),
+        (_, Some(error)) => (
+            Code::MongodbAway,
+            format!("MongoDB: {}", errors::shown(error)),
+        ),
+        _ => (Code::KafkaAway, format!("{error:#}")),
+    };
+    unanswered.push(StatusFault::new(code, what));
+    Ok(None)
+}
+
+/// How old the oldest record of each partition is that is not applied, in milliseconds.
+async fn ages(kafka: &Kafka, places: &[Place]) -> anyhow::Result<BTreeMap<Partition, i64>> {
     let wanted: Vec<(Partition, i64, i64)> = (places.iter())
         .filter_map(|place| {
             let next = place.next_offset().or(place.log.committed)?;
@@ -165,26 +256,15 @@ async fn look(
                 .then(|| (place.partition.clone(), next, place.log.stable_end))
         })
         .collect();
-    let kafka = config.kafka.clone();
-    let ages = tokio::task::spawn_blocking(move || {
+    let kafka = kafka.clone();
+    let oldest = tokio::task::spawn_blocking(move || {
         let scanner = Scanner::new(&kafka)?;
         anyhow::Ok(oldest(&scanner, &wanted))
     });
-    let ages = ages.await??;
+    let oldest = oldest.await??;
     let now_ms = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
-    let rows = places.into_iter().map(|place| Row {
-        age_ms: ages.get(&place.partition).map(|ms| (now_ms - ms).max(0)),
-        rate: rates.get(&place.partition).copied(),
-        place,
-    });
-    Ok(Status {
-        group_name: config.kafka.group.clone(),
-        database: database.name().to_owned(),
-        group: broker.group()?,
-        rows: rows.collect(),
-        mongodb,
-        letters: open_letters(database, &config.kafka.group).await?,
-    })
+    let age = |(partition, ms): (_, i64)| (partition, (now_ms - ms).max(0));
+    Ok(oldest.into_iter().map(age).collect())
 }
 
 /// The timestamps of the first records from the given offsets on, as far as they come in time.
@@ -206,7 +286,7 @@ fn oldest(scanner: &Scanner, wanted: &[(Partition, i64, i64)]) -> BTreeMap<Parti
 }
 
 /// How many dead letters of the group are open, by reason.
-async fn open_letters(database: &Database, group: &str) -> anyhow::Result<BTreeMap<String, i64>> {
+async fn open_letters(database: &Database, group: &str) -> Result<BTreeMap<String, i64>, Error> {
     let pipeline = [
         doc! { "$match": { "_id.group": group, "state": is_open() } },
         doc! { "$group": { "_id": "$reason", "count": { "$sum": 1_i64 } } },

@@ -6,53 +6,19 @@ use std::io::Write;
 use serde_json::json;
 
 use super::verdict::StatusFault;
-use super::{Row, Status};
-use crate::commands::{or_dash, print_json, print_table, printable};
+use super::{Mongodb, Row, Status};
+use crate::commands::text::one_line;
+use crate::commands::{or_dash, print_json, print_table};
 use crate::telemetry::code::Code;
 
 pub(super) fn print_screen(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
-    let Status { group, mongodb, .. } = status;
     writeln!(out, "{}\n", status.verdict())?;
-    let state = match group.state.as_str() {
-        "" => "unknown to the brokers",
-        state => state,
-    };
-    let protocol = match group.protocol.as_str() {
-        "" => String::new(),
-        protocol => format!(", {protocol}"),
-    };
-    writeln!(
-        out,
-        "group    {}: {state}{protocol}, {} member(s)",
-        status.group_name,
-        group.members.len()
-    )?;
-    for member in &group.members {
-        writeln!(out, "           {}", printable(member))?;
+    print_group(status, out)?;
+    print_mongodb(status, out)?;
+    if !status.unanswered.is_empty() {
+        return Ok(());
     }
-    let primary = mongodb.primary.as_deref().unwrap_or("none");
-    let majority = mongodb.majority_lag_ms.map(|ms| ms as f64 / 1000.0);
-    writeln!(
-        out,
-        "MongoDB  {} {}: primary {primary}, majority {} s behind; database {}; privileges {}",
-        or_dash(mongodb.set.as_deref()),
-        or_dash(mongodb.version.as_deref()),
-        or_dash(majority.map(|seconds| format!("{seconds:.1}"))),
-        status.database,
-        match mongodb.missing {
-            None => "sufficient",
-            Some(_) => "missing",
-        }
-    )?;
-    let letters = status.letters.iter();
-    let letters: Vec<String> = letters
-        .map(|(reason, count)| format!("{reason} {count}"))
-        .collect();
-    let letters = match letters.is_empty() {
-        true => "none open".to_owned(),
-        false => format!("{} (`dead-letters list`)", letters.join(", ")),
-    };
-    writeln!(out, "letters  {letters}\n")?;
+    writeln!(out)?;
     let header = [
         "topic",
         "partition",
@@ -90,6 +56,61 @@ pub(super) fn print_screen(status: &Status, out: &mut impl Write) -> anyhow::Res
     Ok(print_table(out, &header, &numbers, rows)?)
 }
 
+fn print_group(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+    let name = &status.group_name;
+    let Some(group) = &status.group else {
+        return Ok(writeln!(out, "group    {name}: not known")?);
+    };
+    let state = match group.state.as_str() {
+        "" => "unknown to the brokers",
+        state => state,
+    };
+    let protocol = match group.protocol.as_str() {
+        "" => String::new(),
+        protocol => format!(", {protocol}"),
+    };
+    let members = group.members.len();
+    writeln!(
+        out,
+        "group    {name}: {state}{protocol}, {members} member(s)"
+    )?;
+    for member in &group.members {
+        writeln!(out, "           {}", one_line(member))?;
+    }
+    Ok(())
+}
+
+fn print_mongodb(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
+    let database = &status.database;
+    let Some(Mongodb { facts, letters }) = &status.mongodb else {
+        writeln!(out, "MongoDB  not known; database {database}")?;
+        return Ok(writeln!(out, "letters  not known")?);
+    };
+    let primary = facts.primary.as_deref().unwrap_or("none");
+    let majority = facts.majority_lag_ms.map(|ms| ms as f64 / 1000.0);
+    writeln!(
+        out,
+        "MongoDB  {} {}: primary {primary}, majority {} s behind; database {database}; \
+         privileges {}",
+        or_dash(facts.set.as_deref()),
+        or_dash(facts.version.as_deref()),
+        or_dash(majority.map(|seconds| format!("{seconds:.1}"))),
+        match facts.missing {
+            None => "sufficient",
+            Some(_) => "missing",
+        }
+    )?;
+    let letters: Vec<String> = (letters.iter())
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    let letters = match letters.is_empty() {
+        true => "none open".to_owned(),
+        false => format!("{} (`dead-letters list`)", letters.join(", ")),
+    };
+    Ok(writeln!(out, "letters  {letters}")?)
+}
+
+/// A look for programs. What a server that does not answer would say is `null`, or an empty list.
 pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Result<()> {
     let row = |row: &Row| {
         json!({
@@ -111,6 +132,8 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
     let codes = |codes: BTreeSet<Code>| codes.into_iter().map(shown_code).collect::<Vec<_>>();
     let fault =
         |fault: &StatusFault| json!({ "what": fault.what, "codes": codes(fault.codes.clone()) });
+    let group = status.group.as_ref();
+    let facts = status.mongodb.as_ref().map(|mongodb| &mongodb.facts);
     let value = json!({
         "healthy": faults.is_empty(),
         "verdict": status.verdict(),
@@ -118,19 +141,19 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
         "faults": faults.iter().map(fault).collect::<Vec<_>>(),
         "group": {
             "name": status.group_name,
-            "state": status.group.state,
-            "protocol": status.group.protocol,
-            "members": status.group.members,
+            "state": group.map(|group| &group.state),
+            "protocol": group.map(|group| &group.protocol),
+            "members": group.map_or(&[][..], |group| &group.members),
         },
         "mongodb": {
-            "set": status.mongodb.set,
-            "version": status.mongodb.version,
-            "primary": status.mongodb.primary,
-            "majority_lag_ms": status.mongodb.majority_lag_ms,
+            "set": facts.map(|facts| &facts.set),
+            "version": facts.map(|facts| &facts.version),
+            "primary": facts.map(|facts| &facts.primary),
+            "majority_lag_ms": facts.map(|facts| facts.majority_lag_ms),
             "database": status.database,
-            "missing_privileges": status.mongodb.missing,
+            "missing_privileges": facts.map(|facts| &facts.missing),
         },
-        "open_letters": status.letters,
+        "open_letters": status.mongodb.as_ref().map(|mongodb| &mongodb.letters),
         "partitions": status.rows.iter().map(row).collect::<Vec<_>>(),
     });
     Ok(print_json(out, &value)?)

@@ -1,13 +1,15 @@
 use std::collections::BTreeMap;
 
 use super::print::{print_json_of, print_screen};
-use super::{Row, Status};
+use super::verdict::StatusFault;
+use super::{Mongodb, Row, Status};
 use crate::checkpoint::HaltReason;
 use crate::commands::offsets::tests::{halted, place};
 use crate::commands::schema::assert_schema;
 use crate::database::facts::Facts;
 use crate::kafka::group::GroupFacts;
 use crate::record::Partition;
+use crate::telemetry::code::Code;
 
 /// A service of which `rows` are known, and nothing else is wrong.
 fn status(rows: Vec<Row>) -> Status {
@@ -19,23 +21,26 @@ fn status(rows: Vec<Row>) -> Status {
     Status {
         group_name: "dyff.workflows-sink".to_owned(),
         database: "workflows".to_owned(),
-        group: GroupFacts {
+        unanswered: Vec::new(),
+        group: Some(GroupFacts {
             state: "Stable".to_owned(),
             protocol: "cooperative-sticky".to_owned(),
             members: vec![
                 "workflows-sink-0 on 10.0.0.1 (rdkafka-5d0c)".to_owned(),
                 "workflows-sink-1 on 10.0.0.2 (rdkafka-91f7)".to_owned(),
             ],
-        },
+        }),
         rows: rows.into_iter().enumerate().map(number).collect(),
-        mongodb: Facts {
-            set: Some("rs0".to_owned()),
-            primary: Some("mongodb-0:27017".to_owned()),
-            majority_lag_ms: Some(0),
-            version: Some("8.0.4".to_owned()),
-            ..Facts::default()
-        },
-        letters: BTreeMap::new(),
+        mongodb: Some(Mongodb {
+            facts: Facts {
+                set: Some("rs0".to_owned()),
+                primary: Some("mongodb-0:27017".to_owned()),
+                majority_lag_ms: Some(0),
+                version: Some("8.0.4".to_owned()),
+                ..Facts::default()
+            },
+            letters: BTreeMap::new(),
+        }),
     }
 }
 
@@ -74,9 +79,7 @@ fn troubled() -> Status {
     ]);
     status.rows[5].place.log.offsets.end = 48_018;
     status.rows[5].place.log.stable_end = 48_018;
-    status.letters = [("unknown_kind", 312), ("write_error", 2)]
-        .map(|(reason, count)| (reason.to_owned(), count))
-        .into();
+    letters(&mut status, &[("unknown_kind", 312), ("write_error", 2)]);
     status
 }
 
@@ -92,12 +95,33 @@ fn deserted() -> Status {
         row.place.host = None;
     }
     status.rows[0].rate = None;
-    status.group = GroupFacts::default();
-    status.mongodb = Facts {
+    status.group = Some(GroupFacts::default());
+    status.mongodb.as_mut().unwrap().facts = Facts {
         missing: Some("insert on workflows.models".to_owned()),
         ..Facts::default()
     };
     status
+}
+
+/// Neither server answers, or only MongoDB does.
+fn unanswered(mongodb_answers: bool) -> Status {
+    let mut status = status(Vec::new());
+    let kafka = "Kafka does not answer: Connection refused";
+    status.unanswered = vec![StatusFault::new(Code::KafkaAway, kafka)];
+    status.group = None;
+    if !mongodb_answers {
+        let mongodb = "MongoDB does not answer: Server selection timeout";
+        (status.unanswered).push(StatusFault::new(Code::MongodbAway, mongodb));
+        status.mongodb = None;
+    }
+    status
+}
+
+fn letters(status: &mut Status, open: &[(&str, i64)]) {
+    let open = open
+        .iter()
+        .map(|(reason, count)| ((*reason).to_owned(), *count));
+    status.mongodb.as_mut().unwrap().letters = open.collect();
 }
 
 fn screen(status: &Status) -> String {
@@ -115,7 +139,7 @@ fn json(status: &Status) -> Vec<u8> {
 #[test]
 fn the_first_line_says_what_a_person_has_to_do_and_where_the_runbook_has_it() {
     let one_letter = |mut status: Status| {
-        status.letters = [("unknown_kind".to_owned(), 1)].into();
+        letters(&mut status, &[("unknown_kind", 1)]);
         status.verdict()
     };
     assert_eq!(healthy().verdict(), "healthy");
@@ -130,8 +154,8 @@ fn the_first_line_says_what_a_person_has_to_do_and_where_the_runbook_has_it() {
          the service may not insert on workflows.models (WS-101)"
     );
     let mut other = healthy();
-    other.group.protocol = "range".to_owned();
-    other.mongodb.majority_lag_ms = Some(12_345);
+    other.group.as_mut().unwrap().protocol = "range".to_owned();
+    other.mongodb.as_mut().unwrap().facts.majority_lag_ms = Some(12_345);
     assert_eq!(
         other.verdict(),
         "another program is in the group, by the protocol range (WS-202); \
@@ -150,13 +174,13 @@ fn a_group_without_members_is_a_fault_only_where_records_wait_and_nothing_moves(
         (20, Some(0.0), "healthy"),
     ] {
         let mut status = status(vec![row(next_offset, Some(1_000), 0.0)]);
-        status.group = GroupFacts::default();
+        status.group = Some(GroupFacts::default());
         status.rows[0].rate = rate;
         assert_eq!(status.verdict(), verdict, "{next_offset} {rate:?}");
     }
     let mut behind = healthy();
     for (ms, is_healthy) in [(10_000, true), (10_001, false)] {
-        behind.mongodb.majority_lag_ms = Some(ms);
+        behind.mongodb.as_mut().unwrap().facts.majority_lag_ms = Some(ms);
         assert_eq!(behind.faults().is_empty(), is_healthy, "{ms}");
     }
 }
@@ -185,6 +209,8 @@ fn a_screen_says_all_of_it() {
     insta::assert_snapshot!("healthy", screen(&healthy()));
     insta::assert_snapshot!("troubled", screen(&troubled()));
     insta::assert_snapshot!("deserted", screen(&deserted()));
+    insta::assert_snapshot!("kafka_away", screen(&unanswered(true)));
+    insta::assert_snapshot!("both_away", screen(&unanswered(false)));
 }
 
 #[test]
@@ -197,6 +223,21 @@ fn programs_get_the_same_as_people() {
     assert_eq!(found["open_letters"]["unknown_kind"], 312);
     let codes = serde_json::json!(["WS-301", "WS-304", "WS-401", "WS-602"]);
     assert_eq!(found["codes"], codes);
-    let outputs = [healthy(), troubled(), deserted()].map(|status| json(&status));
+    let away: serde_json::Value = serde_json::from_slice(&json(&unanswered(false))).unwrap();
+    assert_eq!(away["healthy"], false);
+    assert_eq!(away["codes"], serde_json::json!(["WS-101", "WS-201"]));
+    assert!(away["group"]["state"].is_null() && away["mongodb"]["set"].is_null());
+    assert!(
+        away["open_letters"].is_null(),
+        "not known, rather than none"
+    );
+    let all = [
+        healthy(),
+        troubled(),
+        deserted(),
+        unanswered(true),
+        unanswered(false),
+    ];
+    let outputs = all.map(|status| json(&status));
     assert_schema("status", &outputs, &[".open_letters"]);
 }

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Row, Status};
+use crate::commands::text::letters;
+use crate::database::facts::Facts;
+use crate::kafka::group::GroupFacts;
 use crate::telemetry::code::Code;
 
 /// How long a record may wait while nothing moves before its partition counts as one that stands
@@ -22,7 +25,7 @@ pub(super) struct StatusFault {
 }
 
 impl StatusFault {
-    fn new(code: Code, what: impl Into<String>) -> StatusFault {
+    pub(super) fn new(code: Code, what: impl Into<String>) -> StatusFault {
         StatusFault {
             what: what.into(),
             codes: [code].into(),
@@ -75,54 +78,43 @@ impl Row {
 impl Status {
     /// What is wrong, each in words.
     pub(super) fn faults(&self) -> Vec<StatusFault> {
-        let mut faults = Vec::new();
-        let standing: Vec<Code> = self.rows.iter().filter_map(Row::code).collect();
-        if !standing.is_empty() {
-            let (count, all) = (standing.len(), self.rows.len());
-            faults.push(StatusFault {
-                what: format!("{count} of {all} partitions stand still"),
-                codes: standing.into_iter().collect(),
-            });
+        let mut faults = self.unanswered.clone();
+        faults.extend(self.standing());
+        if let Some(group) = &self.group {
+            faults.extend(self.faults_of_group(group));
         }
+        if let Some(mongodb) = &self.mongodb {
+            faults.extend(faults_of_mongodb(&mongodb.facts));
+        }
+        faults
+    }
+
+    /// The partitions that stand still, if any.
+    fn standing(&self) -> Option<StatusFault> {
+        let standing: Vec<Code> = self.rows.iter().filter_map(Row::code).collect();
+        let (count, all) = (standing.len(), self.rows.len());
+        (count > 0).then(|| StatusFault {
+            what: format!("{count} of {all} partitions stand still"),
+            codes: standing.into_iter().collect(),
+        })
+    }
+
+    fn faults_of_group(&self, group: &GroupFacts) -> Vec<StatusFault> {
+        let mut faults = Vec::new();
         let lag: i64 = self.rows.iter().filter_map(|row| row.place.lag()).sum();
         // Members of group.protocol=consumer are not listed, but their checkpoints move.
-        let moves = self
-            .rows
-            .iter()
-            .any(|row| row.rate.is_some_and(|rate| rate > 0.0));
-        if self.group.members.is_empty() && lag > 0 && !moves {
+        let moves = |row: &Row| row.rate.is_some_and(|rate| rate > 0.0);
+        if group.members.is_empty() && lag > 0 && !self.rows.iter().any(moves) {
             faults.push(StatusFault::new(
                 Code::NoWorker,
                 "no worker is in the group",
             ));
         }
-        if self.group.keeps_out() {
-            let protocol = &self.group.protocol;
+        if group.keeps_out() {
+            let protocol = &group.protocol;
             faults.push(StatusFault::new(
                 Code::OutsideGroup,
                 format!("another program is in the group, by the protocol {protocol}"),
-            ));
-        }
-        if self.mongodb.primary.is_none() {
-            faults.push(StatusFault::new(
-                Code::MongodbAway,
-                "MongoDB has no primary",
-            ));
-        }
-        if let Some(lag_ms) = self
-            .mongodb
-            .majority_lag_ms
-            .filter(|ms| *ms > MAJORITY_LAG_MS_MAX)
-        {
-            faults.push(StatusFault::new(
-                Code::MongodbAway,
-                format!("MongoDB's majority is {} s behind", lag_ms / 1000),
-            ));
-        }
-        if let Some(missing) = &self.mongodb.missing {
-            faults.push(StatusFault::new(
-                Code::MongodbAway,
-                format!("the service may not {missing}"),
             ));
         }
         faults
@@ -134,18 +126,17 @@ impl Status {
         if parts.is_empty() {
             parts.push("healthy".to_owned());
         }
-        let (letters, code) = (self.letters_open(), Code::Rejected);
-        match letters {
-            0 => {}
-            1 => parts.push(format!("1 letter open ({code})")),
-            letters => parts.push(format!("{letters} letters open ({code})")),
+        let open = self.letters_open();
+        if open > 0 {
+            parts.push(format!("{} open ({})", letters(open), Code::Rejected));
         }
         parts.join("; ")
     }
 
-    /// How many dead letters are open.
+    /// How many dead letters are known to be open.
     fn letters_open(&self) -> i64 {
-        self.letters.values().sum()
+        let mongodb = self.mongodb.as_ref();
+        mongodb.map_or(0, |mongodb| mongodb.letters.values().sum())
     }
 
     /// What to look up in the runbook: of each fault, and of letters that are open.
@@ -154,4 +145,19 @@ impl Status {
         let of_faults = self.faults().into_iter().flat_map(|fault| fault.codes);
         of_faults.chain(of_letters).collect()
     }
+}
+
+fn faults_of_mongodb(facts: &Facts) -> Vec<StatusFault> {
+    let mut whats = Vec::new();
+    if facts.primary.is_none() {
+        whats.push("MongoDB has no primary".to_owned());
+    }
+    if let Some(lag_ms) = facts.majority_lag_ms.filter(|ms| *ms > MAJORITY_LAG_MS_MAX) {
+        whats.push(format!("MongoDB's majority is {} s behind", lag_ms / 1000));
+    }
+    if let Some(missing) = &facts.missing {
+        whats.push(format!("the service may not {missing}"));
+    }
+    let fault = |what| StatusFault::new(Code::MongodbAway, what);
+    whats.into_iter().map(fault).collect()
 }

@@ -19,6 +19,14 @@ fn topics_as_a_list_take_the_place_of_the_one_topic() {
 fn librdkafka_checks_each_property() {
     for (name, value, says) in [
         ("NO_SUCH_THING", "1", "No such configuration property"),
+        (
+            "BOOTSTRAP_SERVER",
+            "kafka:9092",
+            "did you mean DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS?",
+        ),
+        ("SOCKET_TIMEOUT_MS", "30s", "is read as 30"),
+        ("SESSION_TIMEOUT_MS", "60000abc", "is read as 60000"),
+        ("MESSAGE_MAX_BYTES", "1000KB", "is read as 1000"),
         ("SECURITY_PROTOCOL", "tls", "Invalid value"),
         ("SESSION_TIMEOUT_MS", "soon", "Invalid value"),
         ("SESSION_TIMEOUT_MS", "0", "range"),

@@ -59,7 +59,7 @@ pub fn letter(settings: &Settings, partition: i32, step: &Step<'_>, reason: Reas
     if is_cut {
         let part = |bytes: &Option<Vec<u8>>| {
             bytes.as_ref().map_or(Bson::Null, |bytes| {
-                doc! { "bytes": bytes.len() as i64, "sha256": hex(bytes) }.into()
+                doc! { "bytes": bytes.len() as i64, "sha256": hex::encode(Sha256::digest(bytes)) }.into()
             })
         };
         let mut all = Vec::new();
@@ -67,7 +67,7 @@ pub fn letter(settings: &Settings, partition: i32, step: &Step<'_>, reason: Reas
             all.extend_from_slice(name.as_bytes());
             all.extend_from_slice(value.as_deref().unwrap_or_default());
         }
-        let headers = doc! { "count": headers.len() as i64, "bytes": headers_bytes as i64, "sha256": hex(&all) };
+        let headers = doc! { "count": headers.len() as i64, "bytes": headers_bytes as i64, "sha256": hex::encode(Sha256::digest(&all)) };
         letter.insert(
             "cut",
             doc! { "key": part(key), "value": part(value), "headers": headers },
@@ -96,11 +96,4 @@ fn binary(bytes: &Option<Vec<u8>>, keep: usize) -> Bson {
             bytes: bytes[..bytes.len().min(keep)].to_vec(),
         })
     })
-}
-
-fn hex(bytes: &[u8]) -> String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
 }

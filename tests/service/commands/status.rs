@@ -3,7 +3,7 @@
 use bson::doc;
 use serde_json::Value;
 use test_support::operator::{put_checkpoint, state, states};
-use test_support::scene::Scene;
+use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
 use test_support::worker::run;
 
 use super::json;
@@ -69,6 +69,40 @@ async fn a_service_that_works_is_healthy_and_one_that_nobody_runs_is_not() {
         out.contains("majority") && out.contains("catches up in"),
         "{out}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_an_outage_each_server_is_shown_as_far_as_it_answers() {
+    let scene = Scene::new("status-outage", 1).await;
+    let kafka = (BOOTSTRAP_SERVERS, "127.0.0.1:1");
+    let (before, options) = scene.uri.split_once("127.0.0.1:").expect("a host");
+    let options = options.trim_start_matches(|c: char| c != '/');
+    let uri = format!("{before}127.0.0.1:1{options}");
+    let mongodb = (CONNECTION_STRING, uri.as_str());
+    for (away, codes, says) in [
+        (
+            &[kafka] as &[_],
+            &["WS-201"] as &[_],
+            "Kafka does not answer: ",
+        ),
+        (&[mongodb], &["WS-101"], "MongoDB does not answer: "),
+        (
+            &[kafka, mongodb],
+            &["WS-101", "WS-201"],
+            "MongoDB does not answer: ",
+        ),
+    ] {
+        let environment = scene.environment_with(away);
+        let (code, out, err) = run(&environment, &["status", "--json"]).await;
+        assert_eq!((code, err.as_str()), (Some(1), ""), "{out}");
+        let status: Value = serde_json::from_str(&out).expect("JSON");
+        assert_eq!(status["codes"], serde_json::json!(codes), "{status}");
+        let verdict = status["verdict"].as_str().expect("a verdict");
+        assert!(verdict.contains(says), "{verdict}");
+        let (mongodb, group) = (&status["mongodb"]["primary"], &status["group"]["state"]);
+        assert_eq!(mongodb.is_null(), codes.contains(&"WS-101"), "{status}");
+        assert_eq!(group.is_null(), codes.contains(&"WS-201"), "{status}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 use test_support::scene::CONNECTION_STRING;
-use test_support::worker::run;
+use test_support::wait::DEADLINE;
+use test_support::worker::{binary, run};
 
 async fn refused(vars: &[(&str, &str)]) -> String {
     let vars: BTreeMap<String, String> = (vars.iter())
@@ -85,6 +86,79 @@ async fn no_fault_shows_a_secret() {
     .await;
     assert!(err.contains("percent-encoded"), "{err}");
     assert!(!err.contains("hunter2"), "{err}");
+}
+
+#[tokio::test]
+async fn no_fault_shows_a_secret_that_is_in_the_wrong_variable() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), "hunter2\n").expect("written");
+    let password_file = "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD_FILE";
+    let err = refused(&[
+        (CONNECTION_STRING, "mongodb://u@127.0.0.1:9/?replicaSet=rs0"),
+        (password_file, "hunter2"),
+        ("DYFF_KAFKA__CONFIG__SASL_PASSWORD_FILE", "hunter2"),
+        (
+            "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
+            "mongodb://u:hunter,2@h/",
+        ),
+        (
+            "DYFF_WORKFLOWS_SINK__MAPPING_FILE",
+            file.path().to_str().expect("a path"),
+        ),
+    ])
+    .await;
+    for part in [
+        password_file,
+        "SASL_PASSWORD_FILE",
+        "MAPPING_FILE",
+        "line 1",
+    ] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert!(!err.contains("hunter") && !err.contains("2@h"), "{err}");
+}
+
+/// A kubeconfig has tokens, and what parses it quotes the lines around a fault.
+#[tokio::test]
+async fn a_kubeconfig_that_is_no_yaml_is_named_without_its_contents() {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    let text = "apiVersion: v1\nusers:\n- name: a\n  user:\n    token: hunter2\n   x: [\n";
+    std::fs::write(file.path(), text).expect("written");
+    for (path, says) in [
+        (file.path().to_str().expect("a path"), "at line "),
+        ("/nowhere", "the kubeconfig /nowhere cannot be read"),
+    ] {
+        let vars = BTreeMap::from([("KUBECONFIG".to_owned(), path.to_owned())]);
+        let arguments = ["admin", "secret", "get", "--secret", "a", "--key", "k"];
+        let (code, _, err) = run(&vars, &arguments).await;
+        assert_eq!(code, Some(78), "{err}");
+        assert!(err.contains(says) && err.contains("KUBECONFIG"), "{err}");
+        assert!(!err.contains("hunter2"), "{err}");
+    }
+}
+
+#[tokio::test]
+async fn a_log_that_cannot_be_written_ends_no_process() {
+    let full = || std::fs::File::options().write(true).open("/dev/full");
+    for (format, arguments) in [
+        ("json", &["run"][..]),
+        ("human", &["run"]),
+        ("json", &["config", "show"]),
+    ] {
+        let vars = [
+            ("DYFF_WORKFLOWS_SINK__LOG_FORMAT", format),
+            ("DYFF_WORKFLOWS_SINK__START", "now"),
+        ];
+        let command = tokio::process::Command::new(binary())
+            .args(arguments)
+            .env_clear()
+            .envs(vars)
+            .stderr(full().expect("a full device"))
+            .status();
+        let ended = tokio::time::timeout(DEADLINE, command).await;
+        let code = ended.expect("an end").expect("it runs").code();
+        assert_eq!(code, Some(78), "{format} {arguments:?}");
+    }
 }
 
 #[tokio::test]

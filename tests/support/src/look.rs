@@ -1,14 +1,13 @@
 //! What there is in a scene: its topic's log, its group's offsets, its database's documents.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bson::{Bson, Document, Uuid, doc};
 use mongodb::Collection;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
-use rdkafka::error::KafkaError;
 use rdkafka::topic_partition_list::TopicPartitionListElem;
-use rdkafka::{ClientConfig, Message as _, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::spawn_blocking;
 use workflows_sink::checkpoint;
 use workflows_sink::kafka::topic_id::topic_id;
@@ -122,14 +121,6 @@ impl Scene {
         ends.await.expect("the ends of the log")
     }
 
-    /// The key of each record that the log has now, by partition and offset.
-    pub async fn kept(&self) -> BTreeMap<(i32, i64), String> {
-        let ends = self.log_ends().await;
-        let (bootstrap, topic) = (self.bootstrap.clone(), self.topic.clone());
-        let kept = spawn_blocking(move || kept(&bootstrap, &topic, ends.into_keys()));
-        kept.await.expect("the records of the log")
-    }
-
     /// The offsets that the group has committed, by partition.
     pub async fn committed(&self) -> BTreeMap<i32, i64> {
         let (outsider, topic) = (self.outsider(), self.topic.clone());
@@ -202,38 +193,4 @@ pub fn number(value: Option<&Bson>) -> i64 {
         Some(Bson::Int64(n)) => *n,
         other => panic!("not a number: {other:?}"),
     }
-}
-
-fn kept(
-    bootstrap: &str,
-    topic: &str,
-    partitions: impl Iterator<Item = i32>,
-) -> BTreeMap<(i32, i64), String> {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", bootstrap)
-        .set("group.id", "a reader of tests")
-        .set("enable.partition.eof", "true")
-        .create()
-        .expect("a consumer");
-    let (mut kept, mut unfinished) = (BTreeMap::new(), BTreeSet::new());
-    let mut list = TopicPartitionList::new();
-    for partition in partitions {
-        unfinished.insert(partition);
-        let added = list.add_partition_offset(topic, partition, Offset::Beginning);
-        added.expect("an offset");
-    }
-    consumer.assign(&list).expect("assigned");
-    while !unfinished.is_empty() {
-        match consumer.poll(DEADLINE).expect("a record in time") {
-            Ok(message) => {
-                let key = String::from_utf8_lossy(message.key().unwrap_or_default());
-                kept.insert((message.partition(), message.offset()), key.into_owned());
-            }
-            Err(KafkaError::PartitionEOF(partition)) => {
-                unfinished.remove(&partition);
-            }
-            Err(error) => panic!("the log cannot be read: {error}"),
-        }
-    }
-    kept
 }

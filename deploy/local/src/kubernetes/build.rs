@@ -32,9 +32,7 @@ pub fn programs() -> Result<PathBuf> {
     for part in [MODULE, SUMS, FLAGS, &link] {
         key.update(part);
     }
-    let key: String = (key.finalize().iter().take(6))
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let key = hex::encode(&key.finalize()[..6]);
     cache::entry(&format!("kubernetes-{version}-{key}"), |directory| {
         eprintln!("building Kubernetes {version} for the tests, once: this takes ten minutes");
         build(&go::program()?, directory, &link)

@@ -16,7 +16,7 @@ use jiff::Timestamp;
 use kube::{
     Api, Client, Config, Error,
     api::{GetParams, Patch, PatchParams, WatchEvent, WatchParams},
-    config::KubeConfigOptions,
+    config::{KubeConfigOptions, KubeconfigError},
     core::Request,
 };
 use secrecy::{ExposeSecret as _, SecretSlice, zeroize::Zeroizing};
@@ -45,8 +45,11 @@ const NOTE_CHARS_MAX: usize = 900;
 
 /// How long a watch lasts before the next begins, in seconds.
 const WATCH_SECONDS: u32 = 240;
-/// The status for a watch from a version that the server no longer knows.
+/// The status for a watch from a version that the server no longer knows: after its restart, that
+/// of each object that was not written since.
 const GONE: u16 = 410;
+/// A watch from it begins with what there is.
+const ANY_VERSION: &str = "0";
 /// Between a watch that failed and the next.
 const WATCH_AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -60,6 +63,25 @@ pub struct Kubernetes {
 impl fmt::Debug for Kubernetes {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Kubernetes({})", self.namespace)
+    }
+}
+
+fn version(held: &Option<Held>) -> Option<&str> {
+    held.as_ref().map(|held| held.version.resource.as_str())
+}
+
+/// What is wrong with a kubeconfig. What parses it quotes the lines around a fault, and these may
+/// hold a token.
+fn without_excerpt(error: &KubeconfigError) -> String {
+    match error {
+        KubeconfigError::Parse(error) => {
+            let line = error.location().map_or(0, |location| location.line());
+            format!("the kubeconfig is not the YAML that is expected, at line {line}")
+        }
+        KubeconfigError::ReadConfig(error, path) => {
+            format!("the kubeconfig {} cannot be read: {error}", path.display())
+        }
+        other => other.to_string(),
     }
 }
 
@@ -78,6 +100,7 @@ impl Kubernetes {
             false => Config::from_kubeconfig(&KubeConfigOptions::default())
                 .await
                 .map_err(|error| {
+                    let error = without_excerpt(&error);
                     permanent(format!(
                         "{error}; set KUBECONFIG, or work on files with --secrets-dir"
                     ))
@@ -181,7 +204,8 @@ impl Kubernetes {
         let params = WatchParams::default()
             .fields(&selector)
             .timeout(WATCH_SECONDS);
-        let from = seen.map_or("0", |version| &version.resource);
+        let seen = seen.map(|version| version.resource.as_str());
+        let mut from = seen.unwrap_or(ANY_VERSION);
         let namespace = self.namespace(name);
         let secrets: Api<k8s_openapi::api::core::v1::Secret> =
             Api::namespaced(self.client.clone(), namespace);
@@ -193,19 +217,33 @@ impl Kubernetes {
                         match event {
                             WatchEvent::Bookmark(_) => {}
                             WatchEvent::Added(found) | WatchEvent::Modified(found)
-                                if found.metadata.resource_version.as_deref() == Some(from) => {}
-                            WatchEvent::Error(status) if status.code != GONE => break,
+                                if found.metadata.resource_version.as_deref() == seen => {}
+                            WatchEvent::Error(status) => {
+                                if status.code == GONE {
+                                    from = ANY_VERSION;
+                                }
+                                break;
+                            }
                             _ => return,
                         }
                     }
                 }
-                Err(Error::Api(status)) if status.code == GONE => return,
+                Err(Error::Api(status)) if status.code == GONE => from = ANY_VERSION,
                 Err(error) => {
                     let why = failure(&error).to_string();
                     tracing::debug!(secret = %name, why, "the Secret cannot be watched; polling it instead");
                 }
             }
             tokio::time::sleep(WATCH_AGAIN_AFTER).await;
+            // A watch from any version tells nothing of a Secret that has gone.
+            if from == ANY_VERSION
+                && self
+                    .get(name)
+                    .await
+                    .is_ok_and(|held| version(&held) != seen)
+            {
+                return;
+            }
         }
     }
 

@@ -76,6 +76,7 @@ impl Applier<'_, '_> {
             if self.replay.stop.load(Ordering::Relaxed) {
                 return Ok(Applied::Again("interrupted".to_owned()));
             }
+            let began = Instant::now();
             let applied = match self.replay.options.yes {
                 true => self.apply(pass, &mut chunk).await?,
                 false => {
@@ -92,7 +93,8 @@ impl Applier<'_, '_> {
             self.replay.count(&chunk.letters, self.course);
             self.count_out(pass, &chunk.keys);
             if self.replay.options.yes {
-                self.replay.keep_rate(chunk.letters.len()).await;
+                let letters = chunk.letters.len();
+                self.replay.give_way(letters, began.elapsed()).await;
             }
         }
     }

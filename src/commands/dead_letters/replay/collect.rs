@@ -11,8 +11,9 @@ use mongodb::options::ReadConcern;
 
 use super::pass::ReplayPass;
 use crate::checkpoint::{Checkpoint, Checkpoints, Key};
+use crate::database::values::uuid;
 use crate::record::Partition;
-use crate::writer::dead_letter::{COLLECTION, REPLAYED};
+use crate::writer::dead_letter::{self, COLLECTION, REPLAYED};
 
 /// How many letters of one partition are looked at; their places and keys are kept in memory.
 const LETTERS_MAX: usize = 1_000_000;
@@ -48,15 +49,9 @@ pub(super) struct LetterPlace {
 }
 
 impl LetterPlace {
-    /// The `_id` of a letter at `offset`, its fields in the order in which they are stored.
+    /// The `_id` of a letter at `offset`.
     pub(super) fn letter_id(&self, offset: i64) -> Document {
-        doc! {
-            "group": &self.key.group,
-            "topic": &*self.key.partition.topic,
-            "topic_id": self.topic_id,
-            "partition": self.key.partition.number,
-            "offset": offset,
-        }
+        dead_letter::id(&self.key, self.topic_id, offset)
     }
 }
 
@@ -82,7 +77,7 @@ pub(super) async fn places(
                 partition: Partition::new(id.get_str("topic").ok()?, id.get_i32("partition").ok()?),
             },
             topic_id: uuid(id.get("topic_id")),
-            letters: super::number(found.get("letters")),
+            letters: super::count_of(found.get("letters")),
         })
     };
     Ok(found.iter().filter_map(place).collect())
@@ -163,7 +158,7 @@ fn chosen_letter(letter: &Document) -> Option<ChosenLetter> {
     let whole = letter
         .get_document("cut")
         .and_then(|cut| cut.get_document("key"));
-    let whole = whole.map_or(0, |whole| super::number(whole.get("bytes")));
+    let whole = whole.map_or(0, |whole| super::count_of(whole.get("bytes")));
     let key = key.filter(|key| whole <= key.len() as i64);
     Some(ChosenLetter {
         offset: offset_of(letter)?,
@@ -213,11 +208,4 @@ pub(super) async fn take_gone(
 /// The offset of a letter.
 pub(super) fn offset_of(letter: &Document) -> Option<i64> {
     letter.get_document("_id").ok()?.get_i64("offset").ok()
-}
-
-fn uuid(value: Option<&Bson>) -> Option<Uuid> {
-    match value {
-        Some(Bson::Binary(id)) => id.to_uuid().ok(),
-        _ => None,
-    }
 }

@@ -29,7 +29,7 @@ use self::life::ReplayRules;
 use self::place::PlaceReplay;
 use self::report::ReplayReport;
 use super::filter::matching;
-use super::{Letters, number};
+use super::{Letters, count_of};
 use crate::cli::{LetterFilter, LetterState};
 use crate::commands::progress::CommandProgress;
 use crate::commands::text::thousands;

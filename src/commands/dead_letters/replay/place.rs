@@ -32,6 +32,10 @@ const PASS_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// The most letters in one transaction.
 const TRANSACTION_LETTERS_MAX: usize = 200;
 
+/// The longest time that is left to the lane after a transaction, beyond the rate that was asked
+/// for: the longest that it waits between two tries.
+const GIVEN_WAY_MAX: Duration = Duration::from_secs(2);
+
 /// How many passes in a row may apply nothing.
 const FRUITLESS_MAX: u32 = 20;
 
@@ -120,7 +124,9 @@ impl PlaceReplay<'_> {
                 Ok(found) => found,
                 Err(why) => return Ok(Some(why)),
             };
-            let end = *end.get_or_insert(found.next_offset);
+            // What is behind a checkpoint that was reset, its lane applies again by itself.
+            let end =
+                *end.insert(end.map_or(found.next_offset, |end: i64| end.min(found.next_offset)));
             self.resolve_doubts(&mut course).await?;
             let before = self.report.counted();
             let mut pass = match self.read(&found, end, &mut course).await? {
@@ -264,11 +270,11 @@ impl PlaceReplay<'_> {
         format!("{} {} {offset}", partition.topic, partition.number)
     }
 
-    /// Waits so long that no more letters a second are applied than was asked for.
-    pub(super) async fn keep_rate(&self, letters: usize) {
-        if let Some(rate) = self.options.rate {
-            let wait = Duration::from_secs_f64(letters as f64 / f64::from(rate));
-            tokio::time::sleep(wait).await;
-        }
+    /// Leaves the checkpoint to its lane for as long as a transaction `held` it, and until no more
+    /// letters a second are applied than was asked for.
+    pub(super) async fn give_way(&self, letters: usize, held: Duration) {
+        let by_rate = |rate| Duration::from_secs_f64(letters as f64 / f64::from(rate));
+        let by_rate = self.options.rate.map_or(Duration::ZERO, by_rate);
+        tokio::time::sleep(by_rate.max(held.min(GIVEN_WAY_MAX))).await;
     }
 }
