@@ -9,7 +9,8 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
-use workflows_sink::config::Kafka;
+use workflows_sink::config::startup::StartupError;
+use workflows_sink::config::{Kafka, kafka_name};
 
 /// How long one question may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -98,10 +99,16 @@ pub(crate) fn client(kafka: &Kafka) -> ClientConfig {
     config
 }
 
+/// The variable by which the platform's own services name the topic of new states.
+const EVENTS_TOPIC: &str = "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS";
+
 /// The topic of new states, as the platform's own services name it.
-pub fn events_topic() -> String {
-    std::env::var("DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS")
-        .ok()
-        .filter(|topic| !topic.is_empty())
-        .unwrap_or_else(|| "dyff.workflows.events".to_owned())
+///
+/// # Errors
+/// [`StartupError`], where it is set to what is not a topic's name.
+pub fn events_topic() -> Result<String> {
+    let set = std::env::var(EVENTS_TOPIC);
+    let topic = set.unwrap_or_else(|_| "dyff.workflows.events".to_owned());
+    let wrong = |why| StartupError::configuration(format!("{EVENTS_TOPIC}: {why}"));
+    Ok(kafka_name(&topic).map_err(wrong)?)
 }

@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
+use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use workflows_sink::config::kafka_name;
 
 use crate::objects::Copier;
 use crate::present::TRANSACTION_WAIT_SECONDS;
@@ -39,7 +42,7 @@ pub enum Command {
         out: PathBuf,
         /// What the ids are made of beside the path, such as the name of the old project; needed
         /// once.
-        #[arg(long)]
+        #[arg(long, value_parser = NonEmptyStringValueParser::new())]
         seed: Option<String>,
         #[command(flatten)]
         about: About,
@@ -84,7 +87,7 @@ pub struct Entities {
     #[command(flatten)]
     pub file: ReportFile,
     /// Another topic: the state topic, where no aggregator runs.
-    #[arg(long, conflicts_with = "into")]
+    #[arg(long, conflicts_with = "into", value_parser = kafka_name)]
     pub topic: Option<String>,
     /// Not a topic: a later rebuild from Kafka does not know these.
     #[arg(long, requires = "if_absent")]
@@ -128,8 +131,9 @@ pub struct Accounts {
 #[derive(Debug, Args)]
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub struct Verify {
-    /// Old paths, one a line, of entities that may differ, since they went on in the new place, and of
-    /// what is in no export, since it only stands above entities: a person has looked at each.
+    /// Old paths, one a line, of entities that may differ or be missing, since they went on in the new
+    /// place, and of what is in no export, since it only stands above entities; and names of metadata
+    /// whose counts are larger than their files. A person has looked at each.
     #[arg(long, value_name = "FILE")]
     pub accept: Option<PathBuf>,
     #[command(flatten)]

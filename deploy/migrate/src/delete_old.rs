@@ -31,6 +31,14 @@ pub fn plan(
          elsewhere, use that place's own tool"
     );
     let state = &remap.state;
+    ensure!(
+        state
+            .project
+            .as_deref()
+            .is_none_or(|known| known == project),
+        "nothing may go: the entities that were verified are of the project {}, not of {project}",
+        state.project.as_deref().unwrap_or_default()
+    );
     let entities = said_yes(remap, state.entities_verified.as_ref(), "verify EXPORT…")?;
     let objects = said_yes(
         remap,
@@ -96,13 +104,14 @@ gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
     }
     writeln!(
         out,
-        "gcloud storage buckets update {} --lifecycle-file lifecycle.json\n\n# 3. Entities, kind by kind, in the console or with:",
+        "gcloud storage buckets update {} --lifecycle-file lifecycle.json\n\n# 3. Entities, kind by kind, in the console or with these; of the default namespace alone, since no other \
+         was verified:",
         quoted(from)
     )?;
     for kind in &kinds {
         writeln!(
             out,
-            "gcloud firestore bulk-delete --project {} --collection-ids {}",
+            "gcloud firestore bulk-delete --project {} --namespace-ids '(default)' --collection-ids {}",
             quoted(project),
             quoted(kind)
         )?;

@@ -79,7 +79,7 @@ pub fn each_entity(
     progress.end();
     let few = found.counted.iter();
     let few = few.filter_map(|counted| too_few(counted, &records));
-    report.unchecked.extend(few);
+    report.short.extend(few);
     Ok(())
 }
 
@@ -117,16 +117,17 @@ fn belongs(key: &Key, mapping: &Mapping, project: &mut Option<String>) -> Result
 }
 
 /// What is to be said where files have fewer records than the metadata says entities.
-fn too_few(counted: &Counted, records: &HashMap<&Path, u64>) -> Option<String> {
+fn too_few(counted: &Counted, records: &HashMap<&Path, u64>) -> Option<(String, String)> {
     let read = counted.files.iter();
     let read = read
         .filter_map(|file| records.get(file.as_path()))
         .sum::<u64>();
     (read < counted.entities).then(|| {
-        format!(
+        let why = format!(
             "{} has {} entities by the export's metadata, and its files have {read}: one of them may \
              be cut; copy them from the bucket again",
             counted.name, counted.entities
-        )
+        );
+        (counted.name.clone(), why)
     })
 }

@@ -47,8 +47,7 @@ pub(crate) fn hex_of_file(file: &Path) -> Result<String> {
 
 /// A SHA-256 in hex digits.
 pub(crate) fn hex(digest: Sha256) -> String {
-    let digest = digest.finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest.finalize())
 }
 
 /// A file whose bytes are hashed while it is read.

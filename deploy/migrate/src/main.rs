@@ -30,8 +30,10 @@ fn main() -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
+        // the reader of the output has seen enough
+        Err(error) if startup::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            let _ = writeln!(io::stderr(), "error: {error:#}");
             startup::exit_code(&error).into()
         }
     }
@@ -98,7 +100,7 @@ fn entities(told: Entities, out: &mut impl Write) -> Result<bool> {
         (false, None) => {
             let onto = Onto {
                 kafka: Kafka::from_env()?,
-                topic: told.topic.unwrap_or_else(events_topic),
+                topic: told.topic.map_or_else(events_topic, Ok)?,
                 update: told.update,
                 transaction_wait: Duration::from_secs(told.transaction_wait_seconds),
             };
@@ -107,8 +109,9 @@ fn entities(told: Entities, out: &mut impl Write) -> Result<bool> {
     };
     if !told.dry_run {
         remap.hold(&mapping, told.held.new_mapping)?;
-        // What is moved now was not there when it was verified.
+        // What is moved now was not there when it was verified, nor its objects.
         remap.state.entities_verified = None;
+        remap.state.objects_verified = None;
         remap.save_state()?;
     }
     let report = import(&told.exports.exports, &mapping, &remap, &target)?;

@@ -3,7 +3,7 @@
 //! A record of this tool has the header [`HEADER`]. So a later run knows whether the newest state
 //! of an entity is still the one that was migrated: only then may it be replaced.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,9 @@ struct Newest {
 pub struct Present {
     // Some 70 bytes an entity.
     newest: HashMap<NewId, Newest>,
+    /// Where a record of this tool stands right behind one of others with the same key: an earlier run
+    /// went over what they wrote meanwhile, and may have ended before it could say so.
+    covered: BTreeMap<NewId, (Partition, i64)>,
     /// Up to where each partition was read.
     ends: Vec<(Partition, i64)>,
 }
@@ -102,14 +105,21 @@ impl Present {
         self.newest.insert(id, newest);
     }
 
-    fn note(&mut self, record: &Record<'_>) {
-        if let Some(id) = id_of(record) {
-            let newest = Newest {
-                value: Fingerprint::of(record.value.unwrap_or_default()),
-                is_ours: is_ours(record),
-                is_met: false,
-            };
-            self.newest.insert(id, newest);
+    fn note(&mut self, partition: &Partition, record: &Record<'_>) {
+        let Some(id) = id_of(record) else {
+            return;
+        };
+        let newest = Newest {
+            value: Fingerprint::of(record.value.unwrap_or_default()),
+            is_ours: is_ours(record),
+            is_met: false,
+        };
+        match self.newest.insert(id, newest) {
+            _ if !newest.is_ours => drop(self.covered.remove(&id)),
+            Some(before) if !before.is_ours && before.value != newest.value => {
+                self.covered.insert(id, (partition.clone(), record.offset));
+            }
+            _ => {}
         }
     }
 
@@ -177,7 +187,7 @@ fn read(kafka: &Kafka, topic: &str, partitions: i32, wait: Duration) -> Result<P
     let (mut present, mut before) = (Present::default(), 0);
     for (partition, log) in logs {
         let scanned = scanner.scan(&partition, log.clone(), None, |record| {
-            present.note(&record);
+            present.note(&partition, &record);
             progress.item(before + records(&(log.start..record.offset + 1)));
             ControlFlow::Continue(())
         });
@@ -220,8 +230,8 @@ fn decided(
     Ok((ends.start.min(decided)..decided, open))
 }
 
-/// Reports what others have written since the read-back of entities that this run has sent: where
-/// it stands before ours, ours has covered it. Records of an open transaction are waited for, this
+/// Reports where a state of this tool stands behind one that others have written: in what was read back,
+/// from an earlier run, and since then, from this one. Records of an open transaction are waited for, this
 /// long; what is open even then is reported too.
 ///
 /// # Errors
@@ -232,6 +242,9 @@ pub fn report_covered(
     transaction_wait: Duration,
     report: &mut Report,
 ) -> Result<()> {
+    for (id, (partition, offset)) in &present.covered {
+        report.reject(&place(partition, *offset), None, went_over(*id));
+    }
     let scanner = Scanner::new(kafka)?;
     let deadline = Instant::now() + transaction_wait;
     for (partition, read_up_to) in &present.ends {
@@ -248,11 +261,7 @@ pub fn report_covered(
                 match is_ours(&record) {
                     false => drop(of_others.insert(id)),
                     true if of_others.contains(&id) => {
-                        let why = format!(
-                            "{id} was written by others while this ran, and the old state went over it: \
-                             produce the state before this offset once more"
-                        );
-                        report.reject(&place(partition, record.offset), None, why);
+                        report.reject(&place(partition, record.offset), None, went_over(id));
                     }
                     true => {}
                 }
@@ -261,6 +270,13 @@ pub fn report_covered(
         })?;
     }
     Ok(())
+}
+
+fn went_over(id: NewId) -> String {
+    format!(
+        "{id} was written by others while a run was under way, and the old state went over it: produce \
+         the state before this offset once more"
+    )
 }
 
 /// A place in a topic, as a report has it.
@@ -278,7 +294,7 @@ mod tests {
     #[test]
     fn only_what_was_migrated_is_ever_replaced() {
         let mut present = Present::default();
-        let id = NewId(7);
+        let (id, partition) = (NewId(7), Partition::new("t", 0));
         let key = id.to_string();
         assert_eq!(present.needed(id, b"a"), Needed::New);
         let mut record = Record {
@@ -287,23 +303,54 @@ mod tests {
             headers: vec![(HEADER.as_bytes().to_vec(), None)],
             ..Record::default()
         };
-        present.note(&record);
+        present.note(&partition, &record);
         assert_eq!(present.needed(id, b"a"), Needed::Nothing);
         record.value = Some(b"a");
-        present.note(&record);
+        present.note(&partition, &record);
         assert_eq!(present.needed(id, b"b"), Needed::Changed);
         assert_eq!(present.needed(id, b"c"), Needed::Twice);
         record.headers.clear();
         record.value = Some(b"c");
-        present.note(&record);
+        present.note(&partition, &record);
         assert_eq!(present.needed(id, b"b"), Needed::Newer);
         assert_eq!(present.needed(id, b"c"), Needed::Nothing);
         present.sent(id, b"d");
         assert_eq!(present.needed(id, b"e"), Needed::Twice);
         for key in [None, Some(&b"x"[..])] {
             record.key = key;
-            present.note(&record);
+            present.note(&partition, &record);
         }
         assert_eq!(present.newest.len(), 1);
+    }
+
+    #[test]
+    fn a_state_that_went_over_one_of_others_is_told_until_others_write_again() {
+        let mut present = Present::default();
+        let (id, partition) = (NewId(7), Partition::new("t", 0));
+        let key = id.to_string();
+        let ours = vec![(HEADER.as_bytes().to_vec(), None)];
+        let mut covered = |offset: i64, value: &'static [u8], headers: &[(Vec<u8>, _)]| {
+            let record = Record {
+                offset,
+                key: Some(key.as_bytes()),
+                value: Some(value),
+                headers: headers.to_vec(),
+                ..Record::default()
+            };
+            present.note(&partition, &record);
+            present.covered.get(&id).map(|(_, offset)| *offset)
+        };
+        for (offset, value, headers, expected) in [
+            (0, &b"a"[..], &ours[..], None),
+            (1, b"b", &[], None),
+            // the same state again covers nothing
+            (2, b"b", &ours, None),
+            (3, b"c", &[], None),
+            (4, b"d", &ours, Some(4)),
+            (5, b"e", &ours, Some(4)),
+            (6, b"c", &[], None),
+        ] {
+            assert_eq!(covered(offset, value, headers), expected, "{offset}");
+        }
     }
 }

@@ -34,6 +34,8 @@ pub struct Report {
     pub left_out: BTreeMap<String, String>,
     /// What could not be checked of the exports, so that something may be missing.
     pub unchecked: BTreeSet<String>,
+    /// What has fewer entities than the export says: by the name of its metadata, how many.
+    pub short: BTreeMap<String, String>,
     /// Lines of the mapping that match nothing.
     pub unmatched: Vec<Unmatched>,
     #[serde(skip)]
@@ -144,7 +146,7 @@ impl Report {
         for Unmatched { file, line, reason } in &self.unmatched {
             writeln!(out, "warning: {file}, line {line}: {reason}")?;
         }
-        for why in &self.unchecked {
+        for why in self.unchecked.iter().chain(self.short.values()) {
             writeln!(out, "warning: {why}")?;
         }
         for rejected in self.rejected.iter().take(SHOWN_MAX) {

@@ -27,8 +27,9 @@ const DOCUMENTS_MAX: usize = 500;
 /// Bytes of entities that wait to be compared.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// What is counted of an entity that differs, where a person has said that it may.
+/// What is counted of an entity that differs, or is missing, where a person has said that it may.
 const ACCEPTED: &str = "different, as accepted";
+const ACCEPTED_MISSING: &str = "missing, as accepted";
 
 /// Paths that are kept of those that were not compared, and that are shown to people.
 const NOT_COMPARED_KEPT_MAX: usize = 1_000;
@@ -57,20 +58,28 @@ pub struct Verification {
     pub not_compared: u64,
     /// The first of them.
     pub not_compared_paths: Vec<String>,
+    /// How many exports have fewer entities than they say, but for those that a person accepts.
+    pub short_exports: u64,
     /// How many documents each collection has, beside those of the exports.
     pub others: BTreeMap<String, u64>,
 }
 
 impl Verification {
-    /// Whether there are entities, all that have an id are there as the exports have them, and what
-    /// they refer to is there too.
+    /// Whether there are entities, as many as the exports say, all that have an id are there as the
+    /// exports have them, and what they refer to is there too.
     pub fn is_yes(&self) -> bool {
-        self.report.rejected_in_all == 0 && self.not_compared == 0 && self.equal() > 0
+        let Verification { report, .. } = self;
+        let is_whole = self.not_compared == 0 && self.short_exports == 0;
+        report.rejected_in_all == 0 && is_whole && self.equal() > 0
     }
 
     /// How many are there as they should be, those that a person accepts included.
     pub fn equal(&self) -> u64 {
-        self.report.total("equal") + self.report.total(ACCEPTED)
+        self.report.total("equal") + self.accepted()
+    }
+
+    fn accepted(&self) -> u64 {
+        self.report.total(ACCEPTED) + self.report.total(ACCEPTED_MISSING)
     }
 
     /// Prints it for people to sign.
@@ -110,7 +119,7 @@ impl Verification {
                 out,
                 "YES: {} entities are there, each with the hash that the export gives it{}.",
                 self.equal(),
-                match self.report.total(ACCEPTED) {
+                match self.accepted() {
                     0 => String::new(),
                     accepted => format!(", but for {accepted} that a person has accepted"),
                 }
@@ -118,11 +127,12 @@ impl Verification {
             false => writeln!(
                 out,
                 "NO: {} entities are as the exports have them, {} are not, {} were not compared, {} \
-                 references lead nowhere.",
+                 references lead nowhere, {} parts of exports are short.",
                 self.equal(),
                 self.report.rejected_in_all - self.report.dangling,
                 self.not_compared,
-                self.report.dangling
+                self.report.dangling,
+                self.short_exports
             ),
         }
     }
@@ -130,8 +140,8 @@ impl Verification {
 
 /// Compares. Of an entity that several exports have, the last one counts.
 ///
-/// `accepted` are old paths of entities that may differ, since they went on in the new place, or that
-/// no export has.
+/// `accepted` are old paths of entities that may differ or be missing, since they went on in the new
+/// place, or that no export has; and names of metadata whose counts may be larger.
 ///
 /// # Errors
 /// Where the remap file is edited, or MongoDB does not answer.
@@ -181,7 +191,10 @@ pub fn verify(
     let (not_compared, not_compared_paths) = not_compared(mapping, remap, |id, path| {
         comparing.compared.contains(&id) || comparing.accepted.contains(path)
     })?;
+    let short = report.short.keys();
+    let short = short.filter(|name| !comparing.accepted.contains(*name));
     Ok(Verification {
+        short_exports: short.count() as u64,
         at: Timestamp::now(),
         version: env!("CARGO_PKG_VERSION"),
         remap_sha256: remap.sha256().unwrap_or_default().to_owned(),
@@ -265,11 +278,14 @@ impl Comparing<'_> {
             *self.found.entry(name.clone()).or_default() += found.len() as u64;
             for expected in waiting {
                 self.compare(&name, &expected, &found, report);
-                if !found.contains_key(&expected.id.to_string()) {
+                let is_there = found.contains_key(&expected.id.to_string());
+                if is_there || self.accepted.contains(&expected.path) {
+                    self.followed.is_there(expected.id);
+                }
+                if !is_there {
                     // Its references have gone with it, which is told already.
                     continue;
                 }
-                self.followed.is_there(expected.id);
                 let Expected {
                     place,
                     path,
@@ -301,6 +317,7 @@ impl Comparing<'_> {
                 let why = format!("its document {id} in {name} differs in {fields}");
                 ("different", Some(why))
             }
+            None if self.accepted.contains(&expected.path) => (ACCEPTED_MISSING, None),
             None => ("missing", Some(format!("{name} lacks its document, {id}"))),
         };
         report.count(&expected.kind, what);
@@ -340,6 +357,29 @@ mod tests {
     use bson::rawdoc;
 
     use super::*;
+
+    #[test]
+    fn it_says_yes_only_where_the_export_is_whole() {
+        let verification = |short_exports, not_compared| {
+            let mut report = Report::default();
+            report.count("Dataset", "equal");
+            report.count("Dataset", ACCEPTED_MISSING);
+            Verification {
+                at: Timestamp::now(),
+                version: "1",
+                remap_sha256: String::new(),
+                exports: Vec::new(),
+                database: String::new(),
+                report,
+                not_compared,
+                not_compared_paths: Vec::new(),
+                short_exports,
+                others: BTreeMap::new(),
+            }
+        };
+        assert!(verification(0, 0).is_yes() && verification(0, 0).equal() == 2);
+        assert!(!verification(1, 0).is_yes() && !verification(0, 1).is_yes());
+    }
 
     #[test]
     fn a_difference_is_told_by_its_fields_whatever_their_order() {

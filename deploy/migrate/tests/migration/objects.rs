@@ -185,7 +185,7 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
     let told = bench.run(plan).await.with_code(0).out;
     for line in [
         "# 12 entities were verified",
-        "gcloud firestore bulk-delete --project dyff --collection-ids Evaluation",
+        "gcloud firestore bulk-delete --project dyff --namespace-ids '(default)' --collection-ids Evaluation",
         "gs://old/public/**",
     ] {
         assert!(told.contains(line), "{line}: {told}");
