@@ -19,3 +19,13 @@ pub fn is_fresh(path: &str, text: &str) {
         path.display()
     );
 }
+
+/// As [`is_fresh`], of the part of a page that is written from `source`.
+pub fn is_part_fresh(path: &str, source: &str, part: &str) {
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+    let begin = format!("<!-- Generated from {source}; renew with:\n{RENEW} -->\n");
+    let end = "<!-- as far as here -->\n";
+    let (before, rest) = text.split_once(&begin).expect("where the part begins");
+    let (_, after) = rest.split_once(end).expect("where it ends");
+    is_fresh(path, &[before, &begin, part, end, after].concat());
+}
