@@ -134,9 +134,8 @@ async fn the_one_record_that_a_collection_refuses_is_found_in_its_batch() {
     let namespace = format!("{}.datasets", scene.database.name());
     let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
     refusing.set("alwaysOn", data).await;
-    let bad = |n| n == 37;
-    let records = (0..64).map(|n| {
-        let kind = if bad(n) { "Dataset" } else { "Model" };
+    let records = (1..=64).map(|n| {
+        let kind = if n == 38 { "Dataset" } else { "Model" };
         entity(n, kind, 0, 10)
     });
     scene.produce(&records.collect::<Vec<_>>());

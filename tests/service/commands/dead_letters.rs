@@ -87,7 +87,7 @@ async fn rejected_records_are_listed_and_shown_with_everything_they_carried() {
     );
     let all = ["dead-letters", "discard", "--why", "x", "--yes"];
     let (code, _, err) = run(&scene.environment(), &all).await;
-    assert!(code == Some(1) && err.contains("--all"), "{err}");
+    assert!(code == Some(2) && err.contains("--all"), "{err}");
     let indexes = scene
         .database
         .collection::<bson::Document>("workflows_sink_dead_letters");
