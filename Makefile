@@ -48,8 +48,8 @@ build-tools:
 	@sh deploy/local/ensure.sh $(BUILD_TOOLS)
 
 demo: build-tools
-	cargo build --release --locked --package workflows-sink --package local-stack --bins
-	@exec $(TARGET)/release/local-stack demo --sink $(TARGET)/release/workflows-sink \
+	cargo build --profile demo --locked --package workflows-sink --package local-stack --bins
+	@exec $(TARGET)/demo/local-stack demo --sink $(TARGET)/demo/workflows-sink \
 	    --entities $(ENTITIES) --states $(STATES) --seed $(SEED) $(if $(OBSERVE),--observe) $(if $(STAY),--stay)
 
 release: build-tools
@@ -91,7 +91,7 @@ deny: build-tools
 	PATH="$$PATH:$(CACHE)/cargo-deny/bin" cargo deny check licenses bans sources
 
 test-fresh:
-	sh tests/fresh/run.sh sh -ec 'make demo STATES=20000; target/release/local-stack fetch'
+	sh tests/fresh/run.sh sh -ec 'make demo STATES=20000; target/demo/local-stack fetch'
 
 test-faults: build-tools
 	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise

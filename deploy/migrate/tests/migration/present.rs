@@ -75,11 +75,14 @@ async fn without_a_setting_entities_go_onto_the_platforms_own_events_topic() {
     let mut bench = Bench::new(example::entities(6)).with_ids().await;
     bench.environment = scene.environment();
     let import = "entities export --remap remap.json";
-    for (setting, topic) in [
-        (None, DEFAULT_EVENTS),
-        (Some(""), DEFAULT_EVENTS),
-        (Some("some.events"), "some.events"),
-    ] {
+    for setting in ["", "a/b"] {
+        bench
+            .environment
+            .insert(EVENTS.to_owned(), setting.to_owned());
+        let error = bench.run(import).await.with_code(78).error;
+        assert!(error.contains(EVENTS), "{error}");
+    }
+    for (setting, topic) in [(None, DEFAULT_EVENTS), (Some("some.events"), "some.events")] {
         bench.environment.remove(EVENTS);
         if let Some(setting) = setting {
             bench

@@ -193,7 +193,7 @@ async fn a_hundred_thousand_entities_arrive_once_each_though_the_import_is_kille
         "{}",
         early.out
     );
-    let refused = "delete-old plan --remap remap.json --project p --from gs://old";
+    let refused = "delete-old plan --remap remap.json --project dyff --from gs://old";
     let refused = bench.run(refused).await.with_code(1);
     assert!(
         refused.error.contains("has not said yes"),

@@ -60,8 +60,10 @@ async fn each_line_of_the_worked_example_does_what_the_page_says() {
             })
             .await;
         }
+        // the project that the entities of the example are of
+        let line = line.replace("--project PROJECT", "--project dyff");
         let mut shell = Command::new("sh");
-        shell.args(["-c", line]).current_dir(bench.folder.path());
+        shell.args(["-c", &line]).current_dir(bench.folder.path());
         shell
             .env_clear()
             .envs(&bench.environment)
