@@ -374,7 +374,8 @@ build_for_arm64() {
     in_store run --isolation chroot --volume "$PWD:/build:ro" --volume "$work/arm64:/arm64" \
         --workingdir /build --env CARGO_HOME=/arm64/cargo --env CARGO_TARGET_DIR=/arm64/target \
         --env CARGO_PROFILE_DEV_DEBUG=false --env WORKFLOWS_SINK_REVISION="$revision" \
-        --env CC=aarch64-linux-gnu-gcc --env HOST_CC=gcc --env HOST_CXX=g++ \
+        --env CC=aarch64-linux-gnu-gcc --env CXX=aarch64-linux-gnu-g++ \
+        --env HOST_CC=gcc --env HOST_CXX=g++ \
         --env CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc "$with" -- \
         cargo build --quiet --locked --target $target --bin workflows-sink \
         >"$work/arm64.log" 2>&1 || tail -n 20 "$work/arm64.log" >&2
