@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Our defaults: property, value, and why.
-pub const DEFAULTS: [(&str, &str, &str); 9] = [
+pub const DEFAULTS: [(&str, &str, &str); 8] = [
     (
         "client.id",
         "workflows-sink",
@@ -113,11 +113,6 @@ pub const DEFAULTS: [(&str, &str, &str); 9] = [
         "partition.assignment.strategy",
         COOPERATIVE,
         "a rebalance stops only the partitions that move",
-    ),
-    (
-        "check.crcs",
-        "true",
-        "a batch that was damaged on a broker's disk stops its partition, rather than be applied",
     ),
     (
         "heartbeat.interval.ms",
