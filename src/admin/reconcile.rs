@@ -162,11 +162,14 @@ async fn take(
 ) -> Result<(), Failure> {
     let held = found.held.as_ref();
     let current = || contents::value(held, &user.keys.password);
-    // What logs in on a primary may be rolled back with it, and the Secret would hold it alone.
-    if *step == Step::PromotePassword && !is_changed {
+    let change_password = async || {
         is_still(scene, user, held).await?;
         let next = contents::value(held, &user.keys.next());
-        desk.admin.set_password(user, &next).await?;
+        desk.admin.set_password(user, &next).await
+    };
+    // What logs in on a primary may be rolled back with it, and the Secret would hold it alone.
+    if *step == Step::PromotePassword && !is_changed {
+        change_password().await?;
     }
     match step {
         Step::GrantRoles(roles) => desk.admin.grant(user, roles).await,
@@ -179,11 +182,7 @@ async fn take(
             is_still(scene, user, held).await?;
             desk.admin.set_password(user, &current()).await
         }
-        Step::ChangePassword => {
-            is_still(scene, user, held).await?;
-            let next = contents::value(held, &user.keys.next());
-            desk.admin.set_password(user, &next).await
-        }
+        Step::ChangePassword => change_password().await,
         Step::CreateSecret | Step::MendSecret(_) | Step::StagePassword | Step::PromotePassword => {
             let change = contents::change(scene.config, user, held, step)?;
             scene.store.apply(&user.secret, held, change).await

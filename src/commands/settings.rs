@@ -13,7 +13,7 @@ use crate::cli::{ConfigCommand, MappingCommand};
 use crate::config::effective::{self, Effective, Origin};
 use crate::config::reference::{MAPPING_FILE, SETTINGS, Setting};
 use crate::config::startup::StartupError;
-use crate::config::{self, mapping_text};
+use crate::config::{self, mapping_of, mapping_text};
 use crate::record::mapping::{BUILTIN, Mapping};
 
 /// Shows the configuration of this process's environment, or what can be set.
@@ -94,22 +94,17 @@ fn print_reference(json: bool, out: &mut impl Write) -> anyhow::Result<()> {
 /// # Errors
 /// [`StartupError`], where a mapping cannot be read or used.
 pub fn mapping(command: MappingCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    let file = env::var(MAPPING_FILE.name).ok();
-    let in_use = match &file {
-        Some(path) => {
-            let wrong = |why| StartupError::configuration(format!("{}: {why}", MAPPING_FILE.name));
-            config::mapping(path).map_err(wrong)?
+    let named = |why| StartupError::configuration(format!("{}: {why}", MAPPING_FILE.name));
+    let (text, in_use) = match env::var(MAPPING_FILE.name) {
+        Ok(path) => {
+            let text = mapping_text(&path).map_err(named)?;
+            let in_use = mapping_of(&path, &text).map_err(named)?;
+            (text, in_use)
         }
-        None => Mapping::builtin(),
+        Err(_) => (BUILTIN.to_owned(), Mapping::builtin()),
     };
     match command {
-        MappingCommand::Print => {
-            let text = match &file {
-                Some(path) => mapping_text(path).map_err(StartupError::configuration)?,
-                None => BUILTIN.to_owned(),
-            };
-            Ok(out.write_all(text.as_bytes())?)
-        }
+        MappingCommand::Print => Ok(out.write_all(text.as_bytes())?),
         MappingCommand::Check { file, json } => {
             let other = config::mapping(&file.display().to_string());
             let other = other.map_err(StartupError::configuration)?;

@@ -63,19 +63,23 @@ impl Faults {
     }
 
     pub(crate) fn add(&mut self, variable: &str, fault: impl Into<String>) {
-        self.add_without_example(variable, fault);
         let mut settings = self.settings.iter();
-        let setting = settings.find(|setting| setting.name == variable);
-        let added = self.found.last_mut().expect("one was added");
-        added.example = setting.map(|setting| setting.example);
+        let example = settings
+            .find(|setting| setting.name == variable)
+            .map(|setting| setting.example);
+        self.push(variable, fault.into(), example);
     }
 
     /// The same where the fault itself says what is valid.
     pub(crate) fn add_without_example(&mut self, variable: &str, fault: impl Into<String>) {
+        self.push(variable, fault.into(), None);
+    }
+
+    fn push(&mut self, variable: &str, fault: String, example: Option<&'static str>) {
         self.found.push(ConfigError {
             variable: variable.to_owned(),
-            fault: fault.into(),
-            example: None,
+            fault,
+            example,
         });
     }
 

@@ -68,9 +68,7 @@ impl Kafka {
             start: start?,
         })
     }
-}
 
-impl Kafka {
     /// The same for another group, as whose member nothing is done.
     pub fn of_group(&self, group: String) -> Kafka {
         let mut other = self.clone();

@@ -178,6 +178,13 @@ pub(crate) fn mapping_text(path: &str) -> Result<String, String> {
 /// # Errors
 /// Why it cannot be read or used.
 pub(crate) fn mapping(path: &str) -> Result<Mapping, String> {
-    let text = mapping_text(path)?;
-    Mapping::parse(&text).map_err(|error| format!("{}: {error}", value::shown(path)))
+    mapping_of(path, &mapping_text(path)?)
+}
+
+/// The mapping in the text of a file.
+///
+/// # Errors
+/// Why it cannot be used.
+pub(crate) fn mapping_of(path: &str, text: &str) -> Result<Mapping, String> {
+    Mapping::parse(text).map_err(|error| format!("{}: {error}", value::shown(path)))
 }

@@ -161,12 +161,12 @@ impl Passed {
         self.check_assignment(faults);
         self.check_is_less(faults, "session.timeout.ms", "max.poll.interval.ms");
         self.check_is_less(faults, "heartbeat.interval.ms", "session.timeout.ms");
-        let protocol = self.get("security.protocol").unwrap_or_default();
-        let speaks = |part| protocol.to_lowercase().contains(part);
-        if speaks("sasl") {
+        if self.is("security.protocol", "sasl_plaintext")
+            || self.is("security.protocol", "sasl_ssl")
+        {
             self.check_sasl(faults);
         }
-        if speaks("ssl") {
+        if self.is("security.protocol", "ssl") || self.is("security.protocol", "sasl_ssl") {
             let properties = self.properties.iter();
             let plain = properties.map(|(name, (_, value))| (name.clone(), value.clone()));
             if let Err((property, fault)) = tls::check(&plain.collect()) {
@@ -311,10 +311,9 @@ fn native(property: &str, value: &str) -> Result<String, String> {
 
 /// Whether librdkafka `read` the number at the beginning of a value, and dropped the rest.
 fn is_cut(value: &str, read: &str) -> bool {
-    let digits = value.trim_start_matches(['+', '-']);
-    let is_whole = match digits.strip_prefix("0x").or(digits.strip_prefix("0X")) {
+    let is_whole = match value.strip_prefix("0x").or(value.strip_prefix("0X")) {
         Some(hex) => hex.chars().all(|c| c.is_ascii_hexdigit()),
-        None => digits.chars().all(|c| c.is_ascii_digit()),
+        None => value.chars().all(|c| c.is_ascii_digit()),
     };
     read.parse::<i64>().is_ok() && value.starts_with(|c: char| c.is_ascii_digit()) && !is_whole
 }

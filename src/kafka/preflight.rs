@@ -20,6 +20,7 @@ use super::context::forward_log;
 use super::errors::{code_name, is_permanent};
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
+use crate::record::Partition;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::reminder::Reminder;
@@ -104,6 +105,15 @@ pub async fn topic_partitions(
     asked
         .await
         .context("the lookup of the topics did not finish")?
+}
+
+/// Every partition of topics that have this many each.
+pub fn partitions_of(counts: &BTreeMap<String, i32>) -> Vec<Partition> {
+    let of_topic = |(topic, count): (&String, &i32)| {
+        let topic = topic.clone();
+        (0..*count).map(move |number| Partition::new(topic.as_str(), number))
+    };
+    counts.iter().flat_map(of_topic).collect()
 }
 
 /// Whether the brokers answer a client of this configuration, and let it read the topics: one try.

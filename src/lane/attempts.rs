@@ -122,8 +122,8 @@ impl<'b> LaneAttempts<'b> {
             "its batch from offset {offset} on ({records} record(s), {bytes} bytes) {place}: {error}"
         );
         // More than one are halved until this one stands alone.
-        let is_one_entity = records == 1 && trouble.collection != Some(checkpoint::COLLECTION);
-        if is_one_entity && trouble.collection.is_some() {
+        let is_of_entities = |collection| collection != checkpoint::COLLECTION;
+        if records == 1 && trouble.collection.is_some_and(is_of_entities) {
             let Partition { topic, number } = &self.shown.partition;
             why += &format!(
                 "; where it is the record that MongoDB cannot take, `workflows-sink offsets resolve \

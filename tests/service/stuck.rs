@@ -2,7 +2,7 @@
 //! they stand and why.
 
 use bson::{Document, doc};
-use local_stack::{Message, MongoOptions};
+use local_stack::{Message, Mongo, MongoOptions};
 use test_support::fail_point::FailPoint;
 use test_support::scene::Scene;
 use test_support::wait::{until, until_is};
@@ -33,13 +33,19 @@ async fn applied(scene: &Scene, partitions: std::ops::Range<i32>, end: i64) {
     .await;
 }
 
-/// Five partitions, one more than may write at a time, have a record that one collection refuses.
-async fn one_bad_collection(name: &str, text_bytes: usize) {
-    let (scene, mongo) = Scene::apart(name, PARTITIONS, MongoOptions::default()).await;
+/// One collection refuses every update, until that ends.
+async fn refusing_datasets(scene: &Scene, mongo: &Mongo) -> FailPoint {
     let mut refusing = FailPoint::of(&mongo.client().await.expect("a client"));
     let namespace = format!("{}.datasets", scene.database.name());
     let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
     refusing.set("alwaysOn", data).await;
+    refusing
+}
+
+/// Five partitions, one more than may write at a time, have a record that one collection refuses.
+async fn one_bad_collection(name: &str, text_bytes: usize) {
+    let (scene, mongo) = Scene::apart(name, PARTITIONS, MongoOptions::default()).await;
+    let mut refusing = refusing_datasets(&scene, &mongo).await;
     let worker = scene.worker(&[]);
     worker.ready().await;
 
@@ -130,10 +136,7 @@ async fn a_checkpoint_that_another_transaction_holds_is_no_outage() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_one_record_that_a_collection_refuses_is_found_in_its_batch() {
     let (scene, mongo) = Scene::apart("stuck_found", 1, MongoOptions::default()).await;
-    let mut refusing = FailPoint::of(&mongo.client().await.expect("a client"));
-    let namespace = format!("{}.datasets", scene.database.name());
-    let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
-    refusing.set("alwaysOn", data).await;
+    let mut refusing = refusing_datasets(&scene, &mongo).await;
     let records = (1..=64).map(|n| {
         let kind = if n == 38 { "Dataset" } else { "Model" };
         entity(n, kind, 0, 10)
@@ -155,10 +158,7 @@ async fn the_one_record_that_a_collection_refuses_is_found_in_its_batch() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_record_that_does_not_get_through_becomes_a_dead_letter_by_a_persons_word() {
     let (scene, mongo) = Scene::apart("stuck_rejected", 1, MongoOptions::default()).await;
-    let mut refusing = FailPoint::of(&mongo.client().await.expect("a client"));
-    let namespace = format!("{}.datasets", scene.database.name());
-    let data = doc! { "failCommands": ["update"], "errorCode": 13, "namespace": namespace };
-    refusing.set("alwaysOn", data).await;
+    let mut refusing = refusing_datasets(&scene, &mongo).await;
     let worker = scene.worker(&[]);
     let records = [
         entity(1, "Model", 0, 10),

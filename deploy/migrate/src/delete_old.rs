@@ -31,14 +31,13 @@ pub fn plan(
          elsewhere, use that place's own tool"
     );
     let state = &remap.state;
-    ensure!(
-        state
-            .project
-            .as_deref()
-            .is_none_or(|known| known == project),
-        "nothing may go: the entities that were verified are of the project {}, not of {project}",
-        state.project.as_deref().unwrap_or_default()
-    );
+    if let Some(known) = &state.project {
+        ensure!(
+            known == project,
+            "nothing may go: the entities that were verified are of the project {known}, not of \
+             {project}"
+        );
+    }
     let entities = said_yes(remap, state.entities_verified.as_ref(), "verify EXPORT…")?;
     let objects = said_yes(
         remap,

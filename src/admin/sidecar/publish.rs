@@ -78,6 +78,17 @@ mod tests {
     use crate::admin::secrets::{Data, bytes};
     use crate::admin::table::Table;
 
+    fn user(name: &str) -> User {
+        Table::builtin()
+            .select(&[name.to_owned()])
+            .unwrap()
+            .remove(0)
+    }
+
+    fn config() -> Admin {
+        Admin::from_vars(std::iter::empty()).unwrap()
+    }
+
     fn held(pairs: &[(&str, &str)]) -> Held {
         let data = pairs.iter();
         data.map(|(key, value)| ((*key).to_owned(), bytes(value)))
@@ -87,13 +98,10 @@ mod tests {
 
     #[test]
     fn the_keys_of_the_table_are_shown_and_written_only_when_they_change() {
-        let user = Table::builtin()
-            .select(&["query-backend".to_owned()])
-            .unwrap()
-            .remove(0);
+        let user = user("query-backend");
         let (key, root) = (user.keys.password.clone(), tempfile::tempdir().unwrap());
         let (directory, next) = (root.path(), user.keys.next());
-        let config = Admin::from_vars(std::iter::empty()).unwrap();
+        let config = config();
         let put =
             |pairs: &[(&str, &str)]| publish(directory, &config, &user, &held(pairs)).unwrap();
         assert!(!put(&[("OTHER", "1")]) && !put(&[(&key, "")]));
@@ -114,14 +122,8 @@ mod tests {
 
     #[test]
     fn a_uri_is_shown_as_it_is_configured_and_a_password_as_the_secret_has_it() {
-        let user = Table::builtin()
-            .select(&["workflows-sink".to_owned()])
-            .unwrap()
-            .remove(0);
-        let (config, root) = (
-            Admin::from_vars(std::iter::empty()).unwrap(),
-            tempfile::tempdir().unwrap(),
-        );
+        let user = user("workflows-sink");
+        let (config, root) = (config(), tempfile::tempdir().unwrap());
         let uri = user.keys.connection_string.clone().unwrap();
         let of_another = [(&*user.keys.password, "1"), (&*uri, "mongodb://another/")];
         publish(root.path(), &config, &user, &held(&of_another)).unwrap();

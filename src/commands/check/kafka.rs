@@ -69,10 +69,7 @@ impl Answers {
     }
 
     fn report(self, kafka: &Kafka, report: &mut Report) {
-        let security = kafka
-            .properties
-            .get("security.protocol")
-            .unwrap_or("plaintext");
+        let security = protocol(kafka);
         let is_away = matches!(self.access, Err(Unanswered::Transient(_)));
         match self.access {
             Ok(()) => report.good(
@@ -122,10 +119,14 @@ impl Answers {
     }
 }
 
+fn protocol(kafka: &Kafka) -> &str {
+    let set = kafka.properties.get("security.protocol");
+    set.unwrap_or("plaintext")
+}
+
 /// Whether what is set for TLS and SASL is used: a client without them ignores it in silence.
 pub(super) fn check_protocol(kafka: &Kafka, report: &mut Report) {
-    let protocol = kafka.properties.get("security.protocol");
-    let protocol = protocol.unwrap_or("plaintext").to_lowercase();
+    let protocol = protocol(kafka).to_lowercase();
     for part in ["sasl", "ssl"]
         .into_iter()
         .filter(|part| !protocol.contains(part))

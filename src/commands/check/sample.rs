@@ -10,9 +10,8 @@ use super::super::progress::CommandProgress;
 use super::documents::NewestStates;
 use super::report::Report;
 use crate::config::{Config, Kafka};
-use crate::kafka::preflight::partition_counts;
+use crate::kafka::preflight::{partition_counts, partitions_of};
 use crate::kafka::scan::Scanner;
-use crate::record::Partition;
 use crate::record::detail::detail;
 use crate::record::entity::{Decoded, Decoder, Reason, Tombstones};
 use crate::record::mapping::Mapping;
@@ -62,10 +61,7 @@ fn sample(
     records: i64,
 ) -> anyhow::Result<Sample> {
     let scanner = Scanner::new(kafka)?;
-    let counts = partition_counts(kafka)?;
-    let partitions: Vec<Partition> = (counts.iter())
-        .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
-        .collect();
+    let partitions = partitions_of(&partition_counts(kafka)?);
     let each = (records / i64::try_from(partitions.len())?.max(1)).max(1);
     let (mut sample, until) = (Sample::default(), Instant::now() + DEADLINE);
     let mut decoder = Decoder::new(Arc::clone(mapping), tombstones);

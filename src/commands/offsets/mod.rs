@@ -197,6 +197,19 @@ pub(in crate::commands) async fn places(
     only: Option<i32>,
 ) -> anyhow::Result<Vec<Place>> {
     let partitions = partitions(kafka, only).await?;
+    places_at(database, kafka, broker, partitions).await
+}
+
+/// These partitions of the topics, each with its log and checkpoint.
+///
+/// # Errors
+/// Where a server does not answer.
+pub(in crate::commands) async fn places_at(
+    database: &Database,
+    kafka: &Kafka,
+    broker: &Broker,
+    partitions: Vec<Partition>,
+) -> anyhow::Result<Vec<Place>> {
     let checkpoints = database
         .collection::<Document>(COLLECTION)
         .find(of_topics(kafka))
@@ -222,10 +235,8 @@ pub(in crate::commands) async fn partitions(
         .await
         .with_context(|| format!("Kafka does not answer ({})", Code::KafkaAway))??
         .partitions;
-    let partitions: Vec<Partition> = (counts.iter())
-        .flat_map(|(topic, count)| (0..*count).map(|number| Partition::new(topic.as_str(), number)))
-        .filter(|partition| only.is_none_or(|only| partition.number == only))
-        .collect();
+    let mut partitions = preflight::partitions_of(&counts);
+    partitions.retain(|partition| only.is_none_or(|only| partition.number == only));
     ensure!(
         !partitions.is_empty(),
         "there is no partition {}: {}",

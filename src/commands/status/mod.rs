@@ -19,7 +19,7 @@ use mongodb::error::Error;
 use self::print::{print_json_of, print_screen};
 use self::verdict::StatusFault;
 use super::NotHealthy;
-use super::offsets::{Place, places};
+use super::offsets::{Place, places_at};
 use crate::config::startup::{self, StartupError};
 use crate::config::{Config, Kafka};
 use crate::database::facts::{Facts, facts};
@@ -149,13 +149,13 @@ impl Looks<'_> {
     /// Asks each server by itself first: what one says counts in an outage of the other.
     async fn next(&mut self) -> anyhow::Result<Status> {
         let mut unanswered = Vec::new();
-        let (kafka, mongodb) = tokio::join!(answers(&self.config.kafka), self.mongodb());
-        let group = kafka.and_then(|()| self.broker.group());
-        let group = or_unanswered(group, &mut unanswered)?;
+        let (kafka, mongodb) = tokio::join!(partitions(&self.config.kafka), self.mongodb());
+        let kafka = kafka.and_then(|partitions| Ok((self.broker.group()?, partitions)));
+        let (group, partitions) = or_unanswered(kafka, &mut unanswered)?.unzip();
         let mongodb = or_unanswered(mongodb, &mut unanswered)?;
-        let rows = match unanswered.is_empty() {
-            true => or_unanswered(self.rows().await, &mut unanswered)?,
-            false => None,
+        let rows = match partitions.filter(|_| unanswered.is_empty()) {
+            Some(partitions) => or_unanswered(self.rows(&partitions).await, &mut unanswered)?,
+            None => None,
         };
         Ok(Status {
             group_name: self.config.kafka.group.clone(),
@@ -184,9 +184,9 @@ impl Looks<'_> {
     }
 
     /// Every partition; the first time after two looks, between which the rates are taken.
-    async fn rows(&mut self) -> anyhow::Result<Vec<Row>> {
+    async fn rows(&mut self, partitions: &[Partition]) -> anyhow::Result<Vec<Row>> {
         let (database, kafka) = (self.database().await?, &self.config.kafka);
-        let look_at = || places(&database, kafka, &self.broker, None);
+        let look_at = || places_at(&database, kafka, &self.broker, partitions.to_vec());
         let before = match self.before.take() {
             Some(before) => before,
             None => {
@@ -209,16 +209,17 @@ impl Looks<'_> {
     }
 }
 
-/// Whether Kafka answers, asked once.
-async fn answers(kafka: &Kafka) -> anyhow::Result<()> {
+/// The partitions of the topics, if Kafka answers: asked once.
+async fn partitions(kafka: &Kafka) -> anyhow::Result<Vec<Partition>> {
     let kafka = kafka.clone();
-    let accepted = tokio::task::spawn_blocking(move || preflight::is_accepted(&kafka));
-    accepted.await?.map_err(|why| match why {
+    let counts = tokio::task::spawn_blocking(move || preflight::partition_counts(&kafka));
+    let counts = counts.await?.map_err(|why| match why {
         Unanswered::Transient(why) => anyhow!("Kafka does not answer: {why}"),
         Unanswered::Permanent(why) | Unanswered::Absent { why, .. } => {
             StartupError::configuration(why).into()
         }
-    })
+    })?;
+    Ok(preflight::partitions_of(&counts))
 }
 
 /// An answer, or a note of why there is none.
