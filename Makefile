@@ -25,6 +25,7 @@ SHELL := /bin/sh
 
 ENTITIES ?= 45000
 STATES ?= 200000
+SEED_GIVEN := $(SEED)
 SEED ?= 1
 FUZZ ?= decode
 SECONDS ?= 60
@@ -94,13 +95,13 @@ test-fresh:
 	sh tests/fresh/run.sh sh -ec 'make demo STATES=20000; target/demo/local-stack fetch'
 
 test-faults: build-tools
-	SEED=$(SEED) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
+	SEED=$(or $(SEED_GIVEN),0) ROUNDS=$(ROUNDS) FAULTS="$(FAULTS)" cargo test --locked --workspace --test faults -- --nocapture the_promise
 
 test-mutants: build-tools
 	sh tests/mutants/run.sh $(MUTANTS)
 
 test-previous: build-tools
-	SEED=$(SEED) ROUNDS=$(ROUNDS) sh tests/faults/previous.sh
+	SEED=$(or $(SEED_GIVEN),0) ROUNDS=$(ROUNDS) sh tests/faults/previous.sh
 
 test-cluster:
 	@PARTS="$(PARTS)" sh tests/cluster/run.sh

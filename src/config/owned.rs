@@ -103,7 +103,7 @@ pub const OWNED: [Owned; 21] = [
 ];
 
 /// Our defaults: property, value, and why.
-pub const DEFAULTS: [(&str, &str, &str); 8] = [
+pub const DEFAULTS: [(&str, &str, &str); 9] = [
     (
         "client.id",
         "workflows-sink",
@@ -138,6 +138,11 @@ pub const DEFAULTS: [(&str, &str, &str); 8] = [
         "ssl.ca.location",
         "probe",
         "the system's authorities are used; OpenSSL alone looks for them where it was built",
+    ),
+    (
+        "check.crcs",
+        "true",
+        "a batch that has changed on the broker's disk stops its partition rather than be applied",
     ),
     (
         "topic.metadata.refresh.interval.ms",

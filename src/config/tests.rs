@@ -104,6 +104,7 @@ fn a_uri_is_all_that_has_to_be_set() {
         properties,
         [
             ("bootstrap.servers", "kafka.kafka.svc.cluster.local"),
+            ("check.crcs", "true"),
             ("client.id", "workflows-sink"),
             ("fetch.queue.backoff.ms", "10"),
             ("fetch.wait.max.ms", "100"),

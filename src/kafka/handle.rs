@@ -7,8 +7,8 @@ use std::sync::mpsc::Sender;
 use std::time::Duration;
 
 use rdkafka::Offset;
-use rdkafka::consumer::Consumer as _;
 use rdkafka::consumer::base_consumer::PartitionQueue;
+use rdkafka::consumer::{Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult};
 use rdkafka::message::{BorrowedMessage, Message as _};
 use tokio::sync::{Notify, oneshot, watch};
@@ -101,6 +101,14 @@ impl LaneQueue {
     pub async fn wait(&self, at_most: Duration) {
         let _ = tokio::time::timeout(at_most, self.wake.notified()).await;
     }
+}
+
+/// Empties the queue of a partition that is about to be assigned. What was fetched before,
+/// librdkafka drops by itself, but not the error about an offset that the log does not have; and
+/// behind a batch whose checksum is wrong it asks for some offset that it takes out of the batch
+/// (`rd_kafka_buf_skip_to` in its `rdkafka_msgset_reader.c`).
+pub(super) fn forget_what_is_left<C: ConsumerContext>(queue: &PartitionQueue<C>) {
+    while queue.poll(Duration::ZERO).is_some() {}
 }
 
 /// A message of librdkafka as a record, its bytes borrowed where they are.

@@ -15,7 +15,7 @@ use tokio::sync::{Notify, watch};
 use super::consumer::{self, Shared};
 use super::context::log_commit;
 use super::errors::code_of;
-use super::handle::{Renewal, Request};
+use super::handle::{Renewal, Request, forget_what_is_left};
 use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::{Partition, Position};
@@ -286,6 +286,7 @@ impl Poller {
             .split_partition_queue(&partition.topic, partition.number);
         let no_queue = || KafkaError::Subscription(format!("no queue for {partition}"));
         let mut queue = queue.ok_or_else(no_queue)?;
+        forget_what_is_left(&queue);
         let wake = Arc::new(Notify::new());
         let waker = Arc::clone(&wake);
         queue.set_nonempty_callback(move || waker.notify_one());

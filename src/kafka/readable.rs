@@ -5,12 +5,13 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Offset, TopicPartitionList};
 
-use super::errors::is_unreadable;
+use super::errors::{code_of, is_unreadable};
+use super::handle::forget_what_is_left;
 use crate::record::Partition;
 
 /// How many offsets are tried one by one.
@@ -76,28 +77,44 @@ fn is_readable<C: ConsumerContext>(
     offset: i64,
     timeout: Duration,
 ) -> anyhow::Result<bool> {
+    let until = Instant::now() + timeout;
+    loop {
+        ensure!(Instant::now() < until, "no answer within {timeout:?}");
+        if let Some(found) = look(consumer, partition, offset, until)? {
+            return Ok(found);
+        }
+    }
+}
+
+/// What comes first from `offset` on; `None` where nothing came until then, or only the answer
+/// about an offset that librdkafka took out of a damaged batch (see [`forget_what_is_left`]).
+fn look<C: ConsumerContext>(
+    consumer: &Arc<BaseConsumer<C>>,
+    partition: &Partition,
+    offset: i64,
+    until: Instant,
+) -> anyhow::Result<Option<bool>> {
     let mut list = TopicPartitionList::new();
     let (topic, number) = (&partition.topic, partition.number);
     list.add_partition_offset(topic, number, Offset::Offset(offset))?;
     let queue = consumer.split_partition_queue(topic, number);
     let queue = queue.context("no queue")?;
+    forget_what_is_left(&queue);
     consumer.assign(&list)?;
-    let until = Instant::now() + timeout;
-    let is_readable = loop {
-        if Instant::now() >= until {
-            bail!("no answer within {timeout:?}");
-        }
+    let found = loop {
         // Serves the callbacks of the client.
         let _ = consumer.poll(Duration::ZERO);
         match queue.poll(ANSWER_POLL) {
-            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break true,
-            Some(Err(error)) if is_unreadable(&error) => break false,
+            Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => break Some(true),
+            Some(Err(error)) if is_unreadable(&error) => break Some(false),
+            Some(Err(error)) if code_of(&error) == RDKafkaErrorCode::AutoOffsetReset => break None,
             Some(Err(error)) => return Err(error.into()),
+            None if Instant::now() >= until => break None,
             None => {}
         }
     };
     consumer.unassign()?;
-    Ok(is_readable)
+    Ok(found)
 }
 
 #[cfg(test)]

@@ -68,7 +68,8 @@ pub(super) async fn fit(
             "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
              MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
              the checkpoint, since replaying is safe and skipping loses records (to skip all the \
-             same: `workflows-sink offsets reset --to OFFSET`)"
+             same: `workflows-sink offsets reset --topic {} --partition {} --to OFFSET --yes`)",
+            partition.topic, partition.number
         );
     }
     Ok(fitting)

@@ -1,6 +1,5 @@
 //! Entities whose kind has changed, or where their kind goes: the document of an entity in another
-//! collection goes in the transaction that creates the new one
-//! ([`KindChanges::Delete`](crate::record::fold::KindChanges::Delete)).
+//! collection goes in the transaction that creates the new one (`KindChanges::Delete`).
 
 use std::collections::HashMap;
 

@@ -1,7 +1,7 @@
 //! What happens in a run, by its seed. Pure.
 //!
 //! Faults are dealt like cards: each deck holds every fault once, shuffled, and [`HANDS`] seeds in
-//! a row deal a whole one.
+//! a row, from a multiple of it on, deal a whole one.
 
 use std::fmt;
 

@@ -23,13 +23,13 @@ async fn shown_state(scene: &Scene) -> String {
     shown[0]["state"].as_str().expect("a state").to_owned()
 }
 
-async fn resolve(scene: &Scene, ways: &[&str]) -> (Option<i32>, String) {
+pub async fn resolve(scene: &Scene, ways: &[&str]) -> (Option<i32>, String) {
     let resolve = ["offsets", "resolve", "--partition", "0"];
     let (code, out, error) = run(&scene.environment(), &[&resolve, ways].concat()).await;
     (code, out + &error)
 }
 
-async fn has_halted(worker: &Worker, state: &str) {
+pub async fn has_halted(worker: &Worker, state: &str) {
     let state = format!("state=\"{state}\"");
     until_is("the partition's state", Some(1.0), || async {
         worker.metric("workflows_sink_partition_state", &state)
@@ -111,7 +111,7 @@ async fn a_row_of_rejections_is_counted_on_by_the_next_worker() {
     assert_eq!(scene.dead_letters().await.len() as i64, LIMIT);
 }
 
-fn entity(n: u32) -> WireRecord {
+pub fn entity(n: u32) -> WireRecord {
     let id = format!("e{n:031x}");
     let value = format!(r#"{{"id":"{id}","kind":"Dataset","status":"read"}}"#);
     WireRecord {

@@ -3,6 +3,7 @@
 mod acls;
 mod checkpoints;
 mod commands;
+mod damaged;
 mod drain;
 mod first_start;
 mod freeze;

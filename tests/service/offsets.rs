@@ -170,7 +170,7 @@ async fn offsets_committed_ahead_of_the_checkpoint_skip_nothing() {
         "moved by hand",
         "restored from a backup",
         "another sink",
-        "offsets reset --to",
+        "--partition 0 --to OFFSET --yes",
     ] {
         assert!(message.contains(cause), "{message}");
     }

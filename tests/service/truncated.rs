@@ -20,7 +20,7 @@ async fn empty_the_log(kafka: &mut Kafka, scene: &Scene) {
     kafka.restart().await.expect("restarted");
 }
 
-async fn on_a_broker_of_its_own(name: &str) -> (Scene, Kafka) {
+pub async fn on_a_broker_of_its_own(name: &str) -> (Scene, Kafka) {
     let kafka = Kafka::start(KafkaOptions::default())
         .await
         .expect("a broker");

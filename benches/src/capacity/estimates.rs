@@ -136,7 +136,7 @@ pub(super) fn sizes() -> String {
 /// What partitions cost with nothing to do, or as all of them start.
 pub(super) fn idle() -> String {
     /// Idle CPU in % of a core, and partitions.
-    const IDLE: [(f64, f64); 2] = [(0.45, 12.0), (1.25, 192.0)];
+    const IDLE: [(f64, f64); 2] = [(0.60, 12.0), (1.45, 192.0)];
     /// How often a lane looks at its checkpoint, in seconds.
     const LOOK_SECONDS: f64 = 10.0;
     /// The budget that the smallest queues need, a partition of the topic.

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
-use datastore_export::Entity;
+use datastore_export::{Entity, Key};
 
 use crate::convert::{convert, id_from, path_of};
 use crate::export::{each_entity, each_of, is_read_once};
@@ -29,7 +29,11 @@ pub fn assign(
     remap.state.seed = Some(seed.clone());
     let mut report = Report::default();
     let mut project = remap.state.project.clone();
-    let mut addition = remap.add()?;
+    let mut assigning = Assigning {
+        addition: remap.add()?,
+        seed,
+        mapping,
+    };
     each_entity(
         exports,
         mapping,
@@ -42,13 +46,14 @@ pub fn assign(
                 report.count(kind, "without an id of its own");
                 return Ok(());
             }
-            match assign_one(&entity, &seed, &mut addition, mapping, report) {
+            match assigning.assign(&entity, report) {
                 Ok(what) => report.count(kind, what),
                 Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
             }
             Ok(())
         },
     )?;
+    let mut addition = assigning.addition;
     addition.note_project(project);
     let added = addition.finish()?;
     remap.save_state()?;
@@ -76,39 +81,52 @@ fn agreed(remap: &Remap, seed: Option<String>) -> Result<String> {
     }
 }
 
-/// Gives an entity its id, and those above it theirs.
-fn assign_one(
-    entity: &Entity,
-    seed: &str,
-    addition: &mut Addition<'_>,
-    mapping: &Mapping,
-    report: &mut Report,
-) -> Result<&'static str, String> {
-    let told = |error: anyhow::Error| format!("{error:#}");
-    let kind = mapping.kinds.get(entity.key.kind());
-    let given = kind.map_or(Ok(None), |kind| id_from(entity, kind));
-    let given = given.map_err(|rejection| rejection.to_string())?;
-    let mut above = entity.key.parent();
-    while let Some(key) = above {
-        let path = path_of(&key);
-        if addition.id(&path).is_none() {
-            let id = NewId::of(seed, &path);
-            addition.insert(&path, id, mapping).map_err(told)?;
-            report.count(key.kind(), "above others");
+/// New ids on their way into a remap file.
+struct Assigning<'a> {
+    addition: Addition<'a>,
+    seed: String,
+    mapping: &'a Mapping,
+}
+
+impl Assigning<'_> {
+    /// Gives an entity its id, and those above it theirs.
+    fn assign(&mut self, entity: &Entity, report: &mut Report) -> Result<&'static str, String> {
+        let told = |error: anyhow::Error| format!("{error:#}");
+        let kind = self.mapping.kinds.get(entity.key.kind());
+        let given = kind.map_or(Ok(None), |kind| id_from(entity, kind));
+        let path = path_of(&entity.key);
+        let given = given.map_err(|rejection| rejection.to_string())?;
+        let mut above = entity.key.parent();
+        while let Some(key) = above {
+            self.note_above(&key, report).map_err(told)?;
+            above = key.parent();
         }
-        above = key.parent();
+        match (self.addition.id(&path), given) {
+            (Some(known), Some(given)) if known != given => Err(format!(
+                "its property holds the id {given}, and it has {known} already"
+            )),
+            (Some(_), _) => Ok("known"),
+            (None, given) => {
+                let id = given.unwrap_or_else(|| NewId::of(&self.seed, &path));
+                let inserted = self.addition.insert(&path, id, self.mapping);
+                inserted.map_err(told)?;
+                Ok("new")
+            }
+        }
     }
-    let path = path_of(&entity.key);
-    match (addition.id(&path), given) {
-        (Some(known), Some(given)) if known != given => Err(format!(
-            "its property holds the id {given}, and it has {known} already"
-        )),
-        (Some(_), _) => Ok("known"),
-        (None, given) => {
-            let id = given.unwrap_or_else(|| NewId::of(seed, &path));
-            addition.insert(&path, id, mapping).map_err(told)?;
-            Ok("new")
+
+    /// What stands above an entity has an id too, though it may be no entity; not where a property
+    /// of its own holds it: a made-up one could never be taken back.
+    fn note_above(&mut self, key: &Key, report: &mut Report) -> Result<()> {
+        let path = path_of(key);
+        let kind = self.mapping.kinds.get(key.kind());
+        if kind.is_some_and(|kind| kind.id_from.is_some()) || self.addition.id(&path).is_some() {
+            return Ok(());
         }
+        let id = NewId::of(&self.seed, &path);
+        self.addition.insert(&path, id, self.mapping)?;
+        report.count(key.kind(), "above others");
+        Ok(())
     }
 }
 

@@ -3,6 +3,7 @@
 mod accounts;
 mod bench;
 mod broken;
+mod ids;
 mod objects;
 mod present;
 mod references;
