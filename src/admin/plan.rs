@@ -147,6 +147,20 @@ pub enum Step {
 }
 
 impl Step {
+    /// One of each kind.
+    pub const EACH: [Step; 10] = [
+        Step::CreateSecret,
+        Step::MendSecret(Vec::new()),
+        Step::CreateUser,
+        Step::GrantRoles(Vec::new()),
+        Step::RevokeRoles(Vec::new()),
+        Step::SetMechanism,
+        Step::RestorePassword,
+        Step::StagePassword,
+        Step::ChangePassword,
+        Step::PromotePassword,
+    ];
+
     /// Its name in metrics, Events and JSON.
     pub fn name(&self) -> &'static str {
         match self {

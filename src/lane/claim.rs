@@ -14,7 +14,6 @@ use crate::checkpoint::{
     Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing, first_offset,
 };
 use crate::config::Start;
-use crate::database::errors::Cause;
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
@@ -55,11 +54,17 @@ pub struct Stop {
     pub code: Code,
     /// Why, and what to do.
     pub why: String,
+    /// The checkpoint's offset, where there is a checkpoint.
+    pub next_offset: Option<i64>,
 }
 
 impl Stop {
     pub(super) fn new(code: Code, why: String) -> Stop {
-        Stop { code, why }
+        Stop {
+            code,
+            why,
+            next_offset: None,
+        }
     }
 
     /// As the metrics show it.
@@ -80,6 +85,19 @@ pub(super) enum Unclaimed {
     Doubtful,
     /// The checkpoint could not be claimed.
     Failed(ClaimError),
+}
+
+impl Unclaimed {
+    /// With the offset of the checkpoint that was compared with the log.
+    fn at(self, next_offset: i64) -> Unclaimed {
+        match self {
+            Unclaimed::Stopped(stop) => Unclaimed::Stopped(Stop {
+                next_offset: Some(next_offset),
+                ..stop
+            }),
+            other => other,
+        }
+    }
 }
 
 impl From<ClaimError> for Unclaimed {
@@ -257,7 +275,9 @@ impl Claimant {
         };
         // Only now: a log looked at before the claim may end before what the last owner applied.
         let log = self.log(&checkpoints.key().partition, doubt).await;
-        let found = fit(checkpoints, found, &log, doubt, tries).await?;
+        let next_offset = found.next_offset;
+        let found = fit(checkpoints, found, &log, doubt, tries).await;
+        let found = found.map_err(|unclaimed| unclaimed.at(next_offset))?;
         let claim = Claim {
             owner,
             position: found.position(),
@@ -356,7 +376,7 @@ impl Claimant {
                         "the lookup of the log did not finish"
                     ),
                 }
-                self.metrics.retries(Cause::Network.as_str());
+                self.metrics.errors("claim", "kafka");
             }
             backoff.wait().await;
         }

@@ -163,6 +163,10 @@ async fn claim_and_consume(
                     );
                     lanes.metrics.errors("lane", "stopped");
                 }
+                // Its lag and age go on, also where this worker has never read it.
+                if let Some(next_offset) = stop.next_offset {
+                    progress.settled_to(next_offset, None);
+                }
                 let is_open = stop.state() == PartitionState::Breaker;
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
                 let why = format!("{}: {}", stop.code, stop.why);

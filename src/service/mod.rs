@@ -77,6 +77,7 @@ async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
         &Cause::ALL.map(Cause::as_str),
         &[
             ("lane", "stopped"),
+            ("claim", "kafka"),
             ("fetch", "partition"),
             ("fetch", "unreadable"),
             ("fetch", "stalled"),

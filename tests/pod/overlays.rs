@@ -273,10 +273,16 @@ async fn the_policies_allow_what_the_settings_name() {
 /// Thousandths of a CPU, and MiB.
 fn asked(container: &Value) -> (u64, u64) {
     let resources = &container["resources"];
-    assert_eq!(
-        resources["requests"], resources["limits"],
-        "Autopilot makes limits of requests"
-    );
+    let limits = resources["limits"].as_object().expect("limits");
+    for (name, limit) in limits {
+        assert_eq!(
+            &resources["requests"][name], limit,
+            "Autopilot makes limits of requests"
+        );
+    }
+    // The worker alone may burst: the others have next to nothing to do.
+    let may_burst = !limits.contains_key("cpu");
+    assert_eq!(may_burst, container["name"] == "sink", "{container}");
     let number = |name: &str, unit: &str| {
         let text = resources["requests"][name].as_str().expect("a quantity");
         let number = text.strip_suffix(unit).expect("its unit").parse::<u64>();

@@ -73,6 +73,9 @@ impl Metrics {
         self.publications.with_label_values(&name);
         self.drift.with_label_values(&name).set(0);
         self.last_success.with_label_values(&name).set(0);
+        for step in Step::EACH {
+            self.steps.with_label_values(&[name[0], step.name()]);
+        }
         for kind in ["away", "wrong"] {
             self.errors.with_label_values(&[name[0], kind]);
         }

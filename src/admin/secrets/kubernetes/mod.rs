@@ -247,7 +247,7 @@ impl Kubernetes {
         }
     }
 
-    /// Creates an Event about the Secret, for `kubectl describe` and `kubectl get events`.
+    /// Creates an Event about the Secret, for `kubectl events --for`.
     ///
     /// # Errors
     /// The API server's; nothing else depends on the Event.
