@@ -50,6 +50,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod service;
+pub mod signals;
 pub mod telemetry;
 
 // The users and Secrets that it needs.

@@ -9,8 +9,9 @@ use std::{
 use clap::Parser as _;
 use workflows_sink::admin::config::Admin as AdminConfig;
 use workflows_sink::cli::{self, AdminCommand, Cli, Command};
+use workflows_sink::commands::output::Output;
 use workflows_sink::commands::{
-    NotHealthy, admin, check, dead_letters, explain, offsets, settings, status,
+    NotHealthy, admin, check, dead_letters, explain, offsets, settings, status, verbose,
 };
 use workflows_sink::config::{Config, ConfigErrors, startup};
 use workflows_sink::service::{self, allocator};
@@ -21,7 +22,7 @@ use workflows_sink::telemetry::logging::{self, Log};
 const ABANDONED_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let mut out = io::stdout();
+    let mut out = Output::new(io::stdout());
     let command = Cli::parse().command;
     let serves = matches!(
         command,
@@ -108,6 +109,7 @@ fn execute(command: Command, out: &mut impl Write) -> anyhow::Result<()> {
         }
         Command::Config(command) => settings::show(command, out),
         Command::Mapping(command) => settings::mapping(command, out),
+        Command::Verbose { pid } => verbose::toggle(pid, out),
         Command::Offsets(command) => {
             with_config(async |config| offsets::execute(&config, command, out).await)
         }

@@ -123,6 +123,18 @@ pub enum Command {
     /// Print the mapping of kinds to collections, or check another one
     #[command(subcommand, arg_required_else_help = true)]
     Mapping(MappingCommand),
+    /// Make a process that serves log at `debug` for ten minutes, without a restart
+    ///
+    /// Sends it SIGUSR1; run again, it logs as it is configured. In a pod: `kubectl exec POD
+    /// --container sink -- workflows-sink verbose`.
+    #[command(after_help = "Examples:\n  \
+                  workflows-sink verbose\n  \
+                  workflows-sink verbose --pid 4711")]
+    Verbose {
+        /// The process; that of a container is 1
+        #[arg(long, default_value_t = 1)]
+        pid: i32,
+    },
     /// Manage the MongoDB users and the Secrets with their passwords
     #[command(subcommand, arg_required_else_help = true)]
     Admin(AdminCommand),

@@ -6,12 +6,14 @@ pub mod check;
 pub mod dead_letters;
 pub mod explain;
 pub mod offsets;
+pub mod output;
 mod progress;
 #[cfg(test)]
 mod schema;
 pub mod settings;
 pub mod status;
 mod text;
+pub mod verbose;
 
 use std::io::{self, Write};
 

@@ -50,6 +50,8 @@ pub struct Config {
     pub mongodb: Mongodb,
     /// Which field is what, and which kind belongs in which collection.
     pub mapping: Arc<Mapping>,
+    /// The file that it was read from; `None`: it is built in.
+    pub mapping_file: Option<String>,
     /// What a later state does to an earlier one.
     pub write_mode: WriteMode,
     /// What a record without a value does.
@@ -87,7 +89,8 @@ impl Config {
     fn read(mut env: Environment) -> Result<Config, ConfigErrors> {
         let mongodb = Mongodb::read(&mut env);
         let kafka = Kafka::read(&mut env);
-        let mapping = match env.get(&reference::MAPPING_FILE) {
+        let mapping_file = env.get(&reference::MAPPING_FILE);
+        let mapping = match &mapping_file {
             Some(_) => env.read(&reference::MAPPING_FILE, mapping),
             None => Some(Mapping::builtin()),
         };
@@ -117,6 +120,7 @@ impl Config {
                 kafka: kafka?,
                 mongodb: mongodb?,
                 mapping: Arc::new(mapping?),
+                mapping_file,
                 write_mode: write_mode?,
                 tombstones: tombstones?,
                 kind_changes: kind_changes?,

@@ -19,8 +19,13 @@ pub(super) struct AdminRequest {
     pub(super) queue: *mut sys::rd_kafka_queue_t,
 }
 
-/// Sends one request of kind `op` on the client's own connections, and reads its answer. Blocks for
-/// up to `timeout`; `None` where no answer came by then, or where `read` finds none in it.
+/// How much longer than the request the answer is waited for: what goes to several brokers begins
+/// its timeout at each later, and the answer has those that did answer.
+const BEYOND_MS: i32 = 1_000;
+
+/// Sends one request of kind `op` on the client's own connections, and reads its answer. Blocks
+/// for up to `timeout` and a second; `None` where no answer came by then, or where `read` finds none
+/// in it.
 ///
 /// # Safety
 /// `send` must enqueue one request of kind `op` for the queue that it is given, and `read` must
@@ -49,7 +54,7 @@ pub(super) unsafe fn ask<C: ClientContext, T>(
         };
         send(&request);
         sys::rd_kafka_AdminOptions_destroy(options);
-        let event = sys::rd_kafka_queue_poll(queue, timeout_ms);
+        let event = sys::rd_kafka_queue_poll(queue, timeout_ms + BEYOND_MS);
         let mut answer = None;
         if !event.is_null() {
             answer = read(event);

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
-
+use bson::Uuid;
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -28,6 +28,9 @@ use crate::record::{Partition, Position};
 
 /// How long one question may take.
 pub(super) const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the question for a topic's id may take: a claim goes on without it.
+const ID_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Asked for where only the brokers are of interest: no topic can have this name.
 const NO_TOPIC: &str = "/";
@@ -143,7 +146,7 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
         let topic = &*of_topic[0].topic;
         // Before the ends: a topic recreated after this is found by the watch over ids, but a new
         // id beside the old log's start would begin in the middle of the new log.
-        let topic_id = topic_id(consumer.client(), topic, TIMEOUT);
+        let topic_id = id_of(consumer, topic);
         let ends = log_ends(consumer.client(), of_topic, TIMEOUT)?;
         for (partition, ends) in of_topic.iter().zip(ends) {
             let ends = ends?;
@@ -159,6 +162,16 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
         }
     }
     Ok(logs)
+}
+
+/// The topic's id, if a broker tells it. The client asks the broker that it takes for the
+/// controller; where that one does not answer, perhaps another one is named by now.
+fn id_of<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Option<Uuid> {
+    let ask = || topic_id(consumer.client(), topic, ID_TIMEOUT);
+    ask().or_else(|| {
+        refresh_metadata(consumer, topic).ok()?;
+        ask()
+    })
 }
 
 /// Lets the client learn anew which brokers lead the partitions of `topic`.

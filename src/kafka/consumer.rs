@@ -17,19 +17,22 @@ pub(super) const LEAVE_DEADLINE: Duration = Duration::from_secs(5);
 /// Where the consumer in use is found; empty before there is one.
 pub(super) type Shared = Arc<RwLock<Option<Arc<Consumer>>>>;
 
-/// Creates a consumer from librdkafka's `properties`, and puts it into use.
+/// Creates a consumer from librdkafka's `properties`. It joins no group before it subscribes.
 ///
 /// # Errors
 /// librdkafka's, which accepts not all of them.
-pub(super) fn begin(
+pub(super) fn create(
     properties: &BTreeMap<String, String>,
     context: Context,
-    shared: &Shared,
-) -> KafkaResult<Arc<Consumer>> {
-    let consumer = client_config(properties).create_with_context(context)?;
-    let consumer: Arc<Consumer> = Arc::new(consumer);
+) -> KafkaResult<Consumer> {
+    client_config(properties).create_with_context(context)
+}
+
+/// Lets everybody use this consumer from now on.
+pub(super) fn put_in_use(consumer: Consumer, shared: &Shared) -> Arc<Consumer> {
+    let consumer = Arc::new(consumer);
     *shared.write() = Some(Arc::clone(&consumer));
-    Ok(consumer)
+    consumer
 }
 
 /// Leaves the group, so that others take over within milliseconds. Every lane should have ended.

@@ -23,6 +23,9 @@ use crate::telemetry::code::Code;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reminder::Reminder;
 
+/// How long no broker may be up before the worker counts as outside its group.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
+
 /// A lane as the poll thread knows it.
 pub(super) struct Lane {
     pub(super) order: watch::Sender<Order>,
@@ -54,8 +57,8 @@ pub struct Context {
     pub(super) last_error: LastError,
     /// librdkafka's last statistics.
     statistics: Mutex<Statistics>,
-    /// Whether no broker has been up since librdkafka said that all are down.
-    is_down: AtomicBool,
+    /// Since when no broker has been up, where librdkafka said that all are down.
+    down_since: Mutex<Option<Instant>>,
     /// When what needs a person was logged last: the client repeats it without end.
     refusals: Mutex<Reminder>,
 }
@@ -97,19 +100,22 @@ impl Context {
             last_error: LastError::default(),
             stored: AtomicBool::new(false),
             statistics: Mutex::default(),
-            is_down: AtomicBool::new(false),
+            down_since: Mutex::default(),
             refusals: Mutex::default(),
         }
     }
 
-    /// Whether the worker is in its group.
+    /// Whether the worker is in its group, as far as can be known: without a broker it is no more,
+    /// and librdkafka may not say so (under KIP-848 it never does).
     pub(super) fn is_joined(&self) -> bool {
-        self.joined.load(Ordering::Relaxed)
+        let down_since = *self.down_since.lock();
+        let is_cut_off = down_since.is_some_and(|since| since.elapsed() >= CUT_OFF_AFTER);
+        self.joined.load(Ordering::Relaxed) && !is_cut_off
     }
 
     /// Whether no broker has been up since librdkafka said that all are down.
     pub fn is_down(&self) -> bool {
-        self.is_down.load(Ordering::Relaxed)
+        self.down_since.lock().is_some()
     }
 
     /// What librdkafka holds and knows of the partitions, by its last statistics.
@@ -253,7 +259,7 @@ impl ClientContext for Context {
             }
             Err(error) => tracing::debug!(%error, "unreadable statistics"),
         }
-        if self.statistics.lock().brokers_up > 0 && self.is_down.swap(false, Ordering::Relaxed) {
+        if self.statistics.lock().brokers_up > 0 && self.down_since.lock().take().is_some() {
             tracing::info!("Kafka answers again");
         }
     }
@@ -273,7 +279,12 @@ impl ClientContext for Context {
             // A lane says so of a topic, and the membership of the group.
             RDKafkaErrorCode::TopicAuthorizationFailed
             | RDKafkaErrorCode::GroupAuthorizationFailed => false,
-            RDKafkaErrorCode::AllBrokersDown => !self.is_down.swap(true, Ordering::Relaxed),
+            RDKafkaErrorCode::AllBrokersDown => {
+                let mut down_since = self.down_since.lock();
+                let is_news = down_since.is_none();
+                down_since.get_or_insert_with(Instant::now);
+                is_news
+            }
             _ => is_permanent(code) && self.refusals.lock().is_due(reason),
         };
         if is_news {
@@ -312,7 +323,9 @@ impl ConsumerContext for Context {
                 let order = if lost { Order::Abandon } else { Order::Finish };
                 self.end_lanes(&partitions, order, self.revoke_deadline());
                 if !lost && self.stored.swap(false, Ordering::Relaxed) {
-                    log_commit(consumer.commit_consumer_state(CommitMode::Sync));
+                    // Not waited for: without a coordinator that would be for a session's time, and
+                    // the client sends it before it gives the partitions up.
+                    log_commit(consumer.commit_consumer_state(CommitMode::Async));
                 }
                 consumer.assignment().and_then(|assigned| {
                     let mut both = TopicPartitionList::new();

@@ -28,7 +28,7 @@ pub struct LogEnds {
 }
 
 /// Asks the leaders for the ends of the logs of `partitions`, which are given in that order, each
-/// unless its leader does not answer. Blocks for up to four times `timeout`.
+/// unless its leader does not answer. Blocks for up to four times `timeout`, and a second each.
 ///
 /// # Errors
 /// [`KafkaError`]; those of single partitions name them.

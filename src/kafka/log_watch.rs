@@ -12,7 +12,9 @@ use super::log_ends::{LogEnds, log_ends};
 use super::{Handle, Progress};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
+use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
+use crate::telemetry::reminder::Reminder;
 
 /// How often the leaders are asked.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
@@ -38,6 +40,10 @@ const RENEWED_MAX: Duration = Duration::from_secs(3_600);
 /// How many must find that a transaction is open before this is logged.
 const HELD_LOOKS: u32 = 6;
 
+/// How many looks in a row its leader must leave unanswered before that is told: an election is
+/// over sooner.
+const SILENT_LOOKS: u32 = 3;
+
 /// What the looks at one partition found.
 #[derive(Debug, Default)]
 struct Looks {
@@ -51,6 +57,10 @@ struct Looks {
     stalls: u32,
     /// How many found the same open transaction.
     held: u32,
+    /// How many in a row its leader has left unanswered.
+    silent: u32,
+    /// When that was told last.
+    reminder: Reminder,
 }
 
 /// What a look calls for.
@@ -127,7 +137,7 @@ impl Renewals {
 }
 
 /// Looks at the logs of every partition that has a lane, without end.
-pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
+pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Health>) {
     let mut looks: HashMap<Partition, Looks> = HashMap::new();
     let mut renewals = Renewals::default();
     loop {
@@ -136,7 +146,13 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
             continue;
         };
         let lanes = consumer.context().progress();
-        looks.retain(|partition, _| lanes.iter().any(|(lane, _)| lane == partition));
+        looks.retain(|partition, _| {
+            let is_ours = lanes.iter().any(|(lane, _)| lane == partition);
+            if !is_ours {
+                health.note_silent_leader(&partition.to_string(), None);
+            }
+            is_ours
+        });
         let partitions: Vec<Partition> = lanes.iter().map(|(lane, _)| lane.clone()).collect();
         if partitions.is_empty() {
             continue;
@@ -157,20 +173,47 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>) {
             }
         };
         for ((partition, progress), ends) in lanes.into_iter().zip(ends) {
+            let of_it = looks.entry(partition.clone()).or_default();
             match ends {
                 Ok(ends) => {
-                    let of_it = looks.entry(partition.clone()).or_default();
+                    if of_it.silent >= SILENT_LOOKS {
+                        tracing::info!(%partition, "the partition's leader answers again");
+                        health.note_silent_leader(&partition.to_string(), None);
+                    }
+                    of_it.silent = 0;
                     let finding = look_at(&partition, &progress, of_it, &ends, &metrics);
                     if finding == Finding::Lost && renewals.is_due(Instant::now()) {
                         handle.renew(NOT_FETCHED, None);
                     }
                 }
                 Err(error) => {
-                    let error = format!("{error:#}");
-                    tracing::debug!(%partition, error, "its leader does not say where it ends");
+                    of_it.silent += 1;
+                    if of_it.silent >= SILENT_LOOKS {
+                        let error = format!("{error:#}");
+                        tell_silence(&partition, &error, of_it, &metrics, &health);
+                    }
                 }
             }
         }
+    }
+}
+
+/// Only some brokers may be out of reach: the others' partitions go on.
+fn tell_silence(
+    partition: &Partition,
+    error: &str,
+    looks: &mut Looks,
+    metrics: &Metrics,
+    health: &Health,
+) {
+    // At each look, so that an alert lasts for as long as the silence.
+    metrics.errors("fetch", "silent_leader");
+    health.note_silent_leader(&partition.to_string(), Some(error));
+    if looks.reminder.is_due(error) {
+        tracing::warn!(
+            code = %Code::NothingDelivered, %partition, error,
+            "the partition's leader does not answer this worker: nothing of it can be delivered"
+        );
     }
 }
 

@@ -110,7 +110,7 @@ impl Unstarted {
         context: Context,
     ) -> KafkaResult<Poller> {
         Ok(Poller {
-            consumer: consumer::begin(&properties, context, &self.shared)?,
+            consumer: consumer::put_in_use(consumer::create(&properties, context)?, &self.shared),
             shared: self.shared,
             properties,
             renewal: None,
@@ -162,16 +162,28 @@ impl Poller {
     /// may be what keeps it from being fetched.
     fn renew(&mut self, renewal: Renewal, topics: &[&str]) -> anyhow::Result<()> {
         let Renewal { why, properties } = renewal;
-        tracing::warn!(code = %Code::NewClient, why, "leaving the group, to join it with a new Kafka client");
         let context = Arc::clone(self.consumer.context());
+        let properties = properties.unwrap_or_else(|| self.properties.clone());
+        // Before the group is left: one that cannot be made must not cost the one in use.
+        let renewed = match consumer::create(&properties, context.renewed()) {
+            Ok(renewed) => renewed,
+            Err(error) => {
+                tracing::warn!(
+                    code = %Code::NewClient, why, %error,
+                    "a new Kafka client could not be made; continuing with the one in use"
+                );
+                return Ok(());
+            }
+        };
+        tracing::warn!(code = %Code::NewClient, why, "leaving the group, to join it with a new Kafka client");
         let finish = context.revoke_deadline();
         context.drain(Instant::now() + finish);
         let partitions: Vec<Partition> = context.lanes.lock().keys().cloned().collect();
         context.end_lanes(&partitions, Order::Finish, finish);
         self.commit_all();
         consumer::leave(&self.consumer);
-        self.properties = properties.unwrap_or_else(|| mem::take(&mut self.properties));
-        self.consumer = consumer::begin(&self.properties, context.renewed(), &self.shared)?;
+        self.properties = properties;
+        self.consumer = consumer::put_in_use(renewed, &self.shared);
         self.consumer.subscribe(topics)?;
         self.needed = Instant::now();
         Ok(())
@@ -218,7 +230,7 @@ impl Poller {
     }
 
     /// Begins to commit all that lanes have stored. Leaving waits for it, but not without end, as a
-    /// synchronous commit does without a broker: there is none left for the last revocation.
+    /// synchronous commit does without a broker.
     fn commit_all(&self) {
         (self.consumer.context().stored).store(false, Ordering::Relaxed);
         log_commit(self.consumer.commit_consumer_state(CommitMode::Async));

@@ -81,8 +81,9 @@ pub(super) enum Unclaimed {
     /// The checkpoint and the log do not fit, or the checkpoint is halted: see
     /// [`Claimed::Stopped`].
     Stopped(Stop),
-    /// They do not seem to fit, or the broker that answered is behind: look again.
-    Doubtful,
+    /// They do not seem to fit, or the broker that answered is behind: look again. With what a
+    /// person should know meanwhile.
+    Doubtful(Option<String>),
     /// The checkpoint could not be claimed.
     Failed(ClaimError),
 }
@@ -190,8 +191,11 @@ impl Claimant {
                     self.outage.passed(partition);
                     return Claimed::Stopped(why, attempt.owner);
                 }
-                Err(Unclaimed::Doubtful) => {
+                Err(Unclaimed::Doubtful(why)) => {
                     self.outage.passed(partition);
+                    if why.is_some() {
+                        self.health.note(&partition.to_string(), why.as_deref());
+                    }
                     tokio::time::sleep(LOOK_AGAIN_AFTER).await;
                 }
                 Err(Unclaimed::Failed(ClaimError::Unreadable(fault))) => {
@@ -332,12 +336,18 @@ impl Claimant {
         Ok(opened.await?.ok_or(ClaimError::Outrun)?)
     }
 
+    fn note_refused(&self, partition: &Partition, is_refused: bool) {
+        let number = Some(partition.number);
+        refused::note(&self.health, &partition.topic, number, is_refused);
+    }
+
     /// What Kafka knows of a partition; asked until it answers. Where there is doubt, with fresh
     /// metadata: of another broker, perhaps.
     async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
         let refresh = !doubt.is_none();
         let known = self.known.has(partition);
         let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
+        let mut was_refused = false;
         loop {
             if let Some(consumer) = self.handle.answering() {
                 let asked = [partition.clone()];
@@ -355,10 +365,15 @@ impl Claimant {
                 })
                 .await;
                 match answer {
-                    Ok(Ok(Some(mut logs))) => return logs.pop().expect("a log for each partition"),
+                    Ok(Ok(Some(mut logs))) => {
+                        if was_refused {
+                            self.note_refused(partition, false);
+                        }
+                        return logs.pop().expect("a log for each partition");
+                    }
                     Ok(Ok(None)) => {
-                        let number = Some(partition.number);
-                        refused::note(&self.health, &partition.topic, number, true);
+                        was_refused = true;
+                        self.note_refused(partition, true);
                         backoff.wait().await;
                         continue;
                     }

@@ -7,7 +7,9 @@ use crate::record::batch::Batch;
 use crate::record::detail::detail;
 use crate::record::entity::Reason;
 use crate::telemetry::metrics::Outcome;
+use crate::telemetry::rejected::RejectedRecord;
 use crate::writer::Settled;
+use crate::writer::dead_letter::trace_id;
 
 impl Consuming<'_> {
     /// Counts every record of `batch` that is settled by its outcome, and logs rejections.
@@ -26,20 +28,27 @@ impl Consuming<'_> {
         self.lanes.metrics.moved_documents.inc_by(counts.moved);
         for (offset, reason) in &counts.rejected {
             self.lanes.metrics.dead_letter(*reason);
-            let kind = self.kind(batch, *offset, *reason);
-            self.lanes
-                .rejected
-                .note(*reason, self.partition, *offset, kind);
+            let rejected = self.rejected(batch, *offset, *reason);
+            self.lanes.rejected.note(*reason, rejected);
         }
     }
 
-    /// What a rejected record says that it is, where that can be read.
-    fn kind(&self, batch: &Batch, offset: i64, reason: Reason) -> Option<String> {
+    /// What is logged of a rejected record of `batch`.
+    fn rejected(&self, batch: &Batch, offset: i64, reason: Reason) -> RejectedRecord {
         let entries = batch.entries();
         let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
-        let entry = &entries[found.ok()?];
+        let entry = found.ok().map(|index| &entries[index]);
         let mapping = &self.lanes.target.mapping;
-        detail(mapping, batch.key(entry), batch.value(entry), reason).kind
+        let detail = entry
+            .map(|entry| detail(mapping, batch.key(entry), batch.value(entry), reason))
+            .unwrap_or_default();
+        RejectedRecord {
+            partition: self.partition.clone(),
+            offset,
+            kind: detail.kind,
+            field: detail.field,
+            trace_id: entry.and_then(|entry| trace_id(&entry.headers).map(str::to_owned)),
+        }
     }
 
     /// How long each record before `next_offset` took from its own time until now.

@@ -6,10 +6,16 @@ use std::time::{Duration, Instant};
 use bson::Uuid;
 
 use crate::record::Position;
+use crate::telemetry::reminder::Reminder;
 
 /// For how long the same evidence has to stand: a broker loses its leaderships nine seconds after
 /// the controllers last heard of it (`broker.session.timeout.ms`).
 pub(super) const CONFIRMED_AFTER: Duration = Duration::from_secs(10);
+
+/// For how long a leader of the past has to be the only one that answers before Kafka itself counts
+/// as restored to what it was: a broker that is cut off is found out long before, with fresh
+/// metadata.
+pub(super) const RESTORED_AFTER: Duration = Duration::from_secs(300);
 
 /// How often it has to be seen in that time: brokers are asked in turn.
 const LOOKS_MIN: u32 = 3;
@@ -25,7 +31,7 @@ pub(super) enum Evidence {
     Unreadable(i64),
     /// The topic has this id, which is not the checkpoint's.
     Recreated(Uuid),
-    /// Who answers knows less than the checkpoint does. It is never acted upon, but told.
+    /// Who answers knows less than the checkpoint does.
     Stale,
 }
 
@@ -40,7 +46,7 @@ struct Held {
     evidence: Evidence,
     since: Instant,
     looks: u32,
-    told: bool,
+    reminder: Reminder,
 }
 
 impl Doubt {
@@ -51,14 +57,24 @@ impl Doubt {
 
     /// Whether `evidence` has stood for long enough to count.
     pub(super) fn confirms(&self, evidence: Evidence) -> bool {
-        self.confirms_at(Instant::now(), evidence)
+        self.has_stood_at(Instant::now(), evidence, CONFIRMED_AFTER)
     }
 
-    /// Whether `evidence` counts, and this was not asked before.
-    pub(super) fn is_to_be_told(&mut self, evidence: Evidence) -> bool {
-        let confirmed = self.confirms(evidence);
-        let held = self.held.as_mut().filter(|_| confirmed);
-        held.is_some_and(|held| !std::mem::replace(&mut held.told, true))
+    /// Whether `evidence` has stood for as long as `span`.
+    pub(super) fn has_stood(&self, evidence: Evidence, span: Duration) -> bool {
+        self.has_stood_at(Instant::now(), evidence, span)
+    }
+
+    /// Whether a line about the evidence that is held is due.
+    pub(super) fn is_to_be_told(&mut self) -> bool {
+        let held = self.held.as_mut();
+        held.is_some_and(|held| held.reminder.is_due(""))
+    }
+
+    /// Whether the last look found `evidence`.
+    pub(super) fn holds(&self, evidence: Evidence) -> bool {
+        let held = self.held.as_ref();
+        held.is_some_and(|held| held.evidence == evidence)
     }
 
     /// Whether nothing speaks against the checkpoint.
@@ -79,17 +95,17 @@ impl Doubt {
                     evidence,
                     since: now,
                     looks: 1,
-                    told: false,
+                    reminder: Reminder::default(),
                 });
             }
         }
     }
 
-    fn confirms_at(&self, now: Instant, evidence: Evidence) -> bool {
+    fn has_stood_at(&self, now: Instant, evidence: Evidence, span: Duration) -> bool {
         self.held.as_ref().is_some_and(|held| {
             held.evidence == evidence
                 && held.looks >= LOOKS_MIN
-                && now.saturating_duration_since(held.since) >= CONFIRMED_AFTER
+                && now.saturating_duration_since(held.since) >= span
         })
     }
 }
@@ -98,19 +114,23 @@ impl Doubt {
 mod tests {
     use super::*;
 
+    fn stood(doubt: &Doubt, now: Instant, evidence: Evidence) -> bool {
+        doubt.has_stood_at(now, evidence, CONFIRMED_AFTER)
+    }
+
     #[test]
     fn evidence_counts_once_it_has_been_seen_often_and_for_long() {
         let (mut doubt, first) = (Doubt::default(), Instant::now());
         let late = first + CONFIRMED_AFTER;
         doubt.add_at(first, Evidence::PastTheEnd);
         doubt.add_at(late, Evidence::PastTheEnd);
-        assert!(!doubt.confirms_at(late, Evidence::PastTheEnd), "seen twice");
+        assert!(!stood(&doubt, late, Evidence::PastTheEnd), "seen twice");
         doubt.add_at(late, Evidence::PastTheEnd);
-        assert!(doubt.confirms_at(late, Evidence::PastTheEnd));
+        assert!(stood(&doubt, late, Evidence::PastTheEnd));
         let early = late - Duration::from_millis(1);
-        assert!(!doubt.confirms_at(early, Evidence::PastTheEnd));
+        assert!(!stood(&doubt, early, Evidence::PastTheEnd));
         let other = Evidence::Diverged(Position::default());
-        assert!(!doubt.confirms_at(late, other));
+        assert!(!stood(&doubt, late, other));
     }
 
     #[test]
@@ -121,17 +141,14 @@ mod tests {
         for _ in 0..LOOKS_MIN {
             doubt.add_at(first, Evidence::Recreated(one));
         }
-        assert!(doubt.confirms_at(late, Evidence::Recreated(one)));
+        assert!(stood(&doubt, late, Evidence::Recreated(one)));
         doubt.add_at(late, Evidence::Recreated(other));
-        assert!(!doubt.confirms_at(late, Evidence::Recreated(one)));
+        assert!(!stood(&doubt, late, Evidence::Recreated(one)));
         doubt.clear();
         assert!(doubt.is_none());
-        let long_ago = first - CONFIRMED_AFTER;
-        for _ in 0..LOOKS_MIN {
-            assert!(!doubt.is_to_be_told(Evidence::Stale));
-            doubt.add_at(long_ago, Evidence::Stale);
-        }
-        assert!(doubt.is_to_be_told(Evidence::Stale));
-        assert!(!doubt.is_to_be_told(Evidence::Stale), "once");
+        assert!(!doubt.is_to_be_told(), "there is nothing");
+        doubt.add_at(first, Evidence::Stale);
+        assert!(doubt.is_to_be_told());
+        assert!(!doubt.is_to_be_told(), "not at each look");
     }
 }

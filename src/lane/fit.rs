@@ -4,7 +4,7 @@
 use bson::Uuid;
 
 use super::claim::{Stop, Unclaimed};
-use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence};
+use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence, RESTORED_AFTER};
 use crate::checkpoint::{
     Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, is_of_the_past,
     standing,
@@ -22,10 +22,13 @@ pub(super) async fn fit(
     tries: u32,
 ) -> Result<Checkpoint, Unclaimed> {
     let partition = &checkpoints.key().partition;
+    let is_past = is_of_the_past(&found, log);
     let fitting = match standing(&found, log) {
-        Standing::Resume | Standing::Adopt
-            if diverged(&found, doubt) && !is_of_the_past(&found, log) =>
-        {
+        // What a leader of the past did not have counts against that leader alone.
+        Standing::Resume | Standing::Adopt if is_past && is_doubted(&found, doubt) => {
+            return Err(stale(checkpoints, &found, log, doubt, tries).await);
+        }
+        Standing::Resume | Standing::Adopt if diverged(&found, doubt) => {
             return Err(truncated(checkpoints, &found, log, tries).await);
         }
         Standing::Resume => found,
@@ -51,13 +54,7 @@ pub(super) async fn fit(
             let advice = advice(partition, standing, "checkpoint", offset, log);
             return Err(Unclaimed::Stopped(Stop::new(Code::LogExpired, advice)));
         }
-        Standing::Stale => {
-            doubt.add(Evidence::Stale);
-            if doubt.is_to_be_told(Evidence::Stale) {
-                warn_of_stale_answer(partition, &found, log);
-            }
-            return Err(Unclaimed::Doubtful);
-        }
+        Standing::Stale => return Err(stale(checkpoints, &found, log, doubt, tries).await),
     };
     if let Some(halt) = halted(checkpoints, &fitting, doubt, tries).await? {
         return Err(Unclaimed::Stopped(stop_of(partition, &fitting, halt)));
@@ -75,15 +72,47 @@ pub(super) async fn fit(
     Ok(fitting)
 }
 
+const STALE: &str = "Kafka knows less of this partition than was applied";
+
 fn warn_of_stale_answer(partition: &Partition, found: &Checkpoint, log: &PartitionLog) {
     tracing::warn!(
         code = %Code::BrokerBehind, %partition,
         applied_under = found.leader_epoch, answered_by = log.leader_epoch,
         topic_id = log.topic_id.map(tracing::field::display),
-        "Kafka knows less of this partition than was applied: an earlier leader or an \
-         earlier topic answers; waiting until another one does (if that is the true \
-         one now: `workflows-sink offsets reset`)"
+        "{STALE}: an earlier leader or an earlier topic answers; waiting until another one does. If \
+         that is the true one now, because Kafka was restored to an earlier state: `workflows-sink \
+         offsets reset --topic {} --partition {} --to earliest --yes`",
+        partition.topic, partition.number
     );
+}
+
+/// Whether an earlier look found that the log has other records before the checkpoint, or that a
+/// leader of the past answers.
+fn is_doubted(found: &Checkpoint, doubt: &Doubt) -> bool {
+    doubt.holds(Evidence::Stale) || doubt.holds(Evidence::Diverged(found.position()))
+}
+
+/// Who answers knows less than the checkpoint does: waits for another answer. Where it is the only
+/// one for minutes, Kafka was restored to an earlier state. That is marked before the epochs of its
+/// log grow past the checkpoint's, and hide it.
+async fn stale(
+    checkpoints: &Checkpoints,
+    found: &Checkpoint,
+    log: &PartitionLog,
+    doubt: &mut Doubt,
+    tries: u32,
+) -> Unclaimed {
+    doubt.add(Evidence::Stale);
+    if is_of_the_past(found, log) && doubt.has_stood(Evidence::Stale, RESTORED_AFTER) {
+        return truncated(checkpoints, found, log, tries).await;
+    }
+    if !doubt.confirms(Evidence::Stale) {
+        return Unclaimed::Doubtful(None);
+    }
+    if doubt.is_to_be_told() {
+        warn_of_stale_answer(&checkpoints.key().partition, found, log);
+    }
+    Unclaimed::Doubtful(Some(format!("{}: {STALE}", Code::BrokerBehind)))
 }
 
 /// Whether it is confirmed that the log has other records before the checkpoint.
@@ -110,7 +139,7 @@ fn confirm(
              was true once", text()
         );
     }
-    Err(Unclaimed::Doubtful)
+    Err(Unclaimed::Doubtful(None))
 }
 
 /// Moves a checkpoint to the start of another topic's log.

@@ -39,6 +39,11 @@ pub(super) async fn follow(
         return std::future::pending().await;
     }
     let mut in_use = contents(kafka.files.clone()).await;
+    let properties = properties_of(&kafka);
+    // The client was made of what the files held at the start, which may be long ago.
+    if !Kafka::from_env().is_ok_and(|now| properties_of(&now) == properties) {
+        in_use.clear();
+    }
     let mut not_accepted: Option<Reminder> = None;
     let (mut seen, mut looks) = (in_use.clone(), 0);
     loop {

@@ -10,7 +10,6 @@ mod parts;
 mod progress;
 mod servers;
 mod validators;
-mod verbose;
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal as _;
@@ -45,7 +44,7 @@ use crate::telemetry::health::{self, Health};
 use crate::telemetry::logging::is_human;
 use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reminder::Reminder;
-use crate::telemetry::version;
+use crate::telemetry::{verbose, version};
 use crate::writer::{Groups, Target};
 
 /// How often librdkafka reports its statistics, in milliseconds: lag and memory are as fresh as
@@ -82,6 +81,7 @@ async fn serve(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<()> {
             ("fetch", "unreadable"),
             ("fetch", "stalled"),
             ("fetch", "open_transaction"),
+            ("fetch", "silent_leader"),
             ("fetch", "no_room"),
             ("credentials", "unfit"),
             ("credentials", "refused"),
@@ -137,6 +137,7 @@ fn announce(config: &Config) {
         write_mode = ?config.write_mode,
         tombstones = ?config.tombstones,
         kind_changes = ?config.kind_changes,
+        mapping = config.mapping_file.as_deref().unwrap_or("built in"),
         collections = config.mapping.collections().count(),
         "starting"
     );
@@ -222,7 +223,11 @@ fn watch_lanes(
     fatal: &Fatal,
 ) {
     let (handle, metrics) = (&lanes.handle, &lanes.metrics);
-    let logs = watch_logs(handle.clone(), Arc::clone(metrics));
+    let logs = watch_logs(
+        handle.clone(),
+        Arc::clone(metrics),
+        Arc::clone(&lanes.health),
+    );
     supervise_endless("the watch over the logs' ends", fatal, logs);
     let topic = config.kafka.topics[0].clone();
     let rejoins = hasten_rejoins(handle.clone(), topic);

@@ -4,17 +4,14 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::config::Config;
 use crate::kafka::{NewLane, Poller};
 use crate::lane::{self, Lanes};
+use crate::signals::{EXIT_INTERRUPTED, StopSignals};
 use crate::telemetry::code::Code;
 use crate::telemetry::health::{Health, Loop};
-
-/// The exit code after a second signal.
-const EXIT_INTERRUPTED: i32 = 130;
 
 /// Where a part reports what ends the process. Nobody receives it once the process ends.
 pub(super) type Fatal = mpsc::UnboundedSender<String>;
@@ -50,19 +47,12 @@ pub(super) fn supervise_endless(
 
 /// The first signal asks the poll thread to finish, the second ends the process.
 pub(super) fn watch_signals(stop: watch::Sender<bool>) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let mut signals = StopSignals::watch()?;
     tokio::spawn(async move {
-        let mut next = async || {
-            tokio::select! {
-                _ = terminate.recv() => {}
-                _ = interrupt.recv() => {}
-            }
-        };
-        next().await;
+        signals.next().await;
         tracing::info!("stopping: finishing what is under way (a second signal ends it at once)");
         stop.send_replace(true);
-        next().await;
+        signals.next().await;
         tracing::warn!(code = %Code::EndedAtOnce, "ending at once; what was under way will be read again");
         std::process::exit(EXIT_INTERRUPTED);
     });

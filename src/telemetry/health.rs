@@ -59,6 +59,8 @@ pub struct Health {
     turned_ms: [AtomicU64; Loop::ALL.len()],
     /// Why single partitions stand still, by partition.
     notes: Mutex<BTreeMap<String, String>>,
+    /// Why the leaders of single partitions do not answer, by partition.
+    silent_leaders: Mutex<BTreeMap<String, String>>,
 }
 
 impl Default for Health {
@@ -73,6 +75,7 @@ impl Default for Health {
             mongodb: Mutex::default(),
             turned_ms: Default::default(),
             notes: Mutex::default(),
+            silent_leaders: Mutex::default(),
         }
     }
 }
@@ -152,13 +155,23 @@ impl Health {
         };
     }
 
+    /// Notes why a partition's leader does not answer, or that it does.
+    pub fn note_silent_leader(&self, partition: &str, why: Option<&str>) {
+        let mut leaders = self.silent_leaders.lock();
+        match why {
+            Some(why) => leaders.insert(partition.to_owned(), cut(why, WHY_CHARS_MAX)),
+            None => leaders.remove(partition),
+        };
+    }
+
     /// What is noted of partitions that stand still, one line each.
     pub fn notes(&self) -> Vec<String> {
-        let notes = self.notes.lock();
-        notes
-            .iter()
-            .map(|(partition, why)| format!("{partition} stands still: {why}"))
-            .collect()
+        let (notes, leaders) = (self.notes.lock(), self.silent_leaders.lock());
+        let stand =
+            (notes.iter()).map(|(partition, why)| format!("{partition} stands still: {why}"));
+        let unled = (leaders.iter())
+            .map(|(partition, why)| format!("{partition}: its leader does not answer: {why}"));
+        stand.chain(unled).collect()
     }
 
     /// The stuck loops: only a restart helps. A dependency is never the reason.

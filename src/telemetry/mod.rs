@@ -9,4 +9,5 @@ pub mod metrics;
 pub mod probes;
 pub mod rejected;
 pub mod reminder;
+pub mod verbose;
 pub mod version;

@@ -17,31 +17,50 @@ const LINE_EVERY: Duration = Duration::from_secs(60);
 /// The most kinds that one line names.
 const KINDS_MAX: usize = 8;
 
-/// The most of a kind that is shown, in characters: a producer can write anything there.
-const KIND_CHARS_MAX: usize = 80;
+/// The most of a kind or a field that is shown, in characters: a producer can write anything there.
+const NAME_CHARS_MAX: usize = 80;
 
 /// What was rejected and is not logged yet.
 #[derive(Debug, Default)]
 pub struct RejectedLog(Mutex<BTreeMap<Reason, Tally>>);
+
+/// A rejected record, as far as it is logged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RejectedRecord {
+    /// The record's partition.
+    pub partition: Partition,
+    /// Its offset.
+    pub offset: i64,
+    /// What it says that it is, where that can be read.
+    pub kind: Option<String>,
+    /// The path of the field at fault, if it is one field.
+    pub field: Option<String>,
+    /// The trace that it belongs to, by its headers.
+    pub trace_id: Option<String>,
+}
 
 #[derive(Debug)]
 struct Tally {
     logged: Instant,
     records: u64,
     /// The latest of them.
-    last: Option<(Partition, i64)>,
+    last: Option<RejectedRecord>,
     kinds: BTreeMap<String, u64>,
 }
 
 impl RejectedLog {
-    /// Notes a rejected record, and logs it where it is the first for a while. `kind` is what the
-    /// record says that it is, where it can be read.
-    pub fn note(&self, reason: Reason, partition: &Partition, offset: i64, kind: Option<String>) {
+    /// Notes a rejected record, and logs it where it is the first for a while.
+    pub fn note(&self, reason: Reason, rejected: RejectedRecord) {
+        let rejected = RejectedRecord {
+            kind: rejected.kind.map(|kind| cut(&kind, NAME_CHARS_MAX)),
+            field: rejected.field.map(|field| cut(&field, NAME_CHARS_MAX)),
+            ..rejected
+        };
         let mut tallies = self.0.lock();
         if let Some(tally) = tallies.get_mut(&reason) {
             tally.records += 1;
-            tally.last = Some((partition.clone(), offset));
-            tally.add(kind);
+            tally.add(rejected.kind.clone());
+            tally.last = Some(rejected);
             return;
         }
         let tally = Tally {
@@ -52,9 +71,15 @@ impl RejectedLog {
         };
         tallies.insert(reason, tally);
         drop(tallies);
-        let kind = kind.map(|kind| cut(&kind, KIND_CHARS_MAX));
+        let RejectedRecord {
+            partition,
+            offset,
+            kind,
+            field,
+            trace_id,
+        } = rejected;
         tracing::warn!(
-            code = %Code::Rejected, reason = reason.as_str(), %partition, offset, kind,
+            code = %Code::Rejected, reason = reason.as_str(), %partition, offset, kind, field, trace_id,
             "a record is rejected and kept as a dead letter: see `dead-letters list`"
         );
     }
@@ -69,7 +94,7 @@ impl RejectedLog {
             if now.duration_since(tally.logged) < LINE_EVERY {
                 return true;
             }
-            let Some((partition, offset)) = tally.last.take() else {
+            let Some(last) = tally.last.take() else {
                 // The next one is a first one again.
                 return false;
             };
@@ -78,7 +103,9 @@ impl RejectedLog {
                 .collect();
             let kinds = (!kinds.is_empty()).then(|| kinds.join(", "));
             tracing::warn!(
-                code = %Code::Rejected, reason = reason.as_str(), records = tally.records, kinds, %partition, offset,
+                code = %Code::Rejected, reason = reason.as_str(), records = tally.records, kinds,
+                partition = %last.partition, offset = last.offset, field = last.field,
+                trace_id = last.trace_id,
                 "records are rejected and kept as dead letters; this is the latest of them"
             );
             (tally.logged, tally.records) = (now, 0);
@@ -90,7 +117,7 @@ impl RejectedLog {
 
 impl Tally {
     fn add(&mut self, kind: Option<String>) {
-        let Some(kind) = kind.map(|kind| cut(&kind, KIND_CHARS_MAX)) else {
+        let Some(kind) = kind else {
             return;
         };
         let kind = match self.kinds.len() < KINDS_MAX || self.kinds.contains_key(&kind) {
@@ -108,16 +135,22 @@ mod tests {
     #[test]
     fn a_minute_of_rejections_is_one_line_and_a_quiet_one_ends_it() {
         let (log, partition) = (RejectedLog::default(), Partition::new("t", 3));
+        let rejected = |offset: i64| RejectedRecord {
+            partition: partition.clone(),
+            offset,
+            kind: Some(format!("Kind{}", offset % 20)),
+            field: None,
+            trace_id: None,
+        };
         for offset in 0..500 {
-            let kind = format!("Kind{}", offset % 20);
-            log.note(Reason::UnknownKind, &partition, offset, Some(kind));
+            log.note(Reason::UnknownKind, rejected(offset));
         }
         let of = |log: &RejectedLog| {
             let tallies = log.0.lock();
             let tally = tallies.get(&Reason::UnknownKind)?;
             Some((tally.records, tally.last.clone(), tally.kinds.len()))
         };
-        let last = Some((partition.clone(), 499));
+        let last = Some(rejected(499));
         assert_eq!(of(&log), Some((499, last, KINDS_MAX + 1)));
         let now = Instant::now();
         log.tick_at(now);

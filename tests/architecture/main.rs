@@ -17,7 +17,7 @@ const FLOORS: [&[&str]; 10] = [
     &["database"],
     &["config"],
     &["telemetry"],
-    &["record", "backoff"],
+    &["record", "backoff", "signals"],
 ];
 
 /// Where `admin` is run from; nothing else of the sink knows it.

@@ -34,6 +34,10 @@ pub fn is_on_page(name: &str, file: &str) {
 const OVERLAY: &str = "\
 resources: [DEPLOY/kubernetes/overlays/dyff]
 configMapGenerator:
+- name: workflows-sink
+  namespace: default
+  behavior: merge
+  literals: [DYFF_WORKFLOWS_SINK__MAPPING_FILE=/etc/workflows-sink/mapping.toml]
 - name: workflows-sink-mapping
   namespace: default
   files: [mapping.toml]
@@ -46,9 +50,14 @@ patches:
     - op: add
       path: /spec/template/spec/containers/0/volumeMounts/-
       value: {name: mapping, mountPath: /etc/workflows-sink, readOnly: true}
+- target: {kind: CronJob, name: workflows-sink-tools}
+  patch: |
     - op: add
-      path: /spec/template/spec/containers/0/env/-
-      value: {name: DYFF_WORKFLOWS_SINK__MAPPING_FILE, value: /etc/workflows-sink/mapping.toml}
+      path: /spec/jobTemplate/spec/template/spec/volumes/-
+      value: {name: mapping, configMap: {name: workflows-sink-mapping}}
+    - op: add
+      path: /spec/jobTemplate/spec/template/spec/containers/0/volumeMounts/-
+      value: {name: mapping, mountPath: /etc/workflows-sink, readOnly: true}
 ";
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,6 +107,24 @@ async fn another_command_is_run_by_other_arguments() {
     assert_eq!(pod["serviceAccountName"], "workflows-sink-tools");
 }
 
+/// The mapping that the first container of a pod reads.
+fn mapping_of(shipped: &Shipped, pod: &Value) -> String {
+    let container = &pod["containers"][0];
+    let settings = container["envFrom"][0]["configMapRef"]["name"].as_str().expect("a name");
+    let settings = shipped.object("ConfigMap", settings);
+    let file = settings["data"]["DYFF_WORKFLOWS_SINK__MAPPING_FILE"].as_str().expect("a path");
+    let (folder, name) = file.rsplit_once('/').expect("a folder");
+    let named = |list: &Value, field: &str, wanted: &str| {
+        let mut all = list.as_array().expect("a list").iter();
+        all.find(|one| one[field] == wanted).unwrap_or_else(|| panic!("no {wanted}")).clone()
+    };
+    let mount = named(&container["volumeMounts"], "mountPath", folder);
+    let volume = named(&pod["volumes"], "name", mount["name"].as_str().expect("a name"));
+    let mounted = volume["configMap"]["name"].as_str().expect("a name");
+    let mounted = shipped.object("ConfigMap", mounted);
+    mounted["data"][name].as_str().expect("a file").to_owned()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_changed_mapping_rolls_the_pods() {
     let kubernetes = cluster().await;
@@ -114,6 +141,12 @@ async fn a_changed_mapping_rolls_the_pods() {
         kubernetes.apply(&shipped.list()).await.expect("applied");
         let mounted = shipped.object("ConfigMap", "workflows-sink-mapping");
         assert_eq!(mounted["data"]["mapping.toml"], text);
+        // Commands by another mapping would write elsewhere than the service.
+        let tools = shipped.object("CronJob", "workflows-sink-tools");
+        let tools = &tools["spec"]["jobTemplate"]["spec"]["template"]["spec"];
+        for pod in [shipped.pod(), tools] {
+            assert_eq!(mapping_of(&shipped, pod), text);
+        }
         templates.push(shipped.pod().clone());
     }
     assert_ne!(

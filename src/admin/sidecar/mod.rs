@@ -14,12 +14,7 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use tokio::{
-    net::TcpListener,
-    signal::unix::{SignalKind, signal},
-    sync::oneshot,
-    task::JoinSet,
-};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinSet};
 
 use self::health::Health;
 use self::metrics::Metrics;
@@ -36,6 +31,8 @@ use super::settings::LISTEN_ADDRESS;
 use super::table::User;
 use crate::backoff::Backoff;
 use crate::config::startup::StartupError;
+use crate::signals::StopSignals;
+use crate::telemetry::verbose;
 
 /// How long transient failures are retried within one look.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -73,14 +70,14 @@ struct Shared {
 /// [`StartupError`] where it cannot listen; else the loop that ended.
 pub async fn serve(config: Admin, store: Store, duty: Duty) -> anyhow::Result<()> {
     let since = Instant::now();
-    let mut terminate = signal(SignalKind::terminate()).context("SIGTERM cannot be watched")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("SIGINT cannot be watched")?;
+    let mut signals = StopSignals::watch()?;
     let address = config.listen_address;
     let listener = TcpListener::bind(address).await.map_err(|error| {
         let name = LISTEN_ADDRESS.name;
         StartupError::configuration(format!("{name}: cannot listen on {address}: {error}"))
     })?;
     tracing::info!(address = %listener.local_addr()?, "listening");
+    tokio::spawn(verbose::follow(config.log.filter.clone()));
 
     let longest = config.reconcile_interval * 5 / 4;
     let shared = Arc::new(Shared {
@@ -102,8 +99,7 @@ pub async fn serve(config: Admin, store: Store, duty: Duty) -> anyhow::Result<()
         let _ = stopped.await;
     }));
     tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+        () = signals.next() => {}
         Some(ended) = loops.join_next() => {
             let Err(panicked) = ended;
             return Err(panicked).context("the loop of a user ended");

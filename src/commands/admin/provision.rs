@@ -67,7 +67,6 @@ pub(super) async fn execute(
             print_table(out, &["user", "object", "result"], &[], rows)?;
         }
     }
-    out.flush()?;
     let failures = reports.iter().filter_map(|report| {
         let cause = Cause::new(&report.user.secret.name, report.failure.as_ref()?);
         Some((report.user.name.as_str(), cause))

@@ -95,7 +95,6 @@ pub(super) async fn execute(
             print_table(out, &header, &[], rows)?;
         }
     }
-    out.flush()?;
     let may_be_absent = scene.store.is_directory() && !whom.are_named;
     let faults = faults(&checked, may_be_absent);
     if !faults.is_empty() {

@@ -35,7 +35,6 @@ pub(super) async fn execute(
             writeln!(out, "{}: {step}", user.name)?;
         }
     }
-    out.flush()?;
     let proven = outcome.ended.map_err(|failure| failed(user, &failure))?;
     if !json {
         let by_us = outcome.steps.contains(&Step::PromotePassword);

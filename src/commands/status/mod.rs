@@ -88,13 +88,13 @@ pub async fn execute(
             true => print_json_of(&status, out)?,
             false => print_screen(&status, out)?,
         }
-        out.flush()?;
         if !watch {
             return match status.faults().is_empty() {
                 true => Ok(()),
                 false => Err(NotHealthy.into()),
             };
         }
+        out.flush()?;
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }

@@ -178,7 +178,10 @@ impl PartitionMetrics {
         });
         match (lag, timestamp_ms) {
             (0, _) => shown.set(0.0),
-            (_, Some(timestamp_ms)) => shown.set(timestamp_ms as f64 / 1000.0),
+            // A producer may write any time: none that lies ahead hides how old it gets from here.
+            (_, Some(timestamp_ms)) => {
+                shown.set((timestamp_ms as f64 / 1000.0).clamp(0.001, now_seconds()));
+            }
             (_, None) if shown.get() == 0.0 => shown.set(now_seconds()),
             (_, None) => {}
         }

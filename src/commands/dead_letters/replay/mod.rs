@@ -37,6 +37,7 @@ use crate::config::Config;
 use crate::database;
 use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
+use crate::signals::{EXIT_INTERRUPTED, StopSignals};
 
 /// How long MongoDB may take to describe its collections.
 const DESCRIBE_MAX: Duration = Duration::from_secs(30);
@@ -72,7 +73,7 @@ pub(super) async fn replay(
     let rules = rules(config, database).await?;
     let (broker, scanner) = (Broker::new(&config.kafka)?, Scanner::new(&config.kafka)?);
     let progress = CommandProgress::new(report.letters, "letters");
-    let stop = watch_interrupt();
+    let stop = watch_signals()?;
     for place in &places {
         let replay = PlaceReplay {
             database,
@@ -125,18 +126,18 @@ async fn rules(config: &Config, database: &Database) -> anyhow::Result<ReplayRul
     })
 }
 
-/// Becomes true at Ctrl-C: the transaction under way is finished, and no other begins. A second one
-/// ends the process.
-fn watch_interrupt() -> Arc<AtomicBool> {
+/// Becomes true at Ctrl-C or SIGTERM, which a pod that is deleted gets: the transaction under way
+/// is finished, and no other begins. A second one ends the process.
+fn watch_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
+    let mut signals = StopSignals::watch()?;
     tokio::spawn(async move {
-        while tokio::signal::ctrl_c().await.is_ok() {
-            if stopped.swap(true, Ordering::Relaxed) {
-                std::process::exit(130);
-            }
-            eprintln!("finishing the transaction under way; a second Ctrl-C ends it at once");
-        }
+        signals.next().await;
+        stopped.store(true, Ordering::Relaxed);
+        eprintln!("finishing the transaction under way; a second signal ends it at once");
+        signals.next().await;
+        std::process::exit(EXIT_INTERRUPTED);
     });
-    stop
+    Ok(stop)
 }

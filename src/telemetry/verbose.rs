@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::telemetry::logging::refilter;
+use super::logging::refilter;
 
 /// How long more is logged.
 const VERBOSE_MAX: Duration = Duration::from_secs(600);
 
 /// Logs at `debug` for ten minutes after a SIGUSR1, then by `filter` again; another one before
 /// ends it at once.
-pub(super) async fn follow(filter: String) {
+pub async fn follow(filter: String) {
     let mut asked = match signal(SignalKind::user_defined1()) {
         Ok(asked) => asked,
         Err(error) => {
