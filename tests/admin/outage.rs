@@ -75,6 +75,10 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
         "the service goes on with what it has"
     );
     assert_eq!(sidecar.get("/livez").unwrap().0, 200);
+    until("the failures are counted", || async {
+        sidecar.metric("errors_total", "\"away\"") >= Some(1.0)
+    })
+    .await;
     // a command that is run now waits
     let mut rotation = start(&scene, &ROTATE);
     let log = rotation.log();
