@@ -11,6 +11,7 @@ tree=$work/tree
 MUTANT_SECONDS_MAX=900
 RULES='Evidence|Acknowledged|Documents|DeadLetters|Checkpoints|Order|Transaction|Owner|Outside|Committed|Memory|Exit|Recovery|Progress|Alive|Ready|Counted'
 
+# shellcheck disable=SC2012,SC2046 # a name is one word
 [ $# -gt 0 ] || set -- $(cd tests/mutants && ls -- *.patch | sed 's/\.patch$//')
 
 # One tree and one target folder for all: only the crate itself is built again for each. What git does not know is
