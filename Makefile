@@ -65,7 +65,9 @@ stack: build-tools
 test: fmt clippy
 	@sh deploy/local/ensure.sh git
 	@echo "== unit, property and end-to-end tests on real servers"
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace
+	@rm -f $(TARGET)/left-out.txt
+	LEFT_OUT="$$(realpath -m $(TARGET))/left-out.txt" RUST_TEST_THREADS=$(TEST_THREADS) \
+	    cargo test --locked --workspace; code=$$?; sort -u $(TARGET)/left-out.txt 2>/dev/null; exit $$code
 
 fmt:
 	@echo "== format"
