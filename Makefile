@@ -65,7 +65,9 @@ stack: build-tools
 test: fmt clippy
 	@sh deploy/local/ensure.sh git
 	@echo "== unit, property and end-to-end tests on real servers"
-	RUST_TEST_THREADS=$(TEST_THREADS) cargo test --locked --workspace
+	@rm -f $(TARGET)/left-out.txt
+	LEFT_OUT="$$(realpath -m $(TARGET))/left-out.txt" RUST_TEST_THREADS=$(TEST_THREADS) \
+	    cargo test --locked --workspace; code=$$?; sort -u $(TARGET)/left-out.txt 2>/dev/null; exit $$code
 
 fmt:
 	@echo "== format"
@@ -78,13 +80,16 @@ clippy: build-tools
 docs: build-tools
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
 
+DASHBOARD = deploy/kubernetes/dashboard
 OBSERVABILITY = deploy/kubernetes/components/observability
 
 dashboard:
 	@sh deploy/local/ensure.sh python3-pip
-	pip3 install -q --upgrade --target $(TARGET)/dashboard -r deploy/kubernetes/dashboard/requirements.txt
-	PYTHONPATH=$(TARGET)/dashboard python3 deploy/kubernetes/dashboard/dashboard.py > $(TARGET)/dashboard.json
+	pip3 install -q --upgrade --target $(TARGET)/dashboard -r $(DASHBOARD)/requirements.txt
+	PYTHONPATH=$(TARGET)/dashboard python3 $(DASHBOARD)/dashboard.py > $(TARGET)/dashboard.json
 	mv $(TARGET)/dashboard.json $(OBSERVABILITY)/dashboard.json
+	sha256sum $(DASHBOARD)/dashboard.py $(DASHBOARD)/requirements.txt $(OBSERVABILITY)/dashboard.json \
+	    > $(OBSERVABILITY)/dashboard.sha256
 
 deny: build-tools
 	@command -v cargo-deny >/dev/null || [ -x "$(CACHE)/cargo-deny/bin/cargo-deny" ] \

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Makes sure that what is used here of Debian packages works. Arguments: PACKAGE…
 # Installs those that do not work when it may, otherwise prints the one line to type.
 set -eu
@@ -56,8 +57,10 @@ flock 9
 echo "installing$packages" >&2
 export DEBIAN_FRONTEND=noninteractive
 apt-get -qq update >&2
+# shellcheck disable=SC2086 # one word a package
 apt-get -qq -o DPkg::Lock::Timeout=300 -o DPkg::Options::=--force-confold \
     install -y --no-install-recommends $packages >/dev/null
+# shellcheck disable=SC2086
 packages=$(failing $packages)
 if [ -n "$packages" ]; then
     echo "installed, but still incomplete:$packages" >&2

@@ -203,10 +203,16 @@ fn read_file(path: &Path) -> io::Result<SecretString> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+    use std::time::{Duration, Instant};
 
     use tempfile::TempDir;
 
     use super::*;
+
+    /// How long states may be written until some were read.
+    const DEADLINE: Duration = Duration::from_secs(30);
 
     /// Writes one state of the files and swaps it in, as the kubelet does; removes the one before.
     fn publish(directory: &Path, state: &str, files: &[(&str, &str)]) {
@@ -294,8 +300,17 @@ mod tests {
         let directory = TempDir::new().unwrap();
         let (path, credentials) = (directory.path().to_owned(), of(&directory));
         publish(&path, "..0", &[(KEYS[2], "0"), (KEYS[3], "0")]);
+        // How many states were read without a fault.
+        let seen = Arc::new(AtomicUsize::new(0));
+        let seen_enough = Arc::clone(&seen);
         let writer = std::thread::spawn(move || {
-            for number in 1..500 {
+            let end = Instant::now() + DEADLINE;
+            let is_enough = |number| number > 500 && seen_enough.load(Relaxed) >= 10;
+            for number in (1..).take_while(|number| !is_enough(*number)) {
+                assert!(
+                    Instant::now() < end,
+                    "not within {DEADLINE:?}: ten states are read"
+                );
                 let text = number.to_string();
                 publish(
                     &path,
@@ -304,14 +319,20 @@ mod tests {
                 );
             }
         });
+        let mut last = Some("0".to_owned());
         while !writer.is_finished() {
             let (values, faults) = read(&credentials);
             if faults.is_empty() {
                 assert!(values.password.is_some(), "they were there all the time");
                 assert_eq!(text(&values.password), text(&values.password_next));
+                if text(&values.password) != last.as_deref() {
+                    last = text(&values.password).map(str::to_owned);
+                    seen.fetch_add(1, Relaxed);
+                }
             }
         }
         writer.join().unwrap();
+        assert!(seen.load(Relaxed) > 0);
     }
 
     #[test]

@@ -8,10 +8,10 @@ use local_stack::{Mongo, MongoOptions, Topology, Toxiproxy};
 use serde_json::json;
 use test_support::datastore::{create_system_users, publish_system_secret};
 use test_support::fail_point::FailPoint;
-use test_support::wait::until;
+use test_support::wait::{DEADLINE, until};
 
 use crate::gate::{Gate, Moment, ended};
-use crate::process::{INTERVAL, Sidecar, published};
+use crate::process::{INTERVAL, Sidecar, published, start};
 use crate::scene::{PASSWORD, ROTATE, SINK, SINK_SECRET, Scene, URI};
 use crate::world::world;
 
@@ -75,19 +75,22 @@ async fn an_api_server_that_is_down_or_slow_delays_and_undoes_nothing() {
         "the service goes on with what it has"
     );
     assert_eq!(sidecar.get("/livez").unwrap().0, 200);
+    until("the failures are counted", || async {
+        sidecar.metric("errors_total", "\"away\"") >= Some(1.0)
+    })
+    .await;
     // a command that is run now waits
-    let rotation = scene.run(&ROTATE);
-    let again = async {
-        until("it fails for now", || async {
-            sidecar
-                .metric("errors_total", "\"away\"")
-                .is_some_and(|count| count >= 1.0)
-        })
-        .await;
-        kubernetes.restart().await.unwrap();
-    };
-    let ((code, out, error), ()) = tokio::join!(rotation, again);
-    assert_eq!(code, Some(0), "{out}{error}");
+    let mut rotation = start(&scene, &ROTATE);
+    let log = rotation.log();
+    let printed = || std::fs::read_to_string(&log).unwrap_or_default();
+    until("the command tries again", || async {
+        printed().contains("\"retrying\"")
+    })
+    .await;
+    kubernetes.restart().await.unwrap();
+    let ended = rotation.wait(DEADLINE).await.expect("it ends");
+    scene.keep(&printed());
+    assert_eq!(ended.code(), Some(0), "{}", printed());
     until("the new password is published", || async {
         published(&volume).get(PASSWORD) == scene.value(PASSWORD).await.as_ref()
             && published(&volume)[PASSWORD] != shown[PASSWORD]

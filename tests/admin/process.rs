@@ -13,6 +13,19 @@ use crate::scene::{SINK, Scene};
 /// The setting that says how often it looks, in seconds.
 pub const INTERVAL: &str = "DYFF_WORKFLOWS_SINK_ADMIN__RECONCILE_INTERVAL_SECONDS";
 
+/// Starts `admin …`, whose output can be read while it runs.
+pub fn start(scene: &Scene, arguments: &[&str]) -> Server {
+    let mut server = Server::new("admin").expect("a directory");
+    let binary = binary();
+    let own = [binary.to_str().expect("UTF-8"), "admin"];
+    server.command([own.as_slice(), arguments].concat());
+    for (name, value) in &scene.environment {
+        server.env(name, value);
+    }
+    server.start().expect("a process");
+    server
+}
+
 /// `admin serve`.
 pub struct Sidecar {
     server: Server,
@@ -21,20 +34,8 @@ pub struct Sidecar {
 impl Sidecar {
     /// Starts `admin serve` with these arguments as well, for the sink's user.
     pub fn start(scene: &Scene, arguments: &[&str]) -> Sidecar {
-        let mut server = Server::new("admin").expect("a directory");
-        let binary = binary();
-        let own = [
-            binary.to_str().expect("UTF-8"),
-            "admin",
-            "serve",
-            "--user",
-            SINK,
-        ];
-        server.command([own.as_slice(), arguments].concat());
-        for (name, value) in &scene.environment {
-            server.env(name, value);
-        }
-        server.start().expect("a sidecar");
+        let own = ["serve", "--user", SINK];
+        let server = start(scene, &[own.as_slice(), arguments].concat());
         Sidecar { server }
     }
 

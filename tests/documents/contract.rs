@@ -25,9 +25,26 @@ impl<'a> Named<'a> {
 
     fn exists(&self) -> bool {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(self.file);
-        let function = format!("fn {}(", self.name);
-        fs::read_to_string(path).is_ok_and(|source| source.contains(&function))
+        fs::read_to_string(path).is_ok_and(|source| is_test(&source, self.name))
     }
+}
+
+/// Whether `source` has a test of this name that is run.
+fn is_test(source: &str, name: &str) -> bool {
+    let function = format!("fn {name}(");
+    let mut attributes: Vec<&str> = Vec::new();
+    for line in source.lines().map(str::trim_start) {
+        if line.starts_with("#[") {
+            attributes.push(line);
+            continue;
+        }
+        if line.trim_start_matches("async ").starts_with(&function) {
+            let has = |start: &str| attributes.iter().any(|line| line.starts_with(start));
+            return (has("#[test]") || has("#[tokio::test")) && !has("#[ignore");
+        }
+        attributes.clear();
+    }
+    false
 }
 
 /// The rows of all tables of a page, without heads and the lines beneath them.
@@ -79,4 +96,21 @@ fn faults_of_a_page_are_found() {
         assert_eq!(faults(&page(&format!("`{absent}`"))).len(), 1, "{absent}");
     }
     assert_eq!(faults("# Page\n"), ["the page names no test"]);
+}
+
+#[test]
+fn a_test_is_what_is_run_as_one() {
+    for (source, is_one) in [
+        ("#[test]\nfn a() {}", true),
+        (
+            "    #[tokio::test(flavor = \"multi_thread\")]\n    async fn a() {}",
+            true,
+        ),
+        ("fn a() {}", false),
+        ("#[test]\nfn b() {}\nfn a() {}", false),
+        ("#[test]\n#[ignore = \"slow\"]\nfn a() {}", false),
+        ("// #[test]\nfn a() {}", false),
+    ] {
+        assert_eq!(is_test(source, "a"), is_one, "{source}");
+    }
 }

@@ -5,10 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use local_stack::left_out;
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 
 const DASHBOARD: &str = "deploy/kubernetes/components/observability/dashboard.json";
 const PROGRAM: &str = "deploy/kubernetes/dashboard/dashboard.py";
+const PACKAGES: &str = "deploy/kubernetes/dashboard/requirements.txt";
+/// The SHA-256 of each, as `make dashboard` left them.
+const DIGESTS: &str = "deploy/kubernetes/components/observability/dashboard.sha256";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
@@ -18,13 +23,25 @@ fn dashboard() -> Value {
     serde_json::from_str(&fs::read_to_string(root().join(DASHBOARD)).unwrap()).unwrap()
 }
 
+/// A changed program is seen everywhere, also where nothing that it needs is installed.
+#[test]
+fn the_dashboard_was_made_by_its_program_as_it_is() {
+    let digest = |file: &str| {
+        let digest = Sha256::digest(fs::read(root().join(file)).unwrap());
+        format!("{}  {file}\n", hex::encode(digest))
+    };
+    let is = [PROGRAM, PACKAGES, DASHBOARD].map(digest).concat();
+    let was = fs::read_to_string(root().join(DIGESTS)).unwrap();
+    assert_eq!(was, is, "{DASHBOARD} is stale: make dashboard");
+}
+
 #[test]
 fn the_dashboard_is_what_its_program_prints() {
     // Where `make dashboard` has put what the program needs; a test fetches nothing.
     let packages = option_env!("CARGO_TARGET_DIR").map_or(root().join("target"), PathBuf::from);
     let packages = packages.join("dashboard");
     if !packages.exists() {
-        eprintln!("LEFT OUT: `make dashboard` was never run here, so nothing is compared");
+        left_out("`make dashboard` was never run here, so the dashboard is not made anew");
         return;
     }
     let mut python = Command::new("python3");

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Sets up the machine in the folder TREE and runs a command there. Arguments: TREE COMMAND…
 # Run by run.sh, in namespaces of its own. How this system reaches the package registries comes
 # along: from apt's configuration, the environment and the clients' files.
@@ -17,6 +18,7 @@ if [ "$rust" = /usr ]; then
     exit 69
 fi
 eval "$(apt-config shell http_proxy Acquire::http::Proxy https_proxy Acquire::https::Proxy)"
+# shellcheck disable=SC2016 # apt-get fills them in
 mirror=$(apt-get indextargets --format '$(SITE) $(RELEASE) $(COMPONENT)' |
     awk '$2 !~ /-/ && $3 == "main" { print $1; exit }')
 echo "== Debian $SUITE in $tree"
@@ -43,6 +45,7 @@ done
 config=${CARGO_HOME:-$HOME/.cargo}/config.toml
 [ ! -e "$config" ] || install -D "$config" "$tree/root/.cargo/config.toml"
 export HOME=/root LANG=C.UTF-8
+# shellcheck disable=SC2013 # a name is one word
 for variable in $(awk -v keep="$CLIENTS|^(HOME|LANG|PATH)\$" 'BEGIN {
     for (name in ENVIRON) if (name ~ /^[A-Za-z_][A-Za-z_0-9]*$/ && name !~ keep) print name
 }'); do

@@ -17,6 +17,7 @@ work=${CARGO_TARGET_DIR:-target}/fresh
 mkdir -p "$work"
 work=$(cd "$work" && pwd)
 machine=
+# shellcheck disable=SC2046,SC2317 # the ids are words; the trap runs it
 remove() {
     # Its first process takes all others with it, and is waited for.
     [ -z "$machine" ] || kill -KILL $(cat "/proc/$machine/task/$machine/children") || true

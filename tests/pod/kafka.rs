@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use local_stack::topics::{STATE_CONFIG, STATE_PARTITIONS, STATE_TOPIC};
-use local_stack::{Kubernetes, keda};
+use local_stack::{Kubernetes, keda, left_out};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 use test_support::wait::until;
@@ -34,7 +34,7 @@ components:
 /// Strimzi's kinds, which no registry has: from the folder that `CRDS_DIR` names, if it does.
 fn strimzi_kinds() -> Option<Vec<PathBuf>> {
     let Some(folder) = std::env::var_os("CRDS_DIR").map(PathBuf::from) else {
-        eprintln!("LEFT OUT: CRDS_DIR names no folder with Strimzi's kinds (CONTRIBUTING.md)");
+        left_out("CRDS_DIR names no folder with Strimzi's kinds (CONTRIBUTING.md)");
         return None;
     };
     let files = STRIMZI.map(|kind| folder.join(format!("strimzi-1.2.0-{kind}.yaml")));

@@ -1,7 +1,7 @@
 //! The scripts of `deploy/`, run with stand-ins for the programs that they call.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use local_stack::install;
@@ -61,26 +61,32 @@ fn another_version_is_compared_with_the_pinned_one_and_no_patch_is_touched() {
     );
 }
 
+/// Adds every script below a folder, but what git has or was built there.
+fn add_scripts(folder: &Path, scripts: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            if !path.ends_with(".git") && !path.ends_with("target") {
+                add_scripts(&path, scripts);
+            }
+        } else if path.extension().is_some_and(|end| end == "sh") {
+            scripts.push(path);
+        }
+    }
+}
+
 #[test]
 fn the_scripts_keep_the_rules_of_shell_scripts() {
     install::require(&["shellcheck"]).expect("shellcheck");
-    for script in [
-        "kafka/kafka.sh",
-        "mongodb/upstream.sh",
-        "mongodb/gcloud.sh",
-        "image/about.sh",
-        "image/pin.sh",
-        "image/split.sh",
-        "../tests/cluster/run.sh",
-        "../tests/cluster/image.sh",
-        "../tests/cluster/image/bases.sh",
-        "../tests/cluster/scaling.sh",
-        "../tests/faults/previous.sh",
-    ] {
-        let mut command = Command::new("shellcheck");
-        let (good, told) = said(command.arg("-x").arg(deploy().join(script)));
-        assert!(good && told.is_empty(), "{told}");
-    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut scripts = vec![root.join(".ci/run")];
+    add_scripts(root, &mut scripts);
+    assert!(scripts.len() > 15, "they are found: {scripts:?}");
+    let mut command = Command::new("shellcheck");
+    // What a script includes is named from the root.
+    let command = command.current_dir(root).arg("-x").args(scripts);
+    let (good, told) = said(command);
+    assert!(good && told.is_empty(), "{told}");
 }
 
 #[test]

@@ -40,7 +40,6 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     share(&[&awake], 12).await;
     produce(500);
     scene.settled().await;
-    let claims_of_the_awake = history.caught_up().await.len();
 
     sleeper.server().thaw().expect("thawed");
     share(&[&sleeper, &awake], 12).await;
@@ -48,7 +47,6 @@ async fn a_worker_frozen_past_its_session_writes_nothing_once_others_have_taken_
     scene.settled().await;
     assert_eq!(scene.entities().await, expected(&records));
     let proof = history.prove(&scene).await;
-    assert!(history.events().len() > claims_of_the_awake);
     assert!(proof.moves_of.len() > 12, "both have written: {proof:?}");
     assert_eq!(
         sleeper.count("WARN", "partitions revoked as lost"),

@@ -6,14 +6,17 @@ use local_stack::{Message, MongoOptions};
 use test_support::entities::Entities;
 use test_support::fail_point::FailPoint;
 use test_support::history::History;
-use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, SHORT_SESSION_TIMEOUT, Scene};
+use test_support::scene::{CONNECTION_STRING, SHORT_SESSION, Scene};
 use test_support::wait::until;
 
 use crate::drain::expected;
 
 /// How long after its session timeout a dead worker's open transactions may hold up its successor.
 /// Without the service's doing they would do so for a minute.
-const TAKEN_OVER_WITHIN: Duration = Duration::from_millis(1_500);
+const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(15);
+
+/// How long after a worker was killed everything is applied by its successor.
+const APPLIED_WITHIN: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() {
@@ -56,11 +59,7 @@ async fn a_killed_worker_leaves_no_gap_and_its_open_transactions_delay_nobody() 
         "claims took {held_up:?}:\n{}",
         successor.log()
     );
-    assert!(
-        took < SHORT_SESSION_TIMEOUT + TAKEN_OVER_WITHIN + Duration::from_secs(6),
-        "{took:?} {}",
-        successor.log()
-    );
+    assert!(took < APPLIED_WITHIN, "{took:?} {}", successor.log());
     assert_eq!(successor.stop().await, Some(0), "{}", successor.log());
 }
 
@@ -71,7 +70,8 @@ async fn workers_killed_again_and_again_apply_each_record_once() {
     let mut records: Vec<Message> = Vec::new();
     let history = History::watch(&scene).await;
     let mut slow = FailPoint::of(&mongo.admin().await.expect("a client"));
-    slow.block(&["update", "commitTransaction"], "victim", 15)
+    // A third of the records takes seconds, and so do those that are left when it is killed.
+    slow.block(&["update", "commitTransaction"], "victim", 100)
         .await;
 
     let uri = scene.uri_of("victim");

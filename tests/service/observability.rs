@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use bson::doc;
 use local_stack::{Message, MongoOptions, install, mongo};
 use rustix::process::Signal;
+use serde_json::Value;
+use test_support::fail_point::FailPoint;
 use test_support::scene::{CONNECTION_STRING, Scene};
 use test_support::wait::until;
 use test_support::worker::Worker;
@@ -245,7 +247,8 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
-    let scene = Scene::new("verbose", 1).await;
+    let (scene, mongo) = Scene::apart("verbose", 1, MongoOptions::default()).await;
+    let mut failing = FailPoint::of(&mongo.admin().await.expect("a client"));
     let filter = "warn,workflows_sink::service=info";
     for signals in [0, 1, 2] {
         let mut worker = scene.worker(&[("DYFF_WORKFLOWS_SINK__LOG_FILTER", filter)]);
@@ -261,9 +264,17 @@ async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
                 .expect("a running worker");
             worker.logs(told).await;
         }
+        // An attempt that failed is a line at debug.
+        let update = doc! { "failCommands": ["update"], "errorCode": 112 };
+        failing.set(doc! { "times": 1 }, update).await;
+        scene.produce(&[record(1, "Dataset")]);
+        scene.settled().await;
         assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
-        // What its end has to say, beyond the lines of `service`.
-        let is_verbose = worker.log().contains("workflows_sink::kafka");
+        let is_own = |line: &Value| {
+            let target = line["target"].as_str().unwrap_or_default();
+            line["level"] == "DEBUG" && target.starts_with("workflows_sink::")
+        };
+        let is_verbose = worker.lines().iter().any(is_own);
         assert_eq!(is_verbose, signals == 1, "{signals}: {}", worker.log());
     }
 }

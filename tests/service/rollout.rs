@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use test_support::entities::Entities;
 use test_support::look::number;
-use test_support::scene::Scene;
+use test_support::scene::{LONG_SESSION, Scene};
 use test_support::wait::until;
 use test_support::worker::{Worker, share};
 
@@ -51,12 +51,12 @@ async fn a_rollout_moves_a_partition_one_and_a_half_times() {
     scene.produce(&records);
     let mut pods: Vec<Worker> = Vec::new();
     for _ in 0..PODS {
-        pods.push(scene.worker(&[]));
+        pods.push(scene.worker(&[LONG_SESSION]));
         all_at_work(&scene, &pods.iter().collect::<Vec<_>>()).await;
     }
     let before = claims(&scene).await;
     for _ in 0..PODS {
-        pods.push(scene.worker(&[]));
+        pods.push(scene.worker(&[LONG_SESSION]));
         all_at_work(&scene, &pods.iter().collect::<Vec<_>>()).await;
         let mut oldest = pods.remove(0);
         assert_eq!(oldest.stop().await, Some(0), "{}", oldest.log());

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use local_stack::Message;
 use test_support::entities::Entities;
 use test_support::history::History;
-use test_support::scene::Scene;
+use test_support::scene::{LONG_SESSION, Scene};
 use test_support::wait::until;
 use test_support::worker::{Worker, share};
 
@@ -67,9 +67,9 @@ async fn a_static_member_that_restarts_gets_its_partitions_back_and_moves_no_oth
     let scene = Scene::new("static", 6).await;
     let mut records = Entities::new(17, 60).states(300);
     scene.produce(&records);
-    let mut other = scene.worker(&[(GROUP_INSTANCE_ID, "other")]);
+    let mut other = scene.worker(&[LONG_SESSION, (GROUP_INSTANCE_ID, "other")]);
     share(&[&other], 6).await;
-    let mut restarted = scene.worker(&[(GROUP_INSTANCE_ID, "restarted")]);
+    let mut restarted = scene.worker(&[LONG_SESSION, (GROUP_INSTANCE_ID, "restarted")]);
     share(&[&other, &restarted], 6).await;
     scene.settled().await;
     until("its partitions are claimed", || async {
@@ -83,7 +83,7 @@ async fn a_static_member_that_restarts_gets_its_partitions_back_and_moves_no_oth
             true => restarted.server().kill().expect("killed"),
             false => assert_eq!(restarted.stop().await, Some(0), "{}", restarted.log()),
         }
-        restarted = scene.worker(&[(GROUP_INSTANCE_ID, "restarted")]);
+        restarted = scene.worker(&[LONG_SESSION, (GROUP_INSTANCE_ID, "restarted")]);
         share(&[&other, &restarted], 6).await;
         until("its partitions are claimed", || async {
             claimed(&restarted).len() == 3

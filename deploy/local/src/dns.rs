@@ -9,6 +9,7 @@ use anyhow::{Result, ensure};
 use tokio::time::sleep;
 
 use crate::install;
+use crate::left_out::left_out;
 use crate::process::Server;
 
 const START_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,7 +29,7 @@ impl Dns {
     pub fn can_run() -> bool {
         let is_root = rustix::process::geteuid().is_root();
         if !is_root {
-            eprintln!("LEFT OUT: a name server takes root");
+            left_out("a name server takes root, so no SRV record is looked up");
         }
         is_root
     }

@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Runs a server that ends with whoever holds the other end of stdin. Arguments: DIRECTORY COMMAND…
 # A line on stdin releases the watch; an end of file (the holder died) kills the server and removes its directory.
 directory=$1

@@ -215,16 +215,22 @@ mod tests {
         address
     }
 
+    /// How long to wait for what must come, and for what must not.
+    const ANSWER: Duration = Duration::from_secs(10);
+    const SILENCE: Duration = Duration::from_millis(300);
+
     fn connect(proxy: &Proxy) -> TcpStream {
-        let stream = TcpStream::connect(proxy.host()).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_millis(300)))
-            .unwrap();
-        stream
+        TcpStream::connect(proxy.host()).unwrap()
     }
 
-    /// What comes back of `bytes` bytes, until the end, an error or silence.
+    /// What comes back of `bytes` bytes, until the end or an error.
     fn sent_back(stream: &mut TcpStream, bytes: usize) -> usize {
+        sent_back_within(ANSWER, stream, bytes)
+    }
+
+    /// The same, or until nothing has come for so long.
+    fn sent_back_within(silence: Duration, stream: &mut TcpStream, bytes: usize) -> usize {
+        stream.set_read_timeout(Some(silence)).unwrap();
         let (mut buffer, mut back) = (vec![7; bytes], 0);
         if stream.write_all(&buffer).is_err() {
             return 0;
@@ -273,7 +279,7 @@ mod tests {
         for direction in [Direction::Upstream, Direction::Downstream] {
             proxy.black_hole(direction).unwrap();
             let mut open = connect(&proxy);
-            assert_eq!(sent_back(&mut open, 100), 0);
+            assert_eq!(sent_back_within(SILENCE, &mut open, 100), 0);
             proxy.heal().unwrap();
             assert_eq!(sent_back(&mut open, 100), 0, "that connection is gone");
         }
@@ -281,7 +287,8 @@ mod tests {
         proxy
             .latency(Duration::from_secs(60), Duration::ZERO)
             .unwrap();
-        assert_eq!(sent_back(&mut connect(&proxy), 100), 0);
+        let silent = sent_back_within(SILENCE, &mut connect(&proxy), 100);
+        assert_eq!(silent, 0);
         proxy.heal().unwrap();
 
         proxy.reset(Duration::ZERO).unwrap();

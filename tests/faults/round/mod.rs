@@ -325,7 +325,8 @@ pub fn took(recovery: &Recovery) -> String {
 
 /// Leaves the logs of the last workers where a person finds them.
 fn keep(seed: u64, logs: &[(String, String)]) {
-    let directory = std::env::temp_dir().join(format!("workflows-sink-faults-{seed}"));
+    let name = format!("workflows-sink-faults-{seed}-{}", std::process::id());
+    let directory = std::env::temp_dir().join(name);
     std::fs::create_dir_all(&directory).expect("a directory for the logs");
     for (name, log) in logs {
         std::fs::write(directory.join(format!("{name}.log")), log).expect("a log");

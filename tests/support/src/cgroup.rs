@@ -5,6 +5,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use local_stack::left_out;
+
 /// A control group. Dropped, it is removed; its processes must have ended.
 pub struct Cgroup {
     folder: PathBuf,
@@ -37,7 +39,7 @@ impl Cgroup {
                 return Some(cgroup);
             }
         }
-        eprintln!("LEFT OUT: no control group can be made here, so nothing bounds the memory");
+        left_out("no control group can be made here, so nothing bounds the memory");
         None
     }
 

@@ -1,7 +1,6 @@
 //! A scene of one test: a topic, a group and a database, on servers that tests share or on its own.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use local_stack::produce::send;
 use local_stack::{Kafka, KafkaOptions, Message, Mongo, MongoOptions, Topics};
@@ -22,8 +21,8 @@ pub const SHORT_SESSION: [(&str, &str); 2] = [
     ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "2000"),
     ("DYFF_KAFKA__CONFIG__HEARTBEAT_INTERVAL_MS", "300"),
 ];
-/// [`SHORT_SESSION`] as a duration.
-pub const SHORT_SESSION_TIMEOUT: Duration = Duration::from_secs(2);
+/// For tests that count what moves: no worker loses its session because the machine is busy.
+pub const LONG_SESSION: (&str, &str) = ("DYFF_KAFKA__CONFIG__SESSION_TIMEOUT_MS", "60000");
 
 /// The configuration of a state topic, as the contract has it.
 const COMPACTED: [(&str, &str); 3] = [
