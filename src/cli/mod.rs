@@ -132,7 +132,7 @@ pub enum Command {
                   workflows-sink verbose --pid 4711")]
     Verbose {
         /// The process; that of a container is 1
-        #[arg(long, default_value_t = 1)]
+        #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..))]
         pid: i32,
     },
     /// Manage the MongoDB users and the Secrets with their passwords

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use super::check;
 use super::print_json;
 use super::text::on_terminal;
+use crate::admin;
 use crate::cli::{ConfigCommand, MappingCommand};
 use crate::config::effective::{self, Effective, Origin};
 use crate::config::reference::{MAPPING_FILE, SETTINGS, Setting};
@@ -62,8 +63,9 @@ fn print_effective(settings: &[Effective], json: bool, out: &mut impl Write) -> 
 }
 
 fn print_reference(json: bool, out: &mut impl Write) -> anyhow::Result<()> {
+    let all = SETTINGS.into_iter().chain(admin::settings::SETTINGS);
     if json {
-        let value = |setting: &&Setting| {
+        let value = |setting: &Setting| {
             json!({
                 "name": setting.name,
                 "default": setting.default,
@@ -72,10 +74,10 @@ fn print_reference(json: bool, out: &mut impl Write) -> anyhow::Result<()> {
                 "secret": setting.secret,
             })
         };
-        let settings: Value = SETTINGS.iter().map(value).collect();
+        let settings: Value = all.map(value).collect();
         return Ok(print_json(out, &settings)?);
     }
-    for setting in SETTINGS {
+    for setting in all {
         let secret = if setting.secret { " Secret." } else { "" };
         writeln!(out, "{}\n    {}{secret}", setting.name, setting.meaning)?;
         if let Some(default) = setting.default {

@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 /// Where there is no such process, it is none of ours that serves (the signal would end it), or
 /// belongs to another user.
 pub fn toggle(pid: i32, out: &mut impl Write) -> anyhow::Result<()> {
-    let raw = Pid::from_raw(pid).filter(|_| pid > 0);
+    let raw = (pid > 0).then(|| Pid::from_raw(pid)).flatten();
     let process = raw.with_context(|| format!("{pid} is no process: name one with --pid"))?;
     let status = fs::read_to_string(format!("/proc/{pid}/status"));
     let status = status.with_context(|| format!("the process {pid} cannot be looked at"))?;

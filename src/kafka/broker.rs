@@ -15,8 +15,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::context::forward_log;
 use super::log_ends::log_ends;
+use super::logged::forward_log;
 use super::readable;
 use super::topic_id::{Answer, describe, topic_id};
 use super::validation;

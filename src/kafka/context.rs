@@ -15,6 +15,7 @@ use rdkafka::{ClientContext, TopicPartitionList};
 use tokio::sync::watch;
 
 use super::errors::{code_name, code_of, is_permanent};
+use super::logged::{forward_log, log_assigned, log_commit, log_revoked};
 use super::membership::LastError;
 use super::statistics::Statistics;
 use super::{NewLane, Order, Progress};
@@ -359,57 +360,9 @@ impl ConsumerContext for Context {
     }
 }
 
-/// Logs what is assigned. Each rebalance of a group assigns, mostly nothing: that is said once, at
-/// the entry into the group.
-fn log_assigned(count: usize, was_joined: bool) {
-    match (count, was_joined) {
-        (0, true) => {}
-        (0, false) => tracing::info!("in the group, which has no partition for this worker"),
-        _ => tracing::info!(count, "partitions assigned"),
-    }
-}
-
-/// Logs what is revoked, and warns where that is because the group has gone on without this worker.
-fn log_revoked(count: usize, lost: bool) {
-    match (count, lost) {
-        (0, _) => {}
-        (_, false) => tracing::info!(count, "partitions revoked"),
-        (_, true) => tracing::warn!(
-            code = %Code::AssignmentLost, count,
-            "partitions revoked as lost: whoever has them now reads again what was under way"
-        ),
-    }
-}
-
-/// Logs a commit that failed. Offsets are committed for people and tools; the checkpoint does not
-/// depend on them.
-pub(super) fn log_commit(result: KafkaResult<()>) {
-    match result.as_ref().map_err(KafkaError::rdkafka_error_code) {
-        Ok(()) | Err(Some(RDKafkaErrorCode::NoOffset)) => {}
-        _ => tracing::debug!(
-            ?result,
-            "offsets were not committed; a later commit or the checkpoint makes up for it"
-        ),
-    }
-}
-
 fn partitions(list: &TopicPartitionList) -> Vec<Partition> {
     list.elements()
         .iter()
         .map(|element| Partition::new(element.topic(), element.partition()))
         .collect()
-}
-
-/// Logs what librdkafka logs, one level down: what matters of it comes as an error as well.
-pub(super) fn forward_log(level: RDKafkaLogLevel, facility: &str, message: &str) {
-    match level {
-        RDKafkaLogLevel::Emerg
-        | RDKafkaLogLevel::Alert
-        | RDKafkaLogLevel::Critical
-        | RDKafkaLogLevel::Error
-        | RDKafkaLogLevel::Warning => {
-            tracing::debug!(target: "librdkafka", facility, "{message}")
-        }
-        _ => tracing::trace!(target: "librdkafka", facility, "{message}"),
-    }
 }

@@ -16,6 +16,7 @@ mod headers;
 mod leader_epoch;
 pub mod log_ends;
 pub mod log_watch;
+mod logged;
 pub mod membership;
 mod missing;
 mod poller;

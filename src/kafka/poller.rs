@@ -13,9 +13,9 @@ use rdkafka::{Offset, TopicPartitionList};
 use tokio::sync::{Notify, watch};
 
 use super::consumer::{self, Shared};
-use super::context::log_commit;
 use super::errors::code_of;
 use super::handle::{Renewal, Request, forget_what_is_left};
+use super::logged::log_commit;
 use super::validation::seek_validated;
 use super::{Consumer, Context, Handle, LaneQueue, Order};
 use crate::record::{Partition, Position};

@@ -16,8 +16,8 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::metadata::Metadata;
 
-use super::context::forward_log;
 use super::errors::{code_name, is_permanent};
+use super::logged::forward_log;
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
 use crate::record::Partition;

@@ -27,7 +27,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::budget::Budget;
-use self::claim::{Claimant, Claimed};
+use self::claim::{Claimant, Claimed, Stop};
 use self::consuming::consume;
 use self::doubt::{Doubt, Evidence};
 pub use self::slots::Slots;
@@ -154,23 +154,15 @@ async fn claim_and_consume(
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(stop, owner) => {
-                // The log was looked at, and nothing is read until somebody resolves it.
-                note_refused(lanes, partition, false);
-                if stopped.get_or_insert_default().is_due(&stop.why) {
-                    tracing::error!(
-                        code = %stop.code, %partition,
-                        "this partition has stopped: {}", stop.why
-                    );
-                    lanes.metrics.errors("lane", "stopped");
-                }
-                // Its lag and age go on, also where this worker has never read it.
-                if let Some(next_offset) = stop.next_offset {
-                    progress.settled_to(next_offset, None);
-                }
+                tell_stop(
+                    lanes,
+                    partition,
+                    progress,
+                    &stop,
+                    stopped.get_or_insert_default(),
+                );
                 let is_open = stop.state() == PartitionState::Breaker;
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
-                let why = format!("{}: {}", stop.code, stop.why);
-                show(lanes, partition, progress, stop.state(), Some(&why));
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
                     () = lanes.claimant.resolved(partition, owner) => continue,
@@ -200,6 +192,31 @@ async fn claim_and_consume(
             recovered = recover(lanes, partition, end, &mut backoff) => if !recovered { return },
         }
     }
+}
+
+/// Shows everywhere that the partition has stopped, and why.
+fn tell_stop(
+    lanes: &Lanes,
+    partition: &Partition,
+    progress: &Progress,
+    stop: &Stop,
+    reminder: &mut Reminder,
+) {
+    // The log was looked at, and nothing is read until somebody resolves it.
+    note_refused(lanes, partition, false);
+    if reminder.is_due(&stop.why) {
+        tracing::error!(
+            code = %stop.code, %partition,
+            "this partition has stopped: {}", stop.why
+        );
+        lanes.metrics.errors("lane", "stopped");
+    }
+    // Its lag and age go on, also where this worker has never read it.
+    if let Some(next_offset) = stop.next_offset {
+        progress.settled_to(next_offset, None);
+    }
+    let why = format!("{}: {}", stop.code, stop.why);
+    show(lanes, partition, progress, stop.state(), Some(&why));
 }
 
 /// What is logged of the ends of claims that follow each other at short notice: each kind once.

@@ -157,6 +157,20 @@ impl Mapping {
         &self.maps
     }
 
+    /// The ids of entities that are skipped.
+    pub fn skipped_ids(&self) -> impl Iterator<Item = &str> {
+        self.skipped_ids.iter().map(String::as_str)
+    }
+
+    /// The collections that no kind goes into, of which documents are only removed.
+    pub fn former_collections(&self) -> impl Iterator<Item = &str> {
+        let routed: HashSet<CollectionId> = self.routes.values().copied().collect();
+        let former = self
+            .collections()
+            .filter(move |(id, _)| !routed.contains(id));
+        former.map(|(_, name)| name)
+    }
+
     /// Whether entities with this id are skipped.
     pub fn skips(&self, id: &str) -> bool {
         self.skipped_ids.contains(id)

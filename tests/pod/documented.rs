@@ -110,16 +110,26 @@ async fn another_command_is_run_by_other_arguments() {
 /// The mapping that the first container of a pod reads.
 fn mapping_of(shipped: &Shipped, pod: &Value) -> String {
     let container = &pod["containers"][0];
-    let settings = container["envFrom"][0]["configMapRef"]["name"].as_str().expect("a name");
+    let settings = container["envFrom"][0]["configMapRef"]["name"]
+        .as_str()
+        .expect("a name");
     let settings = shipped.object("ConfigMap", settings);
-    let file = settings["data"]["DYFF_WORKFLOWS_SINK__MAPPING_FILE"].as_str().expect("a path");
+    let file = settings["data"]["DYFF_WORKFLOWS_SINK__MAPPING_FILE"]
+        .as_str()
+        .expect("a path");
     let (folder, name) = file.rsplit_once('/').expect("a folder");
     let named = |list: &Value, field: &str, wanted: &str| {
         let mut all = list.as_array().expect("a list").iter();
-        all.find(|one| one[field] == wanted).unwrap_or_else(|| panic!("no {wanted}")).clone()
+        all.find(|one| one[field] == wanted)
+            .unwrap_or_else(|| panic!("no {wanted}"))
+            .clone()
     };
     let mount = named(&container["volumeMounts"], "mountPath", folder);
-    let volume = named(&pod["volumes"], "name", mount["name"].as_str().expect("a name"));
+    let volume = named(
+        &pod["volumes"],
+        "name",
+        mount["name"].as_str().expect("a name"),
+    );
     let mounted = volume["configMap"]["name"].as_str().expect("a name");
     let mounted = shipped.object("ConfigMap", mounted);
     mounted["data"][name].as_str().expect("a file").to_owned()
@@ -144,7 +154,7 @@ async fn a_changed_mapping_rolls_the_pods() {
         // Commands by another mapping would write elsewhere than the service.
         let tools = shipped.object("CronJob", "workflows-sink-tools");
         let tools = &tools["spec"]["jobTemplate"]["spec"]["template"]["spec"];
-        for pod in [shipped.pod(), tools] {
+        for pod in [&shipped.pod()["spec"], tools] {
             assert_eq!(mapping_of(&shipped, pod), text);
         }
         templates.push(shipped.pod().clone());

@@ -28,6 +28,7 @@ mod rollout;
 mod rotation;
 mod security;
 mod shutdown;
+mod silent_leader;
 mod startup;
 mod stuck;
 mod together;

@@ -7,12 +7,11 @@ use std::time::{Duration, Instant};
 
 use bson::doc;
 use local_stack::{Message, MongoOptions, install, mongo};
-use rustix::process::Signal;
 use serde_json::Value;
 use test_support::fail_point::FailPoint;
 use test_support::scene::{CONNECTION_STRING, Scene};
 use test_support::wait::until;
-use test_support::worker::Worker;
+use test_support::worker::{Worker, run};
 
 /// The design's table of metrics.
 const METRICS: [&str; 24] = [
@@ -246,7 +245,7 @@ async fn a_log_at_its_most_talkative_holds_no_payload_and_no_password() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
+async fn a_command_turns_a_verbose_log_on_and_off_again() {
     let (scene, mongo) = Scene::apart("verbose", 1, MongoOptions::default()).await;
     let mut failing = FailPoint::of(&mongo.admin().await.expect("a client"));
     let filter = "warn,workflows_sink::service=info";
@@ -258,10 +257,10 @@ async fn a_signal_turns_a_verbose_log_on_and_another_one_off() {
             "logging as it is configured again",
         ];
         for told in &told[..signals] {
-            worker
-                .server()
-                .signal(Signal::USR1)
-                .expect("a running worker");
+            let pid = worker.server().pid().expect("a running worker");
+            let verbose = ["verbose", "--pid", &pid.to_string()];
+            let (code, out, error) = run(&scene.environment(), &verbose).await;
+            assert_eq!(code, Some(0), "{out}{error}");
             worker.logs(told).await;
         }
         // An attempt that failed is a line at debug.

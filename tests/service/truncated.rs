@@ -1,6 +1,9 @@
 //! A log that lost its end and has grown past the checkpoint with other records: the offset is one
 //! of the log again, and only the leader epoch tells that it is not the same log.
 
+use std::path::Path;
+use std::process::Command;
+
 use local_stack::{Cluster, Kafka, KafkaOptions, Toxiproxy};
 use test_support::operator::{states, until_at, until_statuses};
 use test_support::scene::{Scene, world};
@@ -94,6 +97,46 @@ async fn a_log_that_was_emptied_and_stays_short_stops_its_partition() {
     worker.logs("this partition has stopped").await;
     scene.produce(&states(0..AFTER, "new", 0));
     stops_until_it_is_resolved(&scene, &worker).await;
+}
+
+/// Copies a folder as it is.
+fn copy(from: &Path, to: &Path) {
+    let copied = Command::new("cp").arg("-a").args([from, to]).status();
+    assert!(copied.expect("cp runs").success(), "{from:?} {to:?}");
+}
+
+/// The controllers' epochs go back with the logs: the older ones look like those of a leader that is
+/// merely cut off.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kafka_that_was_restored_to_an_earlier_state_is_told() {
+    let (scene, mut kafka) = on_a_broker_of_its_own("restored_kafka").await;
+    scene.produce(&states(0..BEFORE / 2, "old", 0));
+    let folder = kafka.server().directory().to_owned();
+    let (data, backup) = (folder.join("data"), folder.join("backup"));
+    kafka.stop().await.expect("stopped");
+    copy(&data, &backup);
+    // Each start is another epoch of the leader.
+    for _ in 0..3 {
+        kafka.restart().await.expect("restarted");
+        kafka.stop().await.expect("stopped");
+    }
+    kafka.restart().await.expect("restarted");
+    scene.produce(&states(BEFORE / 2..BEFORE, "old", 0));
+    let mut worker = scene.worker(&[]);
+    until_at(&scene, 0, i64::from(BEFORE)).await;
+    assert_eq!(worker.stop().await, Some(0), "{}", worker.log());
+
+    kafka.stop().await.expect("stopped");
+    std::fs::remove_dir_all(&data).expect("the broker's data");
+    copy(&backup, &data);
+    kafka.restart().await.expect("restarted");
+    scene.produce(&states(0..AFTER, "new", 0));
+    let worker = scene.worker(&[]);
+    worker.logs("Kafka knows less of this partition").await;
+    let (_, text) = worker.get("/readyz").expect("an answer");
+    assert!(text.contains("WS-307"), "{text}");
+    until_at(&scene, 0, i64::from(BEFORE)).await;
+    until_statuses(&scene, (0..BEFORE).map(|n| (n, "old"))).await;
 }
 
 /// A topic with two replicas on three brokers, whose last half stands only in the leader's log.

@@ -55,16 +55,59 @@ pub(super) fn check(in_use: &Mapping, other: Option<&Mapping>, report: &mut Repo
              former_collections: docs/operations.md, Changing the mapping",
         ),
     ];
-    if changes.iter().all(|(_, kinds, _)| kinds.is_empty()) {
-        report.good(
-            "mapping",
-            "the other mapping routes every kind as the one in use does",
-        );
+    let rules = rules_changed(in_use, other);
+    if rules.is_empty() && changes.iter().all(|(_, kinds, _)| kinds.is_empty()) {
+        report.good("mapping", "the other mapping does what the one in use does");
+    }
+    for (what, remedy) in rules {
+        report.warn("mapping", what, remedy);
     }
     for (does, kinds, remedy) in changes.iter().filter(|(_, kinds, _)| !kinds.is_empty()) {
         let what = format!("the other mapping {does} {}", listed(kinds));
         report.warn("mapping", what, *remedy);
     }
+}
+
+/// What another mapping would change beside the collections: each with what that comes to.
+fn rules_changed(in_use: &Mapping, other: &Mapping) -> Vec<(String, &'static str)> {
+    let names = |names: &mut dyn Iterator<Item = &str>| {
+        let names: BTreeSet<&str> = names.collect();
+        Vec::from_iter(names).join(", ")
+    };
+    let of = |mapping: &Mapping| {
+        [
+            mapping.id().to_owned(),
+            mapping.kind().to_owned(),
+            names(&mut mapping.maps().iter().map(String::as_str)),
+            names(&mut mapping.skipped_ids()),
+            names(&mut mapping.former_collections()),
+        ]
+    };
+    let rules = [
+        ("id", "an entity's id is read from another field"),
+        ("kind", "an entity's kind is read from another field"),
+        (
+            "maps",
+            "states that come are stored in another form; documents that are there keep theirs until \
+             their next state",
+        ),
+        ("skipped_ids", "other entities are skipped"),
+        (
+            "former_collections",
+            "documents are removed from other collections as their kinds change",
+        ),
+    ];
+    let pairs = of(in_use).into_iter().zip(of(other));
+    let changed = rules
+        .into_iter()
+        .zip(pairs)
+        .filter(|(_, (was, is))| was != is);
+    changed
+        .map(|((name, comes_to), (was, is))| {
+            let what = format!("the other mapping's `{name}` is [{is}] and not [{was}]");
+            (what, comes_to)
+        })
+        .collect()
 }
 
 /// Kind → collection.
@@ -113,6 +156,19 @@ mod tests {
         );
         assert!(
             lines.contains(&"the other mapping moves Account from accounts to customers"),
+            "{lines:?}"
+        );
+        let lacking = text.replace("maps = [\"labels\"]", "");
+        assert_ne!(text, lacking);
+        let mut report = Report::default();
+        check(
+            &builtin,
+            Some(&Mapping::parse(&lacking).unwrap()),
+            &mut report,
+        );
+        let lines: Vec<&str> = report.findings.iter().map(|found| &*found.what).collect();
+        assert!(
+            lines.contains(&"the other mapping's `maps` is [] and not [labels]"),
             "{lines:?}"
         );
         let mut out = Vec::new();

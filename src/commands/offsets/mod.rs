@@ -136,8 +136,9 @@ impl Looked {
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
         if moving.yes {
-            for planned in moves {
-                write(&self.database, &self.kafka.group, planned).await?;
+            for (moved, planned) in moves.iter().enumerate() {
+                let written = write(&self.database, &self.kafka.group, planned).await;
+                written.with_context(|| format!("{moved} of {} were moved before", moves.len()))?;
             }
         }
         if !moving.json {

@@ -111,7 +111,7 @@ pub(super) async fn write(database: &Database, group: &str, planned: &Move) -> a
                 backoff.wait().await;
             }
             Ok(Some(_)) => bail!(
-                "the checkpoint of {} has moved since it was read: nothing was changed; look again",
+                "the checkpoint of {} has moved since it was read, and stays as it is: look again",
                 place.partition
             ),
             Err(error) if tries >= TRIES_MAX => {

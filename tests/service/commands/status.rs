@@ -4,7 +4,7 @@ use bson::doc;
 use serde_json::Value;
 use test_support::operator::{put_checkpoint, state, states};
 use test_support::scene::{BOOTSTRAP_SERVERS, CONNECTION_STRING, Scene};
-use test_support::worker::run;
+use test_support::worker::{binary, run};
 
 use super::json;
 
@@ -69,6 +69,18 @@ async fn a_service_that_works_is_healthy_and_one_that_nobody_runs_is_not() {
         out.contains("majority") && out.contains("catches up in"),
         "{out}"
     );
+
+    // Whoever reads the first line alone gets the same exit code.
+    let (reader, closed) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let status = tokio::process::Command::new(binary())
+        .arg("status")
+        .env_clear()
+        .envs(scene.environment())
+        .stdout(closed)
+        .status()
+        .await;
+    assert_eq!(status.expect("it ends").code(), Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]
