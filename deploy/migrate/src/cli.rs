@@ -153,6 +153,9 @@ pub struct Verify {
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub enum Objects {
     /// Print a line for each entity that copies its objects to their new names.
+    ///
+    /// What the new bucket has already is not copied over. A folder that several entities have is
+    /// named in a comment and left out; then the exit code is 1.
     Plan {
         #[command(flatten)]
         remap: RemapFile,
@@ -173,6 +176,11 @@ pub enum Objects {
     },
     /// Compare two listings: names, sizes, CRC32C or MD5.
     Verify {
+        /// Old names of objects, or old folders ACCOUNT/ENTITY, one a line, that may differ or be
+        /// missing, since they went on in the new place, or that were copied by hand. A person has
+        /// looked at each.
+        #[arg(long, value_name = "FILE")]
+        accept: Option<PathBuf>,
         #[command(flatten)]
         remap: RemapFile,
         #[command(flatten)]

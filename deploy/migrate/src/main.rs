@@ -85,7 +85,11 @@ fn opened(about: &About, remap: &Path) -> Result<(Mapping, Remap)> {
     Ok((mapping, remap))
 }
 
-fn lines_of(file: &Path) -> Result<HashSet<String>> {
+/// What a person has accepted, one a line.
+fn accepted(file: Option<&Path>) -> Result<HashSet<String>> {
+    let Some(file) = file else {
+        return Ok(HashSet::new());
+    };
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
@@ -136,10 +140,7 @@ fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
 
 /// Compares, and remembers whether it said yes.
 fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
-    let accepted = told
-        .accept
-        .as_deref()
-        .map_or(Ok(HashSet::new()), lines_of)?;
+    let accepted = accepted(told.accept.as_deref())?;
     let (mapping, mut remap) = opened(&told.about, &told.remap.remap)?;
     remap.hold(&mapping, told.held.new_mapping)?;
     let (config, exports) = (Config::from_env()?, &told.exports.exports);
@@ -166,11 +167,13 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             copier,
         } => {
             let (mapping, remap) = opened(&about, &remap.remap)?;
-            let lines = objects::plan(&remap, &mapping, (&from, &to), &listing, copier, out)?;
-            eprintln!("{lines} entities, a line each");
-            Ok(true)
+            let urls = (&*from, &*to);
+            let (lines, left_out) = objects::plan(&remap, &mapping, urls, &listing, copier, out)?;
+            eprintln!("{lines} entities, a line each; {left_out} folders are left out");
+            Ok(left_out == 0)
         }
         Objects::Verify {
+            accept,
             remap,
             about,
             held,
@@ -180,11 +183,13 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             to,
         } => {
             let bucket = objects::bucket(&bucket)?.to_owned();
+            let accepted = accepted(accept.as_deref())?;
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, held.new_mapping)?;
-            let found = objects::compare(&remap, &mapping, &from, &to)?;
+            let found = objects::compare(&remap, &mapping, &from, &to, &accepted)?;
+            let count = found.equal + found.accepted;
             remap.state.objects_verified = match found.is_yes() {
-                true => remap.state.verified(found.equal, vec![bucket]),
+                true => remap.state.verified(count, vec![bucket]),
                 false => None,
             };
             remap.save_state()?;
