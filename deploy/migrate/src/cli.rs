@@ -6,7 +6,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use workflows_sink::config::kafka_name;
+use workflows_sink::config::startup::StartupError;
 
+use crate::mapping::Mapping;
 use crate::objects::Copier;
 use crate::present::TRANSACTION_WAIT_SECONDS;
 
@@ -273,8 +275,9 @@ impl About {
     /// The mapping that is named, or the one that is compiled in.
     ///
     /// # Errors
-    /// Why it cannot be used.
-    pub fn mapping(&self) -> anyhow::Result<crate::mapping::Mapping> {
-        crate::mapping::Mapping::load(self.mapping.as_deref())
+    /// [`StartupError`]: why it cannot be used.
+    pub fn mapping(&self) -> anyhow::Result<Mapping> {
+        let mapping = Mapping::load(self.mapping.as_deref());
+        Ok(mapping.map_err(|why| StartupError::configuration(format!("{why:#}")))?)
     }
 }

@@ -1,11 +1,13 @@
 //! What the service makes of an entity: by its own decoder, so that nothing is moved that it would
 //! reject, and so that what is stored can be held against it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bson::RawDocument;
 use workflows_sink::config::reference::MAPPING_FILE;
+use workflows_sink::config::startup::StartupError;
 use workflows_sink::record::detail::rejection;
 use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
 use workflows_sink::record::mapping::Mapping;
@@ -37,16 +39,13 @@ impl Contract {
     /// By the service's mapping: its `MAPPING_FILE`, or the one that is compiled in.
     ///
     /// # Errors
-    /// Why the file cannot be read or used.
+    /// [`StartupError`]: why the file cannot be read or used.
     pub fn from_env() -> Result<Contract> {
-        let file = std::env::var(MAPPING_FILE.name).unwrap_or_default();
-        let mapping = match file.as_str() {
-            "" => Mapping::builtin(),
-            file => {
-                let text = std::fs::read_to_string(file);
-                let text = text.with_context(|| format!("{}: {file}", MAPPING_FILE.name))?;
-                Mapping::parse(&text).with_context(|| format!("{}: {file}", MAPPING_FILE.name))?
-            }
+        let mapping = match std::env::var_os(MAPPING_FILE.name) {
+            None => Mapping::builtin(),
+            Some(file) => named(Path::new(&file)).map_err(|why| {
+                StartupError::configuration(format!("{}: {file:?}: {why:#}", MAPPING_FILE.name))
+            })?,
         };
         Ok(Contract::new(mapping))
     }
@@ -98,6 +97,11 @@ impl Contract {
             }
         }
     }
+}
+
+/// The service's mapping in a file.
+fn named(file: &Path) -> Result<Mapping> {
+    Ok(Mapping::parse(&std::fs::read_to_string(file)?)?)
 }
 
 /// Fields by name, each with the hash of its value.

@@ -3,6 +3,7 @@
 mod accounts;
 mod bench;
 mod broken;
+mod ends;
 mod ids;
 mod objects;
 mod present;
