@@ -227,7 +227,7 @@ fn finish(report: &Report, file: &ReportFile, out: &mut impl Write) -> Result<bo
     let written = write_report(report, file);
     report.print(out)?;
     written?;
-    Ok(report.rejected_in_all == 0)
+    Ok(report.is_clean())
 }
 
 fn write_report(report: &impl Serialize, file: &ReportFile) -> Result<()> {

@@ -12,7 +12,6 @@ use serde::Serialize;
 use workflows_sink::config::Config;
 
 use crate::contract::{Fields, fields};
-use crate::convert::Refers;
 use crate::database::Connection;
 use crate::entities::{Moving, each_accepted};
 use crate::id::{Fingerprint, NewId};
@@ -20,6 +19,7 @@ use crate::mapping::Mapping;
 use crate::references::Followed;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
+use crate::resolve::Refers;
 
 /// Documents asked for at a time.
 const DOCUMENTS_MAX: usize = 500;
