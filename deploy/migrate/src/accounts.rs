@@ -11,7 +11,7 @@ use bson::{Document, RawDocumentBuf};
 use datastore_export::{Entity, Id, Place, Value};
 
 use crate::api_keys::{ApiKey, Keys, date, time_of};
-use crate::contract::fields;
+use crate::contract::{difference, fields};
 use crate::convert::{Ids as _, path_of};
 use crate::database::Connection;
 use crate::export::each_of;
@@ -20,7 +20,6 @@ use crate::mapping::Mapping;
 use crate::remap::Remap;
 use crate::report::Report;
 use crate::resolve::Resolver;
-use crate::verify::difference;
 use crate::watch::WatchOfAccounts;
 
 /// The auth backend's collection.

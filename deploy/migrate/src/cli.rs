@@ -63,8 +63,8 @@ pub enum Command {
     Entities(Entities),
     /// Move users and API keys into the auth backend's collection, where they are missing.
     Accounts(Accounts),
-    /// Hold every entity of the exports against its document; of several exports the last one that has
-    /// it counts.
+    /// Hold every entity of the exports against its document. Of several exports each is a whole one
+    /// and the last one counts: an entity that only an earlier one has is reported.
     Verify(Verify),
     /// Objects in buckets.
     #[command(subcommand)]
@@ -134,8 +134,9 @@ pub struct Accounts {
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub struct Verify {
     /// Old paths, one a line, of entities that may differ or be missing, since they went on in the new
-    /// place, and of what is in no export, since it only stands above entities; and names of metadata
-    /// whose counts are larger than their files. A person has looked at each.
+    /// place; of those that only an earlier export has, since they were deleted in the old one; and of
+    /// what is in no export, since it only stands above entities. And names of metadata whose counts are
+    /// larger than their files. A person has looked at each.
     #[arg(long, value_name = "FILE")]
     pub accept: Option<PathBuf>,
     #[command(flatten)]

@@ -16,6 +16,9 @@ use crate::convert::Converted;
 use crate::id::{Fingerprint, NewId};
 use crate::rejection::Rejection;
 
+/// Names of fields that a difference lists.
+const FIELDS_MAX: usize = 8;
+
 /// The service's decoder.
 pub struct Contract {
     mapping: Arc<Mapping>,
@@ -124,4 +127,48 @@ pub fn fields(document: &RawDocument) -> Result<Fields> {
     }
     fields.sort();
     Ok(fields)
+}
+
+/// The names of the fields that differ, if any.
+pub(crate) fn difference(
+    expected: &[(String, Fingerprint)],
+    found: &[(String, Fingerprint)],
+) -> Option<String> {
+    if expected == found {
+        return None;
+    }
+    let differs = |one: &(String, Fingerprint), others: &[(String, Fingerprint)]| {
+        (!others.contains(one)).then(|| one.0.clone())
+    };
+    let mut names: Vec<String> = (expected.iter().filter_map(|one| differs(one, found)))
+        .chain(found.iter().filter_map(|one| differs(one, expected)))
+        .collect();
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(FIELDS_MAX);
+    names.truncate(FIELDS_MAX);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("{}{more}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_is_told_by_its_fields_whatever_their_order() {
+        let of = |document: bson::RawDocumentBuf| fields(&document).unwrap();
+        let expected = of(rawdoc! { "a": 1, "b": { "c": [1, 2] } });
+        let same = of(rawdoc! { "_id": "x", "b": { "c": [1, 2] }, "a": 1 });
+        assert_eq!(difference(&expected, &same), None);
+        let other = of(rawdoc! { "a": 1_i64, "b": { "c": [1, 2] }, "z": 1 });
+        assert_eq!(difference(&expected, &other).as_deref(), Some("a, z"));
+        let inner = of(rawdoc! { "a": 1, "b": { "c": [2, 1] } });
+        assert_eq!(difference(&expected, &inner).as_deref(), Some("b"));
+    }
 }
