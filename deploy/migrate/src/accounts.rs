@@ -1,26 +1,26 @@
 //! `accounts`: users and API keys, in the form that the auth backend reads.
 //!
 //! That form is `{_id, name, creationTime, apiKeys: [{id, subject, created, expires, secret, …}]}`:
-//! times are dates, and names unique. What a key's secret is, is never looked at, and nothing of it
-//! is in any output.
+//! times are dates, and names unique.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
-use bson::{Bson, DateTime, Document, RawDocumentBuf};
-use datastore_export::{Entity, Id, Key, Place, Step, Value};
-use jiff::Timestamp;
+use bson::{Document, RawDocumentBuf};
+use datastore_export::{Entity, Id, Place, Value};
 
-use crate::contract::fields;
-use crate::convert::{Ids as _, id_in_text, path_of, raw};
+use crate::api_keys::{ApiKey, Keys, date, time_of};
+use crate::contract::{difference, fields};
+use crate::convert::{Ids as _, path_of};
 use crate::database::Connection;
 use crate::export::each_of;
 use crate::id::{Fingerprint, NewId};
-use crate::mapping::{Accounts, Mapping};
+use crate::mapping::Mapping;
 use crate::remap::Remap;
 use crate::report::Report;
-use crate::verify::difference;
+use crate::resolve::Resolver;
+use crate::watch::WatchOfAccounts;
 
 /// The auth backend's collection.
 pub const COLLECTION: &str = "accounts";
@@ -35,9 +35,13 @@ struct Account {
     name: String,
     created: i64,
     keys: Vec<Document>,
+    /// As [`Report::looks_like_ids`].
+    looks_like_ids: Vec<String>,
 }
 
-/// Moves the accounts that the database lacks; without `connection` it only reports.
+/// Moves the accounts that the database lacks; without `connection` it only reports. Nothing is moved
+/// where there is no account, or where a line of the mapping matches none: what is there already is
+/// never changed, so a second run could not add what the first one had left out.
 ///
 /// # Errors
 /// Where the exports cannot be read, or MongoDB does not answer.
@@ -48,7 +52,13 @@ pub fn import(
     connection: Option<&Connection>,
 ) -> Result<Report> {
     let mut report = Report::default();
-    let accounts = gather(exports, mapping, remap, &mut report)?;
+    let mut watch = WatchOfAccounts::new(mapping)?;
+    let accounts = gather(exports, mapping, remap, &mut watch, &mut report)?;
+    report.unmatched = watch.unmatched();
+    report.refused = why_not(&watch, mapping);
+    if report.refused.is_some() {
+        return Ok(report);
+    }
     let mut names = HashSet::new();
     for account in accounts {
         if !names.insert(account.name.clone()) {
@@ -63,6 +73,22 @@ pub fn import(
         }
     }
     Ok(report)
+}
+
+/// Why no account may be moved, where that is so.
+fn why_not(watch: &WatchOfAccounts<'_>, mapping: &Mapping) -> Option<String> {
+    if !watch.is_met {
+        return Some(format!(
+            "no entity of these exports is of the kind {}, which `kind` under [accounts] names: correct \
+             it, or name the export that has the accounts",
+            mapping.accounts.kind
+        ));
+    }
+    (!watch.unmatched().is_empty()).then(|| {
+        "lines under [accounts] match nothing, as the warnings say: correct them, or take out what the \
+         old accounts do not have"
+            .to_owned()
+    })
 }
 
 fn insert(
@@ -113,6 +139,7 @@ fn gather(
     exports: &[PathBuf],
     mapping: &Mapping,
     remap: &Remap,
+    watch: &mut WatchOfAccounts<'_>,
     report: &mut Report,
 ) -> Result<Vec<Account>> {
     let names = &mapping.accounts;
@@ -120,27 +147,25 @@ fn gather(
     let mut keys = 0;
     let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
     each_of(exports, mapping, remap, report, |place, entity, report| {
+        watch.meet(&entity);
         if entity.key.kind() == names.kind {
-            let path = path_of(&entity.key);
             match account(&entity, place, mapping, remap) {
                 Ok(account) => {
-                    for (name, _) in &entity.properties {
-                        if ![&names.name, &names.creation_time, &names.keys].contains(&name) {
-                            report.drop(format!("{}.{name}", names.kind));
-                        }
-                    }
+                    note(&entity, &account, mapping, report);
                     accounts.push(account);
                 }
-                Err(why) => report.reject(place, Some(path), why),
+                Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
             }
         } else if entity.key.kind() == names.key_kind {
             // Its own path is left out of the report: a key may be named by what is secret.
             let owner = entity.key.parent().map(|key| path_of(&key));
-            let key = api_key(&entity.properties, Some(&entity.key), mapping, remap);
+            let key = Keys::of(&names.key_kind, &entity.key, mapping, remap);
             keys += 1;
-            match (owner, key) {
+            match (owner, key.read(&entity.properties)) {
                 (Some(owner), Ok(key)) => {
-                    below.entry(owner).or_default().push((place.clone(), key))
+                    report.note_looks_like_ids(&key.looks_like_ids);
+                    let keys = below.entry(owner).or_default();
+                    keys.push((place.clone(), key.document));
                 }
                 (None, _) => report.reject(place, None, "a key without an account above it"),
                 (owner, Err(why)) => report.reject(place, owner, why),
@@ -151,7 +176,33 @@ fn gather(
         }
         Ok(())
     })?;
-    for account in &mut accounts {
+    give_keys(&mut accounts, below, report);
+    Ok(accounts)
+}
+
+/// Notes what is not taken over of an account, and what looks like an old id in it.
+fn note(entity: &Entity, account: &Account, mapping: &Mapping, report: &mut Report) {
+    let names = &mapping.accounts;
+    let taken = [
+        names.name.as_ref(),
+        Some(&names.creation_time),
+        names.keys.as_ref(),
+    ];
+    for (name, _) in &entity.properties {
+        if !taken.contains(&Some(name)) {
+            report.drop(format!("{}.{name}", names.kind));
+        }
+    }
+    report.note_looks_like_ids(&account.looks_like_ids);
+}
+
+/// Gives each account the keys that are entities below it.
+fn give_keys(
+    accounts: &mut [Account],
+    mut below: HashMap<String, Vec<(Place, Document)>>,
+    report: &mut Report,
+) {
+    for account in accounts {
         let keys = below.remove(&account.path).unwrap_or_default();
         account.keys.extend(keys.into_iter().map(|(_, key)| key));
         let mut ids = HashSet::new();
@@ -164,14 +215,10 @@ fn gather(
     }
     for (owner, keys) in below {
         for (place, _) in keys {
-            report.reject(
-                &place,
-                Some(owner.clone()),
-                "a key of an account that is in no export",
-            );
+            let why = "a key of an account that is in no export";
+            report.reject(&place, Some(owner.clone()), why);
         }
     }
-    Ok(accounts)
 }
 
 fn account(
@@ -184,13 +231,15 @@ fn account(
     let path = path_of(&entity.key);
     let id = remap.id(Fingerprint::of(&path));
     let id = id.ok_or("it has no new id: run `datastore-migrate ids` over this export first")?;
-    let name = match (entity.get(&names.name), entity.key.id()) {
+    let (property, own) = (names.name.as_deref(), entity.key.id());
+    let found = property.and_then(|property| entity.get(property));
+    let name = match (found, own) {
         (Some(Value::Text(name)), _) => name.clone(),
         (None, Some(Id::Name(name))) => name.clone(),
         _ => {
             return Err(format!(
                 "its name is not a text `{}`: name the property that is one as `name`",
-                names.name
+                property.unwrap_or("name")
             ));
         }
     };
@@ -201,143 +250,46 @@ fn account(
             names.creation_time
         )
     })?;
-    let keys = match entity.get(&names.keys) {
-        None | Some(Value::Null) => Vec::new(),
-        Some(Value::Array(keys)) => (keys.iter())
-            .map(|key| match key {
-                Value::Entity(members) => api_key(members, None, mapping, remap),
-                _ => Err(format!(
-                    "`{}` holds something else than entities",
-                    names.keys
-                )),
-            })
-            .collect::<Result<_, _>>()?,
-        Some(_) => {
-            return Err(format!(
-                "`{}` is not a list: name the property that is one as `keys`",
-                names.keys
-            ));
-        }
+    let keys = embedded_keys(entity, mapping, remap)?;
+    let resolver = Resolver {
+        own: &entity.key,
+        mapping,
+        ids: remap,
     };
+    let named = property.filter(|_| found.is_some_and(|name| resolver.looks_like_id(name)));
+    let named = named.map(|property| format!("{}.{property}", names.kind));
+    let of_keys = keys
+        .iter()
+        .flat_map(|key| key.looks_like_ids.iter().cloned());
     Ok(Account {
         place: place.clone(),
         path,
         id,
         name,
         created,
-        keys,
+        looks_like_ids: named.into_iter().chain(of_keys).collect(),
+        keys: keys.into_iter().map(|key| key.document).collect(),
     })
 }
 
-/// A key's document. `own` is its key where it is an entity: its id, where no member is one.
-fn api_key(
-    members: &[(String, Value)],
-    own: Option<&Key>,
-    mapping: &Mapping,
-    remap: &Remap,
-) -> Result<Document, String> {
-    let names = &mapping.accounts.key;
-    let wanted = [
-        (&names.id, "id"),
-        (&names.subject, "subject"),
-        (&names.created, "created"),
-        (&names.expires, "expires"),
-        (&names.secret, "secret"),
-    ];
-    let mut key = Document::new();
-    for (name, value) in members {
-        let new = wanted.iter().find(|(old, _)| *old == name);
-        let new = new.map_or(name.as_str(), |(_, new)| new);
-        let value = match (new, value) {
-            ("subject", Value::Text(subject)) => {
-                Bson::String(new_subject(subject, &mapping.accounts, remap)?)
-            }
-            ("created" | "expires", value) => {
-                let time = time_of(value);
-                date(time.ok_or_else(|| format!("a key's `{name}` is not a time"))?)
-            }
-            (_, value) => bson_of(value),
-        };
-        if key.insert(new, value).is_some() {
-            return Err(format!("two members of a key become `{new}`"));
-        }
-    }
-    if !key.contains_key("id")
-        && let Some(id) = own.and_then(Key::id)
-    {
-        key.insert("id", raw(id));
-    }
-    let is_text = |name: &str| key.get_str(name).is_ok();
-    let is_time = |name: &str| key.get_datetime(name).is_ok();
-    let has_secret = !matches!(key.get("secret"), None | Some(Bson::Null));
-    let has_texts = is_text("id") && is_text("subject");
-    match has_texts && is_time("created") && is_time("expires") && has_secret {
-        true => Ok(key),
-        false => Err(
-            "a key lacks its id, subject, created, expires or secret: see [accounts.key]"
-                .to_owned(),
-        ),
-    }
-}
-
-/// `Account/OLD` with the new id; a subject of another kind as it is.
-fn new_subject(subject: &str, names: &Accounts, remap: &Remap) -> Result<String, String> {
-    let Some((kind, old)) = subject
-        .split_once('/')
-        .filter(|(kind, _)| *kind == names.kind)
-    else {
-        return Ok(subject.to_owned());
+/// The keys in an account's own property.
+fn embedded_keys(entity: &Entity, mapping: &Mapping, remap: &Remap) -> Result<Vec<ApiKey>, String> {
+    let names = &mapping.accounts;
+    let Some(property) = &names.keys else {
+        return Ok(Vec::new());
     };
-    let step = Step {
-        kind: kind.to_owned(),
-        id: id_in_text(old),
-    };
-    let id = remap.id(Fingerprint::of(step.to_string()));
-    let id =
-        id.ok_or("a key's subject is an account that has no new id: look for it in the export")?;
-    Ok(format!("{kind}/{id}"))
-}
-
-/// A value as the auth backend's driver writes it: times are dates.
-fn bson_of(value: &Value) -> Bson {
-    match value {
-        Value::Null => Bson::Null,
-        Value::Bool(value) => Bson::Boolean(*value),
-        Value::Integer(value) => match i32::try_from(*value) {
-            Ok(value) => Bson::Int32(value),
-            Err(_) => Bson::Int64(*value),
-        },
-        Value::Double(value) => Bson::Double(*value),
-        Value::Timestamp(microseconds) => date(*microseconds),
-        Value::Text(text) => Bson::String(text.clone()),
-        Value::Blob(bytes) => Bson::Binary(bson::Binary {
-            subtype: bson::spec::BinarySubtype::Generic,
-            bytes: bytes.clone(),
-        }),
-        Value::Key(key) => Bson::String(path_of(key)),
-        Value::Point {
-            latitude,
-            longitude,
-        } => bson::doc! { "latitude": latitude, "longitude": longitude }.into(),
-        Value::Entity(members) => Bson::Document(
-            (members.iter())
-                .map(|(name, value)| (name.clone(), bson_of(value)))
-                .collect(),
-        ),
-        Value::Array(values) => Bson::Array(values.iter().map(bson_of).collect()),
+    let at = format!("{}.{property}", names.kind);
+    let read = Keys::of(&at, &entity.key, mapping, remap);
+    match entity.get(property) {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::Array(keys)) => (keys.iter())
+            .map(|key| match key {
+                Value::Entity(members) => read.read(members),
+                _ => Err(format!("`{property}` holds something else than entities")),
+            })
+            .collect(),
+        Some(_) => Err(format!(
+            "`{property}` is not a list: name the property that is one as `keys`"
+        )),
     }
-}
-
-/// Microseconds since 1970. Plain JSON has no times, but texts (RFC 3339).
-fn time_of(value: &Value) -> Option<i64> {
-    match value {
-        Value::Timestamp(microseconds) => Some(*microseconds),
-        Value::Text(text) => Some(text.parse::<Timestamp>().ok()?.as_microsecond()),
-        _ => None,
-    }
-}
-
-/// A date has milliseconds: what is below is cut, as the auth backend's driver cuts it.
-fn date(microseconds: i64) -> Bson {
-    Bson::DateTime(DateTime::from_millis(microseconds.div_euclid(1000)))
 }

@@ -6,7 +6,9 @@ use clap::builder::NonEmptyStringValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use workflows_sink::config::kafka_name;
+use workflows_sink::config::startup::StartupError;
 
+use crate::mapping::Mapping;
 use crate::objects::Copier;
 use crate::present::TRANSACTION_WAIT_SECONDS;
 
@@ -61,8 +63,8 @@ pub enum Command {
     Entities(Entities),
     /// Move users and API keys into the auth backend's collection, where they are missing.
     Accounts(Accounts),
-    /// Hold every entity of the exports against its document; of several exports the last one that has
-    /// it counts.
+    /// Hold every entity of the exports against its document. Of several exports each is a whole one
+    /// and the last one counts: an entity that only an earlier one has is reported.
     Verify(Verify),
     /// Objects in buckets.
     #[command(subcommand)]
@@ -132,8 +134,9 @@ pub struct Accounts {
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub struct Verify {
     /// Old paths, one a line, of entities that may differ or be missing, since they went on in the new
-    /// place, and of what is in no export, since it only stands above entities; and names of metadata
-    /// whose counts are larger than their files. A person has looked at each.
+    /// place; of those that only an earlier export has, since they were deleted in the old one; and of
+    /// what is in no export, since it only stands above entities. And names of metadata whose counts are
+    /// larger than their files. A person has looked at each.
     #[arg(long, value_name = "FILE")]
     pub accept: Option<PathBuf>,
     #[command(flatten)]
@@ -153,6 +156,9 @@ pub struct Verify {
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub enum Objects {
     /// Print a line for each entity that copies its objects to their new names.
+    ///
+    /// What the new bucket has already is not copied over. A folder that several entities have is
+    /// named in a comment and left out; then the exit code is 1.
     Plan {
         #[command(flatten)]
         remap: RemapFile,
@@ -173,6 +179,11 @@ pub enum Objects {
     },
     /// Compare two listings: names, sizes, CRC32C or MD5.
     Verify {
+        /// Old names of objects, or old folders ACCOUNT/ENTITY, one a line, that may differ or be
+        /// missing, since they went on in the new place, or that were copied by hand. A person has
+        /// looked at each.
+        #[arg(long, value_name = "FILE")]
+        accept: Option<PathBuf>,
         #[command(flatten)]
         remap: RemapFile,
         #[command(flatten)]
@@ -265,8 +276,9 @@ impl About {
     /// The mapping that is named, or the one that is compiled in.
     ///
     /// # Errors
-    /// Why it cannot be used.
-    pub fn mapping(&self) -> anyhow::Result<crate::mapping::Mapping> {
-        crate::mapping::Mapping::load(self.mapping.as_deref())
+    /// [`StartupError`]: why it cannot be used.
+    pub fn mapping(&self) -> anyhow::Result<Mapping> {
+        let mapping = Mapping::load(self.mapping.as_deref());
+        Ok(mapping.map_err(|why| StartupError::configuration(format!("{why:#}")))?)
     }
 }

@@ -1,11 +1,13 @@
 //! What the service makes of an entity: by its own decoder, so that nothing is moved that it would
 //! reject, and so that what is stored can be held against it.
 
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use bson::RawDocument;
 use workflows_sink::config::reference::MAPPING_FILE;
+use workflows_sink::config::startup::StartupError;
 use workflows_sink::record::detail::rejection;
 use workflows_sink::record::entity::{Decoded, Decoder, Tombstones};
 use workflows_sink::record::mapping::Mapping;
@@ -13,6 +15,9 @@ use workflows_sink::record::mapping::Mapping;
 use crate::convert::Converted;
 use crate::id::{Fingerprint, NewId};
 use crate::rejection::Rejection;
+
+/// Names of fields that a difference lists.
+const FIELDS_MAX: usize = 8;
 
 /// The service's decoder.
 pub struct Contract {
@@ -37,16 +42,13 @@ impl Contract {
     /// By the service's mapping: its `MAPPING_FILE`, or the one that is compiled in.
     ///
     /// # Errors
-    /// Why the file cannot be read or used.
+    /// [`StartupError`]: why the file cannot be read or used.
     pub fn from_env() -> Result<Contract> {
-        let file = std::env::var(MAPPING_FILE.name).unwrap_or_default();
-        let mapping = match file.as_str() {
-            "" => Mapping::builtin(),
-            file => {
-                let text = std::fs::read_to_string(file);
-                let text = text.with_context(|| format!("{}: {file}", MAPPING_FILE.name))?;
-                Mapping::parse(&text).with_context(|| format!("{}: {file}", MAPPING_FILE.name))?
-            }
+        let mapping = match std::env::var_os(MAPPING_FILE.name) {
+            None => Mapping::builtin(),
+            Some(file) => named(Path::new(&file)).map_err(|why| {
+                StartupError::configuration(format!("{}: {file:?}: {why:#}", MAPPING_FILE.name))
+            })?,
         };
         Ok(Contract::new(mapping))
     }
@@ -100,6 +102,11 @@ impl Contract {
     }
 }
 
+/// The service's mapping in a file.
+fn named(file: &Path) -> Result<Mapping> {
+    Ok(Mapping::parse(&std::fs::read_to_string(file)?)?)
+}
+
 /// Fields by name, each with the hash of its value.
 pub type Fields = Vec<(String, Fingerprint)>;
 
@@ -120,4 +127,48 @@ pub fn fields(document: &RawDocument) -> Result<Fields> {
     }
     fields.sort();
     Ok(fields)
+}
+
+/// The names of the fields that differ, if any.
+pub(crate) fn difference(
+    expected: &[(String, Fingerprint)],
+    found: &[(String, Fingerprint)],
+) -> Option<String> {
+    if expected == found {
+        return None;
+    }
+    let differs = |one: &(String, Fingerprint), others: &[(String, Fingerprint)]| {
+        (!others.contains(one)).then(|| one.0.clone())
+    };
+    let mut names: Vec<String> = (expected.iter().filter_map(|one| differs(one, found)))
+        .chain(found.iter().filter_map(|one| differs(one, expected)))
+        .collect();
+    names.sort();
+    names.dedup();
+    let more = names.len().saturating_sub(FIELDS_MAX);
+    names.truncate(FIELDS_MAX);
+    let more = match more {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    Some(format!("{}{more}", names.join(", ")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bson::rawdoc;
+
+    use super::*;
+
+    #[test]
+    fn a_difference_is_told_by_its_fields_whatever_their_order() {
+        let of = |document: bson::RawDocumentBuf| fields(&document).unwrap();
+        let expected = of(rawdoc! { "a": 1, "b": { "c": [1, 2] } });
+        let same = of(rawdoc! { "_id": "x", "b": { "c": [1, 2] }, "a": 1 });
+        assert_eq!(difference(&expected, &same), None);
+        let other = of(rawdoc! { "a": 1_i64, "b": { "c": [1, 2] }, "z": 1 });
+        assert_eq!(difference(&expected, &other).as_deref(), Some("a, z"));
+        let inner = of(rawdoc! { "a": 1, "b": { "c": [2, 1] } });
+        assert_eq!(difference(&expected, &inner).as_deref(), Some("b"));
+    }
 }

@@ -18,11 +18,10 @@ use jiff::civil::{DateTime, date};
 
 use crate::id::{Fingerprint, NewId};
 use crate::json::Json;
-use crate::mapping::{Form, Kind, Mapping, NotANumber, Reference};
+use crate::mapping::{Kind, Mapping, NotANumber, Reference};
 use crate::rejection::Rejection;
+use crate::resolve::{Refers, Resolver};
 
-/// Datastore's bound on a name.
-const ID_BYTES_MAX: usize = 1_500;
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// What the new ids of old paths are.
@@ -48,19 +47,6 @@ pub struct Converted {
     pub looks_like_ids: Vec<String>,
     /// What the mapping calls references and is not null.
     pub references: Vec<Refers>,
-}
-
-/// A reference, whose target has an id. Whether the target is moved is another question.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Refers {
-    /// The property, by old kind and path.
-    pub at: String,
-    /// The target's old path.
-    pub path: String,
-    /// The target's old kind.
-    pub kind: String,
-    /// The target's new id.
-    pub id: NewId,
 }
 
 /// What becomes of an entity.
@@ -122,10 +108,12 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
     let id = id_of(entity, kind, ids)?;
     let new_kind = kind.kind.as_deref().unwrap_or(old_kind);
     let mut conversion = Conversion {
-        entity,
-        mapping,
         kind,
-        ids,
+        resolver: Resolver {
+            own: &entity.key,
+            mapping,
+            ids,
+        },
         looks_like_ids: Vec::new(),
         references: Vec::new(),
     };
@@ -191,46 +179,46 @@ fn id_of(entity: &Entity, kind: &Kind, ids: &impl Ids) -> Result<NewId, Rejectio
 }
 
 struct Conversion<'a, I> {
-    entity: &'a Entity,
-    mapping: &'a Mapping,
     kind: &'a Kind,
-    ids: &'a I,
+    resolver: Resolver<'a, I>,
     looks_like_ids: Vec<String>,
     references: Vec<Refers>,
 }
 
 impl<I: Ids> Conversion<'_, I> {
     fn account(&self, field: &str) -> Result<Json, Rejection> {
-        let key = &self.entity.key;
-        let is_account = |step: &Step| step.kind == self.mapping.account_kind;
+        let Resolver {
+            own: key,
+            mapping,
+            ids,
+        } = self.resolver;
+        let is_account = |step: &Step| step.kind == mapping.account_kind;
         let depth = key.path.iter().position(is_account);
         let depth = depth.ok_or_else(|| Rejection::NoAccount(path_of(key), field.to_owned()))?;
         let mut account = key.clone();
         account.path.truncate(depth + 1);
         let path = path_of(&account);
-        match self.ids.id(Fingerprint::of(&path)) {
+        match ids.id(Fingerprint::of(&path)) {
             Some(id) => Ok(Json::Text(id.to_string())),
             None => Err(Rejection::Dangling(self.named(field), path)),
         }
     }
 
-    /// A reference to this key, which is noted.
-    fn refer(&mut self, at: &str, key: &Key) -> Result<Json, Rejection> {
-        let path = path_of(key);
-        let Some(id) = self.ids.id(Fingerprint::of(&path)) else {
-            return Err(Rejection::Dangling(self.named(at), path));
+    /// A reference, which is noted.
+    fn refer(&mut self, at: &str, value: &Value, reference: &Reference) -> Result<Json, Rejection> {
+        let Some(refers) = self.resolver.resolve(self.named(at), value, reference)? else {
+            return Ok(Json::Null);
         };
-        self.references.push(Refers {
-            at: self.named(at),
-            path,
-            kind: key.kind().to_owned(),
-            id,
-        });
-        Ok(Json::Text(id.to_string()))
+        let id = Json::Text(refers.id.to_string());
+        // An account is moved by another command: that it has an id is all that is known of it.
+        if self.resolver.mapping.is_moved(&refers.kind) {
+            self.references.push(refers);
+        }
+        Ok(id)
     }
 
     fn named(&self, at: &str) -> String {
-        format!("{}.{at}", self.entity.key.kind())
+        format!("{}.{at}", self.resolver.own.kind())
     }
 
     /// `at` is the path of old names with dots.
@@ -240,9 +228,11 @@ impl<I: Ids> Conversion<'_, I> {
             return Ok(Json::Array(values.collect::<Result<_, _>>()?));
         }
         if let Some(reference) = self.kind.references.get(at) {
-            return self.reference(at, value, reference);
+            return self.refer(at, value, reference);
         }
-        self.watch(at, value);
+        if self.resolver.looks_like_id(value) {
+            self.looks_like_ids.push(self.named(at));
+        }
         Ok(match value {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),
@@ -279,113 +269,6 @@ impl<I: Ids> Conversion<'_, I> {
             (false, NotANumber::Null) => Ok(Json::Null),
             (false, NotANumber::Reject) => Err(Rejection::NotANumber(self.named(at))),
         }
-    }
-
-    fn reference(
-        &mut self,
-        at: &str,
-        value: &Value,
-        reference: &Reference,
-    ) -> Result<Json, Rejection> {
-        let property = self.named(at);
-        let other = || {
-            let form = match reference.form {
-                Form::Key => "\"key\"",
-                Form::Integer => "\"integer\"",
-                Form::AccountAndId => "\"account/id\"",
-            };
-            Rejection::OtherForm(property.clone(), form.to_owned())
-        };
-        match (reference.form, value) {
-            (_, Value::Null) => Ok(Json::Null),
-            (Form::Key, Value::Key(key)) if key.kind() == reference.kind => {
-                match is_elsewhere(key, &self.entity.key) {
-                    true => Err(Rejection::Elsewhere(property)),
-                    false => self.refer(at, key),
-                }
-            }
-            (Form::Integer, Value::Integer(number)) => self.by_number(at, *number, reference),
-            (Form::AccountAndId, Value::Text(text)) => {
-                let (account, id) = text.split_once('/').ok_or_else(other)?;
-                let is_one = |part: &str| (1..=ID_BYTES_MAX).contains(&part.len());
-                if !is_one(account) || !is_one(id) || id.contains('/') {
-                    return Err(other());
-                }
-                let key = self.below(id_in_text(account), id_in_text(id), reference);
-                self.refer(at, &key)
-            }
-            _ => Err(other()),
-        }
-    }
-
-    /// The one entity with this number in the entity's own account, or else in a shared one.
-    fn by_number(
-        &mut self,
-        at: &str,
-        number: i64,
-        reference: &Reference,
-    ) -> Result<Json, Rejection> {
-        let own = account_of(&self.entity.key, self.mapping).map(|step| step.id);
-        let shared = self.mapping.shared_accounts.iter().map(|id| id_in_text(id));
-        let keys = own.into_iter().chain(shared);
-        let keys = keys.map(|account| self.below(account, Id::Number(number), reference));
-        let keys: Vec<Key> = keys.collect();
-        let has_id = |key: &&Key| self.ids.id(Fingerprint::of(path_of(key))).is_some();
-        let mut found: Vec<&Key> = keys.iter().filter(has_id).collect();
-        found.dedup();
-        match (found.as_slice(), keys.first()) {
-            ([key], _) => self.refer(at, key),
-            ([], first) => Err(Rejection::Dangling(
-                self.named(at),
-                first.map(path_of).unwrap_or_default(),
-            )),
-            _ => Err(Rejection::Ambiguous(self.named(at))),
-        }
-    }
-
-    fn below(&self, account: Id, id: Id, reference: &Reference) -> Key {
-        let step = |kind: &str, id| Step {
-            kind: kind.to_owned(),
-            id,
-        };
-        Key {
-            path: vec![
-                step(&self.mapping.account_kind, account),
-                step(&reference.kind, id),
-            ],
-            ..self.entity.key.clone()
-        }
-    }
-
-    /// Notes a value that looks like an old id: it is not touched.
-    fn watch(&mut self, at: &str, value: &Value) {
-        let is_one = |text: &str| self.ids.looks_like_one(Fingerprint::of(text));
-        let looks_like_one = match value {
-            Value::Integer(number) => is_one(&number.to_string()),
-            Value::Text(text) if text.starts_with("gs://") => {
-                let parts: Vec<&str> = text.split('/').collect();
-                (parts.windows(2)).any(|pair| is_one(&pair.join("/")))
-            }
-            Value::Text(text) => is_one(text),
-            _ => false,
-        };
-        if looks_like_one {
-            self.looks_like_ids.push(self.named(at));
-        }
-    }
-}
-
-/// Whether a key is of another namespace or project than an entity's; not every form names a project.
-fn is_elsewhere(key: &Key, own: &Key) -> bool {
-    let has_both = !key.project.is_empty() && !own.project.is_empty();
-    key.namespace != own.namespace || has_both && key.project != own.project
-}
-
-/// An id as `account/id` has it: a number where it is one.
-pub(crate) fn id_in_text(text: &str) -> Id {
-    match text.parse::<i64>() {
-        Ok(number) if number.to_string() == text => Id::Number(number),
-        _ => Id::Name(text.to_owned()),
     }
 }
 

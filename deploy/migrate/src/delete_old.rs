@@ -6,6 +6,7 @@ use std::io::Write;
 
 use anyhow::{Result, bail, ensure};
 use datastore_export::Key;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::convert::{account_of, raw};
 use crate::mapping::Mapping;
@@ -13,10 +14,14 @@ use crate::objects::{bucket, quoted};
 use crate::remap::{Remap, each_entry};
 use crate::state::Verified;
 
+/// How long a comparison of the buckets counts: what is written later is in no copy.
+const OBJECTS_AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+
 /// Writes the steps, for a person to type one by one.
 ///
 /// # Errors
-/// Where entities or objects were not found to be there, with this very remap file.
+/// Where entities or objects were not found to be there, with this very remap file, or the objects
+/// more than [`OBJECTS_AGE_MAX`] ago.
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
@@ -25,6 +30,61 @@ pub fn plan(
     out: &mut impl Write,
 ) -> Result<()> {
     let from = bucket(from)?;
+    let (entities, objects) = verified(remap, project, from)?;
+    let (kinds, folders) = what_can_go(remap, mapping)?;
+    let listing = "--format='json(name,size,crc32c_hash,md5_hash)'";
+    let all = quoted(&format!("{from}/**"));
+    writeln!(
+        out,
+        "# {} entities were verified at {:.0}, {} objects at {:.0}, both with the remap file
+# of SHA-256 {}. Nothing below has been done. Keep the remap file
+# and the export for as long as anybody may know an old id.
+
+# 0. List both buckets once more and compare them, right before anything goes: below, whole folders of
+# accounts go, also with what was written into them since. Go on only if this says YES, with no other
+# --accept than before.
+gcloud storage objects list {all} {listing} > OLD.json
+gcloud storage objects list 'gs://NEW/**' {listing} > NEW.json
+datastore-migrate objects verify --remap {} --bucket {} --from OLD.json --to NEW.json
+
+# 1. One more export, kept apart: what is deleted is in it.
+gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
+
+# Kinds that the mapping leaves out are not in here: accounts and keys were not verified by this.
+",
+        entities.count,
+        entities.at,
+        objects.count,
+        objects.at,
+        entities.remap_sha256,
+        quoted(&remap.file().to_string_lossy()),
+        quoted(from),
+        quoted(project),
+        quoted(&kinds.iter().cloned().collect::<Vec<_>>().join(",")),
+    )?;
+    print_objects(from, &folders, out)?;
+    writeln!(
+        out,
+        "\n# 3. Entities, kind by kind, in the console or with these; of the default namespace alone, since no other \
+         was verified:"
+    )?;
+    for kind in &kinds {
+        writeln!(
+            out,
+            "gcloud firestore bulk-delete --project {} --namespace-ids '(default)' --collection-ids {}",
+            quoted(project),
+            quoted(kind)
+        )?;
+    }
+    Ok(())
+}
+
+/// The checks that have said yes, of this project and this bucket.
+fn verified<'a>(
+    remap: &'a Remap,
+    project: &str,
+    from: &str,
+) -> Result<(&'a Verified, &'a Verified)> {
     ensure!(
         from.starts_with("gs://"),
         "{from} is no bucket of gcloud: name the one that was verified as gs://BUCKET; to delete \
@@ -39,16 +99,25 @@ pub fn plan(
         );
     }
     let entities = said_yes(remap, state.entities_verified.as_ref(), "verify EXPORT…")?;
-    let objects = said_yes(
-        remap,
-        state.objects_verified.as_ref(),
-        "objects verify --bucket URL --from LISTING --to LISTING",
-    )?;
+    let command = "objects verify --bucket URL --from LISTING --to LISTING";
+    let objects = said_yes(remap, state.objects_verified.as_ref(), command)?;
     ensure!(
         objects.of.iter().any(|of| of == from),
         "nothing may go: the objects that were verified are those of {}, not of {from}",
         objects.of.join(", ")
     );
+    ensure!(
+        Timestamp::now().duration_since(objects.at) <= OBJECTS_AGE_MAX,
+        "nothing may go: `datastore-migrate {command}` said yes at {:.0}, more than {} days ago. List \
+         both buckets again and run it again",
+        objects.at,
+        OBJECTS_AGE_MAX.as_hours() / 24
+    );
+    Ok((entities, objects))
+}
+
+/// The kinds that were moved, and the folders of accounts in which they have objects.
+fn what_can_go(remap: &Remap, mapping: &Mapping) -> Result<(BTreeSet<String>, BTreeSet<String>)> {
     let mut kinds = BTreeSet::new();
     let mut folders = BTreeSet::new();
     each_entry(remap.file(), |path, _| {
@@ -67,34 +136,24 @@ pub fn plan(
         }
         Ok(())
     })?;
-    let (entities_at, objects_at) = (entities.at, objects.at);
+    Ok((kinds, folders))
+}
+
+/// Writes the step of the objects.
+fn print_objects(from: &str, folders: &BTreeSet<String>, out: &mut impl Write) -> Result<()> {
     writeln!(
         out,
-        "# {} entities were verified at {entities_at:.0}, {} objects at {objects_at:.0}, both with the remap file
-# of SHA-256 {}. Nothing below has been done. Keep the remap file
-# and the export for as long as anybody may know an old id.
-
-# 1. One more export, kept apart: what is deleted is in it.
-gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
-
-# Kinds that the mapping leaves out are not in here: accounts and keys were not verified by this.
-
-# 2. Objects: first by a rule that can be taken back for a week. It takes the place of the rules that the
-# bucket has: add those to the file.",
-        entities.count,
-        objects.count,
-        entities.remap_sha256,
-        quoted(project),
-        quoted(&kinds.iter().cloned().collect::<Vec<_>>().join(",")),
+        "# 2. Objects: first by a rule that can be taken back for a week. It takes the place of the rules that the
+# bucket has: add those to the file.
+cat > lifecycle.json <<'END'"
     )?;
-    writeln!(out, "cat > lifecycle.json <<'END'")?;
     let prefixes: Vec<String> = folders.iter().map(|folder| format!("{folder}/")).collect();
     let rule = serde_json::json!({ "rule": [{
         "action": { "type": "Delete" },
         "condition": { "daysSinceCustomTime": 7, "matchesPrefix": prefixes },
     }] });
     writeln!(out, "{rule:#}\nEND")?;
-    for folder in &folders {
+    for folder in folders {
         let folder = quoted(&format!("{from}/{folder}/**"));
         writeln!(
             out,
@@ -103,18 +162,9 @@ gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
     }
     writeln!(
         out,
-        "gcloud storage buckets update {} --lifecycle-file lifecycle.json\n\n# 3. Entities, kind by kind, in the console or with these; of the default namespace alone, since no other \
-         was verified:",
+        "gcloud storage buckets update {} --lifecycle-file lifecycle.json",
         quoted(from)
     )?;
-    for kind in &kinds {
-        writeln!(
-            out,
-            "gcloud firestore bulk-delete --project {} --namespace-ids '(default)' --collection-ids {}",
-            quoted(project),
-            quoted(kind)
-        )?;
-    }
     Ok(())
 }
 

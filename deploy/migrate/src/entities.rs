@@ -8,7 +8,7 @@ use datastore_export::{Entity, Place};
 use workflows_sink::config::{Config, Kafka};
 
 use crate::contract::{Accepted, Contract};
-use crate::convert::{Outcome, Refers, convert, path_of};
+use crate::convert::{Outcome, convert, path_of};
 use crate::database::Inserter;
 use crate::export::{each_of, is_read_once};
 use crate::mapping::Mapping;
@@ -16,6 +16,7 @@ use crate::present::{Needed, Present, read_back, report_covered};
 use crate::references::{Followed, Wanted};
 use crate::remap::Remap;
 use crate::report::Report;
+use crate::resolve::Refers;
 use crate::sender::Sender;
 
 /// Where entities go.
@@ -97,9 +98,7 @@ fn accepted<'a>(
             return None;
         }
     };
-    for property in &converted.looks_like_ids {
-        *report.looks_like_ids.entry(property.clone()).or_default() += 1;
-    }
+    report.note_looks_like_ids(&converted.looks_like_ids);
     match contract.accept(&converted) {
         Ok(accepted) => Some(Moving {
             place,

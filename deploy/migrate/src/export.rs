@@ -85,9 +85,7 @@ pub fn each_entity(
 
 /// The path of an entity as a report has it: not below an API key, whose name may be its secret.
 fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
-    let is_key = |kind: &str| kind == mapping.accounts.key_kind;
-    let has_key = key.path.iter().any(|step| is_key(&step.kind));
-    (!has_key).then(|| path_of(key))
+    (!mapping.has_api_key(key)).then(|| path_of(key))
 }
 
 /// Fails for an entity whose path would be that of another one, or would tell a secret.

@@ -1,10 +1,10 @@
 //! Files that change all at once, and their checksums.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
@@ -43,6 +43,52 @@ pub(crate) fn hex_of_file(file: &Path) -> Result<String> {
     };
     io::copy(&mut &mut hashed, &mut io::sink())?;
     Ok(hex(hashed.digest))
+}
+
+/// Copies a JSON object without the brace that ends it and what is behind its last member. Its
+/// SHA-256 has to be this one.
+pub(crate) fn copy_open(
+    file: &Path,
+    sha256: Option<&str>,
+    writer: &mut BufWriter<NamedTempFile>,
+) -> Result<()> {
+    let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let mut hashed = Hashed {
+        inner: opened,
+        digest: Sha256::new(),
+    };
+    let mut reader = BufReader::new(&mut hashed);
+    // Up to behind the last byte that is no space, and the one before it; and that last one.
+    let (mut copied, mut end, mut end_before, mut last) = (0, 0, 0, 0);
+    loop {
+        let bytes = reader.fill_buf()?;
+        if bytes.is_empty() {
+            break;
+        }
+        for byte in bytes {
+            copied += 1;
+            if !byte.is_ascii_whitespace() {
+                (end_before, end, last) = (end, copied, *byte);
+            }
+        }
+        writer.write_all(bytes)?;
+        let read = bytes.len();
+        reader.consume(read);
+    }
+    drop(reader);
+    ensure!(
+        sha256 == Some(&*hex(hashed.digest)),
+        "{} was edited while this ran",
+        file.display()
+    );
+    ensure!(
+        last == b'}',
+        "{} does not end in a brace: bring it back",
+        file.display()
+    );
+    writer.seek(SeekFrom::Start(end_before))?;
+    writer.get_ref().as_file().set_len(end_before)?;
+    Ok(())
 }
 
 /// A SHA-256 in hex digits.

@@ -12,7 +12,7 @@
 //! 2. [`mapping`] says what becomes of each kind, [`watch`] which of its lines match nothing, and [`remap`] has the new ids, which never
 //!    change. [`ids`] adds to them.
 //! 3. [`convert`] is pure: an entity becomes the contract's [`json`]. [`contract`] asks the
-//!    service's own decoder what it would store.
+//!    service's own decoder what it would store. [`resolve`] finds what a reference names, and
 //!    [`references`] are followed to their targets.
 //! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks, and
 //!    [`accounts`] users and their keys.
@@ -23,6 +23,7 @@
 //! file, and some 70 for what a topic has.
 
 pub mod accounts;
+pub(crate) mod api_keys;
 pub mod brokers;
 pub mod cli;
 pub mod contract;
@@ -36,6 +37,7 @@ pub(crate) mod files;
 pub mod id;
 pub mod ids;
 pub mod json;
+pub(crate) mod listing;
 pub mod mapping;
 pub mod objects;
 pub mod present;
@@ -44,6 +46,7 @@ pub mod references;
 pub mod rejection;
 pub mod remap;
 pub mod report;
+pub mod resolve;
 pub mod sender;
 pub mod state;
 pub mod verify;

@@ -1,7 +1,7 @@
 //! An outline: command line, configuration, one step, exit code.
 
 use std::collections::HashSet;
-use std::io::{self, Write};
+use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
 
 fn main() -> ExitCode {
-    let mut out = io::stdout().lock();
+    let mut out = Output(io::stdout().lock());
     let ended = execute(Cli::parse().command, &mut out).and_then(|yes| {
         out.flush()?;
         Ok(yes)
@@ -30,12 +30,31 @@ fn main() -> ExitCode {
     match ended {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
-        // the reader of the output has seen enough
-        Err(error) if startup::is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let _ = writeln!(io::stderr(), "error: {error:#}");
             startup::exit_code(&error).into()
         }
+    }
+}
+
+/// Standard output. Once its reader has seen enough, the rest goes nowhere: the exit code is the
+/// verdict's all the same.
+struct Output(StdoutLock<'static>);
+
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        unless_closed(self.0.write(bytes), bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        unless_closed(self.0.flush(), ())
+    }
+}
+
+fn unless_closed<T>(written: io::Result<T>, all: T) -> io::Result<T> {
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(all),
+        written => written,
     }
 }
 
@@ -52,13 +71,13 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
         } => {
             let mapping = about.mapping()?;
             let (report, added, all) = ids::assign(&exports.exports, &file, seed, &mapping)?;
-            finish(&report, &report_file, out)?;
+            let yes = finish(&report, &report_file, out)?;
             writeln!(
                 out,
                 "{added} paths got an id, {all} have one: {}",
                 file.display()
             )?;
-            return Ok(report.rejected_in_all == 0);
+            return Ok(yes);
         }
         Command::Entities(told) => return entities(told, out),
         Command::Accounts(told) => return accounts(told, out),
@@ -85,7 +104,11 @@ fn opened(about: &About, remap: &Path) -> Result<(Mapping, Remap)> {
     Ok((mapping, remap))
 }
 
-fn lines_of(file: &Path) -> Result<HashSet<String>> {
+/// What a person has accepted, one a line.
+fn accepted(file: Option<&Path>) -> Result<HashSet<String>> {
+    let Some(file) = file else {
+        return Ok(HashSet::new());
+    };
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
     Ok(text.lines().map(|line| line.trim().to_owned()).collect())
@@ -136,10 +159,7 @@ fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
 
 /// Compares, and remembers whether it said yes.
 fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
-    let accepted = told
-        .accept
-        .as_deref()
-        .map_or(Ok(HashSet::new()), lines_of)?;
+    let accepted = accepted(told.accept.as_deref())?;
     let (mapping, mut remap) = opened(&told.about, &told.remap.remap)?;
     remap.hold(&mapping, told.held.new_mapping)?;
     let (config, exports) = (Config::from_env()?, &told.exports.exports);
@@ -150,8 +170,9 @@ fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
         false => None,
     };
     remap.save_state()?;
+    let written = write_report(&found, &told.file);
     found.print(out)?;
-    write_report(&found, &told.file)?;
+    written?;
     Ok(found.is_yes())
 }
 
@@ -166,11 +187,13 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             copier,
         } => {
             let (mapping, remap) = opened(&about, &remap.remap)?;
-            let lines = objects::plan(&remap, &mapping, (&from, &to), &listing, copier, out)?;
-            eprintln!("{lines} entities, a line each");
-            Ok(true)
+            let urls = (&*from, &*to);
+            let (lines, left_out) = objects::plan(&remap, &mapping, urls, &listing, copier, out)?;
+            eprintln!("{lines} entities, a line each; {left_out} folders are left out");
+            Ok(left_out == 0)
         }
         Objects::Verify {
+            accept,
             remap,
             about,
             held,
@@ -180,26 +203,31 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             to,
         } => {
             let bucket = objects::bucket(&bucket)?.to_owned();
+            let accepted = accepted(accept.as_deref())?;
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, held.new_mapping)?;
-            let found = objects::compare(&remap, &mapping, &from, &to)?;
+            let found = objects::compare(&remap, &mapping, &from, &to, &accepted)?;
+            let count = found.equal + found.accepted;
             remap.state.objects_verified = match found.is_yes() {
-                true => remap.state.verified(found.equal, vec![bucket]),
+                true => remap.state.verified(count, vec![bucket]),
                 false => None,
             };
             remap.save_state()?;
+            let written = write_report(&found, &file);
             found.print(out)?;
-            write_report(&found, &file)?;
+            written?;
             Ok(found.is_yes())
         }
     }
 }
 
-/// Prints a report, and gives whether nothing was rejected.
+/// Writes a report's file and prints it, in this order: whoever reads may stop before its end. Gives
+/// whether nothing was rejected.
 fn finish(report: &Report, file: &ReportFile, out: &mut impl Write) -> Result<bool> {
+    let written = write_report(report, file);
     report.print(out)?;
-    write_report(report, file)?;
-    Ok(report.rejected_in_all == 0)
+    written?;
+    Ok(report.is_clean())
 }
 
 fn write_report(report: &impl Serialize, file: &ReportFile) -> Result<()> {

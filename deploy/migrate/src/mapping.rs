@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
+use datastore_export::Key;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -53,11 +54,11 @@ pub struct Kind {
     pub account: Option<String>,
     /// Whether objects in a bucket belong to them.
     pub objects: bool,
-    /// Old name → new name, of top-level properties.
+    /// Old name → new name, of top-level properties. An old name may hold dots.
     pub rename: BTreeMap<String, String>,
     /// Values of fields that an entity lacks, by their new names.
     pub defaults: BTreeMap<String, toml::Value>,
-    /// Properties that are left out.
+    /// Top-level properties that are left out.
     pub drop: Vec<String>,
     /// Properties that name other entities, as a path of names with dots; arrays on it are gone
     /// through. By their old names.
@@ -107,16 +108,19 @@ pub enum NotANumber {
 pub struct Accounts {
     /// Their kind.
     pub kind: String,
-    /// The property with the name.
-    pub name: String,
+    /// The property with the name; an account without one is named by its key.
+    pub name: Option<String>,
     /// The property with the time of creation.
     pub creation_time: String,
-    /// The property with the keys, as embedded entities.
-    pub keys: String,
+    /// The property with the keys, as embedded entities, if there are such.
+    pub keys: Option<String>,
     /// The kind of keys that are entities below an account.
     pub key_kind: String,
     /// What the members of a key are called.
     pub key: KeyMembers,
+    /// Members of a key that name entities, such as those in its grants; as [`Kind::references`].
+    #[serde(default)]
+    pub references: BTreeMap<String, Reference>,
 }
 
 /// What the members of a key are called in the old datastore.
@@ -165,30 +169,70 @@ impl Mapping {
             kind.check(&mapping)
                 .with_context(|| format!("kinds.{name}"))?;
         }
+        mapping.accounts.check(&mapping).context("accounts")?;
         Ok(mapping)
+    }
+
+    /// Whether entities of an old kind are moved.
+    pub fn is_moved(&self, kind: &str) -> bool {
+        let kind = self.kinds.get(kind);
+        kind.is_some_and(|kind| kind.left_out.is_none())
+    }
+
+    /// Whether an API key is on the path of a key, or is it: its name may be what is secret.
+    pub fn has_api_key(&self, key: &Key) -> bool {
+        let is_key = |kind: &str| kind == self.accounts.key_kind;
+        key.path.iter().any(|step| is_key(&step.kind))
+    }
+
+    /// Fails for references to what gets no id, or is not moved.
+    fn check_references(&self, references: &BTreeMap<String, Reference>) -> Result<()> {
+        for (field, Reference { kind, form }) in references {
+            if *kind == self.accounts.kind {
+                // It has an id, though another command moves it.
+                ensure!(
+                    *form != Form::AccountAndId,
+                    "references.{field} names an account, and none is an `account/id`: its form is \
+                     \"key\" or \"integer\""
+                );
+                continue;
+            }
+            ensure!(
+                self.kinds.contains_key(kind),
+                "references.{field} names the kind {kind}, which is not in this mapping"
+            );
+            ensure!(
+                self.is_moved(kind) && *kind != self.accounts.key_kind,
+                "references.{field} names the kind {kind}, which is left out: it would refer to nothing"
+            );
+        }
+        Ok(())
+    }
+}
+
+impl Accounts {
+    fn check(&self, mapping: &Mapping) -> Result<()> {
+        mapping.check_references(&self.references)?;
+        let KeyMembers {
+            id,
+            subject,
+            created,
+            expires,
+            secret,
+        } = &self.key;
+        for member in [id, subject, created, expires, secret] {
+            ensure!(
+                !self.references.contains_key(member),
+                "references.{member} is no reference: [accounts.key] says what it is"
+            );
+        }
+        Ok(())
     }
 }
 
 impl Kind {
     fn check(&self, mapping: &Mapping) -> Result<()> {
-        for (field, reference) in &self.references {
-            ensure!(
-                mapping.kinds.contains_key(&reference.kind),
-                "references.{field} names the kind {}, which is not in this mapping",
-                reference.kind
-            );
-            ensure!(
-                mapping.kinds[&reference.kind].left_out.is_none(),
-                "references.{field} names the kind {}, which is left out: it would refer to nothing",
-                reference.kind
-            );
-        }
-        for name in self.drop.iter().chain(self.rename.keys()) {
-            ensure!(
-                !name.contains('.'),
-                "`{name}` is inside another property: only whole properties are dropped or renamed"
-            );
-        }
+        mapping.check_references(&self.references)?;
         for (name, value) in &self.defaults {
             ensure!(
                 !matches!(name.as_str(), "id" | "kind"),
@@ -266,7 +310,14 @@ mod tests {
                 "unknown variant `guess`",
             ),
             ("rename = { x = 'id' }", "nothing may become `id`"),
-            ("drop = ['x.y']", "`x.y` is inside another property"),
+            (
+                "references = { b = { kind = 'Account', form = 'account/id' } }",
+                "none is an `account/id`",
+            ),
+            (
+                "references = { b = { kind = 'APIKey', form = 'key' } }\n[kinds.APIKey]",
+                "which is left out",
+            ),
             ("defaults = { kind = 'B' }", "`kind` has no default"),
             ("defaults = { x = [nan] }", "a number that JSON lacks"),
             (
@@ -278,6 +329,19 @@ mod tests {
             let error = format!("{:#}", Mapping::parse(&mapping(kind)).unwrap_err());
             assert!(error.contains(why), "{error}");
         }
-        assert!(Mapping::parse(&mapping("drop = ['x']")).is_ok());
+        for kind in [
+            "drop = ['x']",
+            "drop = ['x.y']\nrename = { 'x.z' = 'z' }",
+            "references = { b = { kind = 'Account', form = 'integer' } }",
+        ] {
+            assert!(Mapping::parse(&mapping(kind)).is_ok(), "{kind}");
+        }
+        let of_a_key = "\n[accounts.references]\nsecret = { kind = 'A', form = 'key' }\n";
+        let error = Mapping::parse(&(mapping("") + of_a_key)).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(
+            error.contains("accounts: references.secret is no reference"),
+            "{error}"
+        );
     }
 }

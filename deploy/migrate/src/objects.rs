@@ -5,19 +5,17 @@
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
-use std::fmt;
-use std::fs::File;
-use std::io::{self, BufReader, Write};
+use std::io::{self, Write};
 use std::path::Path;
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use clap::ValueEnum;
 use datastore_export::Key;
-use serde::de::{DeserializeSeed, SeqAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::convert::{account_of, raw};
 use crate::id::{Fingerprint, NewId};
+use crate::listing::{Facts, each_object};
 use crate::mapping::Mapping;
 use crate::remap::{Remap, each_entry};
 
@@ -34,11 +32,20 @@ pub enum Copier {
 }
 
 /// Whose objects lie in an old folder, `ACCOUNT/ENTITY`.
-#[derive(Clone, Copy)]
 enum Owner {
     One(NewId),
     /// Entities of several kinds have the same account and id.
-    Several,
+    Several(Vec<NewId>),
+}
+
+impl Owner {
+    /// The folder is another entity's too.
+    fn add(&mut self, id: NewId) {
+        match self {
+            Owner::One(first) => *self = Owner::Several(vec![*first, id]),
+            Owner::Several(ids) => ids.push(id),
+        }
+    }
 }
 
 /// The owners of old folders, in the order of the remap file.
@@ -49,7 +56,7 @@ fn owners(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, Owner)>> {
         let key: Key = path.parse()?;
         if let Some(folder) = old_folder(&key, mapping) {
             match known.entry(Fingerprint::of(&folder)) {
-                Entry::Occupied(found) => folders[*found.get()].1 = Owner::Several,
+                Entry::Occupied(found) => folders[*found.get()].1.add(id),
                 Entry::Vacant(place) => {
                     place.insert(folders.len());
                     folders.push((folder, Owner::One(id)));
@@ -75,10 +82,14 @@ fn parts(old: &str) -> Option<(&str, &str)> {
 }
 
 /// Writes a line for each entity whose kind has objects, and which has some by the `listing` of the
-/// old bucket; gives how many. A copier takes a folder without objects for an error.
+/// old bucket; gives how many. A copier takes a folder without objects for an error. What the new
+/// bucket has already stays, since it may be newer there.
+///
+/// A folder that several entities have is left out, with a comment before all lines; gives how many
+/// of these there are too.
 ///
 /// # Errors
-/// Where a URL is none, the listing is none, two entities have one folder, or `out` fails.
+/// Where a URL is none, the listing is none, or `out` fails.
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
@@ -86,33 +97,43 @@ pub fn plan(
     listing: &Path,
     copier: Copier,
     out: &mut impl Write,
-) -> Result<u64> {
+) -> Result<(u64, u64)> {
     let (from, to) = (bucket(from)?, bucket(to)?);
     let mut with_objects = HashSet::new();
     each_object(listing, |name, _| {
         with_objects.extend(parts(&name).map(|(folder, _)| Fingerprint::of(folder)));
         Ok(())
     })?;
-    let mut lines = 0;
-    for (old, owner) in owners(remap, mapping)? {
-        if !with_objects.contains(&Fingerprint::of(&old)) {
-            continue;
+    let mut owners = owners(remap, mapping)?;
+    owners.retain(|(old, _)| with_objects.contains(&Fingerprint::of(old)));
+    let (mut lines, mut left_out) = (0, 0);
+    for (old, owner) in &owners {
+        if let Owner::Several(ids) = owner {
+            let to: Vec<String> = ids.iter().map(|id| format!("{to}/{id}")).collect();
+            // Quoted, since a name may hold the end of a line, and the comment would end there.
+            writeln!(
+                out,
+                "# {old:?} is left out: entities of several kinds have this folder. Copy by hand what \
+                 belongs to each, to {}, and name the folder with --accept to `objects verify`; or say \
+                 in the mapping which of these kinds has objects",
+                to.join(" and ")
+            )?;
+            left_out += 1;
         }
-        let Owner::One(new) = owner else {
-            bail!(
-                "entities of several kinds have the folder {old}: say in the mapping which of these \
-                 kinds has objects"
-            );
-        };
-        let from = quoted(&format!("{from}/{old}"));
-        let to = quoted(&format!("{to}/{new}"));
-        match copier {
-            Copier::Gcloud => writeln!(out, "gcloud storage rsync --recursive {from} {to}")?,
-            Copier::Rclone => writeln!(out, "rclone copy --checksum {from} {to}")?,
-        }
-        lines += 1;
     }
-    Ok(lines)
+    for (old, owner) in &owners {
+        if let Owner::One(new) = owner {
+            let from = quoted(&format!("{from}/{old}"));
+            let to = quoted(&format!("{to}/{new}"));
+            let copy = match copier {
+                Copier::Gcloud => "gcloud storage rsync --recursive --no-clobber",
+                Copier::Rclone => "rclone copy --checksum --ignore-existing",
+            };
+            writeln!(out, "{copy} {from} {to}")?;
+            lines += 1;
+        }
+    }
+    Ok((lines, left_out))
 }
 
 /// A bucket's URL without a slash at its end.
@@ -136,51 +157,13 @@ pub(crate) fn quoted(word: &str) -> String {
     }
 }
 
-/// What a listing says of an object, apart from its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Facts {
-    size: u64,
-    /// Of the bytes, by the names of the checksums that both tools know.
-    crc32c: Option<String>,
-    md5: Option<String>,
-}
-
-/// An object of `gcloud storage objects list --format=json` or `rclone lsjson -R --hash`.
-#[derive(Deserialize)]
-struct Listed {
-    #[serde(alias = "Path")]
-    name: Option<String>,
-    #[serde(alias = "Size", deserialize_with = "size")]
-    size: Option<i64>,
-    #[serde(alias = "crc32cHash")]
-    crc32c_hash: Option<String>,
-    #[serde(alias = "md5Hash")]
-    md5_hash: Option<String>,
-    #[serde(rename = "Hashes", default)]
-    hashes: HashMap<String, String>,
-    #[serde(rename = "IsDir", default)]
-    is_folder: bool,
-}
-
-fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Size {
-        Number(i64),
-        Text(String),
-    }
-    match Option::<Size>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(Size::Number(size)) => Ok(Some(size)),
-        Some(Size::Text(text)) => text.parse().map(Some).map_err(serde::de::Error::custom),
-    }
-}
-
 /// What two listings say of each other.
 #[derive(Debug, Default, Serialize)]
 pub struct Comparison {
     /// Objects that are there with the same size and checksum.
     pub equal: u64,
+    /// Objects that are not as they should be, where a person has said that this may be.
+    pub accepted: u64,
     /// Old names of objects that the new bucket lacks.
     pub missing: Names,
     /// Old names of objects whose copies have another size or checksum.
@@ -228,6 +211,20 @@ impl Comparison {
         faults.iter().all(|names| names.count == 0)
     }
 
+    /// Notes an old name under what it is, unless a person has accepted the object or its folder.
+    fn note(
+        &mut self,
+        accepted: &HashSet<String>,
+        name: String,
+        under: impl FnOnce(&mut Comparison) -> &mut Names,
+    ) {
+        let folder = parts(&name).map_or("", |(folder, _)| folder);
+        match accepted.contains(&name) || accepted.contains(folder) {
+            true => self.accepted += 1,
+            false => under(self).add(name),
+        }
+    }
+
     /// Prints it for people.
     ///
     /// # Errors
@@ -261,18 +258,33 @@ impl Comparison {
                 writeln!(out, "… and {} more {what}", names.count - 20)?;
             }
         }
+        let but_for = match self.accepted {
+            0 => String::new(),
+            accepted => format!(", but for {accepted} that a person has accepted"),
+        };
         match self.is_yes() {
-            true => writeln!(out, "YES: nothing is missing and nothing differs."),
-            false => writeln!(out, "NO: copy what is missing, and list both again."),
+            true => writeln!(out, "YES: nothing is missing and nothing differs{but_for}."),
+            false => writeln!(
+                out,
+                "NO: copy what is missing, and list both again; what differs, a person decides about."
+            ),
         }
     }
 }
 
 /// Compares the listings of the old and the new bucket. Keeps some 100 bytes an object.
 ///
+/// `accepted` are old names of objects, and old folders, that a person has looked at.
+///
 /// # Errors
 /// Where a file is no listing.
-pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Result<Comparison> {
+pub fn compare(
+    remap: &Remap,
+    mapping: &Mapping,
+    from: &Path,
+    to: &Path,
+    accepted: &HashSet<String>,
+) -> Result<Comparison> {
     let mut by_new_name: HashMap<Fingerprint, (String, Facts)> = HashMap::new();
     let mut comparison = Comparison::default();
     let owners = owners(remap, mapping)?.into_iter();
@@ -289,8 +301,10 @@ pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Resu
                 let new = Fingerprint::of(format!("{id}/{rest}"));
                 by_new_name.insert(new, (name, facts));
             }
-            (Some(Owner::Several), _) => comparison.of_several.add(name),
-            _ => comparison.of_nobody.add(name),
+            (Some(Owner::Several(_)), _) => {
+                comparison.note(accepted, name, |found| &mut found.of_several);
+            }
+            _ => comparison.note(accepted, name, |found| &mut found.of_nobody),
         }
         Ok(())
     })?;
@@ -304,7 +318,7 @@ pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Resu
             comparison.left_over.add(name);
             return Ok(());
         };
-        let same = |one: &Option<String>, other: &Option<String>| {
+        let same = |one: &Option<Vec<u8>>, other: &Option<Vec<u8>>| {
             one.as_ref()
                 .zip(other.as_ref())
                 .map(|(one, other)| one == other)
@@ -314,74 +328,18 @@ pub fn compare(remap: &Remap, mapping: &Mapping, from: &Path, to: &Path) -> Resu
             same(&facts.md5, &found.md5),
         ];
         if facts.size != found.size || checks.contains(&Some(false)) {
-            comparison.different.add(old);
+            comparison.note(accepted, old, |found| &mut found.different);
         } else if checks.contains(&Some(true)) {
             comparison.equal += 1;
         } else {
-            comparison.unchecked.add(old);
+            comparison.note(accepted, old, |found| &mut found.unchecked);
         }
         Ok(())
     })?;
     let mut missing: Vec<String> = by_new_name.into_values().map(|(name, _)| name).collect();
     missing.sort();
-    missing
-        .into_iter()
-        .for_each(|name| comparison.missing.add(name));
+    for name in missing {
+        comparison.note(accepted, name, |found| &mut found.missing);
+    }
     Ok(comparison)
-}
-
-/// Gives each object of a listing to a function.
-fn each_object(file: &Path, each: impl FnMut(String, Facts) -> Result<()>) -> Result<()> {
-    let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let mut json = serde_json::Deserializer::from_reader(BufReader::new(opened));
-    let read = Objects(each)
-        .deserialize(&mut json)
-        .and_then(|()| json.end());
-    read.with_context(|| {
-        format!(
-            "{} is no listing: `gcloud storage objects list 'gs://BUCKET/**' \
-             --format='json(name,size,crc32c_hash,md5_hash)'` or `rclone lsjson -R --hash` make one",
-            file.display()
-        )
-    })
-}
-
-struct Objects<F>(F);
-
-impl<'de, F: FnMut(String, Facts) -> Result<()>> DeserializeSeed<'de> for Objects<F> {
-    type Value = ();
-
-    fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_seq(self)
-    }
-}
-
-impl<'de, F: FnMut(String, Facts) -> Result<()>> Visitor<'de> for Objects<F> {
-    type Value = ();
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of objects with name, size and checksums")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut objects: A) -> Result<(), A::Error> {
-        use serde::de::Error as _;
-        while let Some(mut listed) = objects.next_element::<Listed>()? {
-            if listed.is_folder {
-                continue;
-            }
-            let (name, size) = (listed.name, listed.size);
-            let name = name.ok_or_else(|| A::Error::missing_field("name"))?;
-            let size = size.and_then(|size| u64::try_from(size).ok());
-            let size = size.ok_or_else(|| A::Error::missing_field("size"))?;
-            let facts = Facts {
-                size,
-                crc32c: listed
-                    .crc32c_hash
-                    .or_else(|| listed.hashes.remove("crc32c")),
-                md5: listed.md5_hash.or_else(|| listed.hashes.remove("md5")),
-            };
-            (self.0)(name, facts).map_err(A::Error::custom)?;
-        }
-        Ok(())
-    }
 }

@@ -10,7 +10,6 @@ use anyhow::Result;
 use datastore_export::Place;
 
 use crate::contract::Contract;
-use crate::convert::Refers;
 use crate::database::Connection;
 use crate::entities::each_accepted;
 use crate::export::is_read_once;
@@ -18,6 +17,7 @@ use crate::id::NewId;
 use crate::mapping::Mapping;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
+use crate::resolve::Refers;
 
 /// Documents asked for at a time.
 const DOCUMENTS_MAX: usize = 500;

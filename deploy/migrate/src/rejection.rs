@@ -22,6 +22,9 @@ pub enum Rejection {
         "{0} refers to another namespace or project, and a path does not say so: correct it, or drop it"
     )]
     Elsewhere(String),
+    /// A reference to what lies below an API key, whose name may be its secret.
+    #[error("{0} refers to what lies below an API key, which gets no id: drop it")]
+    BelowApiKey(String),
     /// A reference in another form than the mapping says.
     #[error("{0} is not in the form {1} that the mapping says: correct its `form`")]
     OtherForm(String, String),

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::convert::{Ids, shapes};
-use crate::files::{Hashed, beside, folder_of, hex, hex_of_file, replace, sync_folder};
+use crate::files::{Hashed, beside, copy_open, folder_of, hex, hex_of_file, replace, sync_folder};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::state::State;
@@ -336,21 +336,6 @@ impl Addition<'_> {
         remap.settle()?;
         Ok(self.added)
     }
-}
-
-/// Copies a JSON object without the brace that ends it and what is behind its last member.
-fn copy_open(file: &Path, sha256: Option<&str>, writer: &mut impl Write) -> Result<()> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let found = hex(Sha256::new().chain_update(&bytes));
-    ensure!(
-        sha256 == Some(&*found),
-        "{} was edited while this ran",
-        file.display()
-    );
-    let end = bytes.trim_ascii_end().strip_suffix(b"}");
-    let members = end.context("the remap file does not end in a brace")?;
-    writer.write_all(members.trim_ascii_end())?;
-    Ok(())
 }
 
 fn lock(file: &Path) -> Result<File> {

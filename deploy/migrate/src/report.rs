@@ -38,6 +38,9 @@ pub struct Report {
     pub short: BTreeMap<String, String>,
     /// Lines of the mapping that match nothing.
     pub unmatched: Vec<Unmatched>,
+    /// Why nothing was done, where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     #[serde(skip)]
     watch: Option<Watch>,
 }
@@ -108,9 +111,21 @@ impl Report {
         self.reject(place, path, reason);
     }
 
+    /// Notes properties whose values look like old ids.
+    pub fn note_looks_like_ids(&mut self, properties: &[String]) {
+        for property in properties {
+            *self.looks_like_ids.entry(property.clone()).or_default() += 1;
+        }
+    }
+
     /// Notes a property that is not taken over.
     pub fn drop(&mut self, property: String) {
         *self.dropped.entry(property).or_default() += 1;
+    }
+
+    /// Whether all was done, and nothing was rejected.
+    pub fn is_clean(&self) -> bool {
+        self.rejected_in_all == 0 && self.refused.is_none()
     }
 
     /// How many entities became this.
@@ -166,6 +181,9 @@ impl Report {
                 out,
                 "… and {more} more: --report FILE has them as JSON, up to {KEPT_MAX}"
             )?;
+        }
+        if let Some(why) = &self.refused {
+            writeln!(out, "nothing was done: {why}")?;
         }
         Ok(())
     }

@@ -11,15 +11,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 use workflows_sink::config::Config;
 
-use crate::contract::{Fields, fields};
-use crate::convert::Refers;
+use crate::contract::{Fields, difference, fields};
 use crate::database::Connection;
 use crate::entities::{Moving, each_accepted};
-use crate::id::{Fingerprint, NewId};
+use crate::id::NewId;
 use crate::mapping::Mapping;
 use crate::references::Followed;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
+use crate::resolve::Refers;
 
 /// Documents asked for at a time.
 const DOCUMENTS_MAX: usize = 500;
@@ -30,13 +30,11 @@ const WAITING_BYTES_MAX: usize = 16 << 20;
 /// What is counted of an entity that differs, or is missing, where a person has said that it may.
 const ACCEPTED: &str = "different, as accepted";
 const ACCEPTED_MISSING: &str = "missing, as accepted";
+const ACCEPTED_GONE: &str = "gone from the last export, as accepted";
 
 /// Paths that are kept of those that were not compared, and that are shown to people.
 const NOT_COMPARED_KEPT_MAX: usize = 1_000;
 const NOT_COMPARED_SHOWN_MAX: usize = 20;
-
-/// Names of fields that a difference lists.
-const FIELDS_MAX: usize = 8;
 
 /// What was found.
 #[derive(Debug, Serialize)]
@@ -79,7 +77,8 @@ impl Verification {
     }
 
     fn accepted(&self) -> u64 {
-        self.report.total(ACCEPTED) + self.report.total(ACCEPTED_MISSING)
+        let accepted = [ACCEPTED, ACCEPTED_MISSING, ACCEPTED_GONE].into_iter();
+        accepted.map(|what| self.report.total(what)).sum()
     }
 
     /// Prints it for people to sign.
@@ -138,10 +137,12 @@ impl Verification {
     }
 }
 
-/// Compares. Of an entity that several exports have, the last one counts.
+/// Compares. Of an entity that several exports have, the last one counts; one that the last export
+/// lacks was deleted in the old place meanwhile, and is reported.
 ///
 /// `accepted` are old paths of entities that may differ or be missing, since they went on in the new
-/// place, or that no export has; and names of metadata whose counts may be larger.
+/// place, or that the last export or each of them lacks; and names of metadata whose counts may be
+/// larger.
 ///
 /// # Errors
 /// Where the remap file is edited, or MongoDB does not answer.
@@ -162,7 +163,7 @@ pub fn verify(
         followed: Followed::new(mapping)?,
     };
     let mut report = Report::watching(mapping)?;
-    for export in exports.iter().rev() {
+    for (later, export) in exports.iter().rev().enumerate() {
         let mut of_export = HashSet::new();
         let one = std::slice::from_ref(export);
         each_accepted(one, mapping, remap, &mut report, |moving, report| {
@@ -170,7 +171,11 @@ pub fn verify(
             if !of_export.insert(id) {
                 let why = "it is twice in this export: only one of them can be compared";
                 report.reject(moving.place, Some(moving.path), why);
-            } else if !comparing.compared.contains(&id) {
+            } else if comparing.compared.contains(&id) {
+                // A later one has it, or it is told already.
+            } else if later > 0 {
+                comparing.tell_gone(moving, report);
+            } else {
                 comparing.push(moving, report)?;
             }
             Ok(())
@@ -270,6 +275,20 @@ impl Comparing<'_> {
         }
     }
 
+    /// Tells an entity that the last export lacks: whether it goes in the new place too, a person
+    /// decides.
+    fn tell_gone(&mut self, moving: Moving<'_>, report: &mut Report) {
+        if self.accepted.contains(&moving.path) {
+            report.count(&moving.kind, ACCEPTED_GONE);
+            self.followed.is_there(moving.accepted.id);
+            return;
+        }
+        report.count(&moving.kind, "gone from the last export");
+        let why = "the last of these exports lacks it, or has it in a form that is rejected: if it was \
+                   deleted in the old place meanwhile, decide about it in the new one, and accept it";
+        report.reject(moving.place, Some(moving.path), why);
+    }
+
     fn flush(&mut self, report: &mut Report) -> Result<()> {
         self.waiting_bytes = 0;
         for (name, waiting) in std::mem::take(&mut self.waiting) {
@@ -327,35 +346,8 @@ impl Comparing<'_> {
     }
 }
 
-/// The names of the fields that differ, if any.
-pub(crate) fn difference(
-    expected: &[(String, Fingerprint)],
-    found: &[(String, Fingerprint)],
-) -> Option<String> {
-    if expected == found {
-        return None;
-    }
-    let differs = |one: &(String, Fingerprint), others: &[(String, Fingerprint)]| {
-        (!others.contains(one)).then(|| one.0.clone())
-    };
-    let mut names: Vec<String> = (expected.iter().filter_map(|one| differs(one, found)))
-        .chain(found.iter().filter_map(|one| differs(one, expected)))
-        .collect();
-    names.sort();
-    names.dedup();
-    let more = names.len().saturating_sub(FIELDS_MAX);
-    names.truncate(FIELDS_MAX);
-    let more = match more {
-        0 => String::new(),
-        more => format!(" and {more} more"),
-    };
-    Some(format!("{}{more}", names.join(", ")))
-}
-
 #[cfg(test)]
 mod tests {
-    use bson::rawdoc;
-
     use super::*;
 
     #[test]
@@ -379,17 +371,5 @@ mod tests {
         };
         assert!(verification(0, 0).is_yes() && verification(0, 0).equal() == 2);
         assert!(!verification(1, 0).is_yes() && !verification(0, 1).is_yes());
-    }
-
-    #[test]
-    fn a_difference_is_told_by_its_fields_whatever_their_order() {
-        let of = |document: bson::RawDocumentBuf| fields(&document).unwrap();
-        let expected = of(rawdoc! { "a": 1, "b": { "c": [1, 2] } });
-        let same = of(rawdoc! { "_id": "x", "b": { "c": [1, 2] }, "a": 1 });
-        assert_eq!(difference(&expected, &same), None);
-        let other = of(rawdoc! { "a": 1_i64, "b": { "c": [1, 2] }, "z": 1 });
-        assert_eq!(difference(&expected, &other).as_deref(), Some("a, z"));
-        let inner = of(rawdoc! { "a": 1, "b": { "c": [2, 1] } });
-        assert_eq!(difference(&expected, &inner).as_deref(), Some("b"));
     }
 }

@@ -61,6 +61,7 @@ struct Line {
 #[derive(Deserialize)]
 struct Text {
     kinds: BTreeMap<Spanned<String>, TextOfKind>,
+    accounts: TextOfAccounts,
 }
 
 #[derive(Default, Deserialize)]
@@ -69,6 +70,15 @@ struct TextOfKind {
     rename: BTreeMap<Spanned<String>, IgnoredAny>,
     defaults: BTreeMap<Spanned<String>, IgnoredAny>,
     drop: Vec<Spanned<String>>,
+    references: BTreeMap<Spanned<String>, IgnoredAny>,
+}
+
+#[derive(Deserialize)]
+struct TextOfAccounts {
+    name: Option<Spanned<String>>,
+    creation_time: Option<Spanned<String>>,
+    keys: Option<Spanned<String>>,
+    #[serde(default)]
     references: BTreeMap<Spanned<String>, IgnoredAny>,
 }
 
@@ -104,9 +114,7 @@ impl Watch {
     pub fn meet(&mut self, entity: &Entity) {
         if let Some(kind) = self.kinds.get_mut(entity.key.kind()) {
             kind.is_met = true;
-            let is_there = |path: &String| has(&entity.properties, path);
-            kind.lines
-                .retain(|line| !line.properties.iter().any(is_there));
+            kind.lines.retain(|line| !line.is_met_by(entity));
         }
     }
 
@@ -135,6 +143,93 @@ impl Watch {
                 tell(line.number, why);
             }
         }
+        unmatched.sort_by_key(|unmatched| unmatched.line);
+        unmatched
+    }
+}
+
+impl Line {
+    fn is_met_by(&self, entity: &Entity) -> bool {
+        self.properties.iter().any(|name| match self.of {
+            "references" => has(&entity.properties, name),
+            // Only whole properties are renamed, dropped or lacking; a name may hold dots.
+            _ => entity.get(name).is_some(),
+        })
+    }
+}
+
+/// The lines about accounts that none has matched yet.
+#[derive(Debug)]
+pub struct WatchOfAccounts<'a> {
+    mapping: &'a Mapping,
+    /// Whether there was an account.
+    pub is_met: bool,
+    lines: Vec<Line>,
+}
+
+impl WatchOfAccounts<'_> {
+    /// Watches what a mapping says of accounts and their keys.
+    ///
+    /// # Errors
+    /// As [`Watch::new`].
+    pub fn new(mapping: &Mapping) -> Result<WatchOfAccounts<'_>> {
+        let text = toml::from_str::<Text>(&mapping.text)?.accounts;
+        let keys = mapping.accounts.keys.as_deref().unwrap_or_default();
+        let line = |of, name: Spanned<String>| Line {
+            number: number(&name, &mapping.text),
+            of,
+            properties: match of {
+                "references" => vec![format!("{keys}.{}", name.as_ref())],
+                _ => vec![name.as_ref().clone()],
+            },
+            name: name.into_inner(),
+        };
+        let name = text.name.map(|name| line("name", name));
+        let created = text.creation_time.map(|name| line("creation_time", name));
+        let of_keys = text.keys.map(|name| line("keys", name));
+        let references = text.references.into_keys();
+        let references = references.map(|name| line("references", name));
+        Ok(WatchOfAccounts {
+            mapping,
+            is_met: false,
+            lines: (name.into_iter().chain(created).chain(of_keys))
+                .chain(references)
+                .collect(),
+        })
+    }
+
+    /// Notes an entity, whatever becomes of it.
+    pub fn meet(&mut self, entity: &Entity) {
+        let names = &self.mapping.accounts;
+        if entity.key.kind() == names.kind {
+            self.is_met = true;
+            self.lines.retain(|line| !line.is_met_by(entity));
+        } else if entity.key.kind() == names.key_kind {
+            let is_met = |line: &Line| match line.of {
+                "keys" => true,
+                "references" => has(&entity.properties, &line.name),
+                _ => false,
+            };
+            self.lines.retain(|line| !is_met(line));
+        }
+    }
+
+    /// The lines that are left.
+    pub fn unmatched(&self) -> Vec<Unmatched> {
+        let kind = &self.mapping.accounts.kind;
+        let lines = self.lines.iter().map(|line| {
+            let (of, name) = (line.of, &line.name);
+            let why = match of {
+                "references" => "no API key has a member",
+                _ => &format!("no {kind} has a property"),
+            };
+            Unmatched {
+                file: self.mapping.name.clone(),
+                line: line.number,
+                reason: format!("accounts.{of}: {why} `{name}`"),
+            }
+        });
+        let mut unmatched: Vec<Unmatched> = lines.collect();
         unmatched.sort_by_key(|unmatched| unmatched.line);
         unmatched
     }
@@ -194,80 +289,4 @@ fn is_within(value: &Value, path: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::mapping::BUILTIN;
-
-    const KINDS: &str = "\
-account_kind = 'Account'
-[kinds.A]
-rename = { old = 'new', odl = 'x' }
-drop = [
-  'gone',
-  'goen',
-]
-defaults = { labels = {}, new = 1, lables = {}, other = 1 }
-[kinds.A.references]
-'inner.b' = { kind = 'B', form = 'key' }
-'inner.c' = { kind = 'B', form = 'key' }
-[kinds.B]
-drop = ['x']
-[kinds.Out]
-left_out = 'x'
-drop = ['y']
-";
-
-    fn mapping() -> Mapping {
-        let accounts = &BUILTIN[BUILTIN.find("[accounts]").unwrap()..];
-        Mapping::parse(&format!("{KINDS}{accounts}")).unwrap()
-    }
-
-    fn entity(key: &str, properties: Vec<(&str, Value)>) -> Entity {
-        let own = |(name, value): (&str, Value)| (name.to_owned(), value);
-        Entity {
-            key: key.parse().unwrap(),
-            properties: properties.into_iter().map(own).collect(),
-        }
-    }
-
-    fn told(watch: &Watch) -> Vec<String> {
-        let told = watch.unmatched().into_iter();
-        told.map(|one| format!("{} {}", one.line, one.reason))
-            .collect()
-    }
-
-    #[test]
-    fn a_line_that_matches_nothing_is_told_with_its_number() {
-        let mut watch = Watch::new(&mapping()).unwrap();
-        let inner = Value::Entity(vec![("b".to_owned(), Value::Null)]);
-        watch.meet(&entity(
-            "A:1",
-            vec![
-                ("old", Value::Null),
-                ("gone", Value::Null),
-                ("inner", Value::Array(vec![Value::Null, inner])),
-            ],
-        ));
-        watch.meet(&entity("A:2", vec![("other", Value::Null)]));
-        watch.meet(&entity("Out:1", vec![]));
-        assert_eq!(
-            told(&watch),
-            [
-                "3 kinds.A.rename: no A has a property `odl`",
-                "6 kinds.A.drop: no A has a property `goen`",
-                "8 kinds.A.defaults: no A has a property `lables`, so that each gets it",
-                "11 kinds.A.references: no A has a property `inner.c`",
-                "12 kinds.B: no entity is of this kind",
-            ]
-        );
-    }
-
-    #[test]
-    fn the_name_of_a_property_may_hold_a_dot() {
-        let mut watch = Watch::new(&mapping()).unwrap();
-        let both = vec![("inner.b", Value::Null), ("inner.c", Value::Null)];
-        watch.meet(&entity("A:1", both));
-        let told = told(&watch);
-        assert!(!told.iter().any(|line| line.contains("inner")), "{told:?}");
-    }
-}
+mod tests;

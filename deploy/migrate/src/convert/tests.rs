@@ -245,17 +245,7 @@ fn what_an_entity_refers_to_is_noted_with_its_new_id() {
 }
 
 #[test]
-fn a_key_of_another_namespace_or_project_refers_to_none_of_these() {
-    let own: Key = OWN.parse().unwrap();
-    let (mut namespace, mut project) = (own.clone(), own.clone());
-    namespace.namespace = "eu".to_owned();
-    project.project = "other".to_owned();
-    // A key without a project may be of any.
-    assert!(!is_elsewhere(&project, &own) && is_elsewhere(&namespace, &own));
-    let mut of_project = own.clone();
-    of_project.project = "mine".to_owned();
-    assert!(is_elsewhere(&project, &of_project) && !is_elsewhere(&own, &of_project));
-
+fn a_key_of_another_namespace_refers_to_none_of_these() {
     let references = "references = { d = { kind = 'Dataset', form = 'key' } }";
     let mut key: Key = "Account:7/Dataset:5".parse().unwrap();
     key.namespace = "eu".to_owned();
@@ -264,6 +254,44 @@ fn a_key_of_another_namespace_or_project_refers_to_none_of_these() {
         refused,
         Err(Rejection::Elsewhere("Evaluation.d".to_owned()))
     );
+}
+
+/// The name of an API key may be its secret.
+#[test]
+fn what_lies_below_an_api_key_is_refused_without_its_path() {
+    let references = "references = { d = { kind = 'Dataset', form = 'key' } }";
+    let key = "Account:7/APIKey:SECRET/Dataset:5".parse().unwrap();
+    let refused = outcome(references, &[("d", Value::Key(key))]).unwrap_err();
+    assert_eq!(refused, Rejection::BelowApiKey("Evaluation.d".to_owned()));
+    assert!(!refused.to_string().contains("SECRET"));
+}
+
+/// It has an id, and is moved by another command: no document of an entity is looked for.
+#[test]
+fn a_reference_to_an_account_gets_its_id_and_is_not_followed() {
+    for (form, value) in [
+        ("key", Value::Key("Account:7".parse().unwrap())),
+        ("integer", Value::Integer(7)),
+    ] {
+        let references = format!(
+            "references = {{ owner = {{ kind = 'Account', form = '{form}' }} }}\n\
+             [kinds.Account]\nleft_out = 'moved by accounts'"
+        );
+        let converted = outcome(&references, &[("owner", value)]).unwrap();
+        let Json::Object(members) = converted.json else {
+            panic!("an object")
+        };
+        let id = NewId::of("seed", "Account:7").to_string();
+        assert_eq!(members[2].1, Json::Text(id), "{form}");
+        assert_eq!(converted.references, [], "{form}");
+        let unknown = outcome(&references, &[("owner", Value::Integer(8))]);
+        let path = "Account:8".to_owned();
+        let expected = match form {
+            "integer" => Rejection::Dangling("Evaluation.owner".to_owned(), path),
+            _ => Rejection::OtherForm("Evaluation.owner".to_owned(), "\"key\"".to_owned()),
+        };
+        assert_eq!(unknown, Err(expected));
+    }
 }
 
 #[test]
@@ -339,6 +367,23 @@ fn names_change_and_are_added_and_dropped_as_the_mapping_says() {
     assert_eq!(
         outcome("", &id),
         Err(Rejection::TwiceNamed("id".to_owned()))
+    );
+}
+
+/// App Engine's NDB writes structured properties so, and the service takes no such names.
+#[test]
+fn a_property_whose_name_holds_a_dot_is_renamed_and_dropped() {
+    let kind = "rename = { 'address.city' = 'city' }\ndrop = ['address.street']";
+    let text = |text: &str| Value::Text(text.to_owned());
+    let properties = [
+        ("address.city", text("Bonn")),
+        ("address.street", text("a street")),
+    ];
+    let converted = outcome(kind, &properties).unwrap();
+    let json = serde_json::to_string(&converted.json).unwrap();
+    assert!(
+        json.ends_with(r#""kind":"Evaluation","city":"Bonn"}"#),
+        "{json}"
     );
 }
 

@@ -89,6 +89,35 @@ fn a_file_of_others_is_taken_in_as_it_is() {
     );
 }
 
+/// The file is copied through a buffer that is smaller.
+#[test]
+fn a_file_larger_than_a_buffer_is_added_to() {
+    let bench = Bench::new();
+    let paths: Vec<String> = (1..1_000)
+        .map(|id| format!("Account:public/Model:{id}"))
+        .collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    bench.add(&paths).unwrap();
+    let first = bench.text();
+    assert!(first.len() > 5 * 8_192, "{}", first.len());
+    // Whatever is behind the last member, also more than a buffer of it.
+    let spaced = format!("{}{}", first.trim_end(), " ".repeat(10_000));
+    for known in [NAMES[1], NAMES[2]] {
+        fs::remove_file(bench.folder.path().join(known)).unwrap();
+    }
+    fs::write(bench.file(), spaced).unwrap();
+    assert_eq!(bench.add(&[A]).unwrap(), 1);
+    let members = first.trim_end().trim_end_matches('}').trim_end();
+    let added = bench.text();
+    let added = added.strip_prefix(members).unwrap();
+    assert_eq!(
+        added,
+        format!(",\n  \"{A}\": \"{}\"\n}}\n", NewId::of("s", A))
+    );
+    let remap = Remap::open(&bench.file(), &bench.mapping).unwrap();
+    assert_eq!(remap.len(), 1_000);
+}
+
 #[test]
 fn an_edited_file_is_refused_also_with_its_checksum_made_anew() {
     let bench = Bench::new();

@@ -171,3 +171,156 @@ async fn the_name_of_a_key_is_in_no_file_and_no_output() {
         "{all}"
     );
 }
+
+/// An account with one key, which has these grants as JSON, and a dataset.
+fn with_grants(grants: &str) -> Bench {
+    let bench = Bench::new([]);
+    let key = format!(
+        r#"{{"id":"k","subject":"Account/public","created":"2023-01-02T03:04:05Z","expires":"2024-01-02T03:04:05Z","secret":"SECRET","grants":{grants}}}"#
+    );
+    let lines = format!(
+        "{{\"__key__\":\"Account:public\",\"name\":\"public\",\"creationTime\":\
+         \"2023-01-02T03:04:05Z\",\"apiKeys\":[{key}]}}\n\
+         {{\"__key__\":\"Account:public/Dataset:5\",\"rows\":1}}\n"
+    );
+    std::fs::write(bench.path("grants.json"), lines).expect("written");
+    bench
+}
+
+const WITH_GRANTS: &str = "accounts grants.json --remap remap.json --database test_grants_of_auth";
+
+/// Otherwise a key would grant nothing any more, or another thing, and nobody would know.
+#[tokio::test]
+async fn an_old_id_in_a_key_is_told_and_nothing_of_its_secret() {
+    let bench = with_grants(r#"[{"on":"public/5","actions":["read"]},{"on":5}]"#);
+    let ids = "ids grants.json --out remap.json --seed dyff";
+    bench.run(ids).await.with_code(0);
+    let dry = format!("{WITH_GRANTS} --dry-run --report report.json");
+    let ran = bench.run(&dry).await.with_code(0);
+    let told = "Account.apiKeys.grants.on holds 2 values that look like old ids";
+    assert!(ran.out.contains(told), "{}", ran.out);
+    assert!(ran.out.contains("1 would be inserted"), "{}", ran.out);
+    let report = bench.json("report.json").to_string();
+    assert!(!(ran.out + &ran.error + &report).contains("SECRET"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_keys_grants_name_is_rejected_until_it_is_declared_and_then_has_its_new_id() {
+    let scene = Scene::new("grants", 1).await;
+    let mut bench = Bench::new([]);
+    bench.environment = scene.environment();
+    // The type for keys is in the other two forms of an export.
+    let key = |path: &str| Value::Key(path.parse().expect("a key"));
+    let text = |text: &str| Value::Text(text.to_owned());
+    let time = Value::Timestamp(1_672_628_645_000_000);
+    let named = |members: Vec<(&str, Value)>| {
+        let members = members.into_iter();
+        let named = members.map(|(name, value)| (name.to_owned(), value));
+        named.collect::<Vec<_>>()
+    };
+    let grant = |on: Value| Value::Entity(named(vec![("on", on), ("action", text("read"))]));
+    let grants = vec![grant(key("Account:public/Dataset:5")), grant(Value::Null)];
+    let api_key = named(vec![
+        ("id", text("k")),
+        ("subject", text("Account/public")),
+        ("created", time.clone()),
+        ("expires", time.clone()),
+        ("secret", text("SECRET")),
+        ("grants", Value::Array(grants)),
+    ]);
+    let account = Entity {
+        key: "Account:public".parse().expect("a key"),
+        properties: named(vec![
+            ("name", text("public")),
+            ("creationTime", time),
+            ("apiKeys", Value::Array(vec![Value::Entity(api_key)])),
+        ]),
+    };
+    let dataset = Entity {
+        key: "Account:public/Dataset:5".parse().expect("a key"),
+        properties: vec![],
+    };
+    bench.export("export", [account, dataset]);
+    let bench = bench.with_ids().await;
+    let import = WITH_GRANTS.replace("grants.json", "export");
+    let ran = bench.run(&import).await.with_code(1);
+    let why = "record 1, Account:public: Account.apiKeys.grants.on holds a key and is no reference";
+    assert!(ran.out.contains(why), "{}", ran.out);
+    assert!(!(ran.out + &ran.error).contains("SECRET"));
+
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    let declared = "\n[accounts.references]\n'grants.on' = { kind = 'Dataset', form = 'key' }\n";
+    std::fs::write(bench.path("mapping.toml"), mapping + declared).expect("written");
+    let mapped = format!("{import} --mapping mapping.toml");
+    bench.run(&mapped).await.with_code(0);
+    let ids = bench.json("remap.json");
+    let id = ids["Account:public/Dataset:5"].as_str().expect("an id");
+    let database = scene.database.client().database("test_grants_of_auth");
+    let accounts = database.collection::<Document>("accounts");
+    let found = accounts.find_one(doc! { "name": "public" }).await;
+    let found = found.expect("an answer").expect("an account");
+    let keys = found.get_array("apiKeys").expect("keys");
+    let grants = keys[0].as_document().expect("a key").get_array("grants");
+    let on = [id.into(), bson::Bson::Null];
+    let expected = on.map(|on| doc! { "on": on, "action": "read" }.into());
+    assert_eq!(grants.expect("grants")[..], expected);
+    // Nothing differs, so a rerun finds it there.
+    let again = bench.run(&mapped).await.with_code(0).out;
+    assert!(again.contains("1 there already"), "{again}");
+}
+
+#[tokio::test]
+async fn an_export_without_an_account_is_told_and_no_success() {
+    let entities = example::entities(6).filter(|entity| entity.key.kind() != "Account");
+    let bench = Bench::new(entities).with_ids().await;
+    let dry = "accounts export --remap remap.json --dry-run --report report.json";
+    let ran = bench.run(dry).await.with_code(1);
+    let told = "nothing was done: no entity of these exports is of the kind Account";
+    assert!(ran.out.contains(told), "{}", ran.out);
+    assert!(bench.json("report.json")["refused"].is_string());
+}
+
+/// An account is never changed once it is there: keys that were left out could not come later.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_matches_no_account_is_told_before_any_is_inserted() {
+    let scene = Scene::new("unmatched_accounts", 1).await;
+    let mut bench = Bench::new(example::entities(0)).with_ids().await;
+    bench.environment = scene.environment();
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    let import = "accounts export --remap remap.json --database test_unmatched_of_auth \
+                  --mapping mapping.toml";
+    let write = |mapping: String| std::fs::write(bench.path("mapping.toml"), mapping);
+    let database = scene.database.client().database("test_unmatched_of_auth");
+    let accounts = database.collection::<Document>("accounts");
+    for (line, property) in [
+        ("name", "name"),
+        ("creation_time", "creationTime"),
+        ("keys", "apiKeys"),
+    ] {
+        let typo = mapping.replace(
+            &format!("\n{line} = \"{property}\""),
+            &format!("\n{line} = \"tpyo\""),
+        );
+        write(typo).expect("written");
+        let ran = bench.run(import).await.with_code(1);
+        let told = format!("accounts.{line}: no Account has a property `tpyo`");
+        assert!(
+            ran.out.contains("warning: mapping.toml, line "),
+            "{}",
+            ran.out
+        );
+        assert!(ran.out.contains(&told), "{}", ran.out);
+        assert!(ran.out.contains("nothing was done"), "{}", ran.out);
+        assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 0);
+    }
+    // What no account has is taken out.
+    bench.export("export", example::entities(0).map(without_keys));
+    write(mapping.replace("\nkeys = \"apiKeys\"", "")).expect("written");
+    bench.run(import).await.with_code(0);
+    assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 3);
+}
+
+fn without_keys(mut account: Entity) -> Entity {
+    account.properties.retain(|(name, _)| name != "apiKeys");
+    account
+}

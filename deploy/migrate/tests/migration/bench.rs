@@ -74,17 +74,17 @@ impl Bench {
 
     /// Starts the tool with these arguments, in the folder.
     pub fn start(&self, arguments: &str) -> Child {
-        self.start_with(arguments, Stdio::null())
+        self.start_with(arguments, Stdio::null(), Stdio::piped())
     }
 
-    fn start_with(&self, arguments: &str, input: Stdio) -> Child {
+    fn start_with(&self, arguments: &str, input: Stdio, output: Stdio) -> Child {
         Command::new(env!("CARGO_BIN_EXE_datastore-migrate"))
             .args(arguments.split(' '))
             .current_dir(self.folder.path())
             .env_clear()
             .envs(&self.environment)
             .stdin(input)
-            .stdout(Stdio::piped())
+            .stdout(output)
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()
@@ -99,7 +99,14 @@ impl Bench {
     /// Runs it to its end with a file as its standard input.
     pub async fn run_fed(&self, arguments: &str, name: &str) -> Ran {
         let input = fs::File::open(self.path(name)).expect("a file");
-        ended(self.start_with(arguments, input.into())).await
+        ended(self.start_with(arguments, input.into(), Stdio::piped())).await
+    }
+
+    /// Runs it to its end where nobody reads what it prints any more.
+    pub async fn run_unread(&self, arguments: &str) -> Ran {
+        let (reader, writer) = std::io::pipe().expect("a pipe");
+        drop(reader);
+        ended(self.start_with(arguments, Stdio::null(), writer.into())).await
     }
 
     /// Gives every path an id.

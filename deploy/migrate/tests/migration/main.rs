@@ -3,7 +3,9 @@
 mod accounts;
 mod bench;
 mod broken;
+mod ends;
 mod ids;
+mod later;
 mod objects;
 mod present;
 mod references;

@@ -87,6 +87,24 @@ async fn a_reference_to_what_is_rejected_or_not_exported_is_told_before_anything
         .with_code(0);
 }
 
+/// `accounts` moves it: among the entities nothing is to be found of it.
+#[tokio::test]
+async fn a_reference_to_an_account_leads_as_far_as_its_id() {
+    let mut entities: Vec<Entity> = example::entities(6).collect();
+    let owner = Value::Integer(5_640_000_000_000_001);
+    entities[3].properties.push(("owner".to_owned(), owner));
+    let bench = Bench::new(entities).with_ids().await;
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    let (dataset, owned) = (
+        "[kinds.Dataset]\n",
+        "[kinds.Dataset]\nreferences = { owner = { kind = 'Account', form = 'integer' } }\n",
+    );
+    fs::write(bench.path("mapping.toml"), mapping.replace(dataset, owned)).expect("written");
+    let dry = "entities export --remap remap.json --dry-run --mapping mapping.toml";
+    let ran = bench.run(dry).await.with_code(0);
+    assert!(!ran.out.contains("look like old ids"), "{}", ran.out);
+}
+
 /// Standard input is read once: then the targets are told.
 #[tokio::test]
 async fn a_reference_of_standard_input_is_told_by_its_target() {
