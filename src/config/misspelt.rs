@@ -33,8 +33,7 @@ pub(super) fn meant(settings: &[&Setting], prefix: &str, name: &str) -> Option<S
         .map(|setting| format!("{}{FILE_SUFFIX}", setting.name));
     let names = settings.iter().map(|setting| setting.name.to_owned());
     let known = names.chain(secret_files).filter(|known| known != name);
-    let distance = |known: &String| strsim::damerau_levenshtein(&self::plain(known), &plain);
-    let near = known.clone().filter(|known| distance(known) <= LETTERS_MAX);
+    let near = known.clone().filter(|known| is_nearly(known, name));
     // Without what it begins with, or without what it ends in; with what no other one has.
     let is_part = |known: &String| {
         let known = self::plain(known);
@@ -42,8 +41,18 @@ pub(super) fn meant(settings: &[&Setting], prefix: &str, name: &str) -> Option<S
             || known.starts_with(&format!("{plain}_"))
             || plain == format!("{known}{FILE_SUFFIX}")
     };
-    near.min_by_key(distance)
+    near.min_by_key(|known| distance(known, name))
         .or_else(|| known.clone().find(is_part))
+}
+
+/// Whether `name` is not `known`, and was probably meant to be.
+pub fn is_nearly(known: &str, name: &str) -> bool {
+    name != known && distance(known, name) <= LETTERS_MAX
+}
+
+/// How many letters differ, apart from capitals and repeated underscores.
+fn distance(one: &str, other: &str) -> usize {
+    strsim::damerau_levenshtein(&plain(one), &plain(other))
 }
 
 /// The name in capitals, with one underscore wherever there are several.

@@ -32,6 +32,7 @@ use self::faults::Faults;
 pub use self::faults::{ConfigError, ConfigErrors};
 pub use self::kafka::{Kafka, Properties, Start};
 pub use self::limits::Limits;
+pub use self::misspelt::is_nearly;
 pub use self::mongodb::Mongodb;
 use self::reference::{PREFIX, SETTINGS, Setting};
 pub use self::value::kafka_name;

@@ -10,7 +10,7 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext};
 use workflows_sink::config::startup::StartupError;
-use workflows_sink::config::{Kafka, kafka_name};
+use workflows_sink::config::{Kafka, is_nearly, kafka_name};
 
 /// How long one question may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
@@ -105,8 +105,14 @@ const EVENTS_TOPIC: &str = "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS";
 /// The topic of new states, as the platform's own services name it.
 ///
 /// # Errors
-/// [`StartupError`], where it is set to what is not a topic's name.
+/// [`StartupError`], where it is set to what is not a topic's name, or by a misspelt one.
 pub fn events_topic() -> Result<String> {
+    let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
+    let mut misspelt = names.filter(|name| is_nearly(EVENTS_TOPIC, name));
+    if let Some(name) = misspelt.next() {
+        let why = format!("{name} is ignored; did you mean {EVENTS_TOPIC}?");
+        return Err(StartupError::configuration(why).into());
+    }
     let set = std::env::var(EVENTS_TOPIC);
     let topic = set.unwrap_or_else(|_| "dyff.workflows.events".to_owned());
     let wrong = |why| StartupError::configuration(format!("{EVENTS_TOPIC}: {why}"));

@@ -55,3 +55,21 @@ async fn a_mapping_that_cannot_be_used_is_a_wrong_configuration() {
     bench.environment.clear();
     bench.run(dry).await.with_code(0);
 }
+
+/// The built-in topic would be taken in its place.
+#[tokio::test]
+async fn a_misspelt_name_of_the_events_topic_is_a_wrong_configuration() {
+    let mut bench = Bench::new(example::entities(6)).with_ids().await;
+    for (name, value) in [
+        ("DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS", "127.0.0.1:1"),
+        ("DYFF_KAFKA__TOPICS__WORKFLOW_EVENTS", "others"),
+    ] {
+        bench.environment.insert(name.to_owned(), value.to_owned());
+    }
+    let onto = "entities export --remap remap.json";
+    let error = bench.run(onto).await.with_code(78).error;
+    assert!(
+        error.contains("did you mean DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS?"),
+        "{error}"
+    );
+}
