@@ -23,9 +23,9 @@ pub(super) struct AdminRequest {
 /// its timeout at each later, and the answer has those that did answer.
 const BEYOND_MS: i32 = 1_000;
 
-/// Sends one request of kind `op` on the client's own connections, and reads its answer. Blocks
-/// for up to `timeout` and a second; `None` where no answer came by then, or where `read` finds none
-/// in it.
+/// Sends one request of kind `op` on the client's own connections, and reads its answer. Blocks for
+/// up to `timeout` and a second; `None` where no answer came by then, or where `read` finds none in
+/// it.
 ///
 /// # Safety
 /// `send` must enqueue one request of kind `op` for the queue that it is given, and `read` must
