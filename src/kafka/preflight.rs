@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use bson::Uuid;
 use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
@@ -18,6 +19,7 @@ use rdkafka::metadata::Metadata;
 
 use super::errors::{code_name, is_permanent};
 use super::logged::forward_log;
+use super::topic_id::topic_id;
 use crate::config::Kafka;
 use crate::config::startup::StartupError;
 use crate::record::Partition;
@@ -27,6 +29,9 @@ use crate::telemetry::reminder::Reminder;
 
 /// How long one question may take before it is repeated.
 const METADATA_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long the question for a topic's id may take: the start goes on without it.
+const ID_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How long the client must be silent before all its events count as seen. A poll without a timeout
 /// would end with the first log line.
@@ -49,6 +54,8 @@ pub enum Absent {
 pub struct Topics {
     /// How many partitions each has.
     pub partitions: BTreeMap<String, i32>,
+    /// Their ids, where a broker tells them.
+    pub ids: BTreeMap<String, Uuid>,
     /// Those that did not exist when they were first asked for.
     pub awaited: BTreeSet<String>,
 }
@@ -73,7 +80,12 @@ pub async fn topic_partitions(
             match count_partitions(&probe, &config) {
                 Ok(partitions) => {
                     health.note_kafka(None);
+                    let id = |topic: &String| {
+                        let id = topic_id(probe.client(), topic, ID_TIMEOUT)?;
+                        Some((topic.clone(), id))
+                    };
                     return Ok(Topics {
+                        ids: partitions.keys().filter_map(id).collect(),
                         partitions,
                         awaited,
                     });

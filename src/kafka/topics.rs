@@ -53,11 +53,13 @@ impl TopicIds {
     }
 }
 
-/// The ids, and what keeps them up to date for as long as it runs. It also notes which topics no
-/// longer exist, or have fewer partitions than in `counts`.
+/// The ids, and what keeps them up to date for as long as it runs. `first` are those of before
+/// there was a client: what it has learned of a topic that is recreated at once is of the one
+/// before. It also notes which topics no longer exist, or have fewer partitions than in `counts`.
 pub fn watch_ids(
     handle: Handle,
     counts: &BTreeMap<String, i32>,
+    first: BTreeMap<String, Uuid>,
     metrics: Arc<Metrics>,
     health: Arc<Health>,
 ) -> (TopicIds, impl Future<Output = ()> + Send + use<>) {
@@ -66,7 +68,7 @@ pub fn watch_ids(
     let topics: Vec<String> = counts.keys().cloned().collect();
     let mut counts = PartitionCounts::of(counts);
     let keep_looking = async move {
-        let mut recreated = Recreated::default();
+        let mut recreated = Recreated::since(first);
         loop {
             let found = described(&handle, &topics, &health).await;
             let vanished = found.iter().filter(|(topic, described)| {
@@ -129,6 +131,11 @@ const RECREATED: &str = "the topic was recreated";
 struct Recreated(HashMap<String, (Vec<Uuid>, u32)>);
 
 impl Recreated {
+    fn since(first: BTreeMap<String, Uuid>) -> Recreated {
+        let ids = first.into_iter();
+        Recreated(ids.map(|(topic, id)| (topic, (vec![id], 0))).collect())
+    }
+
     /// Takes note of an id; `true` once for each but the first, when it has been found for a while.
     fn look(&mut self, topic: &str, id: Uuid) -> bool {
         let (ids, looks) = self.0.entry(topic.to_owned()).or_default();
@@ -186,6 +193,9 @@ mod tests {
         for id in [new, old, old, old, old, old, new, new] {
             assert!(!look(id), "once for each");
         }
+        let mut recreated = Recreated::since([("t".to_owned(), old)].into());
+        let found = [new; 4].map(|id| recreated.look("t", id));
+        assert_eq!(found, [false, false, false, true], "before the first look");
     }
 
     #[test]

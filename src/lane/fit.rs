@@ -72,6 +72,7 @@ pub(super) async fn fit(
     Ok(fitting)
 }
 
+/// What is said of an answer that is behind.
 const STALE: &str = "Kafka knows less of this partition than was applied";
 
 fn warn_of_stale_answer(partition: &Partition, found: &Checkpoint, log: &PartitionLog) {

@@ -154,6 +154,7 @@ async fn start(
     let (login, found) = servers::reach(config, health).await?;
     let Topics {
         partitions: counts,
+        ids,
         awaited,
     } = found;
     // Before there are lanes: a transaction does not wait for an index that is being made.
@@ -173,6 +174,7 @@ async fn start(
     let (topic_ids, watch) = topics::watch_ids(
         handle.clone(),
         &known.partitions,
+        ids,
         Arc::clone(metrics),
         Arc::clone(health),
     );
