@@ -1,7 +1,7 @@
 //! An outline: command line, configuration, log, runtime, exit code.
 
 use std::{
-    io::{self, Write},
+    io::{self, BufWriter, Write},
     process::ExitCode,
     time::Duration,
 };
@@ -22,14 +22,17 @@ use workflows_sink::telemetry::logging::{self, Log};
 const ABANDONED_MAX: Duration = Duration::from_secs(1);
 
 fn main() -> ExitCode {
-    let mut out = Output::new(io::stdout());
+    // Written by the block: a line at a time, a long list is mostly system calls.
+    let mut out = Output::new(BufWriter::new(io::stdout()));
     let command = Cli::parse().command;
     let serves = matches!(
         command,
         Command::Run | Command::Admin(AdminCommand::Serve { .. })
     );
-    let ended = execute(command, &mut out).and_then(|()| Ok(out.flush()?));
-    match ended {
+    let ended = execute(command, &mut out);
+    // What was printed stands before the error.
+    let flushed = out.flush();
+    match ended.and_then(|()| Ok(flushed?)) {
         Ok(()) => ExitCode::SUCCESS,
         // the reader of the output has seen enough
         Err(error) if startup::is_broken_pipe(&error) => ExitCode::SUCCESS,
