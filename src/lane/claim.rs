@@ -336,7 +336,8 @@ impl Claimant {
         Ok(opened.await?.ok_or(ClaimError::Outrun)?)
     }
 
-    fn note_refused(&self, partition: &Partition, is_refused: bool) {
+    /// Notes whether the brokers let this user read the partition.
+    pub(super) fn note_refused(&self, partition: &Partition, is_refused: bool) {
         let number = Some(partition.number);
         refused::note(&self.health, &partition.topic, number, is_refused);
     }

@@ -16,7 +16,7 @@ use super::hand::{Hand, Taken};
 use super::slots::Slot;
 use super::starving::Starving;
 use super::writing::{Writing, Written};
-use super::{End, Lanes, note_refused};
+use super::{End, Lanes};
 use crate::checkpoint::Claim;
 use crate::kafka::{Arrival, LaneQueue, NotStarted, Order, Progress, unpacking};
 use crate::record::entity::Decoder;
@@ -237,7 +237,7 @@ impl Consuming<'_> {
                     self.lanes.metrics.errors("fetch", kind);
                     tracing::debug!(%partition, %error, "a batch of records cannot be read");
                     self.unreadable = true;
-                    note_refused(self.lanes, self.partition, false);
+                    self.lanes.claimant.note_refused(self.partition, false);
                     continue;
                 }
                 Arrival::Error(error) => return Err(self.failed(&error)),
@@ -267,7 +267,7 @@ impl Consuming<'_> {
     fn confirm(&mut self) {
         if self.unconfirmed.take().is_some() {
             self.doubt.clear();
-            note_refused(self.lanes, self.partition, false);
+            self.lanes.claimant.note_refused(self.partition, false);
         }
     }
 

@@ -34,7 +34,6 @@ pub use self::slots::Slots;
 use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
 use crate::config::Limits;
-use crate::kafka::refused;
 use crate::kafka::topics::TopicIds;
 use crate::kafka::{Handle, NewLane, Order, Progress, unpacking};
 use crate::record::entity::Tombstones;
@@ -180,7 +179,7 @@ async fn claim_and_consume(
         match end {
             End::OffsetLost(Some(position)) => doubt.add(Evidence::Diverged(position)),
             End::Unreadable(offset) => doubt.add(Evidence::Unreadable(offset)),
-            End::Refused => note_refused(lanes, partition, true),
+            End::Refused => lanes.claimant.note_refused(partition, true),
             _ => {}
         }
         show(lanes, partition, progress, PartitionState::Claiming, None);
@@ -203,7 +202,7 @@ fn tell_stop(
     reminder: &mut Reminder,
 ) {
     // The log was looked at, and nothing is read until somebody resolves it.
-    note_refused(lanes, partition, false);
+    lanes.claimant.note_refused(partition, false);
     if reminder.is_due(&stop.why) {
         tracing::error!(
             code = %stop.code, %partition,
@@ -246,12 +245,6 @@ impl Logged {
             _ => {}
         }
     }
-}
-
-/// Notes whether the brokers let this user read the partition.
-fn note_refused(lanes: &Lanes, partition: &Partition, is_refused: bool) {
-    let (topic, number) = (&partition.topic, Some(partition.number));
-    refused::note(&lanes.health, topic, number, is_refused);
 }
 
 /// Shows in the metrics what the lane does, and on `/readyz` why it waits for somebody.

@@ -1,18 +1,14 @@
 //! A broker that others reach and this worker does not: its partitions stand still, and no others.
 
-use local_stack::{Cluster, Toxiproxy};
 use test_support::operator::{states, until_at};
-use test_support::scene::{Scene, world};
+
+use crate::truncated::on_three_brokers;
 
 const PARTITIONS: i32 = 3;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_this_worker_cannot_reach_is_named_and_the_others_go_on() {
-    let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::install).await;
-    let toxiproxy = toxiproxy.expect("done").expect("proxies");
-    let cluster = Cluster::start(3, &toxiproxy).await.expect("three brokers");
-    let mongodb = world().await.mongo.uri();
-    let scene = Scene::on("silent_leader", &cluster.bootstrap(), &mongodb).await;
+    let (scene, cluster, _toxiproxy) = on_three_brokers("silent_leader").await;
     let topics = cluster.topics().expect("an admin client");
     let created = topics
         .create_replicated(&scene.topic, PARTITIONS, 1, &[])

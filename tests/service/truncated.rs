@@ -99,6 +99,17 @@ async fn a_log_that_was_emptied_and_stays_short_stops_its_partition() {
     stops_until_it_is_resolved(&scene, &worker).await;
 }
 
+/// The cluster's proxies end with the toxiproxy.
+pub async fn on_three_brokers(name: &str) -> (Scene, Cluster, Toxiproxy) {
+    let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::install)
+        .await
+        .expect("done")
+        .expect("proxies");
+    let cluster = Cluster::start(3, &toxiproxy).await.expect("three brokers");
+    let scene = Scene::on(name, &cluster.bootstrap(), &world().await.mongo.uri()).await;
+    (scene, cluster, toxiproxy)
+}
+
 /// Copies a folder as it is.
 fn copy(from: &Path, to: &Path) {
     let copied = Command::new("cp").arg("-a").args([from, to]).status();
@@ -151,12 +162,7 @@ struct Unclean {
 
 impl Unclean {
     async fn new(name: &str) -> Unclean {
-        let toxiproxy = tokio::task::spawn_blocking(Toxiproxy::install)
-            .await
-            .expect("done")
-            .expect("proxies");
-        let cluster = Cluster::start(3, &toxiproxy).await.expect("three brokers");
-        let scene = Scene::on(name, &cluster.bootstrap(), &world().await.mongo.uri()).await;
+        let (scene, cluster, toxiproxy) = on_three_brokers(name).await;
         let config = [
             ("unclean.leader.election.enable", "true"),
             ("min.insync.replicas", "1"),
