@@ -196,6 +196,17 @@ pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
     }
 }
 
+/// Whether a claim of a partition that has stopped would find it so again: what halts it is in its
+/// checkpoint, or no log of this topic brings back what is missing.
+pub fn stays_stopped(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
+    match standing(checkpoint, log) {
+        Standing::Recreated(_) => false,
+        Standing::Expired => true,
+        Standing::Truncated | Standing::Stale => checkpoint.truncated,
+        Standing::Resume | Standing::Adopt => checkpoint.halt.is_some(),
+    }
+}
+
 /// Whether a later leader than the one that answered had what the checkpoint stands on.
 pub fn is_of_the_past(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
     let epochs = log.leader_epoch.zip(checkpoint.leader_epoch);

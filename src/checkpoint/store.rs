@@ -68,12 +68,30 @@ impl From<Uuid> for Sessions {
 pub struct Checkpoints {
     database: Database,
     pub(super) key: Key,
+    member_id: Option<String>,
 }
 
 impl Checkpoints {
     /// The checkpoint `key` in `database`.
     pub fn new(database: Database, key: Key) -> Self {
-        Checkpoints { database, key }
+        Checkpoints {
+            database,
+            key,
+            member_id: None,
+        }
+    }
+
+    /// The same checkpoint by way of another client's `database`.
+    pub fn within(&self, database: Database) -> Self {
+        Checkpoints {
+            database,
+            ..self.clone()
+        }
+    }
+
+    /// Notes who claims, for people: the worker's id in its group, where it is a member.
+    pub fn claimed_as(&mut self, member_id: Option<String>) {
+        self.member_id = member_id;
     }
 
     /// What this checkpoint is of.
@@ -125,7 +143,7 @@ impl Checkpoints {
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let query = doc! { "_id": self.key.id() };
-        self.modify_past_holder(query, claimed_by(owner, sessions.into()), false, tries)
+        self.modify_past_holder(query, self.claimed_by(owner, sessions.into()), false, tries)
             .await
     }
 
@@ -142,7 +160,7 @@ impl Checkpoints {
         tries: u32,
     ) -> Result<Option<Checkpoint>, ClaimError> {
         let query = doc! { "_id": self.key.id(), "owner": { "$in": owners } };
-        self.modify_past_holder(query, claimed_by(owner, sessions.into()), false, tries)
+        self.modify_past_holder(query, self.claimed_by(owner, sessions.into()), false, tries)
             .await
     }
 
@@ -185,7 +203,7 @@ impl Checkpoints {
         if let Some(id) = topic_id {
             made.insert("topic_id", id);
         }
-        let mut update = claimed_by(owner, sessions.into());
+        let mut update = self.claimed_by(owner, sessions.into());
         update.insert("$setOnInsert", made);
         self.modify(doc! { "_id": self.key.id() }, update, true, tries)
             .await
@@ -231,6 +249,25 @@ impl Checkpoints {
             .map_err(ClaimError::Unreadable)
     }
 
+    /// What a claim changes.
+    fn claimed_by(&self, owner: Uuid, sessions: Sessions) -> Document {
+        doc! {
+            "$set": {
+                "owner": owner,
+                "session": sessions.own,
+                "group_session": sessions.group,
+                "worker": {
+                    "host": host(),
+                    "pid": i64::from(process::id()),
+                    "member_id": &self.member_id,
+                    "version": VERSION,
+                },
+            },
+            "$inc": { "epoch": 1_i64 },
+            "$currentDate": { "updated_at": true },
+        }
+    }
+
     /// Ends the transaction that holds the checkpoint, by killing the sessions of the last owner;
     /// `false` where the checkpoint names none. One of them may be the session of this very claim:
     /// the driver reuses a dropped writer's session, with its transaction still open where the
@@ -264,20 +301,6 @@ fn host() -> &'static str {
         let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         name.trim_end().to_owned()
     })
-}
-
-/// What a claim changes.
-fn claimed_by(owner: Uuid, sessions: Sessions) -> Document {
-    doc! {
-        "$set": {
-            "owner": owner,
-            "session": sessions.own,
-            "group_session": sessions.group,
-            "worker": { "host": host(), "pid": i64::from(process::id()), "version": VERSION },
-        },
-        "$inc": { "epoch": 1_i64 },
-        "$currentDate": { "updated_at": true },
-    }
 }
 
 /// Waits for an answer, a little longer than the server's own limit of `time_ms`.

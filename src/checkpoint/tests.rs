@@ -244,6 +244,44 @@ fn a_truncated_log_stays_so_when_it_has_grown_past_the_checkpoint() {
 }
 
 #[test]
+fn what_stopped_a_partition_stands_until_checkpoint_or_topic_change() {
+    let halt = Some(Halt {
+        reason: HaltReason::Rejections,
+        from: 12,
+    });
+    let was = Some(id(1));
+    for (next_offset, halt, truncated, log_id, expected) in [
+        (15, halt, false, was, true),
+        (15, halt, false, None, true),
+        (9, None, false, was, true),
+        (9, halt, false, was, true),
+        (15, None, true, was, true),
+        (21, None, true, was, true),
+        // A log that was left answers: the mark stands.
+        (15, None, true, Some(id(7)), true),
+        (15, halt, false, Some(id(7)), false),
+        // Not marked yet, or nothing is wrong any more.
+        (21, None, false, was, false),
+        (15, None, false, was, false),
+        // Another topic is a fresh lineage, whatever stopped the last one.
+        (15, halt, false, Some(id(9)), false),
+        (9, None, false, Some(id(9)), false),
+        (15, None, true, Some(id(9)), false),
+    ] {
+        let checkpoint = Checkpoint {
+            topic_id: was,
+            former_topic_ids: vec![id(7)],
+            next_offset,
+            halt,
+            truncated,
+            ..Checkpoint::default()
+        };
+        let stays = stays_stopped(&checkpoint, &log(log_id, None, true));
+        assert_eq!(stays, expected, "{checkpoint:?} {log_id:?}");
+    }
+}
+
+#[test]
 fn a_partition_without_a_checkpoint_begins_where_nothing_is_lost() {
     let (earliest, latest) = (Start::Earliest, Start::Latest);
     for (committed, known, start, expected) in [

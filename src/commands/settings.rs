@@ -121,7 +121,7 @@ mod tests {
     use crate::commands::schema::assert_schema;
 
     #[test]
-    fn programs_get_settings_without_secrets() {
+    fn settings_are_shown_without_secrets() {
         let setting = |value: Option<&str>, origin: Origin| Effective {
             name: "NAME".to_owned(),
             value: value.map(str::to_owned),
@@ -130,12 +130,20 @@ mod tests {
         let settings = [
             setting(Some("1"), Origin::Environment),
             setting(None, Origin::File("/run/secret".to_owned())),
+            setting(Some("a\u{1b}[2J"), Origin::File("/run/config".to_owned())),
+            setting(Some("8"), Origin::Default),
             setting(None, Origin::Unset),
         ];
-        let (mut shown, mut reference) = (Vec::new(), Vec::new());
-        print_effective(&settings, true, &mut shown).unwrap();
-        print_reference(true, &mut reference).unwrap();
-        assert_schema("config show", &[shown], &[]);
-        assert_schema("config reference", &[reference], &[]);
+        let text = |print: &dyn Fn(&mut Vec<u8>) -> anyhow::Result<()>| {
+            let mut out = Vec::new();
+            print(&mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let shown = |json| text(&|out| print_effective(&settings, json, out));
+        insta::assert_snapshot!("show", shown(false));
+        assert_schema("config show", &[shown(true)], &[]);
+        let reference = |json| text(&|out| print_reference(json, out));
+        insta::assert_snapshot!("reference", reference(false));
+        assert_schema("config reference", &[reference(true)], &[]);
     }
 }

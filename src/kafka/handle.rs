@@ -17,6 +17,7 @@ use super::consumer::Shared;
 use super::errors::is_unreadable;
 use super::headers::headers;
 use super::leader_epoch;
+use super::member_id::member_id;
 use super::{Consumer, Context};
 use crate::record::{Partition, Position, Record};
 use crate::telemetry::code::Code;
@@ -167,6 +168,13 @@ impl Handle {
     pub fn answering(&self) -> Option<Arc<Consumer>> {
         let consumer = self.consumer()?;
         (!consumer.context().is_down()).then_some(consumer)
+    }
+
+    /// This worker's id in its group; `None` where it is not a member now.
+    pub async fn member_id(&self) -> Option<String> {
+        let consumer = self.consumer()?;
+        let asked = tokio::task::spawn_blocking(move || member_id(consumer.client()));
+        asked.await.ok().flatten()
     }
 
     /// Starts fetching `partition` from a position, if it is still assigned as it was when its lane

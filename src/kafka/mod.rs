@@ -17,6 +17,7 @@ mod leader_epoch;
 pub mod log_ends;
 pub mod log_watch;
 mod logged;
+mod member_id;
 pub mod membership;
 mod missing;
 mod poller;

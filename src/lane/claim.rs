@@ -2,13 +2,14 @@
 //! the log.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bson::Uuid;
 use mongodb::ClientSession;
 
 use super::doubt::Doubt;
 use super::fit::{advice, fit};
+use super::stopped::Stop;
 use crate::backoff::Backoff;
 use crate::checkpoint::{
     Checkpoint, Checkpoints, Claim, ClaimError, Key, PartitionLog, Sessions, Standing, first_offset,
@@ -23,7 +24,7 @@ use crate::kafka::topics::KnownTopics;
 use crate::record::{Partition, Position};
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
-use crate::telemetry::metrics::{Metrics, PartitionState};
+use crate::telemetry::metrics::Metrics;
 use crate::telemetry::reminder::Reminder;
 use crate::writer::{Group, Target, Writer, cause_of, sessions_of};
 
@@ -33,12 +34,6 @@ const LOGGED_AT_TRY: u32 = 5;
 /// How long to wait before a log that does not seem to fit is looked at again.
 const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(2);
 
-/// How often it is looked whether what stopped a partition is resolved.
-const STOPPED_LOOK_EVERY: Duration = Duration::from_secs(5);
-
-/// How long a stopped partition is left alone if its checkpoint stays as it is.
-const STOPPED_MAX: Duration = Duration::from_secs(120);
-
 /// What became of a claim.
 pub enum Claimed {
     /// It is ours: this writes from the claim's offset on.
@@ -46,34 +41,6 @@ pub enum Claimed {
     /// Only a person can say what to do. With the owner that the claim made, if the checkpoint
     /// could be claimed.
     Stopped(Stop, Uuid),
-}
-
-/// A partition that waits for a person.
-pub struct Stop {
-    /// Which kind of stop it is.
-    pub code: Code,
-    /// Why, and what to do.
-    pub why: String,
-    /// The checkpoint's offset, where there is a checkpoint.
-    pub next_offset: Option<i64>,
-}
-
-impl Stop {
-    pub(super) fn new(code: Code, why: String) -> Stop {
-        Stop {
-            code,
-            why,
-            next_offset: None,
-        }
-    }
-
-    /// As the metrics show it.
-    pub(super) fn state(&self) -> PartitionState {
-        match self.code {
-            Code::BreakerOpen => PartitionState::Breaker,
-            _ => PartitionState::Stopped,
-        }
-    }
 }
 
 /// Why a try did not make a claim.
@@ -221,36 +188,6 @@ impl Claimant {
         }
     }
 
-    /// Returns when what stopped a partition may have been resolved: its checkpoint has another
-    /// owner than the claim that stopped, which `owner` made, or has changed in another way. It is
-    /// only read, so that owner, epoch and time stay what they were. Returns after
-    /// [`STOPPED_MAX`] all the same: the log may be another one.
-    pub(super) async fn resolved(&self, partition: &Partition, owner: Uuid) {
-        let end = Instant::now() + STOPPED_MAX;
-        let mut first = None;
-        while Instant::now() < end {
-            tokio::time::sleep(STOPPED_LOOK_EVERY).await;
-            let key = Key {
-                group: self.group.clone(),
-                partition: partition.clone(),
-            };
-            let checkpoints = Checkpoints::new(self.connection.current().database, key);
-            let found = match checkpoints.read().await {
-                Ok(found) => Ok(found),
-                Err(ClaimError::Unreadable(fault)) => Err(fault),
-                // It says nothing.
-                Err(_) => continue,
-            };
-            let is_ours = match &found {
-                Ok(Some(found)) => found.owner == Some(owner),
-                Ok(None) | Err(_) => true,
-            };
-            if !is_ours || *first.get_or_insert_with(|| found.clone()) != found {
-                return;
-            }
-        }
-    }
-
     async fn try_claim(
         &self,
         attempt: &mut Attempt,
@@ -273,6 +210,7 @@ impl Claimant {
             *group = self.target.group(current).await?;
         }
         let sessions = sessions_of(ours, group.as_deref());
+        checkpoints.claimed_as(self.handle.member_id().await);
         let found = match checkpoints.claim(owner, sessions, tries).await? {
             Some(found) => found,
             None => self.open(checkpoints, owner, sessions, tries).await?,
@@ -344,7 +282,7 @@ impl Claimant {
 
     /// What Kafka knows of a partition; asked until it answers. Where there is doubt, with fresh
     /// metadata: of another broker, perhaps.
-    async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
+    pub(super) async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
         let refresh = !doubt.is_none();
         let known = self.known.has(partition);
         let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());

@@ -3,8 +3,9 @@
 
 use bson::Uuid;
 
-use super::claim::{Stop, Unclaimed};
+use super::claim::Unclaimed;
 use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence, RESTORED_AFTER};
+use super::stopped::Stop;
 use crate::checkpoint::{
     Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, is_of_the_past,
     standing,

@@ -18,6 +18,7 @@ mod hand;
 mod slots;
 mod spare;
 mod starving;
+mod stopped;
 mod writing;
 
 use std::mem;
@@ -27,10 +28,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use self::budget::Budget;
-use self::claim::{Claimant, Claimed, Stop};
+use self::claim::{Claimant, Claimed};
 use self::consuming::consume;
 use self::doubt::{Doubt, Evidence};
 pub use self::slots::Slots;
+use self::stopped::Stop;
 use crate::backoff::Backoff;
 use crate::checkpoint::Fence;
 use crate::config::Limits;
@@ -153,18 +155,14 @@ async fn claim_and_consume(
         let writer = match claimed {
             Claimed::Writer(writer) => writer,
             Claimed::Stopped(stop, owner) => {
-                tell_stop(
-                    lanes,
-                    partition,
-                    progress,
-                    &stop,
-                    stopped.get_or_insert_default(),
-                );
+                let reminder = stopped.get_or_insert_default();
+                let mut tell = || tell_stop(lanes, partition, progress, &stop, reminder);
+                tell();
                 let is_open = stop.state() == PartitionState::Breaker;
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
-                    () = lanes.claimant.resolved(partition, owner) => continue,
+                    () = lanes.claimant.resolved(partition, owner, tell) => continue,
                 }
             }
         };

@@ -102,7 +102,7 @@ impl Writer {
             group: self.target.group(&current).await?,
             owner: (self.takeover.as_ref()).map_or_else(Uuid::new, |begun| begun.owner),
             session,
-            checkpoints: Checkpoints::new(current.database.clone(), self.checkpoints.key().clone()),
+            checkpoints: self.checkpoints.within(current.database.clone()),
             current,
         })
     }

@@ -20,7 +20,10 @@ async fn shown_state(scene: &Scene) -> String {
     let (code, shown, error) = run(&scene.environment(), &["offsets", "show", "--json"]).await;
     assert_eq!(code, Some(0), "{error}");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    shown[0]["state"].as_str().expect("a state").to_owned()
+    shown["partitions"][0]["state"]
+        .as_str()
+        .expect("a state")
+        .to_owned()
 }
 
 pub async fn resolve(scene: &Scene, ways: &[&str]) -> (Option<i32>, String) {

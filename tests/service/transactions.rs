@@ -73,13 +73,10 @@ async fn records_behind_an_open_transaction_are_the_lag_and_are_said_to_be_held(
     let (code, shown, error) = run(&scene.environment(), &show).await;
     assert_eq!(code, Some(0), "{error}");
     let shown: Value = serde_json::from_str(&shown).expect("JSON");
-    assert_eq!(shown[0]["state"], "held by an open transaction");
+    let shown = &shown["partitions"][0];
+    assert_eq!(shown["state"], "held by an open transaction");
     assert_eq!(
-        (
-            &shown[0]["stable_end"],
-            &shown[0]["log_end"],
-            &shown[0]["lag"]
-        ),
+        (&shown["stable_end"], &shown["log_end"], &shown["lag"]),
         (&10.into(), &511.into(), &501.into())
     );
 

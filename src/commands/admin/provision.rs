@@ -1,6 +1,9 @@
 //! `admin provision`: makes users and Secrets match the table.
 
-use std::{io::Write, time::Duration};
+use std::{
+    io::{self, Write},
+    time::Duration,
+};
 
 use anyhow::{anyhow, bail};
 use serde_json::{Value, json};
@@ -60,12 +63,7 @@ pub(super) async fn execute(
     }
     match options.json {
         true => print_json(out, &reports.iter().map(as_json).collect())?,
-        false => {
-            let rows = reports
-                .iter()
-                .flat_map(|report| rows(report, options.dry_run));
-            print_table(out, &["user", "object", "result"], &[], rows)?;
-        }
+        false => print_reports(&reports, options.dry_run, out)?,
     }
     let failures = reports.iter().filter_map(|report| {
         let cause = Cause::new(&report.user.secret.name, report.failure.as_ref()?);
@@ -114,6 +112,11 @@ fn empty<'a>(scene: Scene<'_>, user: &'a User) -> Report<'a> {
         shown: Vec::new(),
         failure: None,
     }
+}
+
+fn print_reports(reports: &[Report<'_>], dry_run: bool, out: &mut impl Write) -> io::Result<()> {
+    let rows = reports.iter().flat_map(|report| rows(report, dry_run));
+    print_table(out, &["user", "object", "result"], &[], rows)
 }
 
 fn rows(report: &Report<'_>, dry_run: bool) -> Vec<Vec<String>> {
@@ -188,7 +191,7 @@ mod tests {
     use crate::commands::schema::assert_schema;
 
     #[test]
-    fn programs_get_what_was_done_to_each_user() {
+    fn what_was_done_to_each_user_is_told() {
         let users = Table::builtin().users;
         let report = |failure| Report {
             user: &users[0],
@@ -199,10 +202,13 @@ mod tests {
             failure,
         };
         let failed = Failure::Permanent("forbidden".to_owned());
-        let reports: Value = [report(None), report(Some(failed))]
-            .iter()
-            .map(as_json)
-            .collect();
+        let reports = [report(None), report(Some(failed))];
+        for (dry_run, name) in [(false, "provisioned"), (true, "would_provision")] {
+            let mut text = Vec::new();
+            print_reports(&reports, dry_run, &mut text).unwrap();
+            insta::assert_snapshot!(name, String::from_utf8(text).unwrap());
+        }
+        let reports: Value = reports.iter().map(as_json).collect();
         assert_schema("admin provision", &[reports.to_string()], &[]);
     }
 }

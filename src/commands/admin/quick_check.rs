@@ -1,6 +1,6 @@
 //! `admin quick-check`: whom MongoDB authenticates.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use anyhow::bail;
 use futures_util::future::join_all;
@@ -89,11 +89,7 @@ pub(super) async fn execute(
             let rows = checked.iter().map(|row| as_json(row, shown(scene, row)));
             print_json(out, &rows.collect())?;
         }
-        false => {
-            let header = ["user", "authSource", "Secret", "login", "roles"];
-            let rows = checked.iter().map(|row| as_row(scene, row));
-            print_table(out, &header, &[], rows)?;
-        }
+        false => print_rows(&checked, |row| shown(scene, row), out)?,
     }
     let may_be_absent = scene.store.is_directory() && !whom.are_named;
     let faults = faults(&checked, may_be_absent);
@@ -150,16 +146,25 @@ fn as_json(row: &Checked<'_>, secret: Option<String>) -> Value {
     })
 }
 
-fn as_row(scene: Scene<'_>, row: &Checked<'_>) -> Vec<String> {
-    // why something is not known is told once for all users, in the error
-    let detail = Some(&row.detail).filter(|_| row.login != Login::Unknown);
-    vec![
-        row.user.clone(),
-        row.database.to_owned(),
-        shown(scene, row).unwrap_or_else(|| "(environment)".to_owned()),
-        row.login.as_str().to_owned(),
-        or_dash(detail),
-    ]
+/// `secret`: what messages call the Secret of a row.
+fn print_rows<'a>(
+    checked: &[Checked<'a>],
+    secret: impl Fn(&Checked<'a>) -> Option<String>,
+    out: &mut impl Write,
+) -> io::Result<()> {
+    let rows = checked.iter().map(|row| {
+        // why something is not known is told once for all users, in the error
+        let detail = Some(&row.detail).filter(|_| row.login != Login::Unknown);
+        vec![
+            row.user.clone(),
+            row.database.to_owned(),
+            secret(row).unwrap_or_else(|| "(environment)".to_owned()),
+            row.login.as_str().to_owned(),
+            or_dash(detail),
+        ]
+    });
+    let header = ["user", "authSource", "Secret", "login", "roles"];
+    print_table(out, &header, &[], rows)
 }
 
 /// The user admin that the environment names, if it does.
@@ -283,18 +288,30 @@ mod tests {
     use crate::commands::schema::assert_schema;
 
     #[test]
-    fn programs_get_each_login() {
-        let row = Checked {
+    fn each_login_is_told() {
+        let secret = SecretName {
+            namespace: None,
+            name: "s".to_owned(),
+        };
+        let row = |secret, login, detail: &str| Checked {
             user: "u".to_owned(),
             database: "users",
-            secret: None,
-            login: Login::Ok,
-            detail: "readWrite on workflows".to_owned(),
+            secret,
+            login,
+            detail: detail.to_owned(),
         };
-        let secrets = [Some("dyff/secret".to_owned()), None];
-        let rows: Value = secrets
-            .map(|secret| as_json(&row, secret))
-            .into_iter()
+        let checked = [
+            row(Some(&secret), Login::Ok, "readWrite on workflows"),
+            row(None, Login::Refused, "name or password is invalid"),
+            row(Some(&secret), Login::Unknown, "no primary"),
+        ];
+        let secret = |row: &Checked<'_>| Some(format!("dyff/{}", row.secret?.name));
+        let mut text = Vec::new();
+        print_rows(&checked, secret, &mut text).unwrap();
+        insta::assert_snapshot!("logins", String::from_utf8(text).unwrap());
+        let rows: Value = checked
+            .iter()
+            .map(|row| as_json(row, secret(row)))
             .collect();
         assert_schema("admin quick-check", &[rows.to_string()], &[]);
     }

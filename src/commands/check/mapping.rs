@@ -171,8 +171,12 @@ mod tests {
             lines.contains(&"the other mapping's `maps` is [] and not [labels]"),
             "{lines:?}"
         );
-        let mut out = Vec::new();
-        mappings(&builtin, &other, true, &mut out).unwrap();
-        assert_schema("mapping check", &[out], &[]);
+        let print = |json| {
+            let mut out = Vec::new();
+            mappings(&builtin, &other, json, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        insta::assert_snapshot!("mapping_check", print(false));
+        assert_schema("mapping check", &[print(true)], &[]);
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use bson::doc;
 use mongodb::options::WriteConcern;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::super::print_json;
 use super::filter::matching;
@@ -24,33 +24,36 @@ pub(super) async fn discard(
     let query = matching(&of_group.group, filter, LetterState::Open);
     if !yes {
         let count = of_group.collection.count_documents(query.clone()).await?;
-        if json {
-            return Ok(print_json(out, &self::json(count, false))?);
-        }
-        if count > 0 {
+        if count > 0 && !json {
             list::count(of_group, query, LetterGrouping::Reason, false, out).await?;
         }
-        let count = letters(count as i64);
-        return Ok(writeln!(
-            out,
-            "{count} would be discarded; do it with --yes"
-        )?);
+        return print(count, false, json, out);
     }
     let set = doc! { "$set": { "state": DISCARDED, "closed": closed(why) } };
     let update = of_group.collection.update_many(query, set);
     let updated = update.write_concern(WriteConcern::majority()).await?;
-    let count = updated.modified_count;
-    match json {
-        true => print_json(out, &self::json(count, true))?,
-        false => writeln!(out, "{} discarded", letters(count as i64))?,
-    }
-    Ok(())
+    print(updated.modified_count, true, json, out)
 }
 
-/// How many letters were given up, or would be.
-pub(super) fn json(count: u64, is_done: bool) -> Value {
-    match is_done {
-        true => json!({ "discarded": count }),
-        false => json!({ "would_discard": count }),
+/// Says how many letters were given up, or would be.
+pub(super) fn print(
+    count: u64,
+    is_done: bool,
+    json: bool,
+    out: &mut impl Write,
+) -> anyhow::Result<()> {
+    if json {
+        let name = if is_done {
+            "discarded"
+        } else {
+            "would_discard"
+        };
+        return Ok(print_json(out, &json!({ name: count }))?);
     }
+    let count = letters(count as i64);
+    match is_done {
+        true => writeln!(out, "{count} discarded")?,
+        false => writeln!(out, "{count} would be discarded; do it with --yes")?,
+    }
+    Ok(())
 }

@@ -83,7 +83,10 @@ fn programs_get_the_same_as_json() {
         (true, "dead-letters discard"),
         (false, "dead-letters discard, dry"),
     ] {
-        assert_schema(form, &[discard::json(3, yes).to_string()], &[]);
+        let print = |json| text(|out| discard::print(3, yes, json, out));
+        assert_schema(form, &[print(true)], &[]);
+        let name = if yes { "discarded" } else { "would_discard" };
+        insta::assert_snapshot!(name, print(false));
     }
     let json: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(json[0]["_id"]["offset"], 4711);

@@ -83,10 +83,13 @@ mod tests {
             print_forgotten("other", checkpoints, done, json, &mut out).unwrap();
             String::from_utf8(out).unwrap()
         };
-        assert!(text(0, true, false).starts_with("nothing to do"));
-        assert!(text(12, false, false).contains("add --yes"));
-        let done = text(12, true, false);
-        assert_eq!(done, "removed 12 checkpoint(s) of the group other\n");
+        for (checkpoints, done, name) in [
+            (0, true, "nothing_to_forget"),
+            (12, false, "would_forget"),
+            (12, true, "forgotten"),
+        ] {
+            insta::assert_snapshot!(name, text(checkpoints, done, false));
+        }
         assert_schema("offsets forget", &[text(12, true, true)], &[]);
     }
 }

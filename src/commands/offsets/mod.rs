@@ -18,7 +18,7 @@ pub(in crate::commands) use self::place::Place;
 #[cfg(test)]
 pub(in crate::commands) use self::place::tests;
 use self::place::{Move, Stored, reject};
-use self::print::{print_moves, print_places};
+use self::print::{Head, print_moves, print_places};
 use crate::checkpoint::{COLLECTION, Standing, other_groups, standing};
 use crate::cli::{MoveOptions, Offsets, Partitions, ResetTarget};
 use crate::config::{Config, Kafka};
@@ -44,10 +44,7 @@ pub async fn execute(
     match command {
         Offsets::Show { partitions, json } => {
             let looked = Looked::at(database, &config.kafka, &partitions).await?;
-            if !json {
-                looked.print_head(out)?;
-            }
-            print_places(&looked.places, json, out)
+            print_places(&looked.head()?, &looked.places, json, out)
         }
         Offsets::Reset { to, moving } => {
             let mut looked = Looked::at(database, &config.kafka, &moving.partitions).await?;
@@ -94,14 +91,12 @@ impl Looked {
         })
     }
 
-    /// Says whose checkpoints these are: a name that is misspelt is seen.
-    fn print_head(&self, out: &mut impl Write) -> anyhow::Result<()> {
-        let (group, members) = (&self.kafka.group, self.broker.members()?.len());
-        let database = self.database.name();
-        Ok(writeln!(
-            out,
-            "group {group}, {members} member(s); database {database}\n"
-        )?)
+    fn head(&self) -> anyhow::Result<Head> {
+        Ok(Head {
+            group: self.kafka.group.clone(),
+            members: self.broker.members()?,
+            database: self.database.name().to_owned(),
+        })
     }
 
     /// Where each checkpoint is moved to; the committed offsets are moved already.
@@ -141,10 +136,7 @@ impl Looked {
                 written.with_context(|| format!("{moved} of {} were moved before", moves.len()))?;
             }
         }
-        if !moving.json {
-            self.print_head(out)?;
-        }
-        print_moves(moves, moving.yes, moving.json, out)
+        print_moves(&self.head()?, moves, moving.yes, moving.json, out)
     }
 }
 
@@ -273,14 +265,16 @@ pub(in crate::commands) fn places_of(
     let logs = broker.logs(&partitions, known)?;
     let places = partitions.into_iter().zip(logs).map(|(partition, log)| {
         let found = checkpoints.remove(&partition);
+        let of_worker = |name: &str| {
+            let worker = found.as_ref()?.get_document("worker").ok()?;
+            worker.get_str(name).ok().map(str::to_owned)
+        };
         Place {
             updated_at: found
                 .as_ref()
                 .and_then(|found| found.get_datetime("updated_at").ok().copied()),
-            host: found.as_ref().and_then(|found| {
-                let worker = found.get_document("worker").ok()?;
-                worker.get_str("host").ok().map(str::to_owned)
-            }),
+            host: of_worker("host"),
+            member_id: of_worker("member_id"),
             checkpoint: found.as_ref().map_or(Stored::Absent, Stored::read),
             partition,
             log,

@@ -18,6 +18,8 @@ pub(in crate::commands) struct Place {
     pub(in crate::commands) updated_at: Option<DateTime>,
     /// The host of the worker that claimed it last, which is its pod.
     pub(in crate::commands) host: Option<String>,
+    /// The id that this worker had in the group then.
+    pub(in crate::commands) member_id: Option<String>,
 }
 
 /// What is stored of a checkpoint.

@@ -1,11 +1,34 @@
 //! Checkpoints beside their logs, and the moves of a command, as a person or a program reads them.
 
-use std::io::Write;
+use std::io::{self, Write};
 
 use serde_json::{Value, json};
 
 use super::place::{Move, Place};
 use crate::commands::{or_dash, print_json, print_table, shown};
+
+/// Whose checkpoints these are: a name that is misspelt is seen.
+pub(super) struct Head {
+    pub(super) group: String,
+    /// Each with its host and its id in the group.
+    pub(super) members: Vec<String>,
+    pub(super) database: String,
+}
+
+impl Head {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        let Head {
+            group,
+            members,
+            database,
+        } = self;
+        let members = members.len();
+        writeln!(
+            out,
+            "group {group}, {members} member(s); database {database}\n"
+        )
+    }
+}
 
 /// The columns that every table of places begins with; all but the topic are numbers.
 const COMMON: [&str; 6] = [
@@ -29,13 +52,26 @@ fn common(place: &Place) -> [String; COMMON.len()] {
 }
 
 pub(super) fn print_places(
+    head: &Head,
     places: &[Place],
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<()> {
+    let (lags, unknown): (Vec<_>, Vec<_>) =
+        (places.iter().map(Place::lag)).partition(Option::is_some);
+    let lag: i64 = lags.into_iter().flatten().sum();
     if json {
-        return Ok(print_json(out, &places.iter().map(place_json).collect())?);
+        let value = json!({
+            "group": head.group,
+            "members": head.members,
+            "database": head.database,
+            "lag": lag,
+            "partitions_without_lag": unknown.len(),
+            "partitions": places.iter().map(place_json).collect::<Vec<_>>(),
+        });
+        return Ok(print_json(out, &value)?);
     }
+    head.print(out)?;
     const NUMBERS: [&str; 3] = ["lag", "committed", "epoch"];
     let header = [
         &COMMON[..],
@@ -62,9 +98,6 @@ pub(super) fn print_places(
         common(place).into_iter().chain(more).collect()
     });
     print_table(out, &header, &numbers, rows)?;
-    let (lags, unknown): (Vec<_>, Vec<_>) =
-        (places.iter().map(Place::lag)).partition(Option::is_some);
-    let lag: i64 = lags.into_iter().flatten().sum();
     let unknown = match unknown.len() {
         0 => String::new(),
         count => format!("; {count} partition(s) have no offset yet"),
@@ -97,12 +130,14 @@ fn place_json(place: &Place) -> Value {
             "session": found.session.map(|id| id.to_string()),
             "epoch": found.epoch,
             "host": place.host,
+            "member_id": place.member_id,
             "updated_at": place.updated_at.map(shown),
         })),
     })
 }
 
 pub(super) fn print_moves(
+    head: &Head,
     moves: &[Move],
     done: bool,
     json: bool,
@@ -116,11 +151,18 @@ pub(super) fn print_moves(
                 "from": planned.place.next_offset(),
                 "to": planned.to,
                 "effect": planned.effect(),
-                "done": done,
             })
         });
-        return Ok(print_json(out, &moves.collect())?);
+        let value = json!({
+            "group": head.group,
+            "members": head.members,
+            "database": head.database,
+            "done": done,
+            "moves": moves.collect::<Vec<_>>(),
+        });
+        return Ok(print_json(out, &value)?);
     }
+    head.print(out)?;
     if moves.is_empty() {
         return Ok(writeln!(
             out,
@@ -155,101 +197,76 @@ mod tests {
         String::from_utf8(out).unwrap()
     }
 
-    #[test]
-    fn places_are_shown_with_lag_and_state() {
-        let places = [
+    fn head() -> Head {
+        Head {
+            group: "workflows-sink".to_owned(),
+            members: vec!["workflows-sink on /10.0.0.7 (workflows-sink-1)".to_owned()],
+            database: "workflows".to_owned(),
+        }
+    }
+
+    /// One partition of each state, the first with all that can be known.
+    fn places() -> [Place; 4] {
+        let mut places = [
             place(Some(15), Some(14)),
             place(None, Some(12)),
             place(None, None),
             place(Some(9), None),
         ];
-        let table = text(|out| print_places(&places, false, out));
-        let lines: Vec<Vec<&str>> = table
-            .lines()
-            .map(|line| line.split_whitespace().collect())
-            .collect();
-        assert_eq!(
-            lines[1],
-            [
-                "t", "0", "10", "20", "20", "15", "5", "14", "3", "-", "-", "-", "ok"
-            ]
-        );
-        assert_eq!(
-            lines[2],
-            [
-                "t",
-                "0",
-                "10",
-                "20",
-                "20",
-                "-",
-                "8",
-                "12",
-                "-",
-                "-",
-                "-",
-                "-",
-                "no",
-                "checkpoint"
-            ]
-        );
-        assert_eq!(
-            lines[3][6], "-",
-            "what has no offset at all has no known lag"
-        );
-        assert_eq!(lines[4][12..], ["before", "the", "log"]);
-        assert!(table.ends_with("\n4 partition(s), lag 23; 1 partition(s) have no offset yet\n"));
-        let json: Value =
-            serde_json::from_str(&text(|out| print_places(&places, true, out))).unwrap();
-        assert_eq!(json[0]["checkpoint"]["next_offset"], 15);
-        assert_eq!(json[0]["lag"], 5);
-        assert_eq!(
-            json[0]["checkpoint"]["topic_id"],
-            "01010101-0101-0101-0101-010101010101"
-        );
-        assert_eq!(json[1]["checkpoint"], Value::Null);
-        let mut places = places;
+        let id = Some(bson::Uuid::from_bytes([2; 16]));
         places[0].host = Some("workflows-sink-0".to_owned());
+        places[0].member_id = Some("workflows-sink-1".to_owned());
         places[0].updated_at = Some(bson::DateTime::from_millis(0));
         places[0].log.leader_epoch = Some(7);
-        let id = Some(bson::Uuid::from_bytes([2; 16]));
         places[0].checkpoint = Stored::Checkpoint(Checkpoint {
             next_offset: 15,
             owner: id,
             session: id,
             leader_epoch: Some(7),
+            epoch: 3,
             ..Checkpoint::default()
         });
-        let places = text(|out| print_places(&places, true, out));
-        assert_schema("offsets show", &[places], &[]);
+        places
+    }
+
+    #[test]
+    fn places_are_shown_with_lag_and_state() {
+        let print = |json| text(|out| print_places(&head(), &places(), json, out));
+        insta::assert_snapshot!("show", print(false));
+        let json = print(true);
+        assert_schema("offsets show", &[&json], &[]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(
+            (&json["lag"], &json["partitions_without_lag"]),
+            (&json!(23), &json!(1))
+        );
+        assert_eq!(
+            json["partitions"][0]["checkpoint"]["member_id"],
+            "workflows-sink-1"
+        );
+        assert_eq!(json["partitions"][1]["checkpoint"], Value::Null);
     }
 
     #[test]
     fn a_plan_looks_different_from_its_execution() {
-        let moves = [Move {
-            place: place(Some(15), None),
+        let planned = |next_offset| Move {
+            place: place(next_offset, None),
             to: 10,
             reject_next: false,
-        }];
-        assert!(
-            text(|out| print_moves(&moves, false, false, out))
-                .contains("nothing was changed; add --yes")
-        );
-        assert!(
-            text(|out| print_moves(&moves, true, false, out)).contains("moved 1 checkpoint(s)")
-        );
-        assert!(text(|out| print_moves(&[], false, false, out)).starts_with("nothing to do"));
-        let new = [Move {
-            place: place(None, None),
-            to: 10,
-            reject_next: false,
-        }];
-        let outputs = [&moves, &new].map(|moves| text(|out| print_moves(moves, true, true, out)));
-        assert_schema("offsets reset", &outputs, &[]);
-        assert_schema("offsets resolve", &outputs, &[]);
-        let json: Value = serde_json::from_str(&outputs[0]).unwrap();
+        };
+        let moves = [planned(Some(15)), planned(None)];
+        let print =
+            |moves: &[Move], done, json| text(|out| print_moves(&head(), moves, done, json, out));
+        insta::assert_snapshot!("plan", print(&moves, false, false));
+        insta::assert_snapshot!("moved", print(&moves, true, false));
+        insta::assert_snapshot!("nothing_to_move", print(&[], false, false));
+        let json = print(&moves, true, true);
+        assert_schema("offsets reset", &[&json], &[]);
+        assert_schema("offsets resolve", &[&json], &[]);
+        let json: Value = serde_json::from_str(&json).unwrap();
+        let first = &json["moves"][0];
         assert_eq!(
-            (&json[0]["from"], &json[0]["to"], &json[0]["done"]),
+            (&first["from"], &first["to"], &json["done"]),
             (&json!(15), &json!(10), &json!(true))
         );
     }

@@ -120,6 +120,7 @@ pub(super) fn print_json_of(status: &Status, out: &mut impl Write) -> anyhow::Re
             "needs_a_person": row.code().is_some(),
             "code": row.code().map(shown_code),
             "worker": row.place.host,
+            "member_id": row.place.member_id,
             "next_offset": row.place.next_offset(),
             "log_end": row.place.log.offsets.end,
             "lag": row.place.lag(),

@@ -35,7 +35,9 @@ async fn failed(scene: &Scene, arguments: &[&str]) -> String {
 async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
     let scene = Scene::new("reset", 2).await;
     let before = json(&scene, &["offsets", "show"]).await;
-    assert_eq!(before[0]["checkpoint"], Value::Null);
+    assert_eq!(before["group"], scene.group);
+    assert_eq!(before["database"], scene.database.name());
+    assert_eq!(before["partitions"][0]["checkpoint"], Value::Null);
 
     scene.produce(&entities(20));
     let mut worker = scene.worker(&[]);
@@ -47,6 +49,7 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
         "{err}"
     );
     assert!(err.contains("workflows-sink on 127.0.0.1"), "{err}");
+    let member_listed = err;
     let missing = failed(&scene, &["offsets", "show", "--partition", "7"]).await;
     assert!(
         missing.contains("no partition 7") && missing.contains("has 2, from 0 to 1"),
@@ -84,14 +87,22 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
 
     let shown = json(&scene, &["offsets", "show"]).await;
     for partition in 0..2 {
-        let place = &shown[partition];
+        let place = &shown["partitions"][partition];
         assert_eq!(place["topic"], scene.topic);
         assert_eq!(place["log_end"], 10);
         assert_eq!(place["checkpoint"]["next_offset"], 10);
         assert_eq!(place["committed"], 10);
         assert_eq!(place["lag"], 0);
         assert_eq!(place["state"], "ok");
+        // Kafka lists the worker under this id.
+        let member = place["checkpoint"]["member_id"].as_str();
+        let member = member.expect("an id").to_owned();
+        assert!(
+            member_listed.contains(&format!("({member})")),
+            "{member}: {member_listed}"
+        );
     }
+    assert_eq!((&shown["lag"], &shown["members"]), (&json!(0), &json!([])));
     let table = done(&scene, &["offsets", "show", "--partition", "1"]).await;
     assert_eq!(table.lines().count(), 6, "{table}");
     assert!(
@@ -117,7 +128,8 @@ async fn checkpoints_are_shown_and_moved_only_while_nobody_uses_them() {
     );
     assert_ne!(now.get("owner"), was.get("owner"), "who held it is fenced");
     assert_eq!(now.get("topic_id"), was.get("topic_id"));
-    assert_eq!(json(&scene, &["offsets", "show"]).await[0]["committed"], 0);
+    let shown = json(&scene, &["offsets", "show"]).await;
+    assert_eq!(shown["partitions"][0]["committed"], 0);
 
     let mut worker = scene.worker(&[]);
     scene.settled().await;
@@ -144,10 +156,13 @@ async fn a_checkpoint_is_moved_to_an_offset_or_a_time_inside_the_log() {
     let moved = json(&scene, &[&to("4")[..], &["--yes"]].concat()).await;
     assert_eq!(
         moved,
-        json!([{
-            "topic": "targets.state", "partition": 0, "from": null, "to": 4,
-            "effect": "starts there", "done": true,
-        }])
+        json!({
+            "group": scene.group, "members": [], "database": scene.database.name(), "done": true,
+            "moves": [{
+                "topic": "targets.state", "partition": 0, "from": null, "to": 4,
+                "effect": "starts there",
+            }],
+        })
     );
     assert_eq!(scene.checkpoints().await, [(0, 4)].into());
 
@@ -158,8 +173,9 @@ async fn a_checkpoint_is_moved_to_an_offset_or_a_time_inside_the_log() {
         ("10", 10),
     ] {
         let plan = json(&scene, &to(place)).await;
+        let first = &plan["moves"][0];
         assert_eq!(
-            (&plan[0]["from"], &plan[0]["to"], &plan[0]["done"]),
+            (&first["from"], &first["to"], &plan["done"]),
             (&json!(4), &json!(end), &json!(false)),
             "{place}"
         );
@@ -210,10 +226,8 @@ async fn a_reset_to_a_time_replays_what_came_since() {
     let (code, out, err) = run(&scene.environment(), &reset).await;
     assert_eq!(code, Some(0), "{err}");
     let moved: Value = serde_json::from_str(&out).expect("JSON");
-    assert_eq!(
-        (&moved[0]["from"], &moved[0]["to"]),
-        (&10.into(), &5.into())
-    );
+    let first = &moved["moves"][0];
+    assert_eq!((&first["from"], &first["to"]), (&10.into(), &5.into()));
 
     let _worker = scene.worker(&[]);
     scene.settled().await;
@@ -235,17 +249,20 @@ async fn a_partition_whose_log_has_passed_it_goes_on_once_it_is_resolved() {
         .logs("offsets resolve --topic resolve.state --partition 0")
         .await;
     assert_eq!(
-        json(&scene, &["offsets", "show"]).await[0]["state"],
+        json(&scene, &["offsets", "show"]).await["partitions"][0]["state"],
         "before the log"
     );
 
     let plan = json(&scene, &["offsets", "resolve"]).await;
     assert_eq!(
-        plan,
-        json!([{
-            "topic": "resolve.state", "partition": 0, "from": 2, "to": 5,
-            "effect": "SKIPS 3", "done": false,
-        }])
+        (&plan["done"], &plan["moves"]),
+        (
+            &json!(false),
+            &json!([{
+                "topic": "resolve.state", "partition": 0, "from": 2, "to": 5,
+                "effect": "SKIPS 3",
+            }])
+        )
     );
     assert_eq!(scene.checkpoints().await[&0], 2);
     let resolve = [&["offsets", "resolve"], &partition[..]].concat();

@@ -25,6 +25,7 @@ pub(in crate::commands) fn place(next_offset: Option<i64>, committed: Option<i64
         }),
         updated_at: None,
         host: None,
+        member_id: None,
     }
 }
 
