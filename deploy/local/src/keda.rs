@@ -20,6 +20,7 @@ const KEDA: Programs = Programs {
     module: "github.com/kedacore/keda/v2@v2.21.0",
     sum: "h1:R6z2HZvstK4RLUMxroNACzBj74xGxt3kG59b5Xc+Xps=",
     packages: &["./cmd/operator", "./cmd/adapter"],
+    adapt: None,
 };
 const START_DEADLINE: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(200);

@@ -20,6 +20,7 @@ const LATER: Programs = Programs {
     module: "github.com/prometheus/prometheus@v0.316.0",
     sum: "h1:f1GRFerhTMKQma+awCoC9T820ecWeGSdF+xAlMHzZzM=",
     packages: &["./cmd/prometheus", "./cmd/promtool"],
+    adapt: None,
 };
 const START_DEADLINE: Duration = Duration::from_secs(60);
 const ANSWER_DEADLINE: Duration = Duration::from_secs(10);

@@ -90,6 +90,9 @@ pub(crate) struct Programs {
     pub(crate) sum: &'static str,
     /// Its packages; a program is called as the last part of its path.
     pub(crate) packages: &'static [&'static str],
+    /// What is changed of its sources, in their folder, if anything is. Other modules that it then
+    /// needs are checked against Go's checksum database.
+    pub(crate) adapt: Option<fn(&Path) -> Result<()>>,
 }
 
 impl Programs {
@@ -99,6 +102,14 @@ impl Programs {
             let Programs { name, packages, .. } = self;
             eprintln!("building {name} for the tests, once: this takes ten minutes");
             let module = self.fetch(folder)?;
+            if let Some(adapt) = self.adapt {
+                adapt(&module.folder)?;
+            }
+            let modules = if self.adapt.is_some() {
+                "mod"
+            } else {
+                "readonly"
+            };
             install::run(
                 // Behind everything else that runs: it must not fail somebody's deadline.
                 Command::new("nice")
@@ -106,7 +117,10 @@ impl Programs {
                     .arg(program()?)
                     .current_dir(&module.folder)
                     .env("CGO_ENABLED", "0")
-                    .env("GOFLAGS", "-trimpath -buildvcs=false -mod=readonly")
+                    .env(
+                        "GOFLAGS",
+                        format!("-trimpath -buildvcs=false -mod={modules}"),
+                    )
                     .env("GOTOOLCHAIN", "local")
                     // A module comes without the others of its workspace.
                     .env("GOWORK", "off")
