@@ -94,6 +94,11 @@ impl Checkpoints {
         self.member_id = member_id;
     }
 
+    /// The database that it is in.
+    pub fn database(&self) -> &Database {
+        &self.database
+    }
+
     /// What this checkpoint is of.
     pub fn key(&self) -> &Key {
         &self.key

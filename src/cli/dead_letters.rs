@@ -1,7 +1,7 @@
 //! `dead-letters`: the records that were rejected.
 
 use clap::builder::NonEmptyStringValueParser;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Subcommand, ValueEnum};
 
 use super::Partitions;
 use super::time::time;
@@ -89,7 +89,7 @@ pub enum DeadLetters {
     /// Discard open letters: they are kept, and no longer counted
     ///
     /// Needs a filter, or --all. Without --yes it only shows what it would do.
-    #[command(after_help = "Examples:\n  \
+    #[command(group = which(), after_help = "Examples:\n  \
                   workflows-sink dead-letters discard --key 0123abcd --why test\n  \
                   workflows-sink dead-letters discard --kind Curve --since 7d --why typo --yes")]
     Discard {
@@ -97,7 +97,7 @@ pub enum DeadLetters {
         #[command(flatten)]
         filter: LetterFilter,
         /// All open letters of the group
-        #[arg(long, conflicts_with_all = FILTERS, required_unless_present_any = FILTERS)]
+        #[arg(long, conflicts_with_all = FILTERS)]
         all: bool,
         /// The reason, which is kept with the letters
         #[arg(long, value_name = "TEXT", value_parser = NonEmptyStringValueParser::new())]
@@ -109,6 +109,15 @@ pub enum DeadLetters {
         #[arg(long)]
         json: bool,
     },
+}
+
+/// A filter, or all letters: where nothing is given, the message names both.
+fn which() -> ArgGroup {
+    let options = FILTERS.into_iter().chain(["all"]);
+    ArgGroup::new("which")
+        .args(options)
+        .required(true)
+        .multiple(true)
 }
 
 /// The options of a [`LetterFilter`].

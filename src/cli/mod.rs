@@ -54,7 +54,7 @@ pub enum Command {
     /// The first line is a verdict in words. Then the group, MongoDB, the open dead letters, and
     /// each partition with its state, worker, lag, the age of its oldest record that is not
     /// applied, and its rate. Samples twice, two seconds apart. While one server is down, shows
-    /// what the other one says. Exit code 0: healthy, 1: not.
+    /// what the other one says. Exit code 0: healthy, 1: not, 78: the configuration is invalid.
     #[command(after_help = "Examples:\n  \
                   workflows-sink status\n  \
                   workflows-sink status --watch\n  \
@@ -97,7 +97,7 @@ pub enum Command {
     /// last states of the key in the topic and what became of each, its dead letters, and the
     /// document as it is beside what the log makes of it. Reads the partition once, or all where
     /// that explains nothing; changes nothing. Exit code 0: the document is what all states say, 1:
-    /// it is not.
+    /// it is not, 78: the configuration is invalid.
     #[command(after_help = "Examples:\n  \
                   workflows-sink explain 4f1c0e5d5b0a4e8f9d3c2b1a00112233\n  \
                   workflows-sink explain 4f1c0e5d5b0a4e8f9d3c2b1a00112233 --history --json")]

@@ -39,7 +39,7 @@ pub enum MappingCommand {
     /// Check a mapping in a file, and show what it would change; needs nothing else, for CI
     ///
     /// It is compared with that of MAPPING_FILE, or with the one that is built in. Exit code 78:
-    /// it cannot be used; all its faults are named.
+    /// it cannot be used; its first fault is named.
     #[command(after_help = "Examples:\n  \
                   workflows-sink mapping check mapping.toml\n  \
                   workflows-sink mapping check mapping.toml --json")]

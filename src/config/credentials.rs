@@ -10,6 +10,7 @@ use std::{
 
 use secrecy::{ExposeSecret as _, SecretString};
 
+use super::misspelt::is_nearly;
 use super::reference::{self, Setting};
 use super::volume::{self, DATA};
 use super::{Environment, Faults, value};
@@ -92,7 +93,10 @@ impl Credentials {
         let mut texts = Texts::new();
         if let Some(directory) = &self.directory {
             match read_directory(directory) {
-                Ok(read) => texts = read,
+                Ok(read) => {
+                    texts = read;
+                    misspelt(directory, faults);
+                }
                 Err(unreadable) => {
                     let path = value::shown(&unreadable.path.to_string_lossy());
                     let fault = format!("{path} cannot be read: {}", unreadable.error);
@@ -179,6 +183,18 @@ fn read_files(directory: &Path, folder: &Path) -> Result<Texts, Unreadable> {
         }
     }
     Ok(texts)
+}
+
+/// Names each file of the directory that is nearly one of ours: it is not read.
+fn misspelt(directory: &Path, faults: &mut Faults) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| !KEYS.contains(&name.as_str())) {
+        if let Some(key) = KEYS.iter().find(|key| is_nearly(key, &name)) {
+            let fault = format!("a file of this name is ignored; did you mean {key}?");
+            faults.add(&name, fault);
+        }
+    }
 }
 
 /// The text of a file, without the line end after it.
@@ -274,6 +290,15 @@ mod tests {
         assert_eq!(text(&values.password), Some("one"));
         assert_eq!(text(&values.password_next), None);
         assert!(faults.is_empty(), "{faults:?}");
+
+        let near = directory.path().join(format!("{}S", KEYS[2]));
+        fs::write(&near, "two").unwrap();
+        let fault = &read(&credentials).1[0];
+        assert!(
+            fault.contains(&format!("did you mean {}?", KEYS[2])),
+            "{fault}"
+        );
+        fs::remove_file(near).unwrap();
 
         let mut twice = credentials.clone();
         twice.database = Some("file".to_owned());

@@ -1,13 +1,21 @@
 //! Names that are nearly ours: a variable with a misspelt name would be ignored, and the default
 //! used in its place, in silence.
 
-use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, Setting};
+use super::passed;
+use super::reference::{self, FILE_SUFFIX, KAFKA_PREFIX, PASSWORD, Setting};
 
 /// How many letters may differ between a name and the one that it is taken for.
 const LETTERS_MAX: usize = 2;
 
 /// What each name of ours begins with, and many of other services.
 const FAMILY: &str = "DYFF";
+
+/// What names of Kafka's begin with.
+const KAFKA: &str = "DYFF_KAFKA";
+
+/// What the names of our credentials begin with, and no others.
+const OWNER: &str = "DYFF_MONGODB_WORKFLOWS_SINK";
+const CREDENTIALS: &str = "DYFF_MONGODB_WORKFLOWS_SINK_CREDENTIALS_";
 
 /// What comes behind the prefix of the service's names in those of `admin`.
 const ADMIN: &str = "ADMIN";
@@ -40,9 +48,17 @@ pub(super) fn meant(settings: &[&Setting], prefix: &str, name: &str) -> Option<S
         known.strip_prefix(FAMILY) == Some(&format!("_{plain}"))
             || known.starts_with(&format!("{plain}_"))
             || plain == format!("{known}{FILE_SUFFIX}")
+            || (known.starts_with(KAFKA) && lacks_words(&plain, &known))
     };
+    // Where a whole Secret is passed, it may have more than our password.
+    let is_ours = plain.starts_with(OWNER) && !plain.starts_with(CREDENTIALS);
     near.min_by_key(|known| distance(known, name))
         .or_else(|| known.clone().find(is_part))
+        .or_else(|| {
+            known
+                .clone()
+                .find(|known| is_ours && known == PASSWORD.name)
+        })
 }
 
 /// Whether `name` is not `known`, and was probably meant to be.
@@ -61,8 +77,30 @@ fn plain(name: &str) -> String {
     words.collect::<Vec<_>>().join("_").to_uppercase()
 }
 
-/// What follows the prefix of librdkafka's properties, where the name begins with nearly that.
+/// Whether `plain` is `known` without some words that follow each other inside it.
+fn lacks_words(plain: &str, known: &str) -> bool {
+    let (plain, known): (Vec<&str>, Vec<&str>) =
+        (plain.split('_').collect(), known.split('_').collect());
+    let same = |pair: &(&&str, &&str)| pair.0 == pair.1;
+    let begin = plain.iter().zip(&known).take_while(same).count();
+    let end = plain
+        .iter()
+        .rev()
+        .zip(known.iter().rev())
+        .take_while(same)
+        .count();
+    plain.len() < known.len() && begin + end >= plain.len()
+}
+
+/// What follows the prefix of librdkafka's properties, where the name begins with nearly that, or
+/// with a part of it before a property that is set often.
 fn kafka_property(plain: &str) -> Option<&str> {
+    let of_kafka = plain
+        .strip_prefix(KAFKA)
+        .and_then(|rest| rest.strip_prefix('_'));
+    if let Some(property) = of_kafka.filter(|property| passed::is_common(property)) {
+        return Some(property);
+    }
     let prefix = self::plain(KAFKA_PREFIX);
     let without_family = prefix.strip_prefix(FAMILY).unwrap_or_default();
     if let Some(property) = plain.strip_prefix(&without_family[1..]) {
@@ -98,6 +136,18 @@ mod tests {
     fn what_is_nearly_ours_is_told_from_what_is_anothers() {
         for (name, ours) in [
             ("DYFF_WORKFLOWS_SINK_GROUP", "DYFF_WORKFLOWS_SINK__GROUP"),
+            (
+                "DYFF_KAFKA__BOOTSTRAP_SERVERS",
+                "DYFF_KAFKA__CONFIG__BOOTSTRAP_SERVERS",
+            ),
+            (
+                "DYFF_KAFKA__WORKFLOWS_STATE",
+                "DYFF_KAFKA__TOPICS__WORKFLOWS_STATE",
+            ),
+            (
+                "DYFF_MONGODB__WORKFLOWS_SINK__PASSWORD",
+                "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__PASSWORD",
+            ),
             ("dyff_workflows_sink__group", "DYFF_WORKFLOWS_SINK__GROUP"),
             ("WORKFLOWS_SINK__GROUP", "DYFF_WORKFLOWS_SINK__GROUP"),
             ("DYFF__WORKFLOWS_SINK__GROUP", "DYFF_WORKFLOWS_SINK__GROUP"),

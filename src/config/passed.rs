@@ -28,16 +28,18 @@ const FILES: [&str; 5] = [
 ];
 
 /// Properties that are set often, for one that is misspelt.
-const KNOWN: [&str; 9] = [
+const KNOWN: [&str; 11] = [
     "bootstrap.servers",
     "max.poll.interval.ms",
     "sasl.mechanisms",
     "sasl.password",
+    "sasl.password.file",
     "sasl.username",
     "security.protocol",
     "session.timeout.ms",
     "ssl.ca.pem",
     "ssl.key.password",
+    "ssl.key.password.file",
 ];
 
 /// Looks for the certificates of the system, rather than in a file.
@@ -321,12 +323,22 @@ fn is_cut(value: &str, read: &str) -> bool {
 /// The property that one was meant for which librdkafka has none of that name.
 fn did_you_mean(property: &str) -> String {
     let near = |name: &&str| strsim::damerau_levenshtein(name, property) <= 2 && *name != property;
-    let defaults = DEFAULTS.iter().map(|(name, ..)| *name);
-    let known = KNOWN.into_iter().chain(FILES).chain(defaults);
-    match known.into_iter().find(near) {
+    match common().find(near) {
         Some(name) => format!("; did you mean {}?", variable_of(name)),
         None => String::new(),
     }
+}
+
+/// The properties that are set often.
+fn common() -> impl Iterator<Item = &'static str> {
+    let defaults = DEFAULTS.iter().map(|(name, ..)| *name);
+    KNOWN.into_iter().chain(FILES).chain(defaults)
+}
+
+/// Whether a property that is set often has this name, in capitals with `_` for its dots.
+pub(super) fn is_common(name: &str) -> bool {
+    let property = name.to_lowercase().replace('_', ".");
+    common().any(|known| known == property)
 }
 
 /// The time that a property is set to, as librdkafka reads it, which also takes hexadecimal and

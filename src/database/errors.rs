@@ -39,15 +39,17 @@ pub enum Cause {
     Overload,
     /// Written, but not to a majority.
     WriteConcern,
-    /// Not authenticated or not authorized: a password may be rotating.
+    /// Not authenticated: a password may be rotating.
     Authentication,
+    /// Authenticated, and not allowed to do this.
+    Authorization,
     /// Anything else that is about no document.
     Other,
 }
 
 impl Cause {
     /// Every cause, so that the metric of each one starts at zero.
-    pub const ALL: [Cause; 8] = [
+    pub const ALL: [Cause; 9] = [
         Cause::Network,
         Cause::Election,
         Cause::Timeout,
@@ -55,6 +57,7 @@ impl Cause {
         Cause::Overload,
         Cause::WriteConcern,
         Cause::Authentication,
+        Cause::Authorization,
         Cause::Other,
     ];
 
@@ -68,6 +71,7 @@ impl Cause {
             Cause::Overload => "overload",
             Cause::WriteConcern => "write_concern",
             Cause::Authentication => "authentication",
+            Cause::Authorization => "authorization",
             Cause::Other => "other",
         }
     }
@@ -126,7 +130,10 @@ const TRANSIENT: &[(Cause, &[i32])] = &[
         64, 75, 79, 100,
     ]),
     (Cause::Authentication, &[
-        11, 13, 18, 31, 33, 214, 334, 337, 390, 391, 392, 404,
+        11, 18, 214, 334, 337, 390, 391, 392, 404,
+    ]),
+    (Cause::Authorization, &[
+        13, 31, 33,
     ]),
     (Cause::Other, &[
         0, 1, 8, 61, 77, 90, 105, 118, 137, 154, 193, 227, 263, 283, 301, 310, 360, 366, 371, 431,
@@ -137,6 +144,7 @@ const TRANSIENT: &[(Cause, &[i32])] = &[
 /// The codes with which the server refuses a whole command because of a document in it.
 const DOCUMENT: &[i32] = &[15, 22, 378, 10334, 17280, 17419, 17420];
 
+const UNAUTHORIZED: i32 = 13;
 const DUPLICATE_KEY: i32 = 11000;
 const NO_SUCH_TRANSACTION: i32 = 251;
 
@@ -184,7 +192,8 @@ pub fn of_error(error: &Error) -> Verdict {
 /// to mend something, so who may not log in or do this, and a code of no known cause, end it.
 pub fn may_pass(error: &Error) -> bool {
     match of_error(error) {
-        Verdict::Transient(Cause::Authentication) | Verdict::Permanent(_) => false,
+        Verdict::Transient(Cause::Authentication | Cause::Authorization)
+        | Verdict::Permanent(_) => false,
         Verdict::Transient(Cause::Other) => code(error).is_none(),
         Verdict::Transient(_) => true,
     }
@@ -238,16 +247,37 @@ pub(crate) fn code(error: &Error) -> Option<i32> {
 }
 
 /// The text of an error that may be logged. The server's message is left out: it may quote the
-/// command with the documents in it, and that of 13 (Unauthorized) always does.
+/// command with the documents in it. That of 13 (Unauthorized) always does, behind the database,
+/// the command and its collection: those are kept.
 pub fn shown(error: &Error) -> String {
     match error.kind.as_ref() {
-        ErrorKind::Command(command) => format!("{} (code {})", command.code_name, command.code),
+        ErrorKind::Command(command) => {
+            let told = format!("{} (code {})", command.code_name, command.code);
+            match denied(&command.message) {
+                Some(denied) if command.code == UNAUTHORIZED => format!("{told}: {denied}"),
+                _ => told,
+            }
+        }
         ErrorKind::Write(WriteFailure::WriteConcernError(concern)) => {
             format!("{} (code {})", concern.code_name, concern.code)
         }
         ErrorKind::Write(WriteFailure::WriteError(write)) => format!("write error {}", write.code),
         kind => without_labels(&kind.to_string()),
     }
+}
+
+/// What is not allowed, from the server's message: `not authorized on DATABASE to execute command {
+/// update: "COLLECTION", …`.
+fn denied(message: &str) -> Option<String> {
+    const COMMAND: &str = " to execute command { ";
+    let (database, command) = message
+        .strip_prefix("not authorized on ")?
+        .split_once(COMMAND)?;
+    let (command, _) = command.split_once([',', '}'])?;
+    Some(format!(
+        "not authorized on {database} to execute {{ {} }}",
+        command.trim_end()
+    ))
 }
 
 /// What the driver puts behind each error of a topology's text.

@@ -18,6 +18,9 @@ pub struct Facts {
     pub majority_lag_ms: Option<i64>,
     /// The server's version.
     pub version: Option<String>,
+    /// A database whose name differs from the configured one only in upper and lower case: MongoDB
+    /// makes no second one.
+    pub differs_in_case: Option<String>,
     /// What the user may not do and the service does.
     pub missing: Option<String>,
     /// What it may not do to the indexes of the dead letters: the service works without.
@@ -53,8 +56,25 @@ pub async fn facts(
             .zip(date("majorityWriteDate"))
             .map(|(last, majority)| lag(last, majority)),
         version: text(&build, "version"),
+        differs_in_case: differs_in_case(database).await?,
         missing: privileges::missing(&status, database.name(), collections),
         missing_for_indexes: privileges::missing_for_indexes(&status, database.name(), letters),
         excess: privileges::excess(&status, database.name()),
     })
+}
+
+/// A database that the user may see, and whose name differs from that of `database` only in upper
+/// and lower case. The server refuses to make another one (`DatabaseDifferCase`).
+///
+/// # Errors
+/// What the driver or the server says.
+pub(super) async fn differs_in_case(database: &Database) -> Result<Option<String>, Error> {
+    let client = database.client();
+    let names = client
+        .list_database_names()
+        .authorized_databases(true)
+        .await?;
+    let wanted = database.name();
+    let differs = |name: &String| name != wanted && name.eq_ignore_ascii_case(wanted);
+    Ok(names.into_iter().find(differs))
 }

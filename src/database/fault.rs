@@ -20,6 +20,8 @@ pub(super) enum Fault {
     Permanent(String),
     /// The password is invalid, or not valid yet, while it is rotated.
     Unauthenticated(String),
+    /// The password is refused, and may be valid soon: it is rotated, perhaps.
+    Rotating(String),
     /// It may pass by itself.
     Transient(String),
 }
@@ -89,11 +91,7 @@ impl User {
             });
         }
         if code(error) == Some(DATABASE_DIFFERS_IN_CASE) {
-            return Fault::Permanent(format!(
-                "MongoDB has a database whose name differs from {} only in upper and lower case: \
-                 write it as it is there",
-                DATABASE.name
-            ));
+            return of_case(None);
         }
         if let ErrorKind::IncompatibleServer { message, .. } = error.kind.as_ref() {
             return Fault::Permanent(format!("this MongoDB cannot be used: {message}"));
@@ -110,6 +108,17 @@ impl User {
              [{{ role: \"readWrite\", db: \"{database}\" }}])"
         )
     }
+}
+
+/// That there is a database of the configured name in other letters: `found`, where its name is
+/// known.
+pub(super) fn of_case(found: Option<&str>) -> Fault {
+    let found = found.map_or_else(String::new, |name| format!(" ({name})"));
+    Fault::Permanent(format!(
+        "MongoDB has a database{found} whose name differs from {} only in upper and lower case: \
+         write it as it is there",
+        DATABASE.name
+    ))
 }
 
 /// Whether the server can be used, by its answer to `hello`. `set` is the replica set that the URI
@@ -238,7 +247,7 @@ mod tests {
     fn to_change(fault: Fault) -> String {
         match fault {
             Fault::Permanent(why) | Fault::Unauthenticated(why) => why,
-            Fault::Transient(why) => panic!("transient: {why}"),
+            Fault::Rotating(why) | Fault::Transient(why) => panic!("transient: {why}"),
         }
     }
 

@@ -74,7 +74,7 @@ pub async fn connect(
             Err(Fault::Unauthenticated(why)) if mongodb.credentials.can_change() => {
                 let since = refused_since.get_or_insert_with(Instant::now);
                 match since.elapsed() < REFUSED_MAX {
-                    true => Err(Fault::Transient(why)),
+                    true => Err(Fault::Rotating(why)),
                     false => Err(Fault::Unauthenticated(why)),
                 }
             }
@@ -95,7 +95,7 @@ pub async fn open(mongodb: &Mongodb) -> anyhow::Result<Database> {
         Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
             Err(StartupError::configuration(why).into())
         }
-        Err(Fault::Transient(why)) => Err(Away(why).into()),
+        Err(Fault::Rotating(why) | Fault::Transient(why)) => Err(Away(why).into()),
     }
 }
 
@@ -152,6 +152,18 @@ async fn retry_transient<T>(
             Err(Fault::Permanent(why) | Fault::Unauthenticated(why)) => {
                 return Err(StartupError::configuration(why).into());
             }
+            Err(Fault::Rotating(why)) => {
+                if let Some(health) = health {
+                    health.mongodb_failed(&why);
+                }
+                if reminder.is_due(&why) {
+                    tracing::warn!(
+                        code = %Code::MongodbCredentials,
+                        "the password is refused; trying again for {REFUSED_MAX:?}, since it may \
+                         be rotating: {why}"
+                    );
+                }
+            }
             Err(Fault::Transient(why)) => {
                 if let Some(health) = health {
                     health.mongodb_failed(&format!("MongoDB does not answer yet: {why}"));
@@ -192,6 +204,11 @@ async fn verify(
     };
     fault::of_hello(&hello, options.repl_set_name.as_deref())?;
 
+    // Before the privileges: the user has none on a database that cannot exist.
+    let differs = facts::differs_in_case(database).await;
+    if let Some(name) = differs.map_err(|error| user.fault(&error))? {
+        return Err(fault::of_case(Some(&name)));
+    }
     let status = doc! { "connectionStatus": 1, "showPrivileges": true };
     let status = database
         .run_command(status)

@@ -147,7 +147,8 @@ impl Outage {
     }
 
     fn suspect(&self, cause: Cause) {
-        if cause == Cause::Authentication {
+        // A user may have been made anew, with another password and other rights.
+        if matches!(cause, Cause::Authentication | Cause::Authorization) {
             self.login_refused.notify_one();
         }
     }

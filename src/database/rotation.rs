@@ -141,7 +141,7 @@ impl Rotation {
                 }
                 return Tried::Refused;
             }
-            Ok(Err(Fault::Transient(why))) => {
+            Ok(Err(Fault::Rotating(why) | Fault::Transient(why))) => {
                 tracing::debug!(places, "MongoDB's credentials could not be tried: {why}");
                 return Tried::Unanswered;
             }

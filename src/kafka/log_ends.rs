@@ -175,6 +175,8 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> anyhow::Result<Vec<Answer>>
             };
             let position = match found.err as i32 {
                 0 if position.offset >= 0 => Ok(position),
+                // Its leader did not answer in time.
+                0 => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::OperationTimedOut)),
                 _ => Err(KafkaError::OffsetFetch(RDKafkaErrorCode::from(found.err))),
             };
             (Partition::new(topic.as_ref(), found.partition), position)

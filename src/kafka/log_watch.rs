@@ -11,6 +11,7 @@ use rdkafka::consumer::Consumer as _;
 use super::log_ends::{LogEnds, log_ends};
 use super::{Handle, Progress};
 use crate::record::Partition;
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -59,8 +60,6 @@ struct Looks {
     held: u32,
     /// How many in a row its leader has left unanswered.
     silent: u32,
-    /// When that was told last.
-    reminder: Reminder,
 }
 
 /// What a look calls for.
@@ -139,7 +138,7 @@ impl Renewals {
 /// Looks at the logs of every partition that has a lane, without end.
 pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Health>) {
     let mut looks: HashMap<Partition, Looks> = HashMap::new();
-    let mut renewals = Renewals::default();
+    let (mut renewals, mut reminder) = (Renewals::default(), Reminder::default());
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(consumer) = handle.answering() else {
@@ -163,7 +162,7 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Healt
         let ends = match asked.await {
             Ok(Ok(ends)) => ends,
             Ok(Err(error)) => {
-                let error = format!("{error:#}");
+                let error = told(&error);
                 tracing::debug!(error, "the leaders were not asked where the logs end");
                 continue;
             }
@@ -172,12 +171,13 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Healt
                 continue;
             }
         };
+        let mut leaders = Leaders::default();
         for ((partition, progress), ends) in lanes.into_iter().zip(ends) {
             let of_it = looks.entry(partition.clone()).or_default();
             match ends {
                 Ok(ends) => {
                     if of_it.silent >= SILENT_LOOKS {
-                        tracing::info!(%partition, "the partition's leader answers again");
+                        leaders.answering.push(partition.to_string());
                         health.note_silent_leader(&partition.to_string(), None);
                     }
                     of_it.silent = 0;
@@ -189,31 +189,46 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Healt
                 Err(error) => {
                     of_it.silent += 1;
                     if of_it.silent >= SILENT_LOOKS {
-                        let error = format!("{error:#}");
-                        tell_silence(&partition, &error, of_it, &metrics, &health);
+                        let error = told(&error);
+                        // At each look, so that an alert lasts for as long as the silence.
+                        metrics.errors("fetch", "silent_leader");
+                        health.note_silent_leader(&partition.to_string(), Some(&error));
+                        leaders.silent.push((partition.to_string(), error));
                     }
                 }
             }
         }
+        leaders.tell(&mut reminder);
     }
 }
 
-/// Only some brokers may be out of reach: the others' partitions go on.
-fn tell_silence(
-    partition: &Partition,
-    error: &str,
-    looks: &mut Looks,
-    metrics: &Metrics,
-    health: &Health,
-) {
-    // At each look, so that an alert lasts for as long as the silence.
-    metrics.errors("fetch", "silent_leader");
-    health.note_silent_leader(&partition.to_string(), Some(error));
-    if looks.reminder.is_due(error) {
-        tracing::warn!(
-            code = %Code::NothingDelivered, %partition, error,
-            "the partition's leader does not answer this worker: nothing of it can be delivered"
-        );
+/// What one look finds of the leaders. Only some brokers may be out of reach: the others'
+/// partitions go on.
+#[derive(Default)]
+struct Leaders {
+    /// Partitions whose leader does not answer, and why.
+    silent: Vec<(String, String)>,
+    /// Those whose leader answers again.
+    answering: Vec<String>,
+}
+
+impl Leaders {
+    fn tell(&self, reminder: &mut Reminder) {
+        if !self.answering.is_empty() {
+            let partitions = self.answering.join(", ");
+            tracing::info!(partitions, "the partition's leader answers again");
+        }
+        let Some((_, error)) = self.silent.first() else {
+            return;
+        };
+        let silent = self.silent.iter().map(|(partition, _)| partition.as_str());
+        let partitions = silent.collect::<Vec<_>>().join(", ");
+        if reminder.is_due(&partitions) {
+            tracing::warn!(
+                code = %Code::NothingDelivered, partitions, error,
+                "the partition's leader does not answer this worker: nothing of it can be delivered"
+            );
+        }
     }
 }
 

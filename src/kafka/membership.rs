@@ -67,6 +67,10 @@ pub async fn watch_membership(handle: Handle, group: String, health: Arc<Health>
         }
         let since = *outside.get_or_insert_with(Instant::now);
         if since.elapsed() < OUTSIDE_MAX {
+            // A rebalance is over by then; brokers that are away are not waited for.
+            if consumer.context().is_down() {
+                health.note_kafka(Some(why(consumer.context(), None)));
+            }
             continue;
         }
         let is_due = asked
@@ -151,7 +155,10 @@ fn incompatible(group: &GroupInfo) -> Option<String> {
         return None;
     }
     let hosts: Vec<String> = (members.iter())
-        .map(|member| format!("{} on {}", member.client_id(), member.client_host()))
+        .map(|member| {
+            let host = member.client_host().trim_start_matches('/');
+            format!("{} on {host} ({})", member.client_id(), member.id())
+        })
         .collect();
     Some(format!(
         "its {} member(s) use the protocol {protocol}, and this worker {COOPERATIVE}: stop the former \

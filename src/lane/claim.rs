@@ -22,6 +22,7 @@ use crate::kafka::broker::{committed_offsets, is_refused, partition_logs, refres
 use crate::kafka::refused;
 use crate::kafka::topics::KnownTopics;
 use crate::record::{Partition, Position};
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::Health;
 use crate::telemetry::metrics::Metrics;
@@ -111,6 +112,8 @@ struct Attempt {
     owner: Uuid,
     session: Option<ClientSession>,
     group: Option<Arc<Group>>,
+    /// With which sessions it was claimed.
+    claimed: Option<Sessions>,
     /// How many tries have failed.
     tries: u32,
 }
@@ -123,6 +126,7 @@ impl Attempt {
             owner: Uuid::new(),
             session: None,
             group: None,
+            claimed: None,
             tries: 0,
         }
     }
@@ -199,6 +203,7 @@ impl Claimant {
             owner,
             session,
             group,
+            claimed,
             tries,
         } = attempt;
         let (owner, tries) = (*owner, *tries);
@@ -210,11 +215,22 @@ impl Claimant {
             *group = self.target.group(current).await?;
         }
         let sessions = sessions_of(ours, group.as_deref());
-        checkpoints.claimed_as(self.handle.member_id().await);
-        let found = match checkpoints.claim(owner, sessions, tries).await? {
-            Some(found) => found,
-            None => self.open(checkpoints, owner, sessions, tries).await?,
+        // Looked at again, in doubt about the log: what nobody else has claimed is ours still.
+        let held = match *claimed == Some(sessions) {
+            true => checkpoints.read().await?,
+            false => None,
         };
+        let found = match held.filter(|found| found.owner == Some(owner)) {
+            Some(found) => found,
+            None => {
+                checkpoints.claimed_as(self.handle.member_id().await);
+                match checkpoints.claim(owner, sessions, tries).await? {
+                    Some(found) => found,
+                    None => self.open(checkpoints, owner, sessions, tries).await?,
+                }
+            }
+        };
+        *claimed = Some(sessions);
         // Only now: a log looked at before the claim may end before what the last owner applied.
         let log = self.log(&checkpoints.key().partition, doubt).await;
         let next_offset = found.next_offset;
@@ -317,7 +333,7 @@ impl Claimant {
                         continue;
                     }
                     Ok(Err(error)) => {
-                        let error = format!("{error:#}");
+                        let error = told(&error);
                         if backoff.tries() >= LOGGED_AT_TRY && reminder.is_due(&error) {
                             tracing::warn!(
                                 code = %Code::KafkaAway, %partition, error,

@@ -5,11 +5,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use super::consuming::Consuming;
 use crate::record::batch::Batch;
 use crate::record::detail::detail;
-use crate::record::entity::Reason;
 use crate::telemetry::metrics::Outcome;
 use crate::telemetry::rejected::RejectedRecord;
-use crate::writer::Settled;
 use crate::writer::dead_letter::trace_id;
+use crate::writer::{RejectedAt, Settled};
 
 impl Consuming<'_> {
     /// Counts every record of `batch` that is settled by its outcome, and logs rejections.
@@ -26,15 +25,17 @@ impl Consuming<'_> {
             self.progress.metrics.settled(outcome, count);
         }
         self.lanes.metrics.moved_documents.inc_by(counts.moved);
-        for (offset, reason) in &counts.rejected {
-            self.lanes.metrics.dead_letter(*reason);
-            let rejected = self.rejected(batch, *offset, *reason);
-            self.lanes.rejected.note(*reason, rejected);
+        for at in &counts.rejected {
+            self.lanes.metrics.dead_letter(at.reason);
+            self.lanes
+                .rejected
+                .note(at.reason, self.rejected(batch, *at));
         }
     }
 
     /// What is logged of a rejected record of `batch`.
-    fn rejected(&self, batch: &Batch, offset: i64, reason: Reason) -> RejectedRecord {
+    fn rejected(&self, batch: &Batch, at: RejectedAt) -> RejectedRecord {
+        let RejectedAt { offset, reason, .. } = at;
         let entries = batch.entries();
         let found = entries.binary_search_by_key(&offset, |entry| entry.offset);
         let entry = found.ok().map(|index| &entries[index]);
@@ -47,6 +48,7 @@ impl Consuming<'_> {
             offset,
             kind: detail.kind,
             field: detail.field,
+            error_code: at.error_code,
             trace_id: entry.and_then(|entry| trace_id(&entry.headers).map(str::to_owned)),
         }
     }

@@ -5,12 +5,13 @@ use bson::Uuid;
 
 use super::claim::Unclaimed;
 use super::doubt::{CONFIRMED_AFTER, Doubt, Evidence, RESTORED_AFTER};
-use super::stopped::Stop;
+use super::stopped::{Stop, reasons_of_row};
 use crate::checkpoint::{
     Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, PartitionLog, Standing, is_of_the_past,
     standing,
 };
 use crate::record::Partition;
+use crate::record::entity::Reason;
 use crate::telemetry::code::Code;
 
 /// Compares a checkpoint, which this claim holds, with the log; gives it as it is then. What only a
@@ -58,13 +59,16 @@ pub(super) async fn fit(
         Standing::Stale => return Err(stale(checkpoints, &found, log, doubt, tries).await),
     };
     if let Some(halt) = halted(checkpoints, &fitting, doubt, tries).await? {
-        return Err(Unclaimed::Stopped(stop_of(partition, &fitting, halt)));
+        let reasons = reasons_of_row(checkpoints, &fitting, halt).await;
+        return Err(Unclaimed::Stopped(stop_of(
+            partition, &fitting, halt, &reasons,
+        )));
     }
     if let Some(committed) = log.committed.filter(|to| *to > fitting.next_offset) {
         tracing::warn!(
             code = %Code::CommittedAhead, %partition, committed, next_offset = fitting.next_offset,
-            "the group's committed offset is ahead of the checkpoint: it was moved by hand, \
-             MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
+            "the group's committed offset is ahead of the checkpoint: one of them was moved by \
+             hand, MongoDB was restored from a backup, or another sink ran meanwhile; continuing from \
              the checkpoint, since replaying is safe and skipping loses records (to skip all the \
              same: `workflows-sink offsets reset --topic {} --partition {} --to OFFSET --yes`)",
             partition.topic, partition.number
@@ -222,7 +226,12 @@ async fn halted(
 }
 
 /// Why a halted partition has stopped, and how it continues.
-fn stop_of(partition: &Partition, found: &Checkpoint, halt: Halt) -> Stop {
+fn stop_of(
+    partition: &Partition,
+    found: &Checkpoint,
+    halt: Halt,
+    reasons: &[(String, i64)],
+) -> Stop {
     let resolve = format!(
         "`workflows-sink offsets resolve --topic {} --partition {}",
         partition.topic, partition.number
@@ -232,11 +241,12 @@ fn stop_of(partition: &Partition, found: &Checkpoint, halt: Halt) -> Stop {
         HaltReason::Rejections => Stop::new(
             Code::BreakerOpen,
             format!(
-                "{} records in a row were rejected, from offset {from} on, and are dead letters; \
-                 look at them with `workflows-sink dead-letters list`, and mend what sends them or \
-                 the mapping; then {resolve} --retry --yes` applies them again, or --continue goes \
-                 on behind them",
-                found.rejections.in_a_row
+                "{} records in a row were rejected{}, from offset {from} on, and are dead letters; \
+                 look at them with `workflows-sink dead-letters list`, and {}; then {resolve} \
+                 --retry --yes` applies them again, or --continue goes on behind them",
+                found.rejections.in_a_row,
+                listed(reasons),
+                mended_by(reasons)
             ),
         ),
         HaltReason::Unreadable => Stop::new(
@@ -247,6 +257,30 @@ fn stop_of(partition: &Partition, found: &Checkpoint, halt: Halt) -> Stop {
                  applied; {resolve} --continue --yes` steps over it, and --retry reads it again"
             ),
         ),
+    }
+}
+
+/// Why the records of the row were rejected, most of them first.
+fn listed(reasons: &[(String, i64)]) -> String {
+    let listed: Vec<String> = (reasons.iter())
+        .map(|(reason, count)| format!("{reason} {count}"))
+        .collect();
+    match listed.is_empty() {
+        true => String::new(),
+        false => format!(" ({})", listed.join(", ")),
+    }
+}
+
+/// What has to be done first about a row of rejections.
+fn mended_by(reasons: &[(String, i64)]) -> &'static str {
+    match reasons.first() {
+        Some((reason, _)) if *reason == Reason::WriteError.as_str() => {
+            "correct the validator or unique index that refuses them, or what sends them"
+        }
+        Some((reason, _)) if *reason == Reason::UnknownKind.as_str() => {
+            "add their kind to the mapping, or correct what sends them"
+        }
+        _ => "correct what sends them, or the mapping",
     }
 }
 
@@ -281,4 +315,49 @@ pub(super) fn advice(
         partition.topic,
         partition.number
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::Rejections;
+
+    #[test]
+    fn a_row_of_rejections_is_told_with_its_reasons_and_what_to_do() {
+        let found = Checkpoint {
+            next_offset: 23,
+            rejections: Rejections {
+                in_a_row: 20,
+                from: 3,
+            },
+            ..Checkpoint::default()
+        };
+        let halt = Halt {
+            reason: HaltReason::Rejections,
+            from: 3,
+        };
+        for (reasons, says) in [
+            (
+                &[("write_error", 19), ("missing_id", 1)][..],
+                "(write_error 19, missing_id 1)",
+            ),
+            (
+                &[("write_error", 20)],
+                "correct the validator or unique index",
+            ),
+            (&[("unknown_kind", 20)], "add their kind to the mapping"),
+            (&[("missing_id", 20)], "correct what sends them"),
+            (&[], "20 records in a row were rejected, from offset 3 on"),
+        ] {
+            let reasons: Vec<(String, i64)> = (reasons.iter())
+                .map(|(reason, count)| ((*reason).to_owned(), *count))
+                .collect();
+            let stop = stop_of(&Partition::new("t", 7), &found, halt, &reasons);
+            assert!(stop.why.contains(says), "{}", stop.why);
+            assert!(
+                stop.why
+                    .contains("offsets resolve --topic t --partition 7 --retry --yes")
+            );
+        }
+    }
 }

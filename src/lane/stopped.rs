@@ -2,20 +2,27 @@
 
 use std::time::{Duration, Instant};
 
-use bson::Uuid;
+use bson::{Document, Uuid, doc};
+use futures_util::TryStreamExt as _;
 
 use super::claim::Claimant;
 use super::doubt::Doubt;
-use crate::checkpoint::{Checkpoint, Checkpoints, ClaimError, Key, stays_stopped};
+use crate::checkpoint::{
+    Checkpoint, Checkpoints, ClaimError, Halt, HaltReason, Key, stays_stopped,
+};
 use crate::record::Partition;
 use crate::telemetry::code::Code;
 use crate::telemetry::metrics::PartitionState;
+use crate::writer::dead_letter;
 
 /// How often it is looked whether what stopped a partition is resolved.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How often the log is looked at too, while the checkpoint stays as it is.
 const LOOK_AT_LOG_EVERY: Duration = Duration::from_secs(120);
+
+/// How long MongoDB may take to say why the records of a row were rejected.
+const REASONS_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A partition that waits for a person.
 pub struct Stop {
@@ -43,6 +50,41 @@ impl Stop {
             _ => PartitionState::Stopped,
         }
     }
+}
+
+/// Why the records were rejected whose row halts a partition, most of them first; empty where
+/// MongoDB does not say.
+pub(super) async fn reasons_of_row(
+    checkpoints: &Checkpoints,
+    found: &Checkpoint,
+    halt: Halt,
+) -> Vec<(String, i64)> {
+    if halt.reason != HaltReason::Rejections {
+        return Vec::new();
+    }
+    let id = |offset| dead_letter::id(checkpoints.key(), found.topic_id, offset);
+    let row = doc! { "_id": { "$gte": id(halt.from), "$lt": id(found.next_offset) } };
+    let count = doc! { "_id": "$reason", "count": { "$sum": 1_i64 } };
+    let pipeline = [
+        doc! { "$match": row },
+        doc! { "$group": count },
+        doc! { "$sort": { "count": -1, "_id": 1 } },
+    ];
+    let letters = (checkpoints.database()).collection::<Document>(dead_letter::COLLECTION);
+    let counted = letters.aggregate(pipeline).max_time(REASONS_DEADLINE).await;
+    let counted: Result<Vec<Document>, _> = match counted {
+        Ok(cursor) => cursor.try_collect().await,
+        Err(error) => Err(error),
+    };
+    let read = |counted: &Document| {
+        let reason = counted.get_str("_id").ok()?.to_owned();
+        Some((reason, counted.get_i64("count").ok()?))
+    };
+    counted
+        .unwrap_or_default()
+        .iter()
+        .filter_map(read)
+        .collect()
 }
 
 /// A checkpoint as it was found, or why it is none.

@@ -14,6 +14,7 @@ use crate::database::errors;
 use crate::kafka::broker::Broker;
 use crate::kafka::topics::KnownTopics;
 use crate::record::Partition;
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::telemetry::reminder::Reminder;
 
@@ -61,7 +62,7 @@ async fn decide_topic(
         let first = match logs {
             Ok(logs) => first_checkpoints(config, start, &partitions, &logs),
             Err(error) => {
-                let error = format!("{error:#}");
+                let error = told(&error);
                 if backoff.tries() >= LOGGED_AT_TRY && reminder.is_due(&error) {
                     tracing::warn!(
                         code = %Code::KafkaAway,

@@ -12,6 +12,7 @@ mod servers;
 mod validators;
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::io::IsTerminal as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -134,13 +135,18 @@ fn announce(config: &Config) {
         group = config.kafka.group,
         mongodb = config.mongodb.hosts(),
         database = config.mongodb.database,
-        write_mode = ?config.write_mode,
-        tombstones = ?config.tombstones,
-        kind_changes = ?config.kind_changes,
+        write_mode = setting(&config.write_mode),
+        tombstones = setting(&config.tombstones),
+        kind_changes = setting(&config.kind_changes),
         mapping = config.mapping_file.as_deref().unwrap_or("built in"),
         collections = config.mapping.collections().count(),
         "starting"
     );
+}
+
+/// The value of a setting as it is written in the environment: a word.
+fn setting(value: &impl Debug) -> String {
+    format!("{value:?}").to_lowercase()
 }
 
 /// Everything that must be true before the group is joined; waits for what is transient.

@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::kafka::{NewLane, Poller};
 use crate::lane::{self, Lanes};
 use crate::signals::{EXIT_INTERRUPTED, StopSignals};
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::telemetry::health::{Health, Loop};
 
@@ -26,7 +27,7 @@ pub(super) fn supervise(
     tokio::spawn(async move {
         let end = match task.await {
             Ok(Ok(())) => "it returned".to_owned(),
-            Ok(Err(error)) => format!("{error:#}"),
+            Ok(Err(error)) => told(&error),
             Err(error) => error.to_string(),
         };
         let _ = fatal.send(format!("{name} ended: {end}"));

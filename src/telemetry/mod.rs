@@ -1,5 +1,6 @@
 //! What the process says of itself: metrics, health, the log, its version.
 
+pub mod causes;
 pub mod code;
 mod cut;
 pub mod health;

@@ -35,6 +35,8 @@ pub struct RejectedRecord {
     pub kind: Option<String>,
     /// The path of the field at fault, if it is one field.
     pub field: Option<String>,
+    /// MongoDB's error code, where that refuses it.
+    pub error_code: Option<i32>,
     /// The trace that it belongs to, by its headers.
     pub trace_id: Option<String>,
 }
@@ -76,10 +78,12 @@ impl RejectedLog {
             offset,
             kind,
             field,
+            error_code,
             trace_id,
         } = rejected;
         tracing::warn!(
-            code = %Code::Rejected, reason = reason.as_str(), %partition, offset, kind, field, trace_id,
+            code = %Code::Rejected, reason = reason.as_str(), %partition, offset, kind, field,
+            error_code, trace_id,
             "a record is rejected and kept as a dead letter: see `dead-letters list`"
         );
     }
@@ -105,7 +109,7 @@ impl RejectedLog {
             tracing::warn!(
                 code = %Code::Rejected, reason = reason.as_str(), records = tally.records, kinds,
                 partition = %last.partition, offset = last.offset, field = last.field,
-                trace_id = last.trace_id,
+                error_code = last.error_code, trace_id = last.trace_id,
                 "records are rejected and kept as dead letters; this is the latest of them"
             );
             (tally.logged, tally.records) = (now, 0);
@@ -140,6 +144,7 @@ mod tests {
             offset,
             kind: Some(format!("Kind{}", offset % 20)),
             field: None,
+            error_code: None,
             trace_id: None,
         };
         for offset in 0..500 {

@@ -36,7 +36,7 @@ use self::pace::Pace;
 use self::progress::BatchProgress;
 use self::session::Session;
 pub use self::session::session_id;
-pub use self::settled::{Counts, Settled, Unwritten};
+pub use self::settled::{Counts, RejectedAt, Settled, Unwritten};
 use self::takeover::Takeover;
 pub use self::trouble::{Attempts, Trouble};
 pub use self::unfoldable::Unfoldable;

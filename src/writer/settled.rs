@@ -20,16 +20,27 @@ pub struct Counts {
     pub moved: u64,
     /// Skipped by the contract.
     pub skipped: u64,
-    /// Kept as dead letters: the offset of each, and why.
-    pub rejected: Vec<(i64, Reason)>,
+    /// Kept as dead letters, in their order.
+    pub rejected: Vec<RejectedAt>,
     /// Transactions committed.
     pub transactions: u64,
+}
+
+/// A record that became a dead letter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectedAt {
+    /// Where it stands.
+    pub offset: i64,
+    /// Why.
+    pub reason: Reason,
+    /// The server's error code, for [`Reason::WriteError`].
+    pub error_code: Option<i32>,
 }
 
 impl Counts {
     /// Why records were rejected, in their order.
     pub fn reasons(&self) -> Vec<Reason> {
-        self.rejected.iter().map(|(_, reason)| *reason).collect()
+        self.rejected.iter().map(|at| at.reason).collect()
     }
 
     /// Records that were applied in one way or another.

@@ -9,7 +9,7 @@ use super::dead_letter;
 use super::moved::Created;
 use super::progress::{BatchProgress, Commit};
 use super::reply::Reply;
-use super::{Counts, Failure, Writer};
+use super::{Counts, Failure, RejectedAt, Writer};
 use crate::checkpoint::{self, Halt, HaltReason};
 use crate::database::errors::{self, Cause, Verdict};
 use crate::record::batch::Batch;
@@ -191,7 +191,11 @@ pub(super) fn planned(plan: &Plan<'_>) -> Counts {
         rejected: plan
             .rejected
             .iter()
-            .map(|rejected| (rejected.offset, rejected.reason))
+            .map(|rejected| RejectedAt {
+                offset: rejected.offset,
+                reason: rejected.reason,
+                error_code: rejected.refusal.map(|refusal| refusal.code),
+            })
             .collect(),
         transactions: 1,
         ..Counts::default()

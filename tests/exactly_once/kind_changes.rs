@@ -121,7 +121,7 @@ async fn a_state_is_not_refused_for_a_document_that_one_before_it_takes_away() {
     let settled = settle(&mut writer, &states.batch()).await;
     let refused = &settled.counts().rejected;
     assert_eq!(refused.len(), 1, "the last one alone: {refused:?}");
-    assert_eq!(refused[0].0, 3);
+    assert_eq!(refused[0].offset, 3);
     let datasets = world.documents("datasets").await;
     assert_eq!(datasets.keys().collect::<Vec<_>>(), ["b"]);
 }

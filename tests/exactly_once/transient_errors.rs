@@ -38,7 +38,7 @@ async fn whatever_passes_leaves_the_batch_applied_once() {
         ("update", 11602, TRANSIENT, Some(Cause::Election)),
         ("update", 50, "", Some(Cause::Timeout)),
         ("update", 146, "", Some(Cause::Overload)),
-        ("update", 13, "", Some(Cause::Authentication)),
+        ("update", 13, "", Some(Cause::Authorization)),
         ("update", 54_321, "", Some(Cause::Other)),
         ("update", 121, TRANSIENT, Some(Cause::Conflict)),
         ("commitTransaction", 251, TRANSIENT, Some(Cause::Conflict)),

@@ -56,6 +56,8 @@ async fn rejections_stop_at_their_limit_and_no_restart_pours_in_more() {
     for start in 0..2 {
         let mut worker = scene.worker(&limits);
         has_halted(&worker, "breaker").await;
+        let reasons = format!("(malformed_value {LIMIT})");
+        assert_eq!(worker.lines_with(&reasons).len(), 1, "{}", worker.log());
         until_at(&scene, 0, at).await;
         until_committed(&scene, 0, at).await;
         let letters = scene.dead_letters().await.len() as i64;

@@ -26,6 +26,7 @@ use crate::record::entity::Decoded;
 use crate::record::fold::WriteMode;
 use crate::record::mapping::CollectionId;
 use crate::record::{Partition, Record};
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::writer::dead_letter;
 
@@ -144,7 +145,7 @@ pub(super) async fn check(config: &Config, newest: NewestStates, report: &mut Re
         Err(error) => report.fault(
             code_of(&error),
             "documents",
-            format!("{error:#}"),
+            told(&error),
             "see the faults above, or run it again",
         ),
     }

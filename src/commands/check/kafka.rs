@@ -5,12 +5,14 @@ use std::net::TcpStream;
 use std::net::ToSocketAddrs as _;
 use std::time::Duration;
 
+use super::super::progress::CommandProgress;
 use super::report::Report;
 use crate::config::Kafka;
 use crate::config::owned::{COOPERATIVE, default_of};
 use crate::kafka::broker::{Broker, BrokerFacts, TopicFacts};
 use crate::kafka::group::GroupFacts;
 use crate::kafka::preflight::{Unanswered, is_accepted};
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 
 /// How long connecting to one broker may take.
@@ -21,12 +23,19 @@ const REPLICAS_MIN: usize = 3;
 
 const DAY_MS: i64 = 86_400_000;
 
-pub(super) async fn check(kafka: &Kafka, report: &mut Report) {
+/// Says whether Kafka answers at all.
+pub(super) async fn check(kafka: &Kafka, report: &mut Report) -> bool {
     let asked = kafka.clone();
-    let answers = tokio::task::spawn_blocking(move || Answers::of(&asked));
-    match answers.await {
+    let progress = CommandProgress::new(0, "answers");
+    progress.show(0, "asking the brokers");
+    let answers = tokio::task::spawn_blocking(move || Answers::of(&asked)).await;
+    progress.end();
+    match answers {
         Ok(answers) => answers.report(kafka, report),
-        Err(error) => report.fault(Code::Panicked, "brokers", error.to_string(), "run it again"),
+        Err(error) => {
+            report.fault(Code::Panicked, "brokers", error.to_string(), "run it again");
+            false
+        }
     }
 }
 
@@ -41,17 +50,13 @@ struct Answers {
 impl Answers {
     fn of(kafka: &Kafka) -> Answers {
         let access = is_accepted(kafka);
+        // Each further question would wait as long, to say the same.
+        if matches!(access, Err(Unanswered::Transient(_))) {
+            return Answers::none(access);
+        }
         let broker = match Broker::new(kafka) {
             Ok(broker) => broker,
-            Err(error) => {
-                let access = Err(Unanswered::Permanent(format!("{error:#}")));
-                return Answers {
-                    access,
-                    brokers: Ok(Vec::new()),
-                    topics: Vec::new(),
-                    group: Ok(GroupFacts::default()),
-                };
-            }
+            Err(error) => return Answers::none(Err(Unanswered::Permanent(told(&error)))),
         };
         let reach = |found: BrokerFacts| {
             let reached = reached(&found);
@@ -68,7 +73,18 @@ impl Answers {
         }
     }
 
-    fn report(self, kafka: &Kafka, report: &mut Report) {
+    /// Where nothing else can be asked.
+    fn none(access: Result<(), Unanswered>) -> Answers {
+        Answers {
+            access,
+            brokers: Ok(Vec::new()),
+            topics: Vec::new(),
+            group: Ok(GroupFacts::default()),
+        }
+    }
+
+    /// Says whether Kafka answers.
+    fn report(self, kafka: &Kafka, report: &mut Report) -> bool {
         let security = protocol(kafka);
         let is_away = matches!(self.access, Err(Unanswered::Transient(_)));
         match self.access {
@@ -79,43 +95,42 @@ impl Answers {
             Err(why) => {
                 let remedy = match why {
                     Unanswered::Absent { .. } => "a start waits for it",
-                    Unanswered::Transient(_) => "are the brokers up, and is the way to them open?",
+                    Unanswered::Transient(_) => {
+                        "are the brokers up, is the way to them open, and do they speak \
+                         security.protocol there?"
+                    }
                     Unanswered::Permanent(_) => "correct DYFF_KAFKA__CONFIG__…, or the ACLs",
                 };
                 report.fault(why.code(), "access", why.to_string(), remedy);
             }
         }
+        if is_away {
+            return false;
+        }
         match self.brokers {
             Ok(brokers) => report_brokers(&brokers, report),
-            Err(error) => report.fault(
-                Code::KafkaAway,
-                "brokers",
-                format!("{error:#}"),
-                "are they up?",
-            ),
+            Err(error) => report.fault(Code::KafkaAway, "brokers", told(&error), "are they up?"),
         }
         for (name, found) in self.topics {
             match found {
                 Ok(found) => report_topic(&name, &found, report),
                 Err(error) => report.warn(
                     "topic",
-                    format!("{name} was not described: {error:#}"),
+                    format!("{name} was not described: {}", told(&error)),
                     "see the fault above",
                 ),
             }
         }
         match self.group {
             Ok(group) => report_group(&kafka.group, &group, report),
-            Err(error) if is_away => {
-                report.warn("group", format!("{error:#}"), "see the faults above")
-            }
             Err(error) => report.fault(
                 Code::OutsideGroup,
                 "group",
-                format!("{error:#}"),
+                told(&error),
                 "grant Read on the group; is its coordinator available?",
             ),
         }
+        true
     }
 }
 
@@ -209,7 +224,7 @@ fn report_topic(name: &str, topic: &TopicFacts, report: &mut Report) {
         Err(error) => {
             let remedy = "grant DescribeConfigs on the topic, or nothing says whether they lose \
                           records";
-            return report.warn("topic", format!("{name}: {error:#}"), remedy);
+            return report.warn("topic", format!("{name}: {}", told(error)), remedy);
         }
     };
     for (setting, what, remedy) in found {

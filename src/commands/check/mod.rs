@@ -65,9 +65,9 @@ pub async fn execute(
     let other = other.map_err(StartupError::configuration)?;
     mapping::check(&config.mapping, other.as_ref(), &mut report);
     if !checked.offline {
-        kafka::check(&config.kafka, &mut report).await;
-        mongodb::check(config, &mut report).await;
-        if let Some(records) = checked.sample {
+        let kafka_answers = kafka::check(&config.kafka, &mut report).await;
+        mongodb::check(config, kafka_answers, &mut report).await;
+        if let Some(records) = checked.sample.filter(|_| kafka_answers) {
             // What another mapping would make of records says nothing of documents.
             let is_in_use = other.is_none();
             let mapping = other.map_or_else(|| Arc::clone(&config.mapping), Arc::new);

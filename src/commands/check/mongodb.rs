@@ -8,18 +8,22 @@ use super::report::Report;
 use super::tombstones;
 use crate::checkpoint::other_groups;
 use crate::commands::offsets::{Place, places};
-use crate::config::{Config, Kafka, startup};
+use crate::config::reference::DATABASE;
+use crate::config::startup::{self, StartupError};
+use crate::config::{Config, Kafka};
 use crate::database::collections::{CollectionFacts, describe};
 use crate::database::facts::{Facts, facts};
 use crate::database::{self, errors};
 use crate::kafka::broker::Broker;
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::writer;
 
 /// How long the places of all partitions may take.
 const PLACES_DEADLINE: Duration = Duration::from_secs(60);
 
-pub(super) async fn check(config: &Config, report: &mut Report) {
+/// `kafka_answers`: whether checkpoints can be compared with their logs.
+pub(super) async fn check(config: &Config, kafka_answers: bool, report: &mut Report) {
     let database = match database::open(&config.mongodb).await {
         Ok(database) => database,
         Err(error) => {
@@ -27,11 +31,21 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
                 Code::Configuration => Code::Configuration,
                 _ => Code::MongodbAway,
             };
-            return report.fault(code, "MongoDB", format!("{error:#}"), "see the message");
+            return report.fault(code, "MongoDB", told(&error), "see the message");
         }
     };
     let collections = writer::collections(&config.mapping);
     match facts(&database, &collections, writer::dead_letter::COLLECTION).await {
+        Ok(Facts {
+            differs_in_case: Some(name),
+            ..
+        }) => {
+            let here = database.name();
+            let what =
+                format!("{here} differs from the database {name} only in upper and lower case");
+            let remedy = format!("write {name} in {}", DATABASE.name);
+            return report.fault(Code::Configuration, "MongoDB", what, remedy);
+        }
         Ok(found) => report_facts(&found, database.name(), report),
         Err(error) => {
             let why = errors::shown(&error);
@@ -47,7 +61,14 @@ pub(super) async fn check(config: &Config, report: &mut Report) {
             "grant readWrite on the database",
         ),
     }
-    report_checkpoints(config, &database, report).await;
+    match kafka_answers {
+        true => report_checkpoints(config, &database, report).await,
+        false => report.warn(
+            "checkpoints",
+            "not compared with their logs: Kafka does not answer",
+            "see the fault above",
+        ),
+    }
 }
 
 fn report_facts(found: &Facts, database: &str, report: &mut Report) {
@@ -150,6 +171,7 @@ pub(super) fn code_of(error: &anyhow::Error) -> Code {
     let mut causes = error.chain();
     match causes.any(|cause| cause.is::<mongodb::error::Error>()) {
         true => Code::MongodbAway,
+        false if error.is::<StartupError>() => startup::code(error),
         false => Code::KafkaAway,
     }
 }
@@ -167,7 +189,10 @@ async fn find_places(
     match timeout(PLACES_DEADLINE, looked).await {
         Ok(Ok(places)) => return Some(places),
         Ok(Err(error)) => {
-            let why = format!("{error:#}");
+            let why = match error.downcast_ref() {
+                Some(error) => errors::shown(error),
+                None => told(&error),
+            };
             report.fault(code_of(&error), "checkpoints", why, "see the faults above");
         }
         Err(_) => {
@@ -194,18 +219,31 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
             place.code().unwrap_or(Code::NothingSettles),
             "checkpoints",
             format!("{} stands still: {}", place.partition, place.state()),
-            format!("workflows-sink offsets resolve --topic {topic} --partition {number}"),
+            format!(
+                "workflows-sink offsets resolve --topic {topic} --partition {number}{}",
+                if place.is_halted() {
+                    " --retry, or --continue"
+                } else {
+                    ""
+                }
+            ),
         );
     }
-    let lag: i64 = places.iter().filter_map(Place::lag).sum();
-    report.good(
-        "checkpoints",
-        format!(
-            "{} of {} fit their logs; lag {lag}",
-            places.len() - stuck.len(),
-            places.len()
-        ),
+    let absent = places.iter().filter(|place| place.is_new()).count();
+    let fit = places.iter().filter(|place| !place.is_new()).count();
+    let fit = fit - stuck.iter().filter(|place| !place.is_new()).count();
+    let (all, lag) = (
+        places.len(),
+        places.iter().filter_map(Place::lag).sum::<i64>(),
     );
+    if fit > 0 {
+        let what = format!("{fit} of {all} fit their logs; lag {lag}");
+        report.good("checkpoints", what);
+    }
+    if absent > 0 {
+        let what = format!("{absent} of {all} are not there yet: a first start makes them");
+        report.good("checkpoints", what);
+    }
     match other_groups(database, &kafka.group, &kafka.topics).await {
         Ok(others) if !others.is_empty() => report.warn_of(
             Code::OtherGroups,

@@ -7,6 +7,7 @@ use tokio::task::JoinError;
 
 use crate::commands::text::on_terminal;
 use crate::commands::{NotHealthy, print_json};
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 
 /// How grave a finding is.
@@ -104,7 +105,7 @@ impl Report {
         match looked {
             Ok(Ok(found)) => return Some(found),
             Ok(Err(error)) => {
-                let why = format!("{error:#}");
+                let why = told(&error);
                 self.fault(Code::KafkaAway, part, why, "see the faults above");
             }
             Err(error) => self.fault(Code::Panicked, part, error.to_string(), "run it again"),

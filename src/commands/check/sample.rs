@@ -1,6 +1,7 @@
 //! Reads records and decodes them, as the service would: how many of each outcome, and where to
 //! find one of each rejection.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,6 +20,9 @@ use crate::telemetry::code::Code;
 
 /// How long reading may take.
 const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Of how many reasons and kinds an example is shown.
+const REJECTED_SHOWN_MAX: usize = 20;
 
 /// Gives the newest state of each key, where all were read.
 pub(super) async fn check(
@@ -41,16 +45,15 @@ struct Sample {
     accepted: BTreeMap<String, u64>,
     skipped: u64,
     deletes: u64,
-    rejected: BTreeMap<Reason, Example>,
+    rejected: BTreeMap<(Reason, Option<String>), Example>,
     newest: NewestStates,
 }
 
-/// The records of one reason, and where the last of them stands.
-#[derive(Debug)]
+/// The records of one reason and kind, and where the last of them stands.
+#[derive(Debug, Default)]
 struct Example {
     count: u64,
     place: String,
-    kind: Option<String>,
 }
 
 /// The last `records` of all partitions together.
@@ -97,13 +100,9 @@ fn sample(
 
 impl Sample {
     fn reject(&mut self, reason: Reason, place: String, kind: Option<String>) {
-        let found = self.rejected.entry(reason).or_insert(Example {
-            count: 0,
-            place: String::new(),
-            kind: None,
-        });
+        let found = self.rejected.entry((reason, kind)).or_default();
         found.count += 1;
-        (found.place, found.kind) = (place, kind);
+        found.place = place;
     }
 
     fn report(self, report: &mut Report) -> NewestStates {
@@ -120,7 +119,10 @@ impl Sample {
                 self.deletes
             ),
         );
-        for (reason, Example { count, place, kind }) in self.rejected {
+        let mut rejected: Vec<_> = self.rejected.into_iter().collect();
+        rejected.sort_by_key(|(_, found)| Reverse(found.count));
+        let more = rejected.split_off(rejected.len().min(REJECTED_SHOWN_MAX));
+        for ((reason, kind), Example { count, place }) in rejected {
             let kind = kind.map_or_else(String::new, |kind| format!(", kind {kind}"));
             report.warn_of(
                 Code::Rejected,
@@ -129,6 +131,39 @@ impl Sample {
                 "`docs/operations.md`, Dead letters, says what each reason means",
             );
         }
+        if !more.is_empty() {
+            let count: u64 = more.iter().map(|(_, found)| found.count).sum();
+            let what = format!(
+                "{count} more would be rejected, of {} other kinds",
+                more.len()
+            );
+            let remedy = "correct the first of them, and look again";
+            report.warn_of(Code::Rejected, "sample", what, remedy);
+        }
         self.newest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_that_would_be_rejected_is_counted_by_itself() {
+        let mut sample = Sample::default();
+        for n in 0..REJECTED_SHOWN_MAX + 5 {
+            for _ in 0..=n {
+                let place = format!("t[0] offset {n}");
+                sample.reject(Reason::UnknownKind, place, Some(format!("Kind{n}")));
+            }
+        }
+        sample.reject(Reason::MalformedValue, "t[0] offset 99".to_owned(), None);
+        let mut report = Report::default();
+        sample.report(&mut report);
+        let lines: Vec<&str> = report.findings.iter().map(|found| &*found.what).collect();
+        assert_eq!(lines.len(), 1 + REJECTED_SHOWN_MAX + 1, "{lines:?}");
+        let most = "25 would be rejected (unknown_kind, kind Kind24), such as t[0] offset 24";
+        assert_eq!(lines[1], most);
+        assert_eq!(lines[21], "16 more would be rejected, of 6 other kinds");
     }
 }

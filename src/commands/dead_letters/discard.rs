@@ -24,7 +24,10 @@ pub(super) async fn discard(
     let query = matching(&of_group.group, filter, LetterState::Open);
     if !yes {
         let count = of_group.collection.count_documents(query.clone()).await?;
-        if count > 0 && !json {
+        if count == 0 && !json {
+            return Ok(writeln!(out, "{}", of_group.none().await?)?);
+        }
+        if !json {
             list::count(of_group, query, LetterGrouping::Reason, false, out).await?;
         }
         return print(count, false, json, out);

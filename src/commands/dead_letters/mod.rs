@@ -21,7 +21,7 @@ use super::text::{one_line, thousands};
 use crate::cli::DeadLetters;
 use crate::config::Config;
 use crate::database::{self, values::number};
-use crate::writer::dead_letter::{COLLECTION, OPEN};
+use crate::writer::dead_letter::{COLLECTION, OPEN, is_open};
 
 /// The most groups that a message names.
 const GROUPS_NAMED_MAX: usize = 5;
@@ -107,11 +107,12 @@ impl Letters {
             "_id.offset": offset,
         };
         let found: Vec<Document> = self.collection.find(filter).await?.try_collect().await?;
-        anyhow::ensure!(
-            !found.is_empty(),
-            "the group {} has no dead letter at {topic}[{partition}] offset {offset}",
-            self.group
-        );
+        if found.is_empty() {
+            let place = format!("{topic}[{partition}] offset {offset}");
+            let group = &self.group;
+            let all = self.none().await?;
+            anyhow::bail!("the group {group} has no dead letter at {place}: {all}");
+        }
         Ok(found)
     }
 
@@ -143,13 +144,18 @@ impl Letters {
             ));
         }
         let others = self
-            .aggregate([doc! { "$sortByCount": "$_id.group" }])
+            .aggregate([
+                doc! { "$match": { "state": is_open() } },
+                doc! { "$sortByCount": "$_id.group" },
+            ])
             .await?;
         let others = match others.is_empty() {
             true => String::new(),
             false => format!(
                 "; {}",
-                counts(&others, |count, group| format!("{count} for group {group}"))
+                counts(&others, |count, group| format!(
+                    "{count} open for group {group}"
+                ))
             ),
         };
         Ok(format!("no dead letters for group {}{others}", self.group))

@@ -155,8 +155,8 @@ fn stopped(members: &[String], group: &str) -> anyhow::Result<()> {
 /// Fails where the group has no checkpoint of these topics and another group has: its name may be
 /// misspelt, and its checkpoints would be made in silence.
 async fn known(database: &Database, kafka: &Kafka, places: &[Place]) -> anyhow::Result<()> {
-    let is_new = |place: &Place| matches!(place.checkpoint, Stored::Absent);
-    if !places.iter().all(is_new) || places.iter().any(|place| place.log.committed.is_some()) {
+    if !places.iter().all(Place::is_new) || places.iter().any(|place| place.log.committed.is_some())
+    {
         return Ok(());
     }
     let others = other_groups(database, &kafka.group, &kafka.topics).await?;

@@ -68,6 +68,11 @@ impl Place {
         Some(self.checkpoint.checkpoint()?.next_offset)
     }
 
+    /// Whether no service of the group has begun it yet.
+    pub(in crate::commands) fn is_new(&self) -> bool {
+        matches!(self.checkpoint, Stored::Absent)
+    }
+
     /// How many records the service still has to apply, where that is known: all that is left of
     /// the log, where it is another topic's or begins behind the checkpoint.
     pub(in crate::commands) fn lag(&self) -> Option<i64> {
@@ -128,6 +133,11 @@ impl Place {
                 Standing::Recreated(_) | Standing::Expired | Standing::Truncated => true,
             },
         }
+    }
+
+    /// Whether a person has to say how it continues.
+    pub(in crate::commands) fn is_halted(&self) -> bool {
+        self.halted().is_some()
     }
 
     /// Its checkpoint and why it is halted, if it is, inside its log.

@@ -20,6 +20,7 @@ use self::print::{print_json_of, print_screen};
 use self::verdict::StatusFault;
 use super::NotHealthy;
 use super::offsets::{Place, places_at};
+use crate::checkpoint::other_groups;
 use crate::config::startup::{self, StartupError};
 use crate::config::{Config, Kafka};
 use crate::database::facts::{Facts, facts};
@@ -29,6 +30,7 @@ use crate::kafka::group::GroupFacts;
 use crate::kafka::preflight::{self, Unanswered};
 use crate::kafka::scan::Scanner;
 use crate::record::Partition;
+use crate::telemetry::causes::told;
 use crate::telemetry::code::Code;
 use crate::writer;
 use crate::writer::dead_letter::{COLLECTION, is_open};
@@ -49,6 +51,8 @@ struct Status {
     mongodb: Option<Mongodb>,
     /// Empty unless both servers answer: a partition is a log and its checkpoint.
     rows: Vec<Row>,
+    /// Other groups with checkpoints of these topics, where this one has none.
+    other_groups: Vec<String>,
 }
 
 /// What MongoDB says.
@@ -157,13 +161,17 @@ impl Looks<'_> {
             Some(partitions) => or_unanswered(self.rows(&partitions).await, &mut unanswered)?,
             None => None,
         };
+        let rows = rows.unwrap_or_default();
+        let others = self.other_groups(&rows).await;
+        let others = or_unanswered(others, &mut unanswered)?;
         Ok(Status {
             group_name: self.config.kafka.group.clone(),
             database: self.config.mongodb.database.clone(),
             unanswered,
             group,
             mongodb,
-            rows: rows.unwrap_or_default(),
+            rows,
+            other_groups: others.unwrap_or_default(),
         })
     }
 
@@ -181,6 +189,15 @@ impl Looks<'_> {
             self.database = Some(database::open(&self.config.mongodb).await?);
         }
         Ok(self.database.clone().expect("it was opened"))
+    }
+
+    /// Who else has checkpoints, where this group has none: its name may be misspelt.
+    async fn other_groups(&mut self, rows: &[Row]) -> anyhow::Result<Vec<String>> {
+        if rows.is_empty() || !rows.iter().all(|row| row.place.is_new()) {
+            return Ok(Vec::new());
+        }
+        let (database, kafka) = (self.database().await?, &self.config.kafka);
+        Ok(other_groups(&database, &kafka.group, &kafka.topics).await?)
     }
 
     /// Every partition; the first time after two looks, between which the rates are taken.
@@ -215,9 +232,9 @@ async fn partitions(kafka: &Kafka) -> anyhow::Result<Vec<Partition>> {
     let counts = tokio::task::spawn_blocking(move || preflight::partition_counts(&kafka));
     let counts = counts.await?.map_err(|why| match why {
         Unanswered::Transient(why) => anyhow!("Kafka does not answer: {why}"),
-        Unanswered::Permanent(why) | Unanswered::Absent { why, .. } => {
-            StartupError::configuration(why).into()
-        }
+        Unanswered::Permanent(why) => StartupError::configuration(why).into(),
+        // The service waits for it.
+        absent @ Unanswered::Absent { .. } => absent.into(),
     })?;
     Ok(preflight::partitions_of(&counts))
 }
@@ -235,13 +252,17 @@ fn or_unanswered<T>(
         Err(error) if startup::code(&error) == Code::Configuration => return Err(error),
         Err(error) => error,
     };
+    if let Some(absent) = error.downcast_ref::<Unanswered>() {
+        unanswered.push(StatusFault::new(absent.code(), absent.to_string()));
+        return Ok(None);
+    }
     let (code, what) = match (error.downcast_ref(), error.downcast_ref()) {
         (Some(Away(why)), _) => (Code::MongodbAway, format!("MongoDB does not answer: {why}")),
         (_, Some(error)) => (
             Code::MongodbAway,
             format!("MongoDB: {}", errors::shown(error)),
         ),
-        _ => (Code::KafkaAway, format!("{error:#}")),
+        _ => (Code::KafkaAway, told(&error)),
     };
     unanswered.push(StatusFault::new(code, what));
     Ok(None)
@@ -279,7 +300,7 @@ fn oldest(scanner: &Scanner, wanted: &[(Partition, i64, i64)]) -> BTreeMap<Parti
             ControlFlow::Break(())
         });
         if let Err(error) = scanned {
-            tracing::debug!(%partition, error = format!("{error:#}"), "its age is not known");
+            tracing::debug!(%partition, error = told(&error), "its age is not known");
         }
         found.extend(timestamp.map(|ms| (partition.clone(), ms)));
     }

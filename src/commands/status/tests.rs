@@ -22,6 +22,7 @@ fn status(rows: Vec<Row>) -> Status {
         group_name: "dyff.workflows-sink".to_owned(),
         database: "workflows".to_owned(),
         unanswered: Vec::new(),
+        other_groups: Vec::new(),
         group: Some(GroupFacts {
             state: "Stable".to_owned(),
             protocol: "cooperative-sticky".to_owned(),
@@ -103,6 +104,19 @@ fn deserted() -> Status {
     status
 }
 
+/// No worker was ever there: the group's name is misspelt, perhaps.
+fn never_begun() -> Status {
+    let unbegun = || Row {
+        place: place(None, None),
+        age_ms: None,
+        rate: None,
+    };
+    let mut status = status(vec![unbegun(), unbegun()]);
+    status.group = Some(GroupFacts::default());
+    status.other_groups = vec!["dyff.system.mongodb.sink".to_owned()];
+    status
+}
+
 /// Neither server answers, or only MongoDB does.
 fn unanswered(mongodb_answers: bool) -> Status {
     let mut status = status(Vec::new());
@@ -150,7 +164,8 @@ fn the_first_line_says_what_a_person_has_to_do_and_where_the_runbook_has_it() {
     );
     assert_eq!(
         deserted().verdict(),
-        "no worker is in the group (WS-604); MongoDB has no primary (WS-101); \
+        "no worker is in the group, and 10 records have never been read (WS-604); \
+         MongoDB has no primary (WS-101); \
          the service may not insert on workflows.models (WS-101)"
     );
     let mut other = healthy();
@@ -209,6 +224,7 @@ fn a_screen_says_all_of_it() {
     insta::assert_snapshot!("healthy", screen(&healthy()));
     insta::assert_snapshot!("troubled", screen(&troubled()));
     insta::assert_snapshot!("deserted", screen(&deserted()));
+    insta::assert_snapshot!("never_begun", screen(&never_begun()));
     insta::assert_snapshot!("kafka_away", screen(&unanswered(true)));
     insta::assert_snapshot!("both_away", screen(&unanswered(false)));
 }

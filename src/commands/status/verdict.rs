@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::{Row, Status};
-use crate::commands::text::letters;
+use crate::commands::text::{letters, thousands};
 use crate::database::facts::Facts;
 use crate::kafka::group::GroupFacts;
 use crate::telemetry::code::Code;
@@ -68,6 +68,15 @@ impl Row {
         }
     }
 
+    /// How many records stand in a log that no worker has begun.
+    fn unbegun(&self) -> i64 {
+        let log = &self.place.log;
+        match self.place.lag() {
+            None => (log.stable_end - log.offsets.start).max(0),
+            Some(_) => 0,
+        }
+    }
+
     /// How many seconds it takes to catch up at this rate, where it moves and has to.
     pub(super) fn catch_up_seconds(&self) -> Option<f64> {
         let (lag, rate) = (self.place.lag()?, self.rate?);
@@ -104,11 +113,22 @@ impl Status {
         let lag: i64 = self.rows.iter().filter_map(|row| row.place.lag()).sum();
         // Members of group.protocol=consumer are not listed, but their checkpoints move.
         let moves = |row: &Row| row.rate.is_some_and(|rate| rate > 0.0);
-        if group.members.is_empty() && lag > 0 && !self.rows.iter().any(moves) {
-            faults.push(StatusFault::new(
-                Code::NoWorker,
-                "no worker is in the group",
-            ));
+        let unbegun: i64 = self.rows.iter().map(Row::unbegun).sum();
+        let waits = lag > 0 || unbegun > 0;
+        if group.members.is_empty() && waits && !self.rows.iter().any(moves) {
+            let what = match unbegun {
+                0 => "no worker is in the group".to_owned(),
+                count => {
+                    let count = thousands(count);
+                    format!("no worker is in the group, and {count} records have never been read")
+                }
+            };
+            faults.push(StatusFault::new(Code::NoWorker, what));
+        }
+        if !self.other_groups.is_empty() {
+            let (group, others) = (&self.group_name, self.other_groups.join(", "));
+            let what = format!("the group {group} has no checkpoint, and {others} has");
+            faults.push(StatusFault::new(Code::OtherGroups, what));
         }
         if group.keeps_out() {
             let protocol = &group.protocol;
@@ -155,7 +175,11 @@ fn faults_of_mongodb(facts: &Facts) -> Vec<StatusFault> {
     if let Some(lag_ms) = facts.majority_lag_ms.filter(|ms| *ms > MAJORITY_LAG_MS_MAX) {
         whats.push(format!("MongoDB's majority is {} s behind", lag_ms / 1000));
     }
-    if let Some(missing) = &facts.missing {
+    if let Some(name) = &facts.differs_in_case {
+        whats.push(format!(
+            "the database is called {name}, which is written in other letters here"
+        ));
+    } else if let Some(missing) = &facts.missing {
         whats.push(format!("the service may not {missing}"));
     }
     let fault = |what| StatusFault::new(Code::MongodbAway, what);

@@ -100,7 +100,7 @@ fn each_code_has_the_cause_that_an_operator_would_look_for() {
         (14031, Cause::Overload),     // OutOfDiskSpace
         (64, Cause::WriteConcern),    // WriteConcernTimeout
         (100, Cause::WriteConcern),   // UnsatisfiableWriteConcern
-        (13, Cause::Authentication),  // Unauthorized
+        (13, Cause::Authorization),   // Unauthorized
         (18, Cause::Authentication),  // AuthenticationFailed
         (391, Cause::Authentication), // ReauthenticationRequired
         (1, Cause::Other),            // InternalError
@@ -476,7 +476,10 @@ fn what_a_log_shows_of_an_error_quotes_no_command() {
         "not authorized on workflows to execute command { update: \"models\", u: \"SECRET\" }";
     let reply = doc! { "code": 13, "codeName": "Unauthorized", "errmsg": quoting };
     let refused: Error = ErrorKind::Command(bson::deserialize_from_document(reply).unwrap()).into();
-    assert_eq!(shown(&refused), "Unauthorized (code 13)");
+    assert_eq!(
+        shown(&refused),
+        "Unauthorized (code 13): not authorized on workflows to execute { update: \"models\" }"
+    );
     let concern = write_failure(
         "WriteConcernError",
         doc! { "code": 64, "codeName": "WriteConcernTimeout", "errmsg": "SECRET" },

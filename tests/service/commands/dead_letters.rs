@@ -83,7 +83,7 @@ async fn rejected_records_are_listed_and_shown_with_everything_they_carried() {
     let (_, none, _) = run(&elsewhere, &["dead-letters", "list"]).await;
     assert_eq!(
         none,
-        "no dead letters for group other; 2 for group letters.group\n"
+        "no dead letters for group other; 2 open for group letters.group\n"
     );
     let all = ["dead-letters", "discard", "--why", "x", "--yes"];
     let (code, _, err) = run(&scene.environment(), &all).await;

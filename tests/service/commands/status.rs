@@ -141,7 +141,7 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
         "1 of 1 are reached as they advertise",
         "has 2 partitions",
         "primary 127.0.0.1",
-        "2 of 2 fit their logs; lag",
+        "2 of 2 are not there yet",
         "3 records: 2 would be upserted into 1 collections",
         "1 would be rejected (unknown_kind, kind Mystery), such as check.state[1] offset 1",
     ] {
@@ -157,12 +157,26 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
     assert_eq!(scene.checkpoints().await, [].into());
     assert_eq!(scene.entities().await, [].into());
 
+    let (code, deserted) = json(&scene, &["status"]).await;
+    let verdict = deserted["verdict"].as_str().expect("a verdict");
+    assert_eq!(code, Some(1), "{verdict}");
+    assert!(
+        verdict.contains("no worker is in the group, and 3 records have never been read"),
+        "{verdict}"
+    );
     put_checkpoint(&scene, 1, doc! { "next_offset": 4_711_i64 }).await;
     let truncated = ("check.state[1] stands still: truncated", "WS-302");
     assert_eq!(faults(&scene, &[]).await, [pair(truncated)]);
     let (code, stopped) = json(&scene, &["status"]).await;
     assert_eq!(code, Some(1), "{stopped}");
     assert_eq!(stopped["partitions"][1]["code"], "WS-302", "{stopped}");
+    let name = scene.database.name().to_uppercase();
+    let other_case = faults(&scene, &[("DYFF_WORKFLOWS_SINK__MONGODB__DATABASE", &name)]).await;
+    let [(what, code)] = &other_case[..] else {
+        panic!("one fault: {other_case:?}")
+    };
+    assert!(what.contains("only in upper and lower case"), "{what}");
+    assert_eq!(code, "WS-001");
     let elsewhere = [("DYFF_KAFKA__TOPICS__WORKFLOWS_STATE", "check.nowhere")];
     let unknown = faults(&scene, &elsewhere).await;
     let (what, code) = &unknown[0];
@@ -172,6 +186,12 @@ async fn a_check_changes_nothing_and_finds_what_a_start_would_and_more() {
     );
     // as a start says it, which waits
     assert_eq!(code, "WS-212");
+    let environment = scene.environment_with(&elsewhere);
+    let (code, out, _) = run(&environment, &["status"]).await;
+    assert!(
+        code == Some(1) && out.contains("(WS-212)") && out.contains("primary 127.0.0.1"),
+        "{out}"
+    );
 
     let (code, out, _) = run(&scene.environment(), &["check", "--offline"]).await;
     assert_eq!(code, Some(0), "{out}");

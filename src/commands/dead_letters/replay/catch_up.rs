@@ -10,6 +10,7 @@ use tokio::task::block_in_place;
 use super::apply::Applier;
 use super::collect::IDS_MAX;
 use super::pass::ReplayPass;
+use crate::telemetry::causes::told;
 use crate::writer::dead_letter::{COLLECTION, REPLAYED};
 use crate::writer::replay::NotReplayed;
 
@@ -58,7 +59,7 @@ impl Applier<'_, '_> {
                 }
             })
         });
-        let reached = scanned.map_err(|error| NotReplayed::Transient(format!("{error:#}")))?;
+        let reached = scanned.map_err(|error| NotReplayed::Transient(told(&error)))?;
         for run in records.chunks(IDS_MAX) {
             let ids = run
                 .iter()

@@ -23,6 +23,7 @@ use crate::checkpoint::{Checkpoint, Checkpoints};
 use crate::commands::progress::CommandProgress;
 use crate::kafka::broker::Broker;
 use crate::kafka::scan::Scanner;
+use crate::telemetry::causes::told;
 use crate::writer::dead_letter::{COLLECTION, REPLAYED};
 use crate::writer::replay::ReplaySession;
 
@@ -93,7 +94,7 @@ impl PlaceReplay<'_> {
             }
             Ok(Some(why)) => self.report.keep(Kept::Refused, &why, rest, &example),
             Err(error) => {
-                let why = format!("{error:#}");
+                let why = told(&error);
                 self.report.keep(Kept::Refused, &why, rest, &example);
             }
         }
