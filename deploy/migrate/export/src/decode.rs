@@ -22,8 +22,11 @@ pub(crate) fn record(bytes: Vec<u8>) -> Result<Entity, Fault> {
     let reference = proto.key.as_ref().ok_or_else(|| not_entity("no key"))?;
     let elements = reference.path.iter().flat_map(|path| &path.element);
     let key = key(
-        &reference.app,
-        reference.name_space.as_deref(),
+        Partition {
+            app: &reference.app,
+            name_space: reference.name_space.as_deref(),
+            database: reference.database.as_deref(),
+        },
         elements.map(|step| (&*step.kind, step.id, step.name.as_deref())),
         OWN_KEY,
     )?;
@@ -149,17 +152,27 @@ fn embedded(
 fn reference_value(reference: &ReferenceValue, name: &str) -> Result<Key, Fault> {
     let elements = reference.path_element.iter();
     key(
-        &reference.app,
-        reference.name_space.as_deref(),
+        Partition {
+            app: &reference.app,
+            name_space: reference.name_space.as_deref(),
+            database: reference.database.as_deref(),
+        },
         elements.map(|step| (&*step.kind, step.id, step.name.as_deref())),
         &Fault::property(name),
     )
 }
 
+/// What a key says of where its path is.
+struct Partition<'a> {
+    /// The project, perhaps with `REGION~` before it and `!DATABASE` behind it.
+    app: &'a [u8],
+    name_space: Option<&'a [u8]>,
+    database: Option<&'a [u8]>,
+}
+
 /// A key of steps, each with a kind, an id and a name. `at` is what faults call it.
 fn key<'a>(
-    app: &[u8],
-    name_space: Option<&[u8]>,
+    partition: Partition<'_>,
     steps: impl Iterator<Item = (&'a [u8], Option<i64>, Option<&'a [u8]>)>,
     at: &str,
 ) -> Result<Key, Fault> {
@@ -173,10 +186,14 @@ fn key<'a>(
             },
         })
     };
-    let app = text(app, at)?;
+    let app = text(partition.app, at)?;
+    let project = app.rsplit('~').next().unwrap_or_default();
+    let (project, database) = project.split_once('!').unwrap_or((project, ""));
+    Fault::unless_default(database, at)?;
+    Fault::unless_default(&text(partition.database.unwrap_or_default(), at)?, at)?;
     let key = Key {
-        project: app.rsplit('~').next().unwrap_or_default().to_owned(),
-        namespace: text(name_space.unwrap_or_default(), at)?,
+        project: project.to_owned(),
+        namespace: text(partition.name_space.unwrap_or_default(), at)?,
         path: steps.map(step).collect::<Result<_, Fault>>()?,
     };
     match key.complete() {

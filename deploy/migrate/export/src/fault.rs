@@ -86,6 +86,18 @@ pub enum Fault {
         at: String,
     },
 
+    /// A key of another database than the default one, which a path does not name.
+    #[error(
+        "{at} is of the database {database}, and paths have none: only the default one's entities are \
+         moved"
+    )]
+    OtherDatabase {
+        /// `its key`, or the property.
+        at: String,
+        /// The database's name.
+        database: String,
+    },
+
     /// A value that cannot be read.
     #[error("property {property}: {why}; correct the entity at its source and export it again")]
     Value {
@@ -116,6 +128,9 @@ pub enum Fault {
     },
 }
 
+/// What the default database is called where it is named at all.
+const DEFAULT_DATABASE: &str = "(default)";
+
 /// Characters of a property's name that a fault has.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -139,6 +154,17 @@ impl Fault {
         }
     }
 
+    /// Fails for a key of another database than the default one. `at` is what a fault calls it.
+    pub(crate) fn unless_default(database: &str, at: &str) -> Result<(), Fault> {
+        match database {
+            "" | DEFAULT_DATABASE => Ok(()),
+            other => Err(Fault::OtherDatabase {
+                at: at.to_owned(),
+                database: short(other),
+            }),
+        }
+    }
+
     /// What a fault of a key calls the one that a property holds.
     pub(crate) fn property(name: &str) -> String {
         format!("the key in property {}", short(name))
@@ -152,7 +178,7 @@ impl Fault {
         {
             *property = format!("{}.{property}", short(outer));
         }
-        if let Fault::KeyIncomplete { at } = &mut self {
+        if let Fault::KeyIncomplete { at } | Fault::OtherDatabase { at, .. } = &mut self {
             *at = format!("{at} of the entity in {}", short(outer));
         }
         self

@@ -4,8 +4,8 @@ use std::fmt;
 use std::fmt::Write as _;
 use std::str::FromStr;
 
-/// A key: where an entity stands below its ancestors. A database other than the default one is not
-/// kept: an export is of one.
+/// A key: where an entity stands below its ancestors, in the default database: one of another is a
+/// [`Fault`](crate::Fault).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// The project's id, without the prefix of a region such as `s~`; empty if it is not said.

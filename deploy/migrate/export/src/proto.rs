@@ -47,6 +47,8 @@ pub(crate) struct Reference {
     pub path: Option<Path>,
     #[prost(bytes = "vec", optional, tag = "20")]
     pub name_space: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "23")]
+    pub database: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -132,6 +134,8 @@ pub(crate) struct ReferenceValue {
     pub path_element: Vec<PathElement>,
     #[prost(bytes = "vec", optional, tag = "20")]
     pub name_space: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "23")]
+    pub database: Option<Vec<u8>>,
 }
 
 #[derive(Clone, PartialEq, Message)]

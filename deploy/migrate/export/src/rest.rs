@@ -15,12 +15,8 @@ const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
 /// The entity of a line's members, without its key, which was taken out of them.
 pub(crate) fn entity(members: Members<'_>, key: Members<'_>) -> Result<Entity, Fault> {
-    let key = self::key(key).map_err(|why| not_entity(&format!("its key: {why}")))?;
-    if !key.complete() {
-        return Err(Fault::KeyIncomplete {
-            at: "its key".to_owned(),
-        });
-    }
+    let because = |why: Why| not_entity(&format!("its key: {why}"));
+    let key = self::key(key, "its key", because)?;
     let mut inflate = Inflate::new();
     let properties = properties(members, &mut inflate, 0).map_err(|fault| match fault {
         InEntity::Shape(why) => not_entity(why),
@@ -102,11 +98,7 @@ fn value(raw: &RawValue, name: &str, inflate: &mut Inflate, depth: usize) -> Res
     }
     match (kind.as_str(), json) {
         ("keyValue", Json::Object(members)) => {
-            let key = key(members).map_err(because)?;
-            if !key.complete() {
-                let at = Fault::property(name);
-                return Err(Fault::KeyIncomplete { at });
-            }
+            let key = key(members, &Fault::property(name), because)?;
             Ok(Value::Key(key))
         }
         ("blobValue", Json::Text(text)) => {
@@ -222,8 +214,18 @@ fn point(mut members: Members<'_>) -> Result<Value, Why> {
     })
 }
 
-/// A `v1.Key`, which may be incomplete.
-fn key(mut members: Members<'_>) -> Result<Key, Why> {
+/// A `v1.Key` of the default database. `at` is what faults call it, but for those of its shape.
+fn key(members: Members<'_>, at: &str, because: impl Fn(Why) -> Fault) -> Result<Key, Fault> {
+    let (key, database) = parts(members).map_err(because)?;
+    Fault::unless_default(&database, at)?;
+    match key.complete() {
+        true => Ok(key),
+        false => Err(Fault::KeyIncomplete { at: at.to_owned() }),
+    }
+}
+
+/// The key, which may be incomplete, and its database.
+fn parts(mut members: Members<'_>) -> Result<(Key, String), Why> {
     let mut partition = match members.take("partitionId").map(Json::parse).transpose()? {
         None | Some(Json::Null) => None,
         Some(Json::Object(partition)) => Some(partition),
@@ -239,16 +241,18 @@ fn key(mut members: Members<'_>) -> Result<Key, Why> {
     };
     let project = part("projectId")?;
     let namespace = part("namespaceId")?;
+    let database = part("databaseId")?;
     let path = match members.take("path").map(Json::parse).transpose()? {
         None => vec![],
         Some(Json::Array(steps)) => steps,
         Some(_) => return Err("a path that is no list"),
     };
-    Ok(Key {
+    let key = Key {
         project,
         namespace,
         path: path.into_iter().map(step).collect::<Result<_, _>>()?,
-    })
+    };
+    Ok((key, database))
 }
 
 /// A step of a path; without an id or a name it has the id 0.

@@ -20,6 +20,7 @@ fn entity_of(property: Property) -> EntityProto {
                 element: vec![element],
             }),
             name_space: None,
+            database: None,
         }),
         property: vec![Bytes::from(property.encode_to_vec())],
         ..EntityProto::default()
@@ -223,4 +224,26 @@ fn a_fault_holds_no_more_than_the_beginning_of_a_name() {
 fn a_project_is_named_without_its_region() {
     let entity = record(entity_of(text(None, b"a")).encode_to_vec()).unwrap();
     assert_eq!(entity.key.project, "p");
+}
+
+/// Its path would be that of the default database's entity.
+#[test]
+fn a_key_of_another_database_is_refused() {
+    let of = |app: &[u8], database: Option<&[u8]>| {
+        let mut proto = entity_of(text(None, b"a"));
+        let key = proto.key.as_mut().unwrap();
+        (key.app, key.database) = (app.into(), database.map(Into::into));
+        proto
+    };
+    for (app, database) in [(&b"s~p!other"[..], None), (b"s~p", Some(&b"other"[..]))] {
+        let told = fault(&of(app, database));
+        assert!(told.contains("its key is of the database other"), "{told}");
+    }
+    for (app, database) in [
+        (&b"p!(default)"[..], Some(&b""[..])),
+        (b"p", Some(b"(default)")),
+    ] {
+        let entity = record(of(app, database).encode_to_vec()).unwrap();
+        assert_eq!(entity.key.project, "p");
+    }
 }

@@ -165,3 +165,25 @@ fn an_entity_of_another_shape_is_a_fault() {
         assert!(fault.to_string().contains(why), "{line}: {fault}");
     }
 }
+
+/// Its path would be that of the default database's entity.
+#[test]
+fn a_key_of_another_database_is_refused() {
+    let key = |database: &str| {
+        format!(
+            r#"{{"partitionId":{{"databaseId":"{database}"}},"path":[{{"kind":"K","id":"1"}}]}}"#
+        )
+    };
+    let own = |database| decode_line(format!(r#"{{"key":{}}}"#, key(database)).as_bytes());
+    assert!(own("").is_ok() && own("(default)").is_ok());
+    let told = own("other").unwrap_err().to_string();
+    assert!(
+        told.starts_with("its key is of the database other"),
+        "{told}"
+    );
+    let told = value(&format!(r#"{{"keyValue":{}}}"#, key("other"))).unwrap_err();
+    assert!(
+        told.starts_with("the key in property p is of the database other"),
+        "{told}"
+    );
+}

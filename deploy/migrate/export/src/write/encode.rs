@@ -34,6 +34,7 @@ pub fn encode(entity: &Entity) -> Result<Vec<u8>> {
         app: key.project.clone().into(),
         path: Some(path),
         name_space: name_space(key),
+        database: None,
     });
     let bytes = proto.encode_to_vec();
     ensure!(bytes.len() <= ENTITY_BYTES_MAX, "{key} is too long");
@@ -173,5 +174,6 @@ fn reference(key: &Key) -> ReferenceValue {
         app: key.project.clone().into(),
         path_element: key.path.iter().map(step).collect(),
         name_space: name_space(key),
+        database: None,
     }
 }
