@@ -1,34 +1,101 @@
 //! Files that change all at once, and their checksums.
 
-use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Seek as _, SeekFrom, Write};
+use std::fs::{self, File};
+use std::io::{self, BufRead as _, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 /// `remap.json` → `remap.EXTENSION`.
 pub(crate) fn beside(file: &Path, extension: &str) -> PathBuf {
     file.with_extension(extension)
 }
 
-/// Puts bytes in a file's place, all at once.
-pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
-    let mut partial = NamedTempFile::new_in(folder_of(file))?;
-    partial.write_all(bytes)?;
-    partial.as_file_mut().sync_all()?;
-    partial.persist(file)?;
-    sync_folder(file)
+/// What a file's name has behind it while the file is written.
+const PARTIAL: &str = ".partial";
+
+/// A file on its way into another one's place. One that a killed run has left is written over by the
+/// next one: the lock says that there are not two at once.
+pub(crate) struct Partial {
+    file: File,
+    path: PathBuf,
+    target: PathBuf,
 }
 
-/// Makes a change of names in a file's folder last.
-pub(crate) fn sync_folder(file: &Path) -> Result<()> {
-    Ok(File::open(folder_of(file))?.sync_all()?)
+impl Partial {
+    /// An empty one, with the mode of the file that is there.
+    pub(crate) fn of(target: &Path) -> Result<Partial> {
+        let mut path = target.to_owned().into_os_string();
+        path.push(PARTIAL);
+        let path = PathBuf::from(path);
+        let open = || {
+            let file = File::create(&path)?;
+            match fs::metadata(target) {
+                Ok(known) => file.set_permissions(known.permissions())?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+            Ok(file)
+        };
+        let file = open().with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(Partial {
+            file,
+            path,
+            target: target.to_owned(),
+        })
+    }
+
+    /// Where it is.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes its bytes last.
+    pub(crate) fn sync(&self) -> Result<()> {
+        Ok(self.file.sync_all()?)
+    }
+
+    /// Puts it in place.
+    pub(crate) fn persist(self) -> Result<()> {
+        self.sync()?;
+        fs::rename(&self.path, &self.target)?;
+        Ok(File::open(folder_of(&self.target))?.sync_all()?)
+    }
+}
+
+impl Drop for Partial {
+    /// It is not left beside what it was for. Once it is in place there is none of this name.
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Write for Partial {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.file.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+impl Seek for Partial {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        self.file.seek(to)
+    }
+}
+
+/// Puts bytes in a file's place, all at once.
+pub(crate) fn replace(file: &Path, bytes: &[u8]) -> Result<()> {
+    let mut partial = Partial::of(file)?;
+    partial.write_all(bytes)?;
+    partial.persist()
 }
 
 /// The folder that a file is in.
-pub(crate) fn folder_of(file: &Path) -> &Path {
+fn folder_of(file: &Path) -> &Path {
     match file.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
@@ -50,7 +117,7 @@ pub(crate) fn hex_of_file(file: &Path) -> Result<String> {
 pub(crate) fn copy_open(
     file: &Path,
     sha256: Option<&str>,
-    writer: &mut BufWriter<NamedTempFile>,
+    writer: &mut BufWriter<Partial>,
 ) -> Result<()> {
     let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut hashed = Hashed {
@@ -87,7 +154,7 @@ pub(crate) fn copy_open(
         file.display()
     );
     writer.seek(SeekFrom::Start(end_before))?;
-    writer.get_ref().as_file().set_len(end_before)?;
+    writer.get_ref().file.set_len(end_before)?;
     Ok(())
 }
 

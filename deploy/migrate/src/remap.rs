@@ -14,16 +14,18 @@ use anyhow::{Context, Result, bail, ensure};
 use datastore_export::Key;
 use serde::de::{DeserializeSeed, MapAccess, Visitor};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::convert::{Ids, shapes};
-use crate::files::{Hashed, beside, copy_open, folder_of, hex, hex_of_file, replace, sync_folder};
+use crate::files::{Hashed, Partial, beside, copy_open, hex, hex_of_file, replace};
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::state::State;
 
 /// What the file with the state ends in.
 const STATE: &str = "migration.json";
+
+/// The id that stands for none in the contract.
+const SKIPPED: NewId = NewId(0);
 
 /// A remap file. In memory a path is 16 bytes, as its id is, and so is each shape of it: some 220
 /// bytes an entity in all.
@@ -166,6 +168,16 @@ impl Remap {
         let key: Key = path.parse().with_context(|| {
             format!("{path:?} is no path such as Account:public/Evaluation:5634161670881280")
         })?;
+        // Otherwise its entity would look as if it had no id, and get another one.
+        let written = key.to_string();
+        ensure!(
+            written == path,
+            "{path:?} is not as a path is written here, which is {written:?}: correct it"
+        );
+        ensure!(
+            id != SKIPPED,
+            "{path} has the id {id}, and the service skips an entity with that: give it another one"
+        );
         let fingerprint = Fingerprint::of(path);
         ensure!(
             !self.ids.contains_key(&fingerprint),
@@ -211,10 +223,7 @@ impl Remap {
     /// # Errors
     /// Where the file cannot be copied.
     pub fn add(&mut self) -> Result<Addition<'_>> {
-        let folder = folder_of(&self.file);
-        let partial = NamedTempFile::new_in(folder)
-            .with_context(|| format!("cannot write in {}", folder.display()))?;
-        let mut writer = BufWriter::new(partial);
+        let mut writer = BufWriter::new(Partial::of(&self.file)?);
         let is_empty = self.is_empty();
         match is_empty {
             true => writer.write_all(b"{")?,
@@ -276,7 +285,7 @@ impl Remap {
 /// Paths that are being added to a remap file.
 pub struct Addition<'a> {
     remap: &'a mut Remap,
-    writer: BufWriter<NamedTempFile>,
+    writer: BufWriter<Partial>,
     is_empty: bool,
     added: u64,
 }
@@ -315,11 +324,11 @@ impl Addition<'_> {
             return Ok(0);
         }
         self.writer.write_all(b"\n}\n")?;
-        let mut partial = self
+        let partial = self
             .writer
             .into_inner()
             .map_err(io::IntoInnerError::into_error)?;
-        partial.as_file_mut().sync_all()?;
+        partial.sync()?;
         let remap = self.remap;
         if self.added == 0 && remap.sha256.is_some() {
             // A file of others is taken in to the byte.
@@ -330,8 +339,7 @@ impl Addition<'_> {
         remap.state.next_sha256 = Some(sha256.clone());
         remap.state.remap_sha256 = remap.sha256.clone();
         remap.save_state()?;
-        partial.persist(&remap.file)?;
-        sync_folder(&remap.file)?;
+        partial.persist()?;
         remap.sha256 = Some(sha256);
         remap.settle()?;
         Ok(self.added)

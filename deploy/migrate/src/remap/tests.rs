@@ -286,3 +286,43 @@ fn two_runs_at_once_are_refused() {
     drop(held);
     assert!(Remap::open(&bench.file(), &bench.mapping).is_ok());
 }
+
+#[test]
+fn an_entry_that_would_stand_for_no_entity_is_refused() {
+    let bench = Bench::new();
+    for (path, id, why) in [
+        ("Dataset:my%20data", 1, "which is \"Dataset:my data\""),
+        ("Dataset:a%2fb", 1, "which is \"Dataset:a%2Fb\""),
+        ("Dataset:1", 0, "the service skips an entity with that"),
+    ] {
+        fs::write(bench.file(), format!("{{\"{path}\": \"{id:032}\"}}")).unwrap();
+        let refused = format!("{:#}", bench.add(&[A]).unwrap_err());
+        assert!(refused.contains(path) && refused.contains(why), "{refused}");
+    }
+    fs::write(
+        bench.file(),
+        format!("{{\"Dataset:a%2Fb\": \"{:032}\"}}", 1),
+    )
+    .unwrap();
+    assert_eq!(bench.add(&[A]).unwrap(), 1);
+}
+
+/// A run that is killed leaves one file, which the next one writes over.
+#[test]
+fn a_change_leaves_no_file_behind_and_the_mode_as_it_is() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let bench = Bench::new();
+    bench.add(&[A]).unwrap();
+    let partial = bench.folder.path().join("remap.json.partial");
+    fs::write(&partial, "of a run that was killed").unwrap();
+    fs::set_permissions(bench.file(), fs::Permissions::from_mode(0o640)).unwrap();
+    assert_eq!(bench.add(&[B]).unwrap(), 1);
+    let mode = fs::metadata(bench.file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert_eq!(bench.add(&[B]).unwrap(), 0);
+    let mut names: Vec<_> = (fs::read_dir(bench.folder.path()).unwrap())
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["remap.json", NAMES[1], "remap.lock", NAMES[2]]);
+}
