@@ -16,8 +16,9 @@
 //!    [`references`] are followed to their targets.
 //! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks, and
 //!    [`accounts`] users and their keys.
-//! 5. [`verify`] holds all of it against MongoDB; [`objects`] compares buckets; [`delete_old`] says
-//!    what can go, once both have said yes. [`state`] remembers that they did.
+//! 5. [`verify`] holds all of it against MongoDB; [`objects`] plans
+//!    copies, and [`comparison`] holds two buckets against each other; [`delete_old`] says what can go,
+//!    once both have said yes. [`state`] remembers that they did.
 //!
 //! Nothing is kept in memory of an entity but its ids and hashes: some 220 bytes for the remap
 //! file, and some 70 for what a topic has.
@@ -26,6 +27,7 @@ pub mod accounts;
 pub(crate) mod api_keys;
 pub mod brokers;
 pub mod cli;
+pub mod comparison;
 pub mod contract;
 pub mod convert;
 pub mod database;

@@ -1,16 +1,18 @@
 //! Listings of buckets, as `gcloud storage` and `rclone` write them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, SeqAccess, Visitor};
+
+use crate::id::Fingerprint;
 
 /// What a listing says of an object, apart from its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,14 +55,23 @@ fn size<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<i64>
     }
 }
 
-/// Gives each object of a listing to a function.
+/// Gives each object of a listing to a function. A name that comes twice is refused, by the line that it
+/// is on: of several versions nobody can say which one was meant.
 pub(crate) fn each_object(
     file: &Path,
-    each: impl FnMut(String, Facts) -> Result<()>,
+    mut each: impl FnMut(String, Facts) -> Result<()>,
 ) -> Result<()> {
     let opened = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
     let mut json = serde_json::Deserializer::from_reader(BufReader::new(opened));
-    let read = Objects(each)
+    let mut names = HashSet::new();
+    let once = |name: String, facts| {
+        ensure!(
+            names.insert(Fingerprint::of(&name)),
+            "{name:?} is there twice, as with versions of objects: list only the newest"
+        );
+        each(name, facts)
+    };
+    let read = Objects(once)
         .deserialize(&mut json)
         .and_then(|()| json.end());
     read.with_context(|| {

@@ -17,7 +17,7 @@ use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
-use datastore_migrate::{accounts, delete_old, ids, objects, verify};
+use datastore_migrate::{accounts, comparison, delete_old, ids, objects, verify};
 use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
 
@@ -188,9 +188,9 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
         } => {
             let (mapping, remap) = opened(&about, &remap.remap)?;
             let urls = (&*from, &*to);
-            let (lines, left_out) = objects::plan(&remap, &mapping, urls, &listing, copier, out)?;
-            eprintln!("{lines} entities, a line each; {left_out} folders are left out");
-            Ok(left_out == 0)
+            let planned = objects::plan(&remap, &mapping, urls, &listing, copier, out)?;
+            eprintln!("{planned}");
+            Ok(planned.is_clean())
         }
         Objects::Verify {
             accept,
@@ -206,7 +206,7 @@ fn objects(command: Objects, out: &mut impl Write) -> Result<bool> {
             let accepted = accepted(accept.as_deref())?;
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, held.new_mapping)?;
-            let found = objects::compare(&remap, &mapping, &from, &to, &accepted)?;
+            let found = comparison::compare(&remap, &mapping, &from, &to, &accepted)?;
             let count = found.equal + found.accepted;
             remap.state.objects_verified = match found.is_yes() {
                 true => remap.state.verified(count, vec![bucket]),

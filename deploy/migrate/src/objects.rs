@@ -3,24 +3,24 @@
 //!
 //! An object's old name is `ACCOUNT/ENTITY/…`, its new one `NEW_ID/…`.
 
+use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, HashSet};
-use std::io::{self, Write};
+use std::fmt;
+use std::io::Write;
 use std::path::Path;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::ValueEnum;
 use datastore_export::Key;
-use serde::Serialize;
 
 use crate::convert::{account_of, raw};
 use crate::id::{Fingerprint, NewId};
-use crate::listing::{Facts, each_object};
+use crate::listing::each_object;
 use crate::mapping::Mapping;
 use crate::remap::{Remap, each_entry};
 
-/// Names that a report lists.
-const NAMED_MAX: usize = 1_000;
+/// What the URL of one of Google's buckets begins with.
+const GOOGLE: &str = "gs://";
 
 /// What the lines of a plan are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -31,8 +31,47 @@ pub enum Copier {
     Rclone,
 }
 
+/// What a plan has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Planned {
+    /// Lines, of an entity each.
+    pub lines: u64,
+    /// Folders that are left out, since several entities have them.
+    pub left_out: u64,
+    /// Objects that belong to no entity.
+    pub of_nobody: u64,
+}
+
+impl Planned {
+    /// Whether an entity has objects, and no folder is left out.
+    pub fn is_clean(&self) -> bool {
+        self.lines > 0 && self.left_out == 0
+    }
+}
+
+impl fmt::Display for Planned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Planned {
+            lines,
+            left_out,
+            of_nobody,
+        } = self;
+        write!(
+            f,
+            "{lines} entities, a line each; {left_out} folders are left out"
+        )?;
+        match of_nobody {
+            0 => Ok(()),
+            _ => write!(
+                f,
+                "; {of_nobody} objects are nobody's: no path of the remap file has them"
+            ),
+        }
+    }
+}
+
 /// Whose objects lie in an old folder, `ACCOUNT/ENTITY`.
-enum Owner {
+pub(crate) enum Owner {
     One(NewId),
     /// Entities of several kinds have the same account and id.
     Several(Vec<NewId>),
@@ -49,7 +88,7 @@ impl Owner {
 }
 
 /// The owners of old folders, in the order of the remap file.
-fn owners(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, Owner)>> {
+pub(crate) fn owners(remap: &Remap, mapping: &Mapping) -> Result<Vec<(String, Owner)>> {
     let mut folders: Vec<(String, Owner)> = Vec::new();
     let mut known: HashMap<Fingerprint, usize> = HashMap::new();
     each_entry(remap.file(), |path, id| {
@@ -76,20 +115,19 @@ fn old_folder(key: &Key, mapping: &Mapping) -> Option<String> {
 }
 
 /// The first two parts of an old name, and the rest.
-fn parts(old: &str) -> Option<(&str, &str)> {
+pub(crate) fn parts(old: &str) -> Option<(&str, &str)> {
     let (end, _) = old.match_indices('/').nth(1)?;
     Some((&old[..end], &old[end + 1..]))
 }
 
 /// Writes a line for each entity whose kind has objects, and which has some by the `listing` of the
-/// old bucket; gives how many. A copier takes a folder without objects for an error. What the new
-/// bucket has already stays, since it may be newer there.
+/// old bucket. A copier takes a folder without objects for an error. What the new bucket has already
+/// stays, since it may be newer there.
 ///
-/// A folder that several entities have is left out, with a comment before all lines; gives how many
-/// of these there are too.
+/// A folder that several entities have is left out, with a comment before all lines.
 ///
 /// # Errors
-/// Where a URL is none, the listing is none, or `out` fails.
+/// Where a URL is none of the copier's, the listing is none, or `out` fails.
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
@@ -97,16 +135,20 @@ pub fn plan(
     listing: &Path,
     copier: Copier,
     out: &mut impl Write,
-) -> Result<(u64, u64)> {
-    let (from, to) = (bucket(from)?, bucket(to)?);
-    let mut with_objects = HashSet::new();
+) -> Result<Planned> {
+    let (from, to) = (copier.bucket(from)?, copier.bucket(to)?);
+    let mut planned = Planned::default();
+    let mut with_objects: HashMap<Fingerprint, u64> = HashMap::new();
     each_object(listing, |name, _| {
-        with_objects.extend(parts(&name).map(|(folder, _)| Fingerprint::of(folder)));
+        match parts(&name) {
+            Some((folder, _)) => *with_objects.entry(Fingerprint::of(folder)).or_default() += 1,
+            None => planned.of_nobody += 1,
+        }
         Ok(())
     })?;
     let mut owners = owners(remap, mapping)?;
-    owners.retain(|(old, _)| with_objects.contains(&Fingerprint::of(old)));
-    let (mut lines, mut left_out) = (0, 0);
+    owners.retain(|(old, _)| with_objects.remove(&Fingerprint::of(old)).is_some());
+    planned.of_nobody += with_objects.values().sum::<u64>();
     for (old, owner) in &owners {
         if let Owner::Several(ids) = owner {
             let to: Vec<String> = ids.iter().map(|id| format!("{to}/{id}")).collect();
@@ -118,7 +160,7 @@ pub fn plan(
                  in the mapping which of these kinds has objects",
                 to.join(" and ")
             )?;
-            left_out += 1;
+            planned.left_out += 1;
         }
     }
     for (old, owner) in &owners {
@@ -130,10 +172,26 @@ pub fn plan(
                 Copier::Rclone => "rclone copy --checksum --ignore-existing",
             };
             writeln!(out, "{copy} {from} {to}")?;
-            lines += 1;
+            planned.lines += 1;
         }
     }
-    Ok((lines, left_out))
+    Ok(planned)
+}
+
+impl Copier {
+    /// As [`bucket`], of a URL that this copier takes.
+    fn bucket(self, url: &str) -> Result<&str> {
+        let bucket = bucket(url)?;
+        let (is_one, form) = match self {
+            Copier::Gcloud => (bucket.starts_with(GOOGLE), "gs://BUCKET"),
+            Copier::Rclone => (!bucket.starts_with(GOOGLE), "REMOTE:BUCKET"),
+        };
+        ensure!(
+            is_one,
+            "{url:?} is none of this copier's (--with): it takes {form}"
+        );
+        Ok(bucket)
+    }
 }
 
 /// A bucket's URL without a slash at its end.
@@ -141,11 +199,17 @@ pub fn plan(
 /// # Errors
 /// Where it is none.
 pub fn bucket(url: &str) -> Result<&str> {
-    let url = url.trim_end_matches('/');
-    match url.contains(':') && !url.contains(char::is_whitespace) {
-        true => Ok(url),
-        false => bail!("{url:?} is no place for objects: gs://BUCKET, or REMOTE:BUCKET of rclone"),
-    }
+    let place = url.trim_end_matches('/');
+    let name = match place.strip_prefix(GOOGLE) {
+        Some(name) => name,
+        None => place.rsplit_once(':').map_or("", |(_, name)| name),
+    };
+    let is_one = !name.is_empty() && !name.starts_with('/') && !place.contains(char::is_whitespace);
+    ensure!(
+        is_one,
+        "{url:?} is no place for objects: gs://BUCKET, or REMOTE:BUCKET of rclone"
+    );
+    Ok(place)
 }
 
 /// A word of a shell's line.
@@ -157,189 +221,20 @@ pub(crate) fn quoted(word: &str) -> String {
     }
 }
 
-/// What two listings say of each other.
-#[derive(Debug, Default, Serialize)]
-pub struct Comparison {
-    /// Objects that are there with the same size and checksum.
-    pub equal: u64,
-    /// Objects that are not as they should be, where a person has said that this may be.
-    pub accepted: u64,
-    /// Old names of objects that the new bucket lacks.
-    pub missing: Names,
-    /// Old names of objects whose copies have another size or checksum.
-    pub different: Names,
-    /// Old names of objects that are equal in size, where no checksum is in both listings.
-    pub unchecked: Names,
-    /// Old names that belong to no entity of the remap file.
-    pub of_nobody: Names,
-    /// Old names that belong to entities of several kinds.
-    pub of_several: Names,
-    /// New names that no old object has.
-    pub left_over: Names,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Some names, and how many there are.
-#[derive(Debug, Default, Serialize)]
-pub struct Names {
-    /// How many.
-    pub count: u64,
-    /// The first of them.
-    pub first: Vec<String>,
-}
-
-impl Names {
-    fn add(&mut self, name: String) {
-        self.count += 1;
-        if self.first.len() < NAMED_MAX {
-            self.first.push(name);
+    #[test]
+    fn a_url_has_a_bucket_and_is_one_of_its_copiers() {
+        for url in ["gs://b", "gs://b/", "o:b", "o:b/c", ":gcs:b"] {
+            assert_eq!(bucket(url).unwrap(), url.trim_end_matches('/'));
         }
+        for url in ["b", "gs://", "gs:", "o:", "o:/", "s3://b", "gs://a b"] {
+            let refused = bucket(url).unwrap_err().to_string();
+            assert!(refused.contains("is no place for objects"), "{refused}");
+        }
+        assert!(Copier::Gcloud.bucket("gs://b").is_ok() && Copier::Rclone.bucket("o:b").is_ok());
+        assert!(Copier::Gcloud.bucket("o:b").is_err() && Copier::Rclone.bucket("gs://b").is_err());
     }
-}
-
-impl Comparison {
-    /// Whether every old object is there, as it was.
-    pub fn is_yes(&self) -> bool {
-        let Comparison {
-            missing,
-            different,
-            unchecked,
-            of_nobody,
-            of_several,
-            ..
-        } = self;
-        let faults = [missing, different, unchecked, of_nobody, of_several];
-        faults.iter().all(|names| names.count == 0)
-    }
-
-    /// Notes an old name under what it is, unless a person has accepted the object or its folder.
-    fn note(
-        &mut self,
-        accepted: &HashSet<String>,
-        name: String,
-        under: impl FnOnce(&mut Comparison) -> &mut Names,
-    ) {
-        let folder = parts(&name).map_or("", |(folder, _)| folder);
-        match accepted.contains(&name) || accepted.contains(folder) {
-            true => self.accepted += 1,
-            false => under(self).add(name),
-        }
-    }
-
-    /// Prints it for people.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{} objects are there as they were", self.equal)?;
-        for (names, what) in [
-            (&self.missing, "missing: the new bucket lacks it"),
-            (
-                &self.different,
-                "different: its copy has another size or checksum",
-            ),
-            (
-                &self.unchecked,
-                "unchecked: the listings share no checksum of it",
-            ),
-            (&self.of_nobody, "of nobody: no path of the remap file"),
-            (
-                &self.of_several,
-                "of several: entities of several kinds have its folder",
-            ),
-            (
-                &self.left_over,
-                "left over: no old object has this new name",
-            ),
-        ] {
-            for name in names.first.iter().take(20) {
-                writeln!(out, "{name}: {what}")?;
-            }
-            if names.count > 20 {
-                writeln!(out, "… and {} more {what}", names.count - 20)?;
-            }
-        }
-        let but_for = match self.accepted {
-            0 => String::new(),
-            accepted => format!(", but for {accepted} that a person has accepted"),
-        };
-        match self.is_yes() {
-            true => writeln!(out, "YES: nothing is missing and nothing differs{but_for}."),
-            false => writeln!(
-                out,
-                "NO: copy what is missing, and list both again; what differs, a person decides about."
-            ),
-        }
-    }
-}
-
-/// Compares the listings of the old and the new bucket. Keeps some 100 bytes an object.
-///
-/// `accepted` are old names of objects, and old folders, that a person has looked at.
-///
-/// # Errors
-/// Where a file is no listing.
-pub fn compare(
-    remap: &Remap,
-    mapping: &Mapping,
-    from: &Path,
-    to: &Path,
-    accepted: &HashSet<String>,
-) -> Result<Comparison> {
-    let mut by_new_name: HashMap<Fingerprint, (String, Facts)> = HashMap::new();
-    let mut comparison = Comparison::default();
-    let owners = owners(remap, mapping)?.into_iter();
-    let owners: HashMap<Fingerprint, Owner> = owners
-        .map(|(folder, owner)| (Fingerprint::of(folder), owner))
-        .collect();
-    let mut objects = 0;
-    each_object(from, |name, facts| {
-        objects += 1;
-        let found = parts(&name);
-        let owner = found.and_then(|(folder, _)| owners.get(&Fingerprint::of(folder)));
-        match (owner, found) {
-            (Some(Owner::One(id)), Some((_, rest))) => {
-                let new = Fingerprint::of(format!("{id}/{rest}"));
-                by_new_name.insert(new, (name, facts));
-            }
-            (Some(Owner::Several(_)), _) => {
-                comparison.note(accepted, name, |found| &mut found.of_several);
-            }
-            _ => comparison.note(accepted, name, |found| &mut found.of_nobody),
-        }
-        Ok(())
-    })?;
-    ensure!(
-        objects > 0,
-        "{} lists no object: nothing can be said of none. Look whether it is of the old bucket",
-        from.display()
-    );
-    each_object(to, |name, found| {
-        let Some((old, facts)) = by_new_name.remove(&Fingerprint::of(&name)) else {
-            comparison.left_over.add(name);
-            return Ok(());
-        };
-        let same = |one: &Option<Vec<u8>>, other: &Option<Vec<u8>>| {
-            one.as_ref()
-                .zip(other.as_ref())
-                .map(|(one, other)| one == other)
-        };
-        let checks = [
-            same(&facts.crc32c, &found.crc32c),
-            same(&facts.md5, &found.md5),
-        ];
-        if facts.size != found.size || checks.contains(&Some(false)) {
-            comparison.note(accepted, old, |found| &mut found.different);
-        } else if checks.contains(&Some(true)) {
-            comparison.equal += 1;
-        } else {
-            comparison.note(accepted, old, |found| &mut found.unchecked);
-        }
-        Ok(())
-    })?;
-    let mut missing: Vec<String> = by_new_name.into_values().map(|(name, _)| name).collect();
-    missing.sort();
-    for name in missing {
-        comparison.note(accepted, name, |found| &mut found.missing);
-    }
-    Ok(comparison)
 }
