@@ -22,6 +22,8 @@ use crate::report::Report;
 use crate::resolve::Resolver;
 use crate::watch::WatchOfAccounts;
 
+/// The auth backend's database, where nothing else is said: the first account makes it.
+pub const ACCOUNTS_DATABASE: &str = "accounts";
 /// The auth backend's collection.
 pub const COLLECTION: &str = "accounts";
 /// Accounts that are kept in memory, with their keys: all of them, since a key may come before its
@@ -39,9 +41,10 @@ struct Account {
     looks_like_ids: Vec<String>,
 }
 
-/// Moves the accounts that the database lacks; without `connection` it only reports. Nothing is moved
-/// where there is no account, or where a line of the mapping matches none: what is there already is
-/// never changed, so a second run could not add what the first one had left out.
+/// Moves the accounts that the database lacks; without `connection` it only reports. What is there
+/// already is never changed, so a second run could not add what the first one had left out. So nothing
+/// is moved where there is no account, where a line of the mapping matches none, or where something of
+/// the exports cannot be read; and no account of which a key is rejected.
 ///
 /// # Errors
 /// Where the exports cannot be read, or MongoDB does not answer.
@@ -55,7 +58,7 @@ pub fn import(
     let mut watch = WatchOfAccounts::new(mapping)?;
     let accounts = gather(exports, mapping, remap, &mut watch, &mut report)?;
     report.unmatched = watch.unmatched();
-    report.refused = why_not(&watch, mapping);
+    report.refused = why_not(&watch, mapping, &report);
     if report.refused.is_some() {
         return Ok(report);
     }
@@ -76,7 +79,14 @@ pub fn import(
 }
 
 /// Why no account may be moved, where that is so.
-fn why_not(watch: &WatchOfAccounts<'_>, mapping: &Mapping) -> Option<String> {
+fn why_not(watch: &WatchOfAccounts<'_>, mapping: &Mapping, report: &Report) -> Option<String> {
+    if report.unreadable > 0 || !report.short.is_empty() {
+        return Some(
+            "a part of these exports cannot be read, or is short by their metadata, and keys of accounts \
+             may be in it: copy it from the bucket again, or name only the folders of accounts and keys"
+                .to_owned(),
+        );
+    }
     if !watch.is_met {
         return Some(format!(
             "no entity of these exports is of the kind {}, which `kind` under [accounts] names: correct \
@@ -84,7 +94,7 @@ fn why_not(watch: &WatchOfAccounts<'_>, mapping: &Mapping) -> Option<String> {
             mapping.accounts.kind
         ));
     }
-    (!watch.unmatched().is_empty()).then(|| {
+    watch.is_lacking().then(|| {
         "lines under [accounts] match nothing, as the warnings say: correct them, or take out what the \
          old accounts do not have"
             .to_owned()
@@ -144,8 +154,7 @@ fn gather(
 ) -> Result<Vec<Account>> {
     let names = &mapping.accounts;
     let mut accounts: Vec<Account> = Vec::new();
-    let mut keys = 0;
-    let mut below: HashMap<String, Vec<(Place, Document)>> = HashMap::new();
+    let mut keys = Keyring::default();
     each_of(exports, mapping, remap, report, |place, entity, report| {
         watch.meet(&entity);
         if entity.key.kind() == names.kind {
@@ -156,28 +165,83 @@ fn gather(
                 }
                 Err(why) => report.reject(place, Some(path_of(&entity.key)), why),
             }
-        } else if entity.key.kind() == names.key_kind {
-            // Its own path is left out of the report: a key may be named by what is secret.
-            let owner = entity.key.parent().map(|key| path_of(&key));
-            let key = Keys::of(&names.key_kind, &entity.key, mapping, remap);
-            keys += 1;
-            match (owner, key.read(&entity.properties)) {
-                (Some(owner), Ok(key)) => {
-                    report.note_looks_like_ids(&key.looks_like_ids);
-                    let keys = below.entry(owner).or_default();
-                    keys.push((place.clone(), key.document));
-                }
-                (None, _) => report.reject(place, None, "a key without an account above it"),
-                (owner, Err(why)) => report.reject(place, owner, why),
-            }
+        } else if names.is_key(entity.key.kind()) {
+            keys.add(&entity, place, mapping, remap, report);
         }
-        if accounts.len() + keys > ACCOUNTS_MAX {
+        if accounts.len() + keys.count > ACCOUNTS_MAX {
             bail!("more than {ACCOUNTS_MAX} accounts and keys: split the export by account");
         }
         Ok(())
     })?;
-    give_keys(&mut accounts, below, report);
+    keys.give(&mut accounts, report);
     Ok(accounts)
+}
+
+/// Keys that are entities, until the accounts above them are known.
+#[derive(Default)]
+struct Keyring {
+    count: usize,
+    /// By the path of the account.
+    below: HashMap<String, Vec<(Place, Document)>>,
+    /// Paths of accounts of which a key was rejected.
+    incomplete: HashSet<String>,
+}
+
+impl Keyring {
+    /// Takes a key. Its own path is left out of the report: a key may be named by what is secret.
+    fn add(
+        &mut self,
+        entity: &Entity,
+        place: &Place,
+        mapping: &Mapping,
+        remap: &Remap,
+        report: &mut Report,
+    ) {
+        self.count += 1;
+        let Some(owner) = entity.key.parent().map(|key| path_of(&key)) else {
+            report.reject(place, None, "a key without an account above it");
+            return;
+        };
+        let key = Keys::of(entity.key.kind(), &entity.key, mapping, remap);
+        match key.read(&entity.properties) {
+            Ok(key) => {
+                report.note_looks_like_ids(&key.looks_like_ids);
+                let keys = self.below.entry(owner).or_default();
+                keys.push((place.clone(), key.document));
+            }
+            Err(why) => {
+                report.reject(place, Some(owner.clone()), why);
+                self.incomplete.insert(owner);
+            }
+        }
+    }
+
+    /// Gives each account its keys. One that lacks some is rejected: once it is there it is never
+    /// changed, so it could not get them later.
+    fn give(mut self, accounts: &mut Vec<Account>, report: &mut Report) {
+        accounts.retain_mut(|account| {
+            let keys = self.below.remove(&account.path).unwrap_or_default();
+            account.keys.extend(keys.into_iter().map(|(_, key)| key));
+            let mut ids = HashSet::new();
+            let is_twice =
+                |key: &Document| !ids.insert(key.get_str("id").unwrap_or_default().to_owned());
+            let why = if self.incomplete.contains(&account.path) {
+                "one of its keys was rejected"
+            } else if account.keys.iter().any(is_twice) {
+                "two of its keys have the same id"
+            } else {
+                return true;
+            };
+            report.reject(&account.place, Some(account.path.clone()), why);
+            false
+        });
+        for (owner, keys) in self.below {
+            for (place, _) in keys {
+                let why = "a key of an account that was rejected, or is in no export";
+                report.reject(&place, Some(owner.clone()), why);
+            }
+        }
+    }
 }
 
 /// Notes what is not taken over of an account, and what looks like an old id in it.
@@ -194,31 +258,6 @@ fn note(entity: &Entity, account: &Account, mapping: &Mapping, report: &mut Repo
         }
     }
     report.note_looks_like_ids(&account.looks_like_ids);
-}
-
-/// Gives each account the keys that are entities below it.
-fn give_keys(
-    accounts: &mut [Account],
-    mut below: HashMap<String, Vec<(Place, Document)>>,
-    report: &mut Report,
-) {
-    for account in accounts {
-        let keys = below.remove(&account.path).unwrap_or_default();
-        account.keys.extend(keys.into_iter().map(|(_, key)| key));
-        let mut ids = HashSet::new();
-        let known = account.keys.len();
-        (account.keys).retain(|key| ids.insert(key.get_str("id").unwrap_or_default().to_owned()));
-        if account.keys.len() < known {
-            let why = "two of its keys have the same id: one was left out";
-            report.reject(&account.place, Some(account.path.clone()), why);
-        }
-    }
-    for (owner, keys) in below {
-        for (place, _) in keys {
-            let why = "a key of an account that is in no export";
-            report.reject(&place, Some(owner.clone()), why);
-        }
-    }
 }
 
 fn account(

@@ -11,7 +11,7 @@ use crate::convert::{Ids as _, raw};
 use crate::id::Fingerprint;
 use crate::mapping::{Accounts, Mapping};
 use crate::remap::Remap;
-use crate::resolve::{Resolver, id_in_text};
+use crate::resolve::{Named, Resolver, id_in_text};
 
 /// A key as the auth backend reads it.
 pub(crate) struct ApiKey {
@@ -61,6 +61,15 @@ impl<'a> Keys<'a> {
             }
             let value = match (new, value) {
                 ("subject", Value::Text(subject)) => Bson::String(self.subject(subject)?),
+                ("expires", Value::Null) => match self.names.key_expires_default {
+                    Some(end) => date(end.as_microsecond()),
+                    None => {
+                        return Err(format!(
+                            "a key's `{name}` is null, and the auth backend reads no key without an \
+                             end: say with `key_expires_default` under [accounts] when it ends"
+                        ));
+                    }
+                },
                 ("created" | "expires", value) => {
                     let time = time_of(value);
                     date(time.ok_or_else(|| format!("a key's `{name}` is not a time"))?)
@@ -73,7 +82,7 @@ impl<'a> Keys<'a> {
         }
         let own = self.resolver.own;
         if !key.contains_key("id")
-            && own.kind() == self.names.key_kind
+            && self.names.is_key(own.kind())
             && let Some(id) = own.id()
         {
             key.insert("id", raw(id));
@@ -119,8 +128,11 @@ impl<'a> Keys<'a> {
         }
         if let Some(reference) = self.names.references.get(at) {
             let found = self.resolver.resolve(self.named(at), value, reference);
-            let found = found.map_err(|rejection| rejection.to_string())?;
-            return Ok(found.map_or(Bson::Null, |refers| Bson::String(refers.id.to_string())));
+            match found.map_err(|rejection| rejection.to_string())? {
+                Named::Entity(refers) => return Ok(Bson::String(refers.id.to_string())),
+                Named::Nothing => return Ok(Bson::Null),
+                Named::AsItIs => {}
+            }
         }
         Ok(match value {
             Value::Null => Bson::Null,

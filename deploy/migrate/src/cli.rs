@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use workflows_sink::config::kafka_name;
 use workflows_sink::config::startup::StartupError;
 
+use crate::accounts::ACCOUNTS_DATABASE;
 use crate::mapping::Mapping;
 use crate::objects::Copier;
 use crate::present::TRANSACTION_WAIT_SECONDS;
@@ -16,8 +17,9 @@ use crate::present::TRANSACTION_WAIT_SECONDS;
 /// the order.
 ///
 /// Brokers and MongoDB are those of the service's own environment (DYFF_KAFKA__…,
-/// DYFF_WORKFLOWS_SINK__…). Exit codes: 0 done, and nothing was left; 1 something was rejected,
-/// differs or failed; 2 a wrong command line; 78 a wrong configuration.
+/// DYFF_WORKFLOWS_SINK__…). Exit codes: 0 done, and nothing was left; 1 something was rejected or left,
+/// differs or failed, or an export is short or has no entity; 2 a wrong command line; 78 a wrong
+/// configuration.
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Cli {
@@ -122,8 +124,11 @@ pub struct Accounts {
     #[command(flatten)]
     pub file: ReportFile,
     /// The auth backend's database.
-    #[arg(long, default_value = "accounts")]
+    #[arg(long, default_value = ACCOUNTS_DATABASE)]
     pub database: String,
+    /// Make a --database that is not there yet.
+    #[arg(long)]
+    pub create: bool,
     /// Only say what would be done.
     #[arg(long)]
     pub dry_run: bool,
@@ -134,8 +139,8 @@ pub struct Accounts {
 #[expect(missing_docs, reason = "the texts are those of --help")]
 pub struct Verify {
     /// Old paths, one a line, of entities that may differ or be missing, since they went on in the new
-    /// place; of those that only an earlier export has, since they were deleted in the old one; and of
-    /// what is in no export, since it only stands above entities. And names of metadata whose counts are
+    /// place; of those that are rejected; of those that only an earlier export has, since they were
+    /// deleted in the old one; and of what is in no export, since it only stands above entities. And names of metadata whose counts are
     /// larger than their files. A person has looked at each.
     #[arg(long, value_name = "FILE")]
     pub accept: Option<PathBuf>,
@@ -158,13 +163,13 @@ pub enum Objects {
     /// Print a line for each entity that copies its objects to their new names.
     ///
     /// What the new bucket has already is not copied over. A folder that several entities have is
-    /// named in a comment and left out; then the exit code is 1.
+    /// named in a comment and left out; then the exit code is 1, as where no entity has an object.
     Plan {
         #[command(flatten)]
         remap: RemapFile,
         #[command(flatten)]
         about: About,
-        /// The old bucket, such as gs://old.
+        /// The old bucket: gs://BUCKET for gcloud, REMOTE:BUCKET for rclone.
         #[arg(long, value_name = "URL")]
         from: String,
         /// The new one.

@@ -20,7 +20,7 @@ use crate::id::{Fingerprint, NewId};
 use crate::json::Json;
 use crate::mapping::{Kind, Mapping, NotANumber, Reference};
 use crate::rejection::Rejection;
-use crate::resolve::{Refers, Resolver};
+use crate::resolve::{Named, Refers, Resolver};
 
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
@@ -95,7 +95,7 @@ pub fn shapes(key: &Key, mapping: &Mapping) -> Vec<Fingerprint> {
 /// Why it cannot be moved.
 pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Outcome, Rejection> {
     let old_kind = entity.key.kind();
-    if old_kind == mapping.accounts.key_kind {
+    if mapping.accounts.is_key(old_kind) {
         return Ok(Outcome::LeftOut(
             "`accounts` moves it with its account".to_owned(),
         ));
@@ -204,10 +204,12 @@ impl<I: Ids> Conversion<'_, I> {
         }
     }
 
-    /// A reference, which is noted.
+    /// A reference, which is noted where it names an entity.
     fn refer(&mut self, at: &str, value: &Value, reference: &Reference) -> Result<Json, Rejection> {
-        let Some(refers) = self.resolver.resolve(self.named(at), value, reference)? else {
-            return Ok(Json::Null);
+        let refers = match self.resolver.resolve(self.named(at), value, reference)? {
+            Named::Entity(refers) => refers,
+            Named::Nothing => return Ok(Json::Null),
+            Named::AsItIs => return self.plain(at, value),
         };
         let id = Json::Text(refers.id.to_string());
         // An account is moved by another command: that it has an id is all that is known of it.
@@ -233,6 +235,11 @@ impl<I: Ids> Conversion<'_, I> {
         if self.resolver.looks_like_id(value) {
             self.looks_like_ids.push(self.named(at));
         }
+        self.plain(at, value)
+    }
+
+    /// A value that is no reference.
+    fn plain(&mut self, at: &str, value: &Value) -> Result<Json, Rejection> {
         Ok(match value {
             Value::Null => Json::Null,
             Value::Bool(value) => Json::Bool(*value),

@@ -57,6 +57,31 @@ impl Connection {
         self.database.collection_with_options(name, options)
     }
 
+    /// Where it is: the hosts and the replica set, by what the server says of itself.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn servers(&self) -> Result<(Vec<String>, Option<String>)> {
+        let asked = self.database.run_command(doc! { "hello": 1 });
+        let hello = self.answer("its servers", asked.into_future())?;
+        let hosts = hello.get_array("hosts").map_or(&[][..], Vec::as_slice);
+        let hosts = hosts
+            .iter()
+            .filter_map(|host| Some(host.as_str()?.to_owned()));
+        let set = hello.get_str("setName").ok().map(str::to_owned);
+        Ok((hosts.collect(), set))
+    }
+
+    /// Whether the database is there: MongoDB makes one with its first collection.
+    ///
+    /// # Errors
+    /// Where MongoDB does not answer.
+    pub fn is_there(&self) -> Result<bool> {
+        let asked = self.database.list_collection_names();
+        let names = self.answer(self.database.name(), asked.into_future())?;
+        Ok(!names.is_empty())
+    }
+
     /// The fields of the documents with these ids, as a majority has them, by id.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use workflows_sink::config::{Config, Kafka};
 use crate::contract::{Accepted, Contract};
 use crate::convert::{Outcome, convert, path_of};
 use crate::database::Inserter;
-use crate::export::{each_of, is_read_once};
+use crate::export::{each_of, is_read_once, told_path};
 use crate::mapping::Mapping;
 use crate::present::{Needed, Present, read_back, report_covered};
 use crate::references::{Followed, Wanted};
@@ -93,8 +93,8 @@ fn accepted<'a>(
             return None;
         }
         Err(rejection) => {
-            report.count(&kind, "rejected");
-            report.reject(place, Some(path), rejection);
+            let path = told_path(&entity.key, mapping);
+            report.reject_entity(place, &kind, path, rejection);
             return None;
         }
     };
@@ -108,8 +108,7 @@ fn accepted<'a>(
             references: converted.references,
         }),
         Err(rejection) => {
-            report.count(&kind, "rejected");
-            report.reject(place, Some(path), rejection);
+            report.reject_entity(place, &kind, Some(path), rejection);
             None
         }
     }
@@ -135,6 +134,7 @@ pub fn import(
         Target::Mongodb(config) => into_mongodb(what, config, &mut report)?,
     }
     report.tell_unmatched();
+    report.refuse_if_empty();
     Ok(report)
 }
 
@@ -167,6 +167,9 @@ fn nowhere((exports, mapping, remap): What<'_>, report: &mut Report) -> Result<(
 
 fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Report) -> Result<()> {
     let (kafka, topic, update) = (&onto.kafka, &onto.topic, onto.update);
+    let others = kafka.topics.iter().filter(|other| *other != topic);
+    let others: Vec<&str> = others.map(String::as_str).collect();
+    let elsewhere = format!("in {} only, not in {topic}", others.join(", "));
     let mut present = read_back(kafka, topic, onto.transaction_wait)?;
     let sender = Sender::new(kafka, topic)?;
     let mut wanted = Wanted::default();
@@ -180,6 +183,7 @@ fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Rep
         wanted.name(&moving.references, |id| present.has(id));
         match needed {
             Needed::Twice => report.reject(moving.place, Some(moving.path), TWICE),
+            Needed::Elsewhere => report.count(&moving.kind, &elsewhere),
             _ => report.count(&moving.kind, name(needed, update)),
         }
         Ok(())
@@ -227,10 +231,13 @@ fn into_mongodb(
 fn name(needed: Needed, update: bool) -> &'static str {
     match needed {
         Needed::New => "sent",
-        Needed::Nothing => "there already",
+        Needed::Nothing | Needed::Elsewhere => "there already",
         Needed::Changed if update => "sent again, changed since",
         Needed::Changed => "left: migrated before in another state (--update replaces it)",
         Needed::Newer => "left: the topic has a newer state",
+        Needed::Unknown => {
+            "left: the state topic has another state, and whose it is cannot be known any more"
+        }
         Needed::Twice => "twice",
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use datastore_export::{Counted, Entity, Key, Place, sources};
+use datastore_export::{Counted, Entity, Fault, Key, Place, sources};
 
 use crate::convert::path_of;
 use crate::mapping::Mapping;
@@ -57,7 +57,7 @@ pub fn each_entity(
             // As any other damage of a file: the rest goes on.
             Err(error) => {
                 let file = source.path.to_string_lossy().into();
-                report.reject(&Place { file, record: 1 }, None, format!("{error:#}"));
+                report.cannot_read(&Place { file, record: 1 }, format!("{error:#}"));
                 continue;
             }
         };
@@ -65,11 +65,15 @@ pub fn each_entity(
         while let Some((place, entity)) = reader.next() {
             read += 1;
             match entity {
-                Ok(entity) => match belongs(&entity.key, mapping, project) {
-                    Ok(()) => each(&place, entity, report)?,
-                    Err(why) => report.reject(&place, told_path(&entity.key, mapping), why),
-                },
-                Err(fault) => report.reject(&place, None, fault),
+                Ok(entity) => {
+                    report.read += 1;
+                    match belongs(&entity.key, mapping, project) {
+                        Ok(()) => each(&place, entity, report)?,
+                        Err(why) => report.reject(&place, told_path(&entity.key, mapping), why),
+                    }
+                }
+                Err(fault @ Fault::OtherDatabase { .. }) => report.reject(&place, None, fault),
+                Err(fault) => report.cannot_read(&place, fault),
             }
             progress.item(before + reader.bytes_read());
         }
@@ -83,15 +87,17 @@ pub fn each_entity(
     Ok(())
 }
 
-/// The path of an entity as a report has it: not below an API key, whose name may be its secret.
-fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
-    (!mapping.has_api_key(key)).then(|| path_of(key))
+/// The path of an entity as a report has it: not with an API key on it, or with a kind that the mapping
+/// lacks and that may be one. Its name may be what is secret.
+pub fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
+    let is_told = !mapping.has_api_key(key) && mapping.knows(key.kind());
+    is_told.then(|| path_of(key))
 }
 
 /// Fails for an entity whose path would be that of another one, or would tell a secret.
 fn belongs(key: &Key, mapping: &Mapping, project: &mut Option<String>) -> Result<(), String> {
     let above = key.path.split_last().map_or(&[][..], |(_, above)| above);
-    if (above.iter()).any(|step| step.kind == mapping.accounts.key_kind) {
+    if (above.iter()).any(|step| mapping.accounts.is_key(&step.kind)) {
         return Err("it lies below an API key, whose name no remap file may hold".to_owned());
     }
     if !key.namespace.is_empty() {

@@ -41,9 +41,12 @@ pub fn assign(
         &mut report,
         |place, entity, report| {
             let kind = entity.key.kind();
-            // Its key may be what it is secret for.
-            if kind == mapping.accounts.key_kind {
-                report.count(kind, "without an id of its own");
+            if !mapping.gives_ids(kind) || mapping.accounts.is_key(kind) {
+                let why = match mapping.knows(kind) {
+                    true => "without an id of its own",
+                    false => "without an id: the mapping has no such kind",
+                };
+                report.count(kind, why);
                 return Ok(());
             }
             match assigning.assign(&entity, report) {
@@ -53,6 +56,7 @@ pub fn assign(
             Ok(())
         },
     )?;
+    report.refuse_if_empty();
     let mut addition = assigning.addition;
     addition.note_project(project);
     let added = addition.finish()?;
@@ -116,11 +120,12 @@ impl Assigning<'_> {
     }
 
     /// What stands above an entity has an id too, though it may be no entity; not where a property
-    /// of its own holds it: a made-up one could never be taken back.
+    /// of its own holds it: a made-up one could never be taken back. Nor where its kind gets none.
     fn note_above(&mut self, key: &Key, report: &mut Report) -> Result<()> {
         let path = path_of(key);
         let kind = self.mapping.kinds.get(key.kind());
-        if kind.is_some_and(|kind| kind.id_from.is_some()) || self.addition.id(&path).is_some() {
+        let has_own = kind.is_some_and(|kind| kind.id_from.is_some());
+        if has_own || !self.mapping.gives_ids(key.kind()) || self.addition.id(&path).is_some() {
             return Ok(());
         }
         let id = NewId::of(&self.seed, &path);
@@ -140,7 +145,9 @@ fn report_dangling(
     // What is no entity is in the report already.
     let mut once = Report::default();
     each_of(exports, mapping, remap, &mut once, |place, entity, _| {
-        if let Err(rejection @ Rejection::Dangling(..)) = convert(&entity, mapping, remap) {
+        let converted = convert(&entity, mapping, remap);
+        if let Err(rejection @ (Rejection::Dangling(..) | Rejection::EmptyReference(_))) = converted
+        {
             report.reject(place, Some(path_of(&entity.key)), rejection);
         }
         Ok(())

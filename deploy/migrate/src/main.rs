@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser as _;
 use datastore_migrate::brokers::events_topic;
 use datastore_migrate::cli::{
@@ -17,7 +17,9 @@ use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
+use datastore_migrate::state::AccountsMoved;
 use datastore_migrate::{accounts, comparison, delete_old, ids, objects, verify};
+use jiff::Timestamp;
 use serde::Serialize;
 use workflows_sink::config::{Config, Kafka, startup};
 
@@ -111,7 +113,8 @@ fn accepted(file: Option<&Path>) -> Result<HashSet<String>> {
     };
     let text = std::fs::read_to_string(file);
     let text = text.with_context(|| format!("cannot read {}", file.display()))?;
-    Ok(text.lines().map(|line| line.trim().to_owned()).collect())
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    Ok(lines.map(str::to_owned).collect())
 }
 
 /// Moves entities.
@@ -143,18 +146,43 @@ fn entities(told: Entities, out: &mut impl Write) -> Result<bool> {
 
 /// Moves accounts.
 fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
-    let (mapping, remap) = opened(&told.about, &told.remap.remap)?;
+    let (mapping, mut remap) = opened(&told.about, &told.remap.remap)?;
+    let exports = &told.exports.exports;
+    let database = told.database.clone();
     let connection = match told.dry_run {
         true => None,
-        false => {
-            let mut config = Config::from_env()?;
-            config.mongodb.database = told.database;
-            Some(Connection::open(&config.mongodb)?)
-        }
+        false => Some(accounts_database(told.database, told.create)?),
     };
-    let exports = &told.exports.exports;
-    let report = accounts::import(exports, &mapping, &remap, connection.as_ref())?;
+    let mut report = accounts::import(exports, &mapping, &remap, connection.as_ref())?;
+    report.database = Some(database.clone());
+    if connection.is_some() {
+        remap.state.accounts_moved = Some(AccountsMoved {
+            at: Timestamp::now(),
+            database,
+            counts: report
+                .kinds
+                .get(&mapping.accounts.kind)
+                .cloned()
+                .unwrap_or_default(),
+            is_clean: report.is_clean(),
+        });
+        remap.save_state()?;
+    }
     finish(&report, &told.file, out)
+}
+
+/// The database that accounts go into. MongoDB makes any that is named, so that a misspelt one would be
+/// filled, and the auth backend would read another.
+fn accounts_database(name: String, may_make: bool) -> Result<Connection> {
+    let mut config = Config::from_env()?;
+    config.mongodb.database = name;
+    let connection = Connection::open(&config.mongodb)?;
+    let name = &config.mongodb.database;
+    ensure!(
+        may_make || name == accounts::ACCOUNTS_DATABASE || connection.is_there()?,
+        "there is no database {name} yet: correct --database, or say --create if it is meant"
+    );
+    Ok(connection)
 }
 
 /// Compares, and remembers whether it said yes.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail, ensure};
 use datastore_export::Key;
+use jiff::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
@@ -75,6 +76,22 @@ pub struct Reference {
     pub kind: String,
     /// How it is named.
     pub form: Form,
+    /// What becomes of one that names nothing.
+    #[serde(default)]
+    pub dangling: Dangling,
+}
+
+/// What becomes of a reference to what has no new id, or of one that is an empty text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dangling {
+    /// Its entity is rejected.
+    #[default]
+    Reject,
+    /// It stays as it is.
+    Keep,
+    /// It becomes null.
+    Null,
 }
 
 /// How an entity is named in a property.
@@ -114,8 +131,10 @@ pub struct Accounts {
     pub creation_time: String,
     /// The property with the keys, as embedded entities, if there are such.
     pub keys: Option<String>,
-    /// The kind of keys that are entities below an account.
-    pub key_kind: String,
+    /// The kind of keys that are entities below an account, if there are such.
+    pub key_kind: Option<String>,
+    /// When a key ends that never does in the old place: the auth backend reads none without an end.
+    pub key_expires_default: Option<Timestamp>,
     /// What the members of a key are called.
     pub key: KeyMembers,
     /// Members of a key that name entities, such as those in its grants; as [`Kind::references`].
@@ -179,15 +198,34 @@ impl Mapping {
         kind.is_some_and(|kind| kind.left_out.is_none())
     }
 
+    /// Whether entities of an old kind get ids: those that are moved, and accounts. The name of another
+    /// one may be what is secret, such as that of an API key whose kind is misspelt in the mapping.
+    pub fn gives_ids(&self, kind: &str) -> bool {
+        self.is_moved(kind) || kind == self.account_kind || kind == self.accounts.kind
+    }
+
     /// Whether an API key is on the path of a key, or is it: its name may be what is secret.
     pub fn has_api_key(&self, key: &Key) -> bool {
-        let is_key = |kind: &str| kind == self.accounts.key_kind;
-        key.path.iter().any(|step| is_key(&step.kind))
+        (key.path.iter()).any(|step| self.accounts.is_key(&step.kind))
+    }
+
+    /// Whether a line of the mapping is about an old kind.
+    pub fn knows(&self, kind: &str) -> bool {
+        let accounts = [&self.account_kind, &self.accounts.kind];
+        self.kinds.contains_key(kind)
+            || accounts.iter().any(|known| *known == kind)
+            || self.accounts.is_key(kind)
     }
 
     /// Fails for references to what gets no id, or is not moved.
     fn check_references(&self, references: &BTreeMap<String, Reference>) -> Result<()> {
-        for (field, Reference { kind, form }) in references {
+        for (field, reference) in references {
+            let Reference { kind, form, .. } = reference;
+            ensure!(
+                *form != Form::Key || reference.dangling != Dangling::Keep,
+                "references.{field} cannot be kept: JSON has no keys; its `dangling` is \"null\" or \
+                 \"reject\""
+            );
             if *kind == self.accounts.kind {
                 // It has an id, though another command moves it.
                 ensure!(
@@ -202,7 +240,7 @@ impl Mapping {
                 "references.{field} names the kind {kind}, which is not in this mapping"
             );
             ensure!(
-                self.is_moved(kind) && *kind != self.accounts.key_kind,
+                self.is_moved(kind) && !self.accounts.is_key(kind),
                 "references.{field} names the kind {kind}, which is left out: it would refer to nothing"
             );
         }
@@ -211,6 +249,11 @@ impl Mapping {
 }
 
 impl Accounts {
+    /// Whether entities of a kind are API keys.
+    pub fn is_key(&self, kind: &str) -> bool {
+        self.key_kind.as_deref() == Some(kind)
+    }
+
     fn check(&self, mapping: &Mapping) -> Result<()> {
         mapping.check_references(&self.references)?;
         let KeyMembers {
@@ -308,6 +351,10 @@ mod tests {
             (
                 "references = { b = { kind = 'A', form = 'guess' } }",
                 "unknown variant `guess`",
+            ),
+            (
+                "references = { b = { kind = 'A', form = 'key', dangling = 'keep' } }",
+                "references.b cannot be kept",
             ),
             ("rename = { x = 'id' }", "nothing may become `id`"),
             (

@@ -15,6 +15,7 @@ use workflows_sink::record::{Partition, Record};
 
 use crate::brokers::{of_reading, partitions};
 use crate::id::{Fingerprint, NewId};
+use crate::json::state_of;
 use crate::progress::Progress;
 use crate::report::Report;
 
@@ -30,10 +31,19 @@ const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// The newest state of an entity in a topic.
 #[derive(Clone, Copy)]
 struct Newest {
+    /// As [`state_of`] gives it.
     value: Fingerprint,
     is_ours: bool,
     /// This run has come upon the entity.
     is_met: bool,
+    /// It is in a state topic that entities do not go onto, and not in the topic itself.
+    is_elsewhere: bool,
+}
+
+impl Newest {
+    fn is_tombstone(&self) -> bool {
+        self.value == Fingerprint::of([])
+    }
 }
 
 /// What a topic has of each entity.
@@ -46,6 +56,8 @@ pub struct Present {
     covered: BTreeMap<NewId, (Partition, i64)>,
     /// Up to where each partition was read.
     ends: Vec<(Partition, i64)>,
+    /// Whether the topic once had records that have expired.
+    has_expired: bool,
 }
 
 /// What is to be done with an entity.
@@ -55,10 +67,15 @@ pub enum Needed {
     New,
     /// It has this very state.
     Nothing,
+    /// The topic lacks it, and the state topic has this very state.
+    Elsewhere,
     /// Its newest state is one that was migrated before, and another one.
     Changed,
     /// Its newest state is not of this tool.
     Newer,
+    /// The state topic has another state, and the topic's own records have expired that would say whether
+    /// it is the one that was migrated.
+    Unknown,
     /// This run has come upon another state of it: nobody can say which is newer.
     Twice,
 }
@@ -66,15 +83,17 @@ pub enum Needed {
 impl Present {
     /// What is to be done to have this state of an entity in the topic.
     pub fn needed(&mut self, id: NewId, value: &[u8]) -> Needed {
-        let value = Fingerprint::of(value);
         let Some(newest) = self.newest.get_mut(&id) else {
             return Needed::New;
         };
         let was_met = std::mem::replace(&mut newest.is_met, true);
-        match newest.value == value {
+        let is_unknown = newest.is_elsewhere && self.has_expired && !newest.is_tombstone();
+        match newest.value == state_of(value) {
+            true if newest.is_elsewhere => Needed::Elsewhere,
             true => Needed::Nothing,
             false if was_met => Needed::Twice,
             false if newest.is_ours => Needed::Changed,
+            false if is_unknown => Needed::Unknown,
             false => Needed::Newer,
         }
     }
@@ -82,7 +101,7 @@ impl Present {
     /// Whether the topic has an entity, whose newest state is no tombstone.
     pub fn has(&self, id: NewId) -> bool {
         let newest = self.newest.get(&id);
-        newest.is_some_and(|newest| newest.value != Fingerprint::of([]))
+        newest.is_some_and(|newest| !newest.is_tombstone())
     }
 
     /// Whether the newest state of an entity is a tombstone.
@@ -98,9 +117,10 @@ impl Present {
     /// Notes that a state of an entity was sent.
     pub fn sent(&mut self, id: NewId, value: &[u8]) {
         let newest = Newest {
-            value: Fingerprint::of(value),
+            value: state_of(value),
             is_ours: true,
             is_met: true,
+            is_elsewhere: false,
         };
         self.newest.insert(id, newest);
     }
@@ -110,9 +130,10 @@ impl Present {
             return;
         };
         let newest = Newest {
-            value: Fingerprint::of(record.value.unwrap_or_default()),
+            value: state_of(record.value.unwrap_or_default()),
             is_ours: is_ours(record),
             is_met: false,
+            is_elsewhere: false,
         };
         match self.newest.insert(id, newest) {
             _ if !newest.is_ours => drop(self.covered.remove(&id)),
@@ -128,6 +149,7 @@ impl Present {
         for (id, newest) in other.newest {
             let others = Newest {
                 is_ours: false,
+                is_elsewhere: true,
                 ..newest
             };
             self.newest.entry(id).or_insert(others);
@@ -186,6 +208,7 @@ fn read(kafka: &Kafka, topic: &str, partitions: i32, wait: Duration) -> Result<P
     let progress = Progress::new(Some(all), "records read back");
     let (mut present, mut before) = (Present::default(), 0);
     for (partition, log) in logs {
+        present.has_expired |= log.start > 0;
         let scanned = scanner.scan(&partition, log.clone(), None, |record| {
             present.note(&partition, &record);
             progress.item(before + records(&(log.start..record.offset + 1)));
@@ -288,69 +311,4 @@ fn place(partition: &Partition, offset: i64) -> Place {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_was_migrated_is_ever_replaced() {
-        let mut present = Present::default();
-        let (id, partition) = (NewId(7), Partition::new("t", 0));
-        let key = id.to_string();
-        assert_eq!(present.needed(id, b"a"), Needed::New);
-        let mut record = Record {
-            key: Some(key.as_bytes()),
-            value: Some(b"a"),
-            headers: vec![(HEADER.as_bytes().to_vec(), None)],
-            ..Record::default()
-        };
-        present.note(&partition, &record);
-        assert_eq!(present.needed(id, b"a"), Needed::Nothing);
-        record.value = Some(b"a");
-        present.note(&partition, &record);
-        assert_eq!(present.needed(id, b"b"), Needed::Changed);
-        assert_eq!(present.needed(id, b"c"), Needed::Twice);
-        record.headers.clear();
-        record.value = Some(b"c");
-        present.note(&partition, &record);
-        assert_eq!(present.needed(id, b"b"), Needed::Newer);
-        assert_eq!(present.needed(id, b"c"), Needed::Nothing);
-        present.sent(id, b"d");
-        assert_eq!(present.needed(id, b"e"), Needed::Twice);
-        for key in [None, Some(&b"x"[..])] {
-            record.key = key;
-            present.note(&partition, &record);
-        }
-        assert_eq!(present.newest.len(), 1);
-    }
-
-    #[test]
-    fn a_state_that_went_over_one_of_others_is_told_until_others_write_again() {
-        let mut present = Present::default();
-        let (id, partition) = (NewId(7), Partition::new("t", 0));
-        let key = id.to_string();
-        let ours = vec![(HEADER.as_bytes().to_vec(), None)];
-        let mut covered = |offset: i64, value: &'static [u8], headers: &[(Vec<u8>, _)]| {
-            let record = Record {
-                offset,
-                key: Some(key.as_bytes()),
-                value: Some(value),
-                headers: headers.to_vec(),
-                ..Record::default()
-            };
-            present.note(&partition, &record);
-            present.covered.get(&id).map(|(_, offset)| *offset)
-        };
-        for (offset, value, headers, expected) in [
-            (0, &b"a"[..], &ours[..], None),
-            (1, b"b", &[], None),
-            // the same state again covers nothing
-            (2, b"b", &ours, None),
-            (3, b"c", &[], None),
-            (4, b"d", &ours, Some(4)),
-            (5, b"e", &ours, Some(4)),
-            (6, b"c", &[], None),
-        ] {
-            assert_eq!(covered(offset, value, headers), expected, "{offset}");
-        }
-    }
-}
+mod tests;

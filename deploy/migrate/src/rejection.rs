@@ -15,8 +15,17 @@ pub enum Rejection {
     )]
     NoAccount(String, String),
     /// A reference to what no export held.
-    #[error("{0} refers to {1}, which has no new id: look for it in the export")]
+    #[error(
+        "{0} refers to {1}, which has no new id: look for it in the export, or say in the mapping what \
+         becomes of it, with `dangling`"
+    )]
     Dangling(String, String),
+    /// A reference that is an empty text.
+    #[error(
+        "{0} is an empty text and names nothing: say `dangling = \"null\"` or \"keep\" of it in the \
+         mapping, or correct it at its source"
+    )]
+    EmptyReference(String),
     /// A reference to another namespace or project.
     #[error(
         "{0} refers to another namespace or project, and a path does not say so: correct it, or drop it"

@@ -1,12 +1,13 @@
 //! What a run did: counts by kind, and each entity that it left, with file, record and reason.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{self, Write};
 
 use anyhow::Result;
 use datastore_export::{Entity, Place};
 use serde::Serialize;
 
+use crate::id::Fingerprint;
 use crate::mapping::Mapping;
 use crate::watch::{Unmatched, Watch};
 
@@ -15,17 +16,27 @@ const SHOWN_MAX: usize = 20;
 /// How many a report keeps; beyond it they are only counted.
 const KEPT_MAX: usize = 100_000;
 
+/// What begins the count of entities that a run has left though they are not as in the exports.
+const LEFT: &str = "left: ";
+/// What is counted of a rejected entity where a person has said that it may be.
+pub const ACCEPTED_REJECTED: &str = "rejected, as accepted";
+
 /// What a run did.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
+    /// The database that accounts went into.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
     /// By kind, by what became of the entity.
-    pub kinds: BTreeMap<String, BTreeMap<&'static str, u64>>,
+    pub kinds: BTreeMap<String, BTreeMap<String, u64>>,
     /// Entities and places that were not as they should be.
     pub rejected: Vec<Rejected>,
     /// How many there were, if not all are kept.
     pub rejected_in_all: u64,
     /// How many of them are references that lead nowhere, of entities that are moved.
     pub dangling: u64,
+    /// How many of them are files, or parts of them, that cannot be read: entities may be missing.
+    pub unreadable: u64,
     /// Properties whose values look like old ids, which were left as they are; by kind and name.
     pub looks_like_ids: BTreeMap<String, u64>,
     /// Properties that are not taken over; by kind and name.
@@ -41,6 +52,15 @@ pub struct Report {
     /// Why nothing was done, where nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
+    /// Old paths of entities that may be rejected: a person has looked at each.
+    #[serde(skip)]
+    pub accepted: HashSet<String>,
+    /// How many entities were read, whatever became of them.
+    #[serde(skip)]
+    pub read: u64,
+    /// The paths of all that were rejected: 16 bytes and a little each.
+    #[serde(skip)]
+    rejected_paths: HashSet<Fingerprint>,
     #[serde(skip)]
     watch: Option<Watch>,
 }
@@ -84,17 +104,41 @@ impl Report {
     }
 
     /// Counts an entity.
-    pub fn count(&mut self, kind: &str, what: &'static str) {
+    pub fn count(&mut self, kind: &str, what: &str) {
         let kind = match self.kinds.get_mut(kind) {
             Some(kind) => kind,
             None => self.kinds.entry(kind.to_owned()).or_default(),
         };
-        *kind.entry(what).or_default() += 1;
+        match kind.get_mut(what) {
+            Some(count) => *count += 1,
+            None => drop(kind.insert(what.to_owned(), 1)),
+        }
+    }
+
+    /// Notes an entity that the mapping or the service rejects, unless a person has accepted that.
+    pub fn reject_entity(
+        &mut self,
+        place: &Place,
+        kind: &str,
+        path: Option<String>,
+        reason: impl ToString,
+    ) {
+        if path
+            .as_ref()
+            .is_some_and(|path| self.accepted.contains(path))
+        {
+            self.count(kind, ACCEPTED_REJECTED);
+            return;
+        }
+        self.count(kind, "rejected");
+        self.reject(place, path, reason);
     }
 
     /// Notes one that was not moved.
     pub fn reject(&mut self, place: &Place, path: Option<String>, reason: impl ToString) {
         self.rejected_in_all += 1;
+        self.rejected_paths
+            .extend(path.as_ref().map(Fingerprint::of));
         if self.rejected.len() < KEPT_MAX {
             self.rejected.push(Rejected {
                 file: place.file.to_string(),
@@ -102,6 +146,30 @@ impl Report {
                 path,
                 reason: reason.to_string(),
             });
+        }
+    }
+
+    /// Notes what stands where entities should.
+    pub fn cannot_read(&mut self, place: &Place, reason: impl ToString) {
+        self.unreadable += 1;
+        self.reject(place, None, reason);
+    }
+
+    /// Whether an entity with this path was rejected.
+    pub fn has_rejected(&self, path: &str) -> bool {
+        self.rejected_paths.contains(&Fingerprint::of(path))
+    }
+
+    /// The paths of all that were rejected until now.
+    pub fn rejected_paths(&self) -> HashSet<Fingerprint> {
+        self.rejected_paths.clone()
+    }
+
+    /// Notes that nothing was done where the exports had no entity.
+    pub fn refuse_if_empty(&mut self) {
+        if self.read == 0 {
+            let why = "there is no entity in these exports: look whether they are the ones that are meant";
+            self.refused = Some(why.to_owned());
         }
     }
 
@@ -123,9 +191,11 @@ impl Report {
         *self.dropped.entry(property).or_default() += 1;
     }
 
-    /// Whether all was done, and nothing was rejected.
+    /// Whether all was done, of exports that are whole, and nothing was rejected or left.
     pub fn is_clean(&self) -> bool {
-        self.rejected_in_all == 0 && self.refused.is_none()
+        let mut counted = self.kinds.values().flat_map(BTreeMap::keys);
+        let has_left = counted.any(|what| what.starts_with(LEFT));
+        self.rejected_in_all == 0 && self.refused.is_none() && self.short.is_empty() && !has_left
     }
 
     /// How many entities became this.
@@ -139,6 +209,9 @@ impl Report {
     /// # Errors
     /// Those of `out`.
     pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        if let Some(database) = &self.database {
+            writeln!(out, "database {database}")?;
+        }
         for (kind, counts) in &self.kinds {
             let counts: Vec<String> = (counts.iter())
                 .map(|(what, count)| format!("{count} {what}"))
@@ -186,5 +259,26 @@ impl Report {
             writeln!(out, "nothing was done: {why}")?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_is_clean_only_where_nothing_was_left_and_the_exports_are_whole() {
+        let of = |change: fn(&mut Report)| {
+            let mut report = Report::default();
+            report.count("Dataset", "sent");
+            change(&mut report);
+            report.is_clean()
+        };
+        assert!(of(|_| ()));
+        assert!(of(|report| report.count("Account", "left out")));
+        assert!(!of(|report| report.count("Dataset", "left: x")));
+        let short = |report: &mut Report| drop(report.short.insert("a".to_owned(), "b".to_owned()));
+        assert!(!of(short));
+        assert!(!of(Report::refuse_if_empty));
     }
 }

@@ -4,7 +4,7 @@ use datastore_export::{Id, Key, Step, Value};
 
 use crate::convert::{Ids, account_of, path_of};
 use crate::id::{Fingerprint, NewId};
-use crate::mapping::{Form, Mapping, Reference};
+use crate::mapping::{Dangling, Form, Mapping, Reference};
 use crate::rejection::Rejection;
 
 /// Datastore's bound on a name.
@@ -23,6 +23,16 @@ pub struct Refers {
     pub id: NewId,
 }
 
+/// What a property names.
+pub(crate) enum Named {
+    /// Nothing: it becomes null.
+    Nothing,
+    /// Nothing, and it stays as it is.
+    AsItIs,
+    /// An entity that has an id.
+    Entity(Refers),
+}
+
 /// What the properties of one entity name.
 pub(crate) struct Resolver<'a, I> {
     /// The entity's own key.
@@ -32,9 +42,25 @@ pub(crate) struct Resolver<'a, I> {
 }
 
 impl<I: Ids> Resolver<'_, I> {
-    /// The entity that a value names, in the form that the mapping says; none for null. `at` is the
-    /// property's name in a report.
+    /// What a value names, in the form that the mapping says. `at` is the property's name in a report.
     pub(crate) fn resolve(
+        &self,
+        at: String,
+        value: &Value,
+        reference: &Reference,
+    ) -> Result<Named, Rejection> {
+        use Rejection::{Dangling as ToNothing, EmptyReference};
+        match (self.entity(at, value, reference), reference.dangling) {
+            (Ok(None), _) => Ok(Named::Nothing),
+            (Ok(Some(refers)), _) => Ok(Named::Entity(refers)),
+            (Err(ToNothing(..) | EmptyReference(_)), Dangling::Null) => Ok(Named::Nothing),
+            (Err(ToNothing(..) | EmptyReference(_)), Dangling::Keep) => Ok(Named::AsItIs),
+            (Err(rejection), _) => Err(rejection),
+        }
+    }
+
+    /// The entity that a value names; none for null.
+    fn entity(
         &self,
         at: String,
         value: &Value,
@@ -42,6 +68,9 @@ impl<I: Ids> Resolver<'_, I> {
     ) -> Result<Option<Refers>, Rejection> {
         let key = match (reference.form, value) {
             (_, Value::Null) => return Ok(None),
+            (_, Value::Text(text)) if text.is_empty() => {
+                return Err(Rejection::EmptyReference(at));
+            }
             (Form::Key, Value::Key(key)) if key.kind() == reference.kind => {
                 if is_elsewhere(key, self.own) {
                     return Err(Rejection::Elsewhere(at));

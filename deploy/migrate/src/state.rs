@@ -1,5 +1,7 @@
 //! What this migration has done: kept beside the remap file, so that no step is taken too early.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -26,6 +28,65 @@ pub struct State {
     pub entities_verified: Option<Verified>,
     /// When all objects were found as they should be.
     pub objects_verified: Option<Verified>,
+    /// How accounts were moved the last time.
+    pub accounts_moved: Option<AccountsMoved>,
+}
+
+/// A run that moved accounts.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AccountsMoved {
+    /// When it ended.
+    pub at: Timestamp,
+    /// Into which database.
+    pub database: String,
+    /// How many became what.
+    pub counts: BTreeMap<String, u64>,
+    /// Whether all was done, and nothing was rejected.
+    pub is_clean: bool,
+}
+
+/// What entities were held against. Nothing in it is secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// Where MongoDB is, by what it says of itself.
+    pub hosts: Vec<String>,
+    /// The name of its replica set.
+    pub replica_set: Option<String>,
+    /// The database.
+    pub database: String,
+    /// The SHA-256 of the mapping.
+    pub mapping_sha256: String,
+    /// What a person had accepted.
+    pub accepted: Vec<String>,
+}
+
+impl fmt::Display for AccountsMoved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts.iter();
+        let counts: Vec<String> = counts
+            .map(|(what, count)| format!("{count} {what}"))
+            .collect();
+        let counts = match counts.is_empty() {
+            true => "none".to_owned(),
+            false => counts.join(", "),
+        };
+        let how = match self.is_clean {
+            true => "clean",
+            false => "NOT CLEAN: look at the report of `accounts`",
+        };
+        write!(f, "{:.0} into {}: {counts}; {how}", self.at, self.database)
+    }
+}
+
+/// The servers and the database.
+impl fmt::Display for Held {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} on {}", self.database, self.hosts.join(","))?;
+        match &self.replica_set {
+            Some(name) => write!(f, " (replica set {name})"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// A check that has said yes.
@@ -41,6 +102,9 @@ pub struct Verified {
     pub count: u64,
     /// What was checked: exports as they were named, or the old bucket.
     pub of: Vec<String>,
+    /// What entities were held against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Held>,
 }
 
 impl State {
@@ -61,6 +125,7 @@ impl State {
             remap_sha256: self.remap_sha256.clone()?,
             count,
             of,
+            held: None,
         })
     }
 }

@@ -78,6 +78,7 @@ struct TextOfAccounts {
     name: Option<Spanned<String>>,
     creation_time: Option<Spanned<String>>,
     keys: Option<Spanned<String>>,
+    key_kind: Option<Spanned<String>>,
     #[serde(default)]
     references: BTreeMap<Spanned<String>, IgnoredAny>,
 }
@@ -164,6 +165,8 @@ pub struct WatchOfAccounts<'a> {
     mapping: &'a Mapping,
     /// Whether there was an account.
     pub is_met: bool,
+    /// Whether an account had keys in it.
+    has_embedded: bool,
     lines: Vec<Line>,
 }
 
@@ -187,14 +190,20 @@ impl WatchOfAccounts<'_> {
         let name = text.name.map(|name| line("name", name));
         let created = text.creation_time.map(|name| line("creation_time", name));
         let of_keys = text.keys.map(|name| line("keys", name));
+        let of_key_kind = text.key_kind.map(|name| line("key_kind", name));
         let references = text.references.into_keys();
         let references = references.map(|name| line("references", name));
         Ok(WatchOfAccounts {
             mapping,
             is_met: false,
-            lines: (name.into_iter().chain(created).chain(of_keys))
-                .chain(references)
-                .collect(),
+            has_embedded: false,
+            lines: (name
+                .into_iter()
+                .chain(created)
+                .chain(of_keys)
+                .chain(of_key_kind))
+            .chain(references)
+            .collect(),
         })
     }
 
@@ -203,15 +212,26 @@ impl WatchOfAccounts<'_> {
         let names = &self.mapping.accounts;
         if entity.key.kind() == names.kind {
             self.is_met = true;
-            self.lines.retain(|line| !line.is_met_by(entity));
-        } else if entity.key.kind() == names.key_kind {
+            let keys = names.keys.as_deref().and_then(|keys| entity.get(keys));
+            self.has_embedded |= matches!(keys, Some(Value::Array(keys)) if !keys.is_empty());
+            // A property may have the name of that kind.
+            let is_met = |line: &Line| line.of != "key_kind" && line.is_met_by(entity);
+            self.lines.retain(|line| !is_met(line));
+        } else if names.is_key(entity.key.kind()) {
             let is_met = |line: &Line| match line.of {
-                "keys" => true,
+                "keys" | "key_kind" => true,
                 "references" => has(&entity.properties, &line.name),
                 _ => false,
             };
             self.lines.retain(|line| !is_met(line));
         }
+    }
+
+    /// Whether a line is left without which accounts may lack something. Keys are within accounts, or
+    /// entities: where there are the one, the line about the other may be left.
+    pub fn is_lacking(&self) -> bool {
+        let mut lines = self.lines.iter();
+        lines.any(|line| line.of != "key_kind" || !self.has_embedded)
     }
 
     /// The lines that are left.
@@ -221,6 +241,7 @@ impl WatchOfAccounts<'_> {
             let (of, name) = (line.of, &line.name);
             let why = match of {
                 "references" => "no API key has a member",
+                "key_kind" => "no entity is of this kind,",
                 _ => &format!("no {kind} has a property"),
             };
             Unmatched {

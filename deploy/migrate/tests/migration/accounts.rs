@@ -63,6 +63,10 @@ async fn accounts_are_what_the_auth_backend_reads_and_are_inserted_once() {
         }
     );
     assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 3);
+    let moved = &bench.json("remap.migration.json")["accounts_moved"];
+    assert_eq!(moved["database"], "test_accounts_of_auth");
+    assert_eq!(moved["counts"]["there already"], 2, "{moved}");
+    assert_eq!(moved["is_clean"], false, "{moved}");
 
     // A key that was revoked in the old place meanwhile is still good in the new one: that is told.
     let mut revoked: Vec<Entity> = example::entities(0).collect();
@@ -106,7 +110,11 @@ async fn a_key_below_its_account_counts_and_one_that_lacks_something_is_named() 
         .run("accounts export --remap remap.json --dry-run --report accounts.json")
         .await
         .with_code(1);
-    assert_eq!(bench.json("accounts.json")["rejected_in_all"], 1);
+    // A key that is rejected takes its account with it: it could not come later.
+    assert_eq!(bench.json("accounts.json")["rejected_in_all"], 2);
+    let told = "Account:public: one of its keys was rejected";
+    assert!(dry.out.contains(told), "{}", dry.out);
+    assert!(!dry.out.contains("would be inserted"), "{}", dry.out);
     assert!(
         dry.out
             .contains("Account:public: a key lacks its id, subject"),
@@ -187,7 +195,8 @@ fn with_grants(grants: &str) -> Bench {
     bench
 }
 
-const WITH_GRANTS: &str = "accounts grants.json --remap remap.json --database test_grants_of_auth";
+const WITH_GRANTS: &str =
+    "accounts grants.json --remap remap.json --database test_grants_of_auth --create";
 
 /// Otherwise a key would grant nothing any more, or another thing, and nobody would know.
 #[tokio::test]
@@ -288,7 +297,7 @@ async fn a_line_that_matches_no_account_is_told_before_any_is_inserted() {
     bench.environment = scene.environment();
     let mapping = bench.run("mapping").await.with_code(0).out;
     let import = "accounts export --remap remap.json --database test_unmatched_of_auth \
-                  --mapping mapping.toml";
+                  --create --mapping mapping.toml";
     let write = |mapping: String| std::fs::write(bench.path("mapping.toml"), mapping);
     let database = scene.database.client().database("test_unmatched_of_auth");
     let accounts = database.collection::<Document>("accounts");
@@ -315,7 +324,16 @@ async fn a_line_that_matches_no_account_is_told_before_any_is_inserted() {
     }
     // What no account has is taken out.
     bench.export("export", example::entities(0).map(without_keys));
-    write(mapping.replace("\nkeys = \"apiKeys\"", "")).expect("written");
+    let without = mapping.replace("\nkeys = \"apiKeys\"", "");
+    write(without.clone()).expect("written");
+    let ran = bench.run(import).await.with_code(1).out;
+    let told = "accounts.key_kind: no entity is of this kind, `APIKey`";
+    assert!(
+        ran.contains(told) && ran.contains("nothing was done"),
+        "{ran}"
+    );
+    assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 0);
+    write(without.replace("\nkey_kind = \"APIKey\"", "")).expect("written");
     bench.run(import).await.with_code(0);
     assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 3);
 }

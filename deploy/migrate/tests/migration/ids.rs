@@ -47,3 +47,75 @@ async fn an_entity_whose_id_cannot_be_read_gets_it_once_that_is_mended() {
     bench.run(IDS).await.with_code(0);
     assert_eq!(bench.json("remap.json")["Dataset:1"], GIVEN);
 }
+
+/// The kind of keys may be misspelt in the mapping, and then a key's name would be in the remap file.
+#[tokio::test]
+async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() {
+    let bench = Bench::new([]);
+    let lines = concat!(
+        r#"{"__key__":"Account:public/Token:SECRET","secret":"x"}"#,
+        "\n",
+        r#"{"__key__":"Account:public/APIKey:SECRET","secret":"x"}"#,
+        "\n",
+        r#"{"__key__":"Account:public/Run:5/Report:7","name":"below an unknown one"}"#,
+        "\n",
+    );
+    fs::write(bench.path("lines.jsonl"), lines).expect("written");
+    let ids = "ids lines.jsonl --out remap.json --seed dyff";
+    let ran = bench.run(ids).await.with_code(0);
+    let told = "Token                1 without an id: the mapping has no such kind";
+    assert!(ran.out.contains(told), "{}", ran.out);
+    let paths = |bench: &Bench| {
+        let remap = bench.json("remap.json");
+        let paths = remap.as_object().expect("an object").keys().cloned();
+        paths.collect::<Vec<String>>()
+    };
+    assert_eq!(
+        paths(&bench),
+        ["Account:public", "Account:public/Run:5/Report:7"]
+    );
+    let shipped = include_str!("../../mapping.toml");
+    let misspelt = shipped.replace("key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
+    fs::write(bench.path("misspelt.toml"), misspelt).expect("written");
+    bench
+        .run(&format!("{ids} --mapping misspelt.toml"))
+        .await
+        .with_code(0);
+    assert!(!bench.json("remap.json").to_string().contains("SECRET"));
+    let dry = "entities lines.jsonl --remap remap.json --dry-run --report dry.json";
+    let ran = bench.run(dry).await.with_code(1);
+    let report = bench.json("dry.json").to_string();
+    assert!(report.contains("the mapping has no kind Token"), "{report}");
+    assert!(
+        !format!("{ran:?}{report}").contains("SECRET"),
+        "{ran:?}{report}"
+    );
+
+    let mapping = shipped.replace("[accounts]", "[kinds.Token]\n[accounts]");
+    fs::write(bench.path("mapping.toml"), mapping).expect("written");
+    bench
+        .run(&format!("{ids} --mapping mapping.toml"))
+        .await
+        .with_code(0);
+    assert!(paths(&bench).contains(&"Account:public/Token:SECRET".to_owned()));
+}
+
+#[tokio::test]
+async fn a_remap_file_with_a_path_that_is_written_otherwise_is_refused() {
+    let bench = Bench::new([]);
+    let line = r#"{"__key__":"Account:public/Dataset:my data"}"#;
+    fs::write(bench.path("lines.jsonl"), line).expect("written");
+    let theirs = format!(r#"{{"Account:public/Dataset:my%20data":"{GIVEN}"}}"#);
+    fs::write(bench.path("remap.json"), &theirs).expect("written");
+    let ids = "ids lines.jsonl --out remap.json --seed dyff";
+    let refused = bench.run(ids).await.with_code(1).error;
+    let told = r#""Account:public/Dataset:my%20data" is not as a path is written here, which is "Account:public/Dataset:my data""#;
+    assert!(refused.contains(told), "{refused}");
+    let mended = theirs.replace("%20", " ");
+    fs::write(bench.path("remap.json"), mended).expect("written");
+    bench.run(ids).await.with_code(0);
+    assert_eq!(
+        bench.json("remap.json")["Account:public/Dataset:my data"],
+        GIVEN
+    );
+}

@@ -5,6 +5,7 @@ mod bench;
 mod broken;
 mod ends;
 mod ids;
+mod keys;
 mod later;
 mod objects;
 mod present;

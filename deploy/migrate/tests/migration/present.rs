@@ -68,6 +68,46 @@ async fn a_tombstone_is_a_newer_state_in_either_topic() {
     assert_eq!(records(&topics, &events).await, 6);
 }
 
+/// After the retention of the events nobody knows any more which states this tool had sent.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_only_the_state_topic_has_is_counted_by_itself_and_never_called_newer_without_knowing()
+{
+    let scene = Scene::new("after_retention", 1).await;
+    let events = format!("{}.events", scene.topic);
+    let topics = topics().await;
+    topics.create(&events, 1, &[]).await.expect("a topic");
+    let mut bench = Bench::new(example::entities(6)).with_ids().await;
+    bench.environment = scene.environment();
+    let onto = |topic: &str| format!("entities export --remap remap.json --topic {topic}");
+    // The second one stands for the aggregator.
+    for topic in [&events, &scene.topic] {
+        bench.run(&onto(topic)).await.with_code(0);
+    }
+    topics.delete_records(&events, 0, 6).await.expect("deleted");
+
+    let elsewhere = format!("1 in {} only, not in {events}", scene.topic);
+    let again = bench.run(&onto(&events)).await.with_code(0).out;
+    assert_eq!(again.matches(&elsewhere).count(), 6, "{again}");
+    assert!(!again.contains("there already"), "{again}");
+
+    let mut later: Vec<datastore_export::Entity> = example::entities(6).collect();
+    let status = later[3]
+        .properties
+        .iter_mut()
+        .find(|(name, _)| name == "status");
+    status.expect("a status").1 = datastore_export::Value::Text("Failed".to_owned());
+    bench.export("export", later);
+    let update = format!("{} --update", onto(&events));
+    let update = bench.run(&update).await.with_code(1).out;
+    let left =
+        "1 left: the state topic has another state, and whose it is cannot be known any more";
+    assert!(
+        update.contains(left) && !update.contains("newer"),
+        "{update}"
+    );
+    assert_eq!(update.matches(&elsewhere).count(), 5, "{update}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_setting_entities_go_onto_the_platforms_own_events_topic() {
     let scene = Scene::new("default_events", 1).await;

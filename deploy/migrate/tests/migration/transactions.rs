@@ -64,7 +64,7 @@ async fn records_of_an_open_transaction_are_waited_for_and_then_count() {
     let ended = tokio::time::timeout(DEADLINE, waiting.wait_with_output()).await;
     let ended = ended.expect("an end in time").expect("its output");
     let out = String::from_utf8_lossy(&ended.stdout);
-    assert_eq!(ended.status.code(), Some(0), "{out}");
+    assert_eq!(ended.status.code(), Some(1), "{out}");
     assert!(out.contains("1 left: the topic has a newer state"), "{out}");
     assert!(
         !out.contains("there already"),

@@ -1,0 +1,188 @@
+//! Accounts whose keys are entities of their own: an account that is there is never changed, so it
+//! comes with all of them or not at all.
+
+use std::fs;
+
+use bson::{Document, doc};
+use datastore_migrate::example;
+use mongodb::Collection;
+use test_support::scene::Scene;
+
+use crate::bench::Bench;
+use crate::broken::log;
+
+const ACCOUNT: &str =
+    r#"{"__key__":"Account:public","name":"public","creationTime":"2023-01-02T03:04:05Z"}"#;
+
+/// A key below the account, which ends then.
+fn key(name: &str, expires: &str) -> String {
+    format!(
+        r#"{{"__key__":"Account:public/APIKey:{name}","subject":"Account/public","created":"2023-01-02T03:04:05Z","expires":{expires},"secret":"SECRET"}}"#
+    )
+}
+
+const ENDS: &str = r#""2024-01-02T03:04:05Z""#;
+
+struct Accounts {
+    bench: Bench,
+    accounts: Collection<Document>,
+    import: String,
+    // Its servers' database goes with it.
+    _scene: Scene,
+}
+
+/// An account and these lines in a file, with ids.
+async fn accounts(name: &str, lines: &[String]) -> Accounts {
+    let scene = Scene::new(name, 1).await;
+    let mut bench = Bench::new([]);
+    bench.environment = scene.environment();
+    let database = format!("test_{name}_of_auth");
+    let accounts = Accounts {
+        accounts: scene
+            .database
+            .client()
+            .database(&database)
+            .collection("accounts"),
+        import: format!("accounts lines --remap remap.json --database {database} --create"),
+        bench,
+        _scene: scene,
+    };
+    accounts.write(lines);
+    let ids = "ids lines --out remap.json --seed dyff";
+    accounts.bench.run(ids).await;
+    accounts
+}
+
+impl Accounts {
+    fn write(&self, lines: &[String]) {
+        let text = format!("{ACCOUNT}\n{}\n", lines.join("\n"));
+        fs::write(self.bench.path("lines"), text).expect("written");
+    }
+
+    /// Runs the import, and gives what it said and how many accounts there are then.
+    async fn import(&self, more: &str, code: i32) -> (String, u64) {
+        let run = format!("{}{more}", self.import);
+        let ran = self.bench.run(&run).await.with_code(code);
+        let said = ran.out + &ran.error;
+        assert!(!said.contains("SECRET"), "{said}");
+        let count = self.accounts.count_documents(doc! {}).await;
+        (said, count.expect("a count"))
+    }
+
+    async fn account(&self) -> Document {
+        let found = self.accounts.find_one(doc! { "name": "public" }).await;
+        found.expect("an answer").expect("an account")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_comes_with_all_its_keys_or_not_at_all() {
+    let odd = [key("a", ENDS), key("b", "5")];
+    let accounts = accounts("rejected_key", &odd).await;
+    let (said, count) = accounts.import("", 1).await;
+    assert!(
+        said.contains("Account:public: a key's `expires` is not a time"),
+        "{said}"
+    );
+    assert!(
+        said.contains("Account:public: one of its keys was rejected"),
+        "{said}"
+    );
+    assert_eq!(count, 0);
+    accounts.write(&[key("a", ENDS), key("b", ENDS)]);
+    assert_eq!(accounts.import("", 0).await.1, 1);
+    assert_eq!(
+        accounts
+            .account()
+            .await
+            .get_array("apiKeys")
+            .expect("keys")
+            .len(),
+        2
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_account_comes_while_a_part_of_an_export_cannot_be_read() {
+    let cut = [
+        key("a", ENDS),
+        r#"{"__key__":"Account:public/API"#.to_owned(),
+    ];
+    let accounts = accounts("unreadable_key", &cut).await;
+    let told = "nothing was done: a part of these exports cannot be read, or is short";
+    let (said, count) = accounts.import("", 1).await;
+    assert!(
+        said.contains(told) && said.contains("lines record 3"),
+        "{said}"
+    );
+    assert_eq!(count, 0);
+
+    // Between two entities nothing but the metadata tells it.
+    let mut bench = Bench::new(example::entities(0)).with_ids().await;
+    bench.environment.clone_from(&accounts.bench.environment);
+    fs::write(log(&bench), "").expect("written");
+    bench.export("more", example::entities(0));
+    let import = accounts.import.replace("lines", "more export");
+    let ran = bench.run(&import).await.with_code(1).out;
+    assert!(
+        ran.contains(told) && ran.contains("by the export's metadata"),
+        "{ran}"
+    );
+    let count = accounts.accounts.count_documents(doc! {}).await;
+    assert_eq!(count.expect("a count"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_misspelt_database() {
+    let accounts = accounts("misspelt_keys", &[key("a", ENDS)]).await;
+    let mapping = accounts.bench.run("mapping").await.with_code(0).out;
+    let misspelt = mapping.replace("key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
+    let misspelt = misspelt.replace("\nkeys = \"apiKeys\"", "");
+    fs::write(accounts.bench.path("m.toml"), misspelt).expect("written");
+    let (said, count) = accounts.import(" --mapping m.toml", 1).await;
+    let told = "accounts.key_kind: no entity is of this kind, `ApiKey`";
+    assert!(
+        said.contains(told) && said.contains("nothing was done"),
+        "{said}"
+    );
+    assert_eq!(count, 0);
+
+    let into = accounts.import.replace(" --create", "");
+    let refused = accounts.bench.run(&into).await.with_code(1).error;
+    assert!(
+        refused.contains("there is no database test_misspelt_keys_of_auth yet"),
+        "{refused}"
+    );
+    let (said, count) = accounts.import("", 0).await;
+    assert!(
+        said.contains("database test_misspelt_keys_of_auth"),
+        "{said}"
+    );
+    assert_eq!(count, 1);
+    let again = accounts.bench.run(&into).await.with_code(0).out;
+    assert!(again.contains("1 there already"), "{again}");
+}
+
+/// The auth backend reads no key without an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_never_expires_ends_when_the_mapping_says() {
+    let accounts = accounts("endless_key", &[key("a", "null")]).await;
+    let (said, count) = accounts.import("", 1).await;
+    assert!(
+        said.contains("`key_expires_default` under [accounts]"),
+        "{said}"
+    );
+    assert_eq!(count, 0);
+    let mapping = accounts.bench.run("mapping").await.with_code(0).out;
+    let ends = mapping.replace("# key_expires_default", "key_expires_default");
+    fs::write(accounts.bench.path("m.toml"), ends).expect("written");
+    assert_eq!(accounts.import(" --mapping m.toml", 0).await.1, 1);
+    let account = accounts.account().await;
+    let keys = account.get_array("apiKeys").expect("keys");
+    let expires = keys[0]
+        .as_document()
+        .expect("a key")
+        .get_datetime("expires");
+    let end = bson::DateTime::parse_rfc3339_str("2035-01-01T00:00:00Z").expect("a time");
+    assert_eq!(*expires.expect("a time"), end);
+}
