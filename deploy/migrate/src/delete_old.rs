@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use datastore_export::Key;
 use jiff::{SignedDuration, Timestamp};
 
@@ -12,16 +12,16 @@ use crate::convert::{account_of, raw};
 use crate::mapping::Mapping;
 use crate::objects::{bucket, quoted};
 use crate::remap::{Remap, each_entry};
-use crate::state::Verified;
+use crate::state::{Held, Verified};
 
-/// How long a comparison of the buckets counts: what is written later is in no copy.
-const OBJECTS_AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// How long a comparison counts: what is written later, or lost, is not in it.
+const AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// Writes the steps, for a person to type one by one.
 ///
 /// # Errors
-/// Where entities or objects were not found to be there, with this very remap file, or the objects
-/// more than [`OBJECTS_AGE_MAX`] ago.
+/// Where entities or objects were not found to be there, with this very remap file, at most [`AGE_MAX`]
+/// ago.
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
@@ -31,13 +31,16 @@ pub fn plan(
 ) -> Result<()> {
     let from = bucket(from)?;
     let (entities, objects) = verified(remap, project, from)?;
+    let held = held(entities)?;
     let (kinds, folders) = what_can_go(remap, mapping)?;
     let listing = "--format='json(name,size,crc32c_hash,md5_hash)'";
     let all = quoted(&format!("{from}/**"));
     writeln!(
         out,
         "# {} entities were verified at {:.0}, {} objects at {:.0}, both with the remap file
-# of SHA-256 {}. Nothing below has been done. Keep the remap file
+# of SHA-256 {}.
+# The entities are in the database {}:
+# go on only if that is the one that the platform reads. Nothing below has been done. Keep the remap file
 # and the export for as long as anybody may know an old id.
 
 # 0. List both buckets once more and compare them, right before anything goes: below, whole folders of
@@ -57,6 +60,7 @@ gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
         objects.count,
         objects.at,
         entities.remap_sha256,
+        held,
         quoted(&remap.file().to_string_lossy()),
         quoted(from),
         quoted(project),
@@ -106,14 +110,15 @@ fn verified<'a>(
         "nothing may go: the objects that were verified are those of {}, not of {from}",
         objects.of.join(", ")
     );
-    ensure!(
-        Timestamp::now().duration_since(objects.at) <= OBJECTS_AGE_MAX,
-        "nothing may go: `datastore-migrate {command}` said yes at {:.0}, more than {} days ago. List \
-         both buckets again and run it again",
-        objects.at,
-        OBJECTS_AGE_MAX.as_hours() / 24
-    );
     Ok((entities, objects))
+}
+
+/// What the entities were held against: the state of an older version of this tool does not say.
+fn held(entities: &Verified) -> Result<&Held> {
+    let held = entities.held.as_ref();
+    held.context(
+        "nothing may go: where the entities were verified is not known. Run `verify` again",
+    )
 }
 
 /// The kinds that were moved, and the folders of accounts in which they have objects.
@@ -179,6 +184,12 @@ fn said_yes<'a>(
             "nothing may go: `datastore-migrate {command}` said yes at {} with another state of the \
              remap file. Run it again",
             verified.at
+        ),
+        Some(verified) if Timestamp::now().duration_since(verified.at) > AGE_MAX => bail!(
+            "nothing may go: `datastore-migrate {command}` said yes at {:.0}, more than {} days ago. Run it \
+             again, on what is there now",
+            verified.at,
+            AGE_MAX.as_hours() / 24
         ),
         Some(verified) => Ok(verified),
     }

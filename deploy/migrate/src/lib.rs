@@ -16,7 +16,7 @@
 //!    [`references`] are followed to their targets.
 //! 4. [`entities`] moves what a topic ([`present`], [`sender`]) or the [`database`] lacks, and
 //!    [`accounts`] users and their keys.
-//! 5. [`verify`] holds all of it against MongoDB; [`objects`] plans
+//! 5. [`verify`] holds all of it against MongoDB, and [`verification`] is its report; [`objects`] plans
 //!    copies, and [`comparison`] holds two buckets against each other; [`delete_old`] says what can go,
 //!    once both have said yes. [`state`] remembers that they did.
 //!
@@ -51,5 +51,6 @@ pub mod report;
 pub mod resolve;
 pub mod sender;
 pub mod state;
+pub mod verification;
 pub mod verify;
 pub mod watch;

@@ -17,7 +17,7 @@ use datastore_migrate::entities::{Onto, Target, import};
 use datastore_migrate::mapping::{BUILTIN, Mapping};
 use datastore_migrate::remap::Remap;
 use datastore_migrate::report::Report;
-use datastore_migrate::state::AccountsMoved;
+use datastore_migrate::state::{AccountsMoved, Verified};
 use datastore_migrate::{accounts, comparison, delete_old, ids, objects, verify};
 use jiff::Timestamp;
 use serde::Serialize;
@@ -193,10 +193,12 @@ fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
     let (config, exports) = (Config::from_env()?, &told.exports.exports);
     let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
     let of = exports.iter().map(|export| export.display().to_string());
-    remap.state.entities_verified = match found.is_yes() {
-        true => remap.state.verified(found.equal(), of.collect()),
-        false => None,
-    };
+    let verified = remap.state.verified(found.equal(), of.collect());
+    let verified = verified.filter(|_| found.is_yes());
+    remap.state.entities_verified = verified.map(|verified| Verified {
+        held: Some(found.held.clone()),
+        ..verified
+    });
     remap.save_state()?;
     let written = write_report(&found, &told.file);
     found.print(out)?;

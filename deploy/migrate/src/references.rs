@@ -13,7 +13,7 @@ use crate::contract::Contract;
 use crate::database::Connection;
 use crate::entities::each_accepted;
 use crate::export::is_read_once;
-use crate::id::NewId;
+use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
@@ -63,9 +63,8 @@ impl Wanted {
         if self.ids.is_empty() {
             return Ok(());
         }
-        let rejected = report.rejected.iter().filter_map(|one| one.path.clone());
-        let rejected: HashSet<String> = rejected.collect();
-        let why = |path: &str, id| match rejected.contains(path) {
+        let rejected = report.rejected_paths();
+        let why = |path: &str, id| match rejected.contains(&Fingerprint::of(path)) {
             true => "it was rejected, which has a line of its own",
             false => why(id),
         };

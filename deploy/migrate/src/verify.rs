@@ -1,25 +1,28 @@
 //! `verify`: what the exports say beside what MongoDB has.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Result;
 use bson::RawDocument;
 use datastore_export::{Key, Place};
 use jiff::Timestamp;
-use serde::Serialize;
 use workflows_sink::config::Config;
 
 use crate::contract::{Fields, difference, fields};
+use crate::convert::Ids as _;
 use crate::database::Connection;
 use crate::entities::{Moving, each_accepted};
-use crate::id::NewId;
+use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::references::Followed;
 use crate::remap::{Remap, each_entry};
 use crate::report::Report;
 use crate::resolve::Refers;
+use crate::state::Held;
+use crate::verification::{
+    ACCEPTED, ACCEPTED_GONE, ACCEPTED_MISSING, NOT_COMPARED_KEPT_MAX, NotCompared, Verification,
+};
 
 /// Documents asked for at a time.
 const DOCUMENTS_MAX: usize = 500;
@@ -27,122 +30,12 @@ const DOCUMENTS_MAX: usize = 500;
 /// Bytes of entities that wait to be compared.
 const WAITING_BYTES_MAX: usize = 16 << 20;
 
-/// What is counted of an entity that differs, or is missing, where a person has said that it may.
-const ACCEPTED: &str = "different, as accepted";
-const ACCEPTED_MISSING: &str = "missing, as accepted";
-const ACCEPTED_GONE: &str = "gone from the last export, as accepted";
-
-/// Paths that are kept of those that were not compared, and that are shown to people.
-const NOT_COMPARED_KEPT_MAX: usize = 1_000;
-const NOT_COMPARED_SHOWN_MAX: usize = 20;
-
-/// What was found.
-#[derive(Debug, Serialize)]
-pub struct Verification {
-    /// When it was finished.
-    pub at: Timestamp,
-    /// By which version of this tool.
-    pub version: &'static str,
-    /// With which remap file.
-    pub remap_sha256: String,
-    /// Which exports.
-    pub exports: Vec<PathBuf>,
-    /// Of which database.
-    pub database: String,
-    /// Counts by kind, and what is not as it should be.
-    #[serde(flatten)]
-    pub report: Report,
-    /// How many paths have an id and a kind that is moved, and are in none of these exports.
-    pub not_compared: u64,
-    /// The first of them.
-    pub not_compared_paths: Vec<String>,
-    /// How many exports have fewer entities than they say, but for those that a person accepts.
-    pub short_exports: u64,
-    /// How many documents each collection has, beside those of the exports.
-    pub others: BTreeMap<String, u64>,
-}
-
-impl Verification {
-    /// Whether there are entities, as many as the exports say, all that have an id are there as the
-    /// exports have them, and what they refer to is there too.
-    pub fn is_yes(&self) -> bool {
-        let Verification { report, .. } = self;
-        let is_whole = self.not_compared == 0 && self.short_exports == 0;
-        report.rejected_in_all == 0 && is_whole && self.equal() > 0
-    }
-
-    /// How many are there as they should be, those that a person accepts included.
-    pub fn equal(&self) -> u64 {
-        self.report.total("equal") + self.accepted()
-    }
-
-    fn accepted(&self) -> u64 {
-        let accepted = [ACCEPTED, ACCEPTED_MISSING, ACCEPTED_GONE].into_iter();
-        accepted.map(|what| self.report.total(what)).sum()
-    }
-
-    /// Prints it for people to sign.
-    ///
-    /// # Errors
-    /// Those of `out`.
-    pub fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "Verification of a migration, {}", self.at)?;
-        writeln!(out, "by datastore-migrate {}", self.version)?;
-        for export in &self.exports {
-            writeln!(out, "export   {}", export.display())?;
-        }
-        writeln!(out, "database {}", self.database)?;
-        writeln!(out, "remap    sha256 {}", self.remap_sha256)?;
-        writeln!(out)?;
-        self.report.print(out)?;
-        for (collection, others) in &self.others {
-            writeln!(
-                out,
-                "{collection:<20} {others} documents that are in no export"
-            )?;
-        }
-        if self.not_compared > 0 {
-            writeln!(
-                out,
-                "{} paths have an id and are in none of these exports: name the others too, or accept \
-                 what is only above entities and is none",
-                self.not_compared
-            )?;
-            for path in self.not_compared_paths.iter().take(NOT_COMPARED_SHOWN_MAX) {
-                writeln!(out, "  {path}")?;
-            }
-        }
-        writeln!(out)?;
-        match self.is_yes() {
-            true => writeln!(
-                out,
-                "YES: {} entities are there, each with the hash that the export gives it{}.",
-                self.equal(),
-                match self.accepted() {
-                    0 => String::new(),
-                    accepted => format!(", but for {accepted} that a person has accepted"),
-                }
-            ),
-            false => writeln!(
-                out,
-                "NO: {} entities are as the exports have them, {} are not, {} were not compared, {} \
-                 references lead nowhere, {} parts of exports are short.",
-                self.equal(),
-                self.report.rejected_in_all - self.report.dangling,
-                self.not_compared,
-                self.report.dangling,
-                self.short_exports
-            ),
-        }
-    }
-}
-
 /// Compares. Of an entity that several exports have, the last one counts; one that the last export
 /// lacks was deleted in the old place meanwhile, and is reported.
 ///
 /// `accepted` are old paths of entities that may differ or be missing, since they went on in the new
-/// place, or that the last export or each of them lacks; and names of metadata whose counts may be
-/// larger.
+/// place, that may be rejected, or that the last export or each of them lacks; and names of metadata
+/// whose counts may be larger.
 ///
 /// # Errors
 /// Where the remap file is edited, or MongoDB does not answer.
@@ -153,8 +46,12 @@ pub fn verify(
     config: &Config,
     accepted: HashSet<String>,
 ) -> Result<Verification> {
+    let connection = Connection::open(&config.mongodb)?;
+    let held = held(&connection, config, mapping, &accepted)?;
+    let mut report = Report::watching(mapping)?;
+    report.accepted.clone_from(&accepted);
     let mut comparing = Comparing {
-        connection: Connection::open(&config.mongodb)?,
+        connection,
         accepted,
         compared: HashSet::new(),
         waiting: BTreeMap::new(),
@@ -162,30 +59,13 @@ pub fn verify(
         found: BTreeMap::new(),
         followed: Followed::new(mapping)?,
     };
-    let mut report = Report::watching(mapping)?;
-    for (later, export) in exports.iter().rev().enumerate() {
-        let mut of_export = HashSet::new();
-        let one = std::slice::from_ref(export);
-        each_accepted(one, mapping, remap, &mut report, |moving, report| {
-            let id = moving.accepted.id;
-            if !of_export.insert(id) {
-                let why = "it is twice in this export: only one of them can be compared";
-                report.reject(moving.place, Some(moving.path), why);
-            } else if comparing.compared.contains(&id) {
-                // A later one has it, or it is told already.
-            } else if later > 0 {
-                comparing.tell_gone(moving, report);
-            } else {
-                comparing.push(moving, report)?;
-            }
-            Ok(())
-        })?;
-        comparing.flush(&mut report)?;
-        comparing.compared.extend(of_export);
+    // A person has accepted what is missing or rejected, so that nothing is to be found of it.
+    for path in &comparing.accepted {
+        if let Some(id) = remap.id(Fingerprint::of(path)) {
+            comparing.followed.is_there(id);
+        }
     }
-    comparing
-        .followed
-        .finish(&comparing.connection, &mut report)?;
+    comparing.each(exports, mapping, remap, &mut report)?;
     report.tell_unmatched();
     let mut others = BTreeMap::new();
     for (name, found) in &comparing.found {
@@ -193,7 +73,7 @@ pub fn verify(
         others.insert(name.clone(), all.saturating_sub(*found));
     }
     others.retain(|_, others| *others > 0);
-    let (not_compared, not_compared_paths) = not_compared(mapping, remap, |id, path| {
+    let not_compared = not_compared(mapping, remap, &report, |id, path| {
         comparing.compared.contains(&id) || comparing.accepted.contains(path)
     })?;
     let short = report.short.keys();
@@ -204,35 +84,57 @@ pub fn verify(
         version: env!("CARGO_PKG_VERSION"),
         remap_sha256: remap.sha256().unwrap_or_default().to_owned(),
         exports: exports.to_owned(),
-        database: config.mongodb.database.clone(),
+        held,
+        accounts_moved: remap.state.accounts_moved.clone(),
         not_compared,
-        not_compared_paths,
         report,
         others,
     })
 }
 
-/// How many paths of kinds that are moved have an id and were not compared, and the first of them.
-/// A path that only stands above entities is one too, unless a person accepts that.
+/// What the entities are held against.
+fn held(
+    connection: &Connection,
+    config: &Config,
+    mapping: &Mapping,
+    accepted: &HashSet<String>,
+) -> Result<Held> {
+    let (hosts, replica_set) = connection.servers()?;
+    let mut accepted: Vec<String> = accepted.iter().cloned().collect();
+    accepted.sort();
+    Ok(Held {
+        hosts,
+        replica_set,
+        database: config.mongodb.database.clone(),
+        mapping_sha256: mapping.sha256.clone(),
+        accepted,
+    })
+}
+
+/// The paths of kinds that are moved that have an id and were not compared. A path that only stands
+/// above entities is one too, unless a person accepts that.
 fn not_compared(
     mapping: &Mapping,
     remap: &Remap,
+    report: &Report,
     is_known: impl Fn(NewId, &str) -> bool,
-) -> Result<(u64, Vec<String>)> {
-    let (mut count, mut paths) = (0, Vec::new());
+) -> Result<NotCompared> {
+    let mut found = NotCompared::default();
     each_entry(remap.file(), |path, id| {
         let key: Key = path.parse()?;
         let kind = mapping.kinds.get(key.kind());
         let is_moved = kind.is_some_and(|kind| kind.left_out.is_none());
         if is_moved && !is_known(id, &path) {
-            count += 1;
-            if paths.len() < NOT_COMPARED_KEPT_MAX {
-                paths.push(path);
+            found.count += 1;
+            if report.has_rejected(&path) {
+                found.rejected += 1;
+            } else if found.paths.len() < NOT_COMPARED_KEPT_MAX {
+                found.paths.push(path);
             }
         }
         Ok(())
     })?;
-    Ok((count, paths))
+    Ok(found)
 }
 
 struct Expected {
@@ -258,6 +160,37 @@ struct Comparing<'a> {
 }
 
 impl Comparing<'_> {
+    /// Compares each entity of the exports, the last one first, and follows its references.
+    fn each(
+        &mut self,
+        exports: &[PathBuf],
+        mapping: &Mapping,
+        remap: &Remap,
+        report: &mut Report,
+    ) -> Result<()> {
+        for (later, export) in exports.iter().rev().enumerate() {
+            let mut of_export = HashSet::new();
+            let one = std::slice::from_ref(export);
+            each_accepted(one, mapping, remap, report, |moving, report| {
+                let id = moving.accepted.id;
+                if !of_export.insert(id) {
+                    let why = "it is twice in this export: only one of them can be compared";
+                    report.reject(moving.place, Some(moving.path), why);
+                } else if self.compared.contains(&id) {
+                    // A later one has it, or it is told already.
+                } else if later > 0 {
+                    self.tell_gone(moving, report);
+                } else {
+                    self.push(moving, report)?;
+                }
+                Ok(())
+            })?;
+            self.flush(report)?;
+            self.compared.extend(of_export);
+        }
+        self.followed.finish(&self.connection, report)
+    }
+
     fn push(&mut self, moving: Moving<'_>, report: &mut Report) -> Result<()> {
         self.waiting_bytes += moving.accepted.document.len();
         let waiting = self.waiting.entry(moving.accepted.collection).or_default();
@@ -280,7 +213,6 @@ impl Comparing<'_> {
     fn tell_gone(&mut self, moving: Moving<'_>, report: &mut Report) {
         if self.accepted.contains(&moving.path) {
             report.count(&moving.kind, ACCEPTED_GONE);
-            self.followed.is_there(moving.accepted.id);
             return;
         }
         report.count(&moving.kind, "gone from the last export");
@@ -297,14 +229,11 @@ impl Comparing<'_> {
             *self.found.entry(name.clone()).or_default() += found.len() as u64;
             for expected in waiting {
                 self.compare(&name, &expected, &found, report);
-                let is_there = found.contains_key(&expected.id.to_string());
-                if is_there || self.accepted.contains(&expected.path) {
-                    self.followed.is_there(expected.id);
-                }
-                if !is_there {
+                if !found.contains_key(&expected.id.to_string()) {
                     // Its references have gone with it, which is told already.
                     continue;
                 }
+                self.followed.is_there(expected.id);
                 let Expected {
                     place,
                     path,
@@ -343,33 +272,5 @@ impl Comparing<'_> {
         if let Some(why) = why {
             report.reject(&expected.place, Some(expected.path.clone()), why);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn it_says_yes_only_where_the_export_is_whole() {
-        let verification = |short_exports, not_compared| {
-            let mut report = Report::default();
-            report.count("Dataset", "equal");
-            report.count("Dataset", ACCEPTED_MISSING);
-            Verification {
-                at: Timestamp::now(),
-                version: "1",
-                remap_sha256: String::new(),
-                exports: Vec::new(),
-                database: String::new(),
-                report,
-                not_compared,
-                not_compared_paths: Vec::new(),
-                short_exports,
-                others: BTreeMap::new(),
-            }
-        };
-        assert!(verification(0, 0).is_yes() && verification(0, 0).equal() == 2);
-        assert!(!verification(1, 0).is_yes() && !verification(0, 1).is_yes());
     }
 }

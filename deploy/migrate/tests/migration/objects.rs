@@ -43,6 +43,30 @@ async fn a_plan_has_a_line_for_each_entity_that_has_objects() {
     let wrong = format!("{plan} --from old --to gs://new");
     let wrong = bench.run(&wrong).await.with_code(1).error;
     assert!(wrong.contains("gs://BUCKET"), "{wrong}");
+    let mixed = format!("{plan} --from gs://old --to n:b");
+    let mixed = bench.run(&mixed).await.with_code(1).error;
+    assert!(mixed.contains("it takes gs://BUCKET"), "{mixed}");
+
+    // A listing of another bucket, and one of versions.
+    let names = [
+        "public/404/x",
+        "other",
+        "5640000000000001/5634161670000006/a",
+    ];
+    let objects = names.map(|name| object(name, 1, "AAAAAA=="));
+    write(json!(objects[..2])).expect("written");
+    let nothing = bench.run(&gcloud).await.with_code(1);
+    assert!(nothing.out.is_empty(), "{}", nothing.out);
+    assert!(
+        nothing.error.contains("2 objects are nobody's"),
+        "{}",
+        nothing.error
+    );
+    let twice = format!("[{0},\n{0}]", objects[2]);
+    fs::write(bench.path("old.json"), twice).expect("written");
+    let twice = bench.run(&gcloud).await.with_code(1).error;
+    let told = format!("{:?} is there twice", names[2]);
+    assert!(twice.contains(&told) && twice.contains("line 2"), "{twice}");
 }
 
 /// Nobody can say to which of them an object belongs: a person copies it, and says so.
@@ -246,6 +270,8 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
     let told = bench.run(plan).await.with_code(0).out;
     for line in [
         "# 12 entities were verified",
+        "# The entities are in the database ",
+        &scene.environment()["DYFF_WORKFLOWS_SINK__MONGODB__DATABASE"],
         "gcloud firestore bulk-delete --project dyff --namespace-ids '(default)' --collection-ids Evaluation",
         "gs://old/public/**",
         "# 0. List both buckets once more",
@@ -257,11 +283,16 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
     // What was written since then is in no copy.
     let file = bench.path("remap.migration.json");
     let known = fs::read(&file).expect("a file");
-    let mut state = bench.json("remap.migration.json");
-    for (days, code) in [(6, 0), (8, 1)] {
+    for (of, days, code) in [
+        ("objects_verified", 6, 0),
+        ("objects_verified", 8, 1),
+        ("entities_verified", 6, 0),
+        ("entities_verified", 8, 1),
+    ] {
         let ago = jiff::SignedDuration::from_hours(days * 24);
         let at = jiff::Timestamp::now() - ago;
-        state["objects_verified"]["at"] = at.to_string().into();
+        let mut state: Value = serde_json::from_slice(&known).expect("JSON");
+        state[of]["at"] = at.to_string().into();
         fs::write(&file, state.to_string()).expect("written");
         let ran = bench.run(plan).await.with_code(code);
         let is_refused = ran.error.contains("more than 7 days ago");

@@ -168,3 +168,106 @@ async fn verify_says_no_while_a_reference_leads_to_no_document() {
         .with_code(1);
     assert_eq!(dangling(&bench, &part), [], "{}", part.out);
 }
+
+/// With what the mapping says of the dataset's reference in an evaluation and in a report.
+fn with_dangling(bench: &Bench, dangling: &str) {
+    let shipped = include_str!("../../mapping.toml");
+    let (line, form) = (
+        r#"dataset = { kind = "Dataset", form = "account/id""#,
+        "account/id",
+    );
+    assert!(line.contains(form) && shipped.matches(line).count() == 2);
+    let mapping = shipped.replace(line, &format!("{line}, dangling = \"{dangling}\""));
+    fs::write(bench.path("mapping.toml"), mapping).expect("written");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reference_that_names_nothing_is_rejected_kept_or_null_as_the_mapping_says() {
+    let scene = Scene::new("dangling", 1).await;
+    let mut entities: Vec<Entity> = without_dataset().collect();
+    let report = entities.last_mut().expect("a report");
+    let dataset = report
+        .properties
+        .iter_mut()
+        .find(|(name, _)| name == "dataset");
+    dataset.expect("a reference").1 = Value::Text(String::new());
+    let mut bench = Bench::new(entities);
+    bench.environment = scene.environment();
+    let ids = "ids export --out remap.json --seed dyff --mapping mapping.toml";
+    let into = "entities export --remap remap.json --into mongodb --if-absent --new-mapping \
+                --mapping mapping.toml";
+    with_dangling(&bench, "reject");
+    let ran = bench.run(ids).await.with_code(1).out;
+    for told in [
+        "Report.dataset is an empty text and names nothing",
+        "Evaluation.dataset refers to Account:public/Dataset:5634161670000000, which has no new id",
+    ] {
+        assert!(ran.contains(told), "{told}: {ran}");
+    }
+    let evaluations = scene.database.collection::<Document>("evaluations");
+    let reports = scene.database.collection::<Document>("reports");
+    for (dangling, of_evaluation, of_report) in [
+        ("null", bson::Bson::Null, bson::Bson::Null),
+        ("keep", "public/5634161670000000".into(), "".into()),
+    ] {
+        with_dangling(&bench, dangling);
+        bench.run(ids).await.with_code(0);
+        bench.run(into).await.with_code(0);
+        for (collection, value) in [(&evaluations, of_evaluation), (&reports, of_report)] {
+            let found = collection.find_one(doc! {}).await.expect("an answer");
+            assert_eq!(found.expect("a document").get("dataset"), Some(&value));
+            collection.delete_many(doc! {}).await.expect("deleted");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_entity_that_is_rejected_is_told_from_one_in_no_export_and_can_be_accepted() {
+    let scene = Scene::new("accepted_rejection", 1).await;
+    let mut bench = Bench::new(with_rejected_dataset()).with_ids().await;
+    bench.environment = scene.environment();
+    let into = "entities export --remap remap.json --into mongodb --if-absent";
+    bench.run(into).await.with_code(1);
+    let verify = "verify export --remap remap.json --report report.json";
+    let said = bench.run(verify).await.with_code(1).out;
+    assert!(
+        said.contains("1 paths have an id and were rejected"),
+        "{said}"
+    );
+    assert!(!said.contains("are in none of these exports"), "{said}");
+    assert!(said.contains("accounts not run"), "{said}");
+    let report = bench.json("report.json");
+    assert_eq!(
+        (&report["not_compared"], &report["not_compared_rejected"]),
+        (&1.into(), &1.into())
+    );
+
+    fs::write(bench.path("looked-at"), format!("{DATASET}\n")).expect("written");
+    let accept = format!("{verify} --accept looked-at");
+    let said = bench.run(&accept).await.with_code(0).out;
+    for told in [
+        "1 rejected, as accepted",
+        &format!("accepted {DATASET}"),
+        "mapping  sha256 ",
+        "but for 1 that a person has accepted",
+    ] {
+        assert!(said.contains(told), "{told}: {said}");
+    }
+    let host = bench.json("report.json")["hosts"][0]
+        .as_str()
+        .expect("a host")
+        .to_owned();
+    let set = bench.json("report.json")["replica_set"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    assert!(
+        said.contains(&format!(" on {host}")) && said.contains(&format!("(replica set {set})")),
+        "{said}"
+    );
+    let state = bench.json("remap.migration.json");
+    assert_eq!(
+        state["entities_verified"]["held"]["accepted"],
+        serde_json::json!([DATASET])
+    );
+}
