@@ -15,27 +15,14 @@ const EVENTS: &str = "DYFF_KAFKA__TOPICS__WORKFLOWS_EVENTS";
 /// What needs no cloud, no build and no Python. The service runs already.
 const TYPED: [&str; 4] = ["datastore-migrate ", "echo ", "sed ", "grep "];
 
-/// The lines of the example that are typed here, as the page has them, and in the order in which it
-/// says that they are typed by hand.
+/// The lines of the example that are typed here, as the page has them and in its order.
 fn lines() -> Vec<&'static str> {
     let begin = PAGE.find("## A worked example").expect("the example");
     let end = PAGE.find("## In the cluster").expect("the example's end");
     let lines = PAGE[begin..end].lines();
     let lines = lines.filter_map(|line| line.strip_prefix("    "));
     let is_typed = |line: &&str| TYPED.iter().any(|begin| line.starts_with(begin));
-    let mut lines: Vec<&str> = lines.filter(is_typed).collect();
-    let place = |lines: &[&str], begin: &str| {
-        let found = lines.iter().position(|line| line.starts_with(begin));
-        found.unwrap_or_else(|| panic!("{begin}: {lines:#?}"))
-    };
-    for (begin, before) in [
-        ("echo '[", "datastore-migrate objects plan"),
-        ("sed ", "datastore-migrate objects verify"),
-    ] {
-        let line = lines.remove(place(&lines, begin));
-        lines.insert(place(&lines, before), line);
-    }
-    lines
+    lines.filter(is_typed).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -60,10 +47,8 @@ async fn each_line_of_the_worked_example_does_what_the_page_says() {
             })
             .await;
         }
-        // the project that the entities of the example are of
-        let line = line.replace("--project PROJECT", "--project dyff");
         let mut shell = Command::new("sh");
-        shell.args(["-c", &line]).current_dir(bench.folder.path());
+        shell.args(["-c", line]).current_dir(bench.folder.path());
         shell
             .env_clear()
             .envs(&bench.environment)
