@@ -129,3 +129,29 @@ impl State {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_accounts_ended_and_where_entities_were_found_is_one_line_each() {
+        let moved = |is_clean| AccountsMoved {
+            at: "2026-11-30T12:00:00.5Z".parse().unwrap(),
+            database: "accounts".to_owned(),
+            counts: BTreeMap::from([("inserted".to_owned(), 3)]),
+            is_clean,
+        };
+        let clean = "2026-11-30T12:00:00Z into accounts: 3 inserted; clean";
+        assert_eq!(moved(true).to_string(), clean);
+        assert!(moved(false).to_string().contains("3 inserted; NOT CLEAN"));
+        let held = Held {
+            hosts: vec!["a:1".to_owned(), "b:1".to_owned()],
+            replica_set: Some("rs0".to_owned()),
+            database: "workflows".to_owned(),
+            mapping_sha256: String::new(),
+            accepted: Vec::new(),
+        };
+        assert_eq!(held.to_string(), "workflows on a:1,b:1 (replica set rs0)");
+    }
+}
