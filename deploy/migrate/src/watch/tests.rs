@@ -107,6 +107,7 @@ fn a_line_about_accounts_that_none_matches_is_told_with_its_number() {
     assert!(!watch.is_met);
     watch.meet(&entity("Account:1", vec![("name", Value::Null)]));
     let (created, keys) = (line("creation_time ="), line("keys ="));
+    let key_kind = line("key_kind =");
     let on = line("'grants.on'");
     assert!(watch.is_met);
     assert_eq!(
@@ -114,14 +115,36 @@ fn a_line_about_accounts_that_none_matches_is_told_with_its_number() {
         [
             format!("{created} accounts.creation_time: no Account has a property `creationTime`"),
             format!("{keys} accounts.keys: no Account has a property `apiKeys`"),
+            format!("{key_kind} accounts.key_kind: no entity is of this kind, `APIKey`"),
             format!("{on} accounts.references: no API key has a member `grants.on`"),
         ]
     );
+    assert!(watch.is_lacking());
     // Keys may be entities of their own.
     let on = Value::Entity(vec![("on".to_owned(), Value::Null)]);
     watch.meet(&entity("Account:1/APIKey:k", vec![("grants", on)]));
     watch.meet(&entity("Account:2", vec![("creationTime", Value::Null)]));
-    assert!(told(&watch).is_empty());
+    assert!(told(&watch).is_empty() && !watch.is_lacking());
+}
+
+/// Then none is an entity of its own, perhaps: that is told, and nothing is lacking.
+#[test]
+fn a_kind_of_keys_may_have_no_entity_where_keys_are_within_accounts() {
+    let accounts = &BUILTIN[BUILTIN.find("[accounts]").unwrap()..];
+    let text = format!("account_kind = 'Account'\n[kinds]\n{accounts}");
+    let mapping = Mapping::parse(&text).unwrap();
+    for (keys, is_lacking) in [(vec![], true), (vec![Value::Entity(vec![])], false)] {
+        let mut watch = WatchOfAccounts::new(&mapping).unwrap();
+        let properties = vec![
+            ("name", Value::Null),
+            ("creationTime", Value::Null),
+            ("apiKeys", Value::Array(keys)),
+        ];
+        watch.meet(&entity("Account:1", properties));
+        assert_eq!(watch.is_lacking(), is_lacking);
+        let unmatched = watch.unmatched();
+        assert!(unmatched.len() == 1 && unmatched[0].reason.contains("key_kind"));
+    }
 }
 
 #[test]
