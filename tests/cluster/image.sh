@@ -224,11 +224,11 @@ look_at_documents() {
     # The same question as in about.sh, asked here.
     cargo tree --locked --package "$1" --target "$(rustc -vV | sed -n 's/^host: //p')" \
         --edges normal,no-proc-macro --prefix none --format '{p}' |
-        sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/p' | sort -u | grep -v "^$1 " >"$work/packages"
+        sed -n 's/^\([^ ]*\) v\([^ ]*\).*/\1 \2/p' | sort -u | grep -v "^$1 " >"$work/expected"
     check "the SBOM is CycloneDX of $1's packages, and of C's libraries" \
-        "$python" tests/cluster/image/sbom.py "$documents/sbom.cdx.json" "$work/packages" "$1"
+        "$python" tests/cluster/image/sbom.py "$documents/sbom.cdx.json" "$work/expected" "$1"
     licences=$documents/THIRD-PARTY-LICENSES
-    grep -vE '^(workflows-sink|datastore-export) ' "$work/packages" | grep -vxFf "$licences" \
+    grep -vE '^(workflows-sink|datastore-export) ' "$work/expected" | grep -vxFf "$licences" \
         >"$work/unnamed" || true
     check "the licence of each package is there" equal "$(cat "$work/unnamed")" ""
     for words in 'The OpenSSL|Apache License' LICENSE.lz4 LICENSE.snappy LICENSE.cjson 'Jean-loup Gailly' \
