@@ -197,11 +197,12 @@ pub fn standing(checkpoint: &Checkpoint, log: &PartitionLog) -> Standing {
 }
 
 /// Whether a claim of a partition that has stopped would find it so again: what halts it is in its
-/// checkpoint, or no log of this topic brings back what is missing.
-pub fn stays_stopped(checkpoint: &Checkpoint, log: &PartitionLog) -> bool {
+/// checkpoint, or no log of this topic brings back what is missing. `was_expired`: whether it has
+/// stopped because records were deleted; where that comes to another cause, it is another stop.
+pub fn stays_stopped(checkpoint: &Checkpoint, log: &PartitionLog, was_expired: bool) -> bool {
     match standing(checkpoint, log) {
         Standing::Recreated(_) => false,
-        Standing::Expired => true,
+        Standing::Expired => was_expired,
         Standing::Truncated | Standing::Stale => checkpoint.truncated,
         Standing::Resume | Standing::Adopt => checkpoint.halt.is_some(),
     }

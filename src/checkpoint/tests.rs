@@ -253,8 +253,6 @@ fn what_stopped_a_partition_stands_until_checkpoint_or_topic_change() {
     for (next_offset, halt, truncated, log_id, expected) in [
         (15, halt, false, was, true),
         (15, halt, false, None, true),
-        (9, None, false, was, true),
-        (9, halt, false, was, true),
         (15, None, true, was, true),
         (21, None, true, was, true),
         // A log that was left answers: the mark stands.
@@ -276,8 +274,18 @@ fn what_stopped_a_partition_stands_until_checkpoint_or_topic_change() {
             truncated,
             ..Checkpoint::default()
         };
-        let stays = stays_stopped(&checkpoint, &log(log_id, None, true));
+        let stays = stays_stopped(&checkpoint, &log(log_id, None, true), false);
         assert_eq!(stays, expected, "{checkpoint:?} {log_id:?}");
+    }
+    // Retention passes the checkpoint: its records are lost, whatever stopped it before.
+    for halt in [None, halt] {
+        let checkpoint = Checkpoint {
+            next_offset: 9,
+            halt,
+            ..Checkpoint::default()
+        };
+        let stays = |was_expired| stays_stopped(&checkpoint, &log(was, None, true), was_expired);
+        assert!(stays(true) && !stays(false), "{checkpoint:?}");
     }
 }
 

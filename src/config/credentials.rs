@@ -66,6 +66,9 @@ impl Credentials {
     /// The places that the environment names.
     pub(super) fn of(env: &mut Environment) -> Credentials {
         let directory = env.read_if_set(&reference::CREDENTIALS_DIR, value::text);
+        if let Some(directory) = &directory {
+            misspelt(Path::new(directory), &mut env.faults);
+        }
         Credentials {
             directory: directory.map(PathBuf::from),
             uri: Source::of(env, &reference::CONNECTION_STRING),
@@ -93,10 +96,7 @@ impl Credentials {
         let mut texts = Texts::new();
         if let Some(directory) = &self.directory {
             match read_directory(directory) {
-                Ok(read) => {
-                    texts = read;
-                    misspelt(directory, faults);
-                }
+                Ok(read) => texts = read,
                 Err(unreadable) => {
                     let path = value::shown(&unreadable.path.to_string_lossy());
                     let fault = format!("{path} cannot be read: {}", unreadable.error);
@@ -185,7 +185,8 @@ fn read_files(directory: &Path, folder: &Path) -> Result<Texts, Unreadable> {
     Ok(texts)
 }
 
-/// Names each file of the directory that is nearly one of ours: it is not read.
+/// Names each file of the directory that is nearly one of ours: it is not read. Only for a start: a
+/// service at work follows the files that it has found.
 fn misspelt(directory: &Path, faults: &mut Faults) {
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
@@ -293,7 +294,10 @@ mod tests {
 
         let near = directory.path().join(format!("{}S", KEYS[2]));
         fs::write(&near, "two").unwrap();
-        let fault = &read(&credentials).1[0];
+        assert_eq!(read(&credentials).1, [""; 0], "a service at work goes on");
+        let mut faults = Faults::of(&super::reference::SETTINGS);
+        misspelt(directory.path(), &mut faults);
+        let fault = &faults.found[0].fault;
         assert!(
             fault.contains(&format!("did you mean {}?", KEYS[2])),
             "{fault}"

@@ -13,9 +13,8 @@ const FAMILY: &str = "DYFF";
 /// What names of Kafka's begin with.
 const KAFKA: &str = "DYFF_KAFKA";
 
-/// What the names of our credentials begin with, and no others.
-const OWNER: &str = "DYFF_MONGODB_WORKFLOWS_SINK";
-const CREDENTIALS: &str = "DYFF_MONGODB_WORKFLOWS_SINK_CREDENTIALS_";
+/// The name of our password without one of its words.
+const PASSWORD_WITHOUT_CREDENTIALS: &str = "DYFF_MONGODB_WORKFLOWS_SINK_PASSWORD";
 
 /// What comes behind the prefix of the service's names in those of `admin`.
 const ADMIN: &str = "ADMIN";
@@ -48,16 +47,15 @@ pub(super) fn meant(settings: &[&Setting], prefix: &str, name: &str) -> Option<S
         known.strip_prefix(FAMILY) == Some(&format!("_{plain}"))
             || known.starts_with(&format!("{plain}_"))
             || plain == format!("{known}{FILE_SUFFIX}")
-            || (known.starts_with(KAFKA) && lacks_words(&plain, &known))
+            || (plain.starts_with(KAFKA) && lacks_words(&plain, &known))
     };
-    // Where a whole Secret is passed, it may have more than our password.
-    let is_ours = plain.starts_with(OWNER) && !plain.starts_with(CREDENTIALS);
+    let is_password = plain == PASSWORD_WITHOUT_CREDENTIALS;
     near.min_by_key(|known| distance(known, name))
         .or_else(|| known.clone().find(is_part))
         .or_else(|| {
             known
                 .clone()
-                .find(|known| is_ours && known == PASSWORD.name)
+                .find(|known| is_password && known == PASSWORD.name)
         })
 }
 
@@ -207,6 +205,10 @@ mod tests {
             "DYFF_KAFKA__CONFIG__CLIENT_ID",
             "DYFF_MONGODB__QUERY_CREDENTIALS__PASSWORD",
             "DYFF_MONGODB__WORKFLOWS_SINK_CREDENTIALS__USERNAME",
+            "DYFF_MONGODB__WORKFLOWS_SINK_EU_CREDENTIALS__PASSWORD",
+            "DYFF_STATE",
+            "DYFF_WORKFLOWS_STATE",
+            "DYFF_BOOTSTRAP_SERVERS",
             "DYFF_WORKFLOWS_SINK_SERVICE_HOST",
             "DYFF_WORKFLOWS_SINK_SERVICE_PORT_METRICS",
             "DYFF_WORKFLOWS_SINK_PORT",

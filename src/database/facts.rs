@@ -75,6 +75,9 @@ pub(super) async fn differs_in_case(database: &Database) -> Result<Option<String
         .authorized_databases(true)
         .await?;
     let wanted = database.name();
-    let differs = |name: &String| name != wanted && name.eq_ignore_ascii_case(wanted);
+    if names.iter().any(|name| name == wanted) {
+        return Ok(None);
+    }
+    let differs = |name: &String| name.eq_ignore_ascii_case(wanted);
     Ok(names.into_iter().find(differs))
 }

@@ -173,6 +173,9 @@ impl Handle {
     /// This worker's id in its group; `None` where it is not a member now.
     pub async fn member_id(&self) -> Option<String> {
         let consumer = self.consumer()?;
+        if !consumer.context().is_joined() {
+            return None;
+        }
         let asked = tokio::task::spawn_blocking(move || member_id(consumer.client()));
         asked.await.ok().flatten()
     }

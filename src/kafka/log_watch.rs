@@ -139,6 +139,7 @@ impl Renewals {
 pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Health>) {
     let mut looks: HashMap<Partition, Looks> = HashMap::new();
     let (mut renewals, mut reminder) = (Renewals::default(), Reminder::default());
+    let mut silent = String::new();
     loop {
         tokio::time::sleep(LOOK_EVERY).await;
         let Some(consumer) = handle.answering() else {
@@ -198,6 +199,10 @@ pub async fn watch_logs(handle: Handle, metrics: Arc<Metrics>, health: Arc<Healt
                 }
             }
         }
+        if leaders.silent_partitions() != silent {
+            silent = leaders.silent_partitions();
+            reminder = Reminder::default();
+        }
         leaders.tell(&mut reminder);
     }
 }
@@ -213,6 +218,12 @@ struct Leaders {
 }
 
 impl Leaders {
+    /// The partitions whose leader does not answer, in words.
+    fn silent_partitions(&self) -> String {
+        let silent = self.silent.iter().map(|(partition, _)| partition.as_str());
+        silent.collect::<Vec<_>>().join(", ")
+    }
+
     fn tell(&self, reminder: &mut Reminder) {
         if !self.answering.is_empty() {
             let partitions = self.answering.join(", ");
@@ -221,9 +232,8 @@ impl Leaders {
         let Some((_, error)) = self.silent.first() else {
             return;
         };
-        let silent = self.silent.iter().map(|(partition, _)| partition.as_str());
-        let partitions = silent.collect::<Vec<_>>().join(", ");
-        if reminder.is_due(&partitions) {
+        let partitions = self.silent_partitions();
+        if reminder.is_due(error) {
             tracing::warn!(
                 code = %Code::NothingDelivered, partitions, error,
                 "the partition's leader does not answer this worker: nothing of it can be delivered"

@@ -9,7 +9,8 @@ use rdkafka_sys as sys;
 
 /// The id under which the group's coordinator lists this client as a member, as
 /// `kafka-consumer-groups.sh --describe --members` shows it; `None` where it is not a member now.
-/// Blocks until librdkafka's main thread has answered: well below a millisecond.
+/// Blocks until librdkafka's main thread has answered: well below a millisecond. It does not answer
+/// once it has left the group for good, so a client that is being closed is not to be asked.
 pub(super) fn member_id<C: ClientContext>(client: &Client<C>) -> Option<String> {
     // SAFETY: the client outlives the call. The result is null or a string of librdkafka's, ends in
     // a NUL, belongs to the caller, and is freed once, after it was copied.

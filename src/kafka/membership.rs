@@ -68,9 +68,8 @@ pub async fn watch_membership(handle: Handle, group: String, health: Arc<Health>
         let since = *outside.get_or_insert_with(Instant::now);
         if since.elapsed() < OUTSIDE_MAX {
             // A rebalance is over by then; brokers that are away are not waited for.
-            if consumer.context().is_down() {
-                health.note_kafka(Some(why(consumer.context(), None)));
-            }
+            let is_down = consumer.context().is_down();
+            health.note_kafka(is_down.then(|| why(consumer.context(), None)));
             continue;
         }
         let is_due = asked

@@ -162,7 +162,7 @@ async fn claim_and_consume(
                 let _open = is_open.then(|| lanes.metrics.open_breaker());
                 tokio::select! {
                     _ = order.wait_for(|order| *order != Order::Run) => return,
-                    () = lanes.claimant.resolved(partition, owner, tell) => continue,
+                    () = lanes.claimant.resolved(partition, (owner, stop.code), tell) => continue,
                 }
             }
         };

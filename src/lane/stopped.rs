@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use bson::{Document, Uuid, doc};
 use futures_util::TryStreamExt as _;
+use tokio::time::timeout;
 
 use super::claim::Claimant;
 use super::doubt::Doubt;
@@ -71,20 +72,18 @@ pub(super) async fn reasons_of_row(
         doc! { "$sort": { "count": -1, "_id": 1 } },
     ];
     let letters = (checkpoints.database()).collection::<Document>(dead_letter::COLLECTION);
-    let counted = letters.aggregate(pipeline).max_time(REASONS_DEADLINE).await;
-    let counted: Result<Vec<Document>, _> = match counted {
-        Ok(cursor) => cursor.try_collect().await,
-        Err(error) => Err(error),
+    let counting = async {
+        let counted = letters.aggregate(pipeline).max_time(REASONS_DEADLINE);
+        counted.await?.try_collect::<Vec<Document>>().await
     };
+    // A connection that is dead answers nothing, whatever the server's own limit is.
+    let counted = timeout(REASONS_DEADLINE, counting).await;
     let read = |counted: &Document| {
         let reason = counted.get_str("_id").ok()?.to_owned();
         Some((reason, counted.get_i64("count").ok()?))
     };
-    counted
-        .unwrap_or_default()
-        .iter()
-        .filter_map(read)
-        .collect()
+    let counted = counted.ok().and_then(Result::ok).unwrap_or_default();
+    counted.iter().filter_map(read).collect()
 }
 
 /// A checkpoint as it was found, or why it is none.
@@ -93,12 +92,13 @@ type Found = Result<Option<Checkpoint>, String>;
 impl Claimant {
     /// Returns when what stopped a partition may have been resolved: its checkpoint has another
     /// owner than the claim that stopped, which `owner` made, or has changed in another way, or the
-    /// log is another one. All of it is only read, so that owner, epoch and time stay what they
-    /// were. `remind` is called whenever the log was looked at and nothing has changed.
+    /// log is another one, or says more than what stopped it with `code`. All of it is only read,
+    /// so that owner, epoch and time stay what they were. `remind` is called whenever the log was
+    /// looked at and nothing has changed.
     pub(super) async fn resolved(
         &self,
         partition: &Partition,
-        owner: Uuid,
+        (owner, code): (Uuid, Code),
         mut remind: impl FnMut(),
     ) {
         let mut first: Option<Found> = None;
@@ -121,7 +121,7 @@ impl Claimant {
             let stays = match found {
                 Ok(Some(found)) => {
                     let log = self.log(partition, &Doubt::default()).await;
-                    stays_stopped(&found, &log)
+                    stays_stopped(&found, &log, code == Code::LogExpired)
                 }
                 // Where the group's committed offset is what does not fit.
                 Ok(None) => false,

@@ -229,9 +229,9 @@ async fn report_checkpoints(config: &Config, database: &mongodb::Database, repor
             ),
         );
     }
-    let absent = places.iter().filter(|place| place.is_new()).count();
-    let fit = places.iter().filter(|place| !place.is_new()).count();
-    let fit = fit - stuck.iter().filter(|place| !place.is_new()).count();
+    let fine = (places.iter()).filter(|place| !place.is_stuck(kafka.start));
+    let (absent, fit): (Vec<_>, Vec<_>) = fine.partition(|place| place.is_new());
+    let (absent, fit) = (absent.len(), fit.len());
     let (all, lag) = (
         places.len(),
         places.iter().filter_map(Place::lag).sum::<i64>(),

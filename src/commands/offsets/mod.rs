@@ -130,13 +130,14 @@ impl Looked {
         moving: &MoveOptions,
         out: &mut impl Write,
     ) -> anyhow::Result<()> {
+        let head = self.head()?;
         if moving.yes {
             for (moved, planned) in moves.iter().enumerate() {
                 let written = write(&self.database, &self.kafka.group, planned).await;
                 written.with_context(|| format!("{moved} of {} were moved before", moves.len()))?;
             }
         }
-        print_moves(&self.head()?, moves, moving.yes, moving.json, out)
+        print_moves(&head, moves, moving.yes, moving.json, out)
     }
 }
 

@@ -16,6 +16,7 @@ fn status(rows: Vec<Row>) -> Status {
     let number = |(number, mut row): (usize, Row)| {
         row.place.partition = Partition::new("dyff.workflows.state", number as i32);
         row.place.host = Some(format!("workflows-sink-{}", number % 2));
+        row.place.member_id = Some(format!("rdkafka-{}", number % 2));
         row
     };
     Status {

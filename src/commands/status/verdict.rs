@@ -72,8 +72,8 @@ impl Row {
     fn unbegun(&self) -> i64 {
         let log = &self.place.log;
         match self.place.lag() {
-            None => (log.stable_end - log.offsets.start).max(0),
-            Some(_) => 0,
+            None if self.place.is_new() => (log.stable_end - log.offsets.start).max(0),
+            _ => 0,
         }
     }
 

@@ -169,13 +169,17 @@ pub fn refusal(letter: &Document) -> Option<i32> {
     code.ok().filter(|_| is_refused)
 }
 
+/// How far the clock of the change stream may be behind: a thread of the server reads the time
+/// every 10 ms (`BackgroundThreadClockSource`), and waits for its turn on a busy machine.
+pub const CLOCK_BEHIND_MS_MAX: i64 = 1_000;
+
 /// Topic id, partition and offset of the records that the server has refused. Of the letters that
 /// say so, those are believed that were written while it did, and no more of them than it refused
 /// commands: a record becomes a letter when a command with nothing else in it was refused.
 pub fn refused(evidence: &Evidence) -> BTreeSet<(Option<Uuid>, i32, i64)> {
     let mut refused = BTreeSet::new();
     for refusals in &evidence.refusals {
-        let during = refusals.from_ms..=refusals.until_ms;
+        let during = refusals.from_ms - CLOCK_BEHIND_MS_MAX..=refusals.until_ms;
         let mut found = BTreeSet::new();
         for event in &evidence.events {
             let at = event.get_datetime("wallTime");

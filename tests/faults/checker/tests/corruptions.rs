@@ -6,6 +6,7 @@ use workflows_sink::record::fold::WriteMode;
 
 use super::sink::{Pair, Sink, key, settle, state};
 use super::{accepted, found};
+use crate::checker::timeline::CLOCK_BEHIND_MS_MAX;
 use crate::checker::{
     CHECKPOINTS, DEAD_LETTERS, Evidence, Exit, Recovery, Refusals, Rule, WorkerRun,
 };
@@ -278,8 +279,8 @@ fn a_refused_write_is_no_loss_where_the_server_says_that_it_refused() {
             ..right
         },
         |right| Refusals {
-            from_ms: right.from_ms + 1,
-            until_ms: right.until_ms + 1,
+            from_ms: right.from_ms + CLOCK_BEHIND_MS_MAX + 1,
+            until_ms: right.until_ms + CLOCK_BEHIND_MS_MAX + 1,
             ..right
         },
         |right| Refusals {
