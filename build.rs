@@ -28,6 +28,8 @@ fn main() {
         // An object rather than a library: with some linkers it depends on its place whether a library is looked into.
         for wrapped in WRAPPED {
             println!("cargo::rustc-link-arg-bins=-Wl,--wrap={wrapped}");
+            // Our object stands behind the library: GNU ld no longer looks into that one for what only the object asks.
+            println!("cargo::rustc-link-arg-bins=-Wl,--undefined={wrapped}");
         }
         let sources = ["src/kafka/unpacking.c", "src/kafka/zstd.c"];
         for source in sources {

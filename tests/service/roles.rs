@@ -55,7 +55,7 @@ async fn a_revoked_role_is_waited_for_and_nothing_is_lost() {
     .await;
     // A ping needs no role: those that are answered meanwhile do not make it ready.
     let tries =
-        |worker: &Worker| worker.metric("workflows_sink_retries_total", "\"authentication\"");
+        |worker: &Worker| worker.metric("workflows_sink_retries_total", "\"authorization\"");
     let earlier = tries(&worker);
     until("it has tried a few times more", || async {
         assert!(!worker.is_ready(), "{}", worker.log());
