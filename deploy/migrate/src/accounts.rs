@@ -3,7 +3,7 @@
 //! That form is `{_id, name, creationTime, apiKeys: [{id, subject, created, expires, secret, …}]}`:
 //! times are dates, and names unique.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
@@ -16,6 +16,7 @@ use crate::convert::{Ids as _, path_of};
 use crate::database::Connection;
 use crate::export::each_of;
 use crate::id::{Fingerprint, NewId};
+use crate::keyring::Keyring;
 use crate::mapping::Mapping;
 use crate::remap::Remap;
 use crate::report::Report;
@@ -30,13 +31,17 @@ pub const COLLECTION: &str = "accounts";
 /// account.
 const ACCOUNTS_MAX: usize = 100_000;
 
-struct Account {
-    place: Place,
-    path: String,
+/// Why an account is rejected that comes more than once: keys that are entities could be of either.
+const TWICE: &str = "it is twice in these exports: give the last one alone";
+
+/// An account, and its keys as far as they are known.
+pub(crate) struct Account {
+    pub(crate) place: Place,
+    pub(crate) path: String,
     id: NewId,
     name: String,
     created: i64,
-    keys: Vec<Document>,
+    pub(crate) keys: Vec<Document>,
     /// As [`Report::looks_like_ids`].
     looks_like_ids: Vec<String>,
 }
@@ -155,9 +160,14 @@ fn gather(
     let names = &mapping.accounts;
     let mut accounts: Vec<Account> = Vec::new();
     let mut keys = Keyring::default();
+    let (mut come, mut twice) = (HashSet::new(), HashSet::new());
     each_of(exports, mapping, remap, report, |place, entity, report| {
         watch.meet(&entity);
         if entity.key.kind() == names.kind {
+            let path = path_of(&entity.key);
+            if !come.insert(path.clone()) {
+                twice.insert(path);
+            }
             match account(&entity, place, mapping, remap) {
                 Ok(account) => {
                     note(&entity, &account, mapping, report);
@@ -173,75 +183,15 @@ fn gather(
         }
         Ok(())
     })?;
+    accounts.retain(|account| {
+        let is_once = !twice.contains(&account.path);
+        if !is_once {
+            report.reject(&account.place, Some(account.path.clone()), TWICE);
+        }
+        is_once
+    });
     keys.give(&mut accounts, report);
     Ok(accounts)
-}
-
-/// Keys that are entities, until the accounts above them are known.
-#[derive(Default)]
-struct Keyring {
-    count: usize,
-    /// By the path of the account.
-    below: HashMap<String, Vec<(Place, Document)>>,
-    /// Paths of accounts of which a key was rejected.
-    incomplete: HashSet<String>,
-}
-
-impl Keyring {
-    /// Takes a key. Its own path is left out of the report: a key may be named by what is secret.
-    fn add(
-        &mut self,
-        entity: &Entity,
-        place: &Place,
-        mapping: &Mapping,
-        remap: &Remap,
-        report: &mut Report,
-    ) {
-        self.count += 1;
-        let Some(owner) = entity.key.parent().map(|key| path_of(&key)) else {
-            report.reject(place, None, "a key without an account above it");
-            return;
-        };
-        let key = Keys::of(entity.key.kind(), &entity.key, mapping, remap);
-        match key.read(&entity.properties) {
-            Ok(key) => {
-                report.note_looks_like_ids(&key.looks_like_ids);
-                let keys = self.below.entry(owner).or_default();
-                keys.push((place.clone(), key.document));
-            }
-            Err(why) => {
-                report.reject(place, Some(owner.clone()), why);
-                self.incomplete.insert(owner);
-            }
-        }
-    }
-
-    /// Gives each account its keys. One that lacks some is rejected: once it is there it is never
-    /// changed, so it could not get them later.
-    fn give(mut self, accounts: &mut Vec<Account>, report: &mut Report) {
-        accounts.retain_mut(|account| {
-            let keys = self.below.remove(&account.path).unwrap_or_default();
-            account.keys.extend(keys.into_iter().map(|(_, key)| key));
-            let mut ids = HashSet::new();
-            let is_twice =
-                |key: &Document| !ids.insert(key.get_str("id").unwrap_or_default().to_owned());
-            let why = if self.incomplete.contains(&account.path) {
-                "one of its keys was rejected"
-            } else if account.keys.iter().any(is_twice) {
-                "two of its keys have the same id"
-            } else {
-                return true;
-            };
-            report.reject(&account.place, Some(account.path.clone()), why);
-            false
-        });
-        for (owner, keys) in self.below {
-            for (place, _) in keys {
-                let why = "a key of an account that was rejected, or is in no export";
-                report.reject(&place, Some(owner.clone()), why);
-            }
-        }
-    }
 }
 
 /// Notes what is not taken over of an account, and what looks like an old id in it.

@@ -39,6 +39,7 @@ pub(crate) mod files;
 pub mod id;
 pub mod ids;
 pub mod json;
+pub(crate) mod keyring;
 pub(crate) mod listing;
 pub mod mapping;
 pub mod objects;

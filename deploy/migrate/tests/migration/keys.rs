@@ -186,3 +186,29 @@ async fn a_key_that_never_expires_ends_when_the_mapping_says() {
     let end = bson::DateTime::parse_rfc3339_str("2035-01-01T00:00:00Z").expect("a time");
     assert_eq!(*expires.expect("a time"), end);
 }
+
+/// An account without keys in it, or with one, and a key that is an entity or none.
+fn twice(embedded: &str, entities: &[String]) -> Bench {
+    let bench = Bench::new([]);
+    let account = ACCOUNT.replace('}', &format!(r#","apiKeys":[{embedded}]}}"#));
+    let text = format!("{account}\n{}\n", entities.join("\n"));
+    for name in ["first", "second"] {
+        fs::write(bench.path(name), &text).expect("written");
+    }
+    bench
+}
+
+/// The keys could be of either, and the older one would be inserted.
+#[tokio::test]
+async fn an_account_that_is_in_two_exports_is_moved_from_neither() {
+    let embedded = key("a", ENDS).replacen(r#""__key__":"Account:public/APIKey:a""#, r#""id":"a""#, 1);
+    for bench in [twice("", &[key("a", ENDS)]), twice(&embedded, &[])] {
+        let ids = "ids first second --out remap.json --seed dyff";
+        bench.run(ids).await.with_code(0);
+        let dry = "accounts first second --remap remap.json --dry-run";
+        let ran = bench.run(dry).await.with_code(1).out;
+        let told = "Account:public: it is twice in these exports: give the last one alone";
+        assert_eq!(ran.matches(told).count(), 2, "{ran}");
+        assert!(!ran.contains("would be inserted"), "{ran}");
+    }
+}
