@@ -88,7 +88,8 @@ fn why_not(watch: &WatchOfAccounts<'_>, mapping: &Mapping, report: &Report) -> O
     if report.unreadable > 0 || !report.short.is_empty() {
         return Some(
             "a part of these exports cannot be read, or is short by their metadata, and keys of accounts \
-             may be in it: copy it from the bucket again, or name only the folders of accounts and keys"
+             may be in it: correct what its line says, or copy it from the bucket again, or name only the \
+             folders of accounts and keys"
                 .to_owned(),
         );
     }

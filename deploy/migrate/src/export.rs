@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use datastore_export::{Counted, Entity, Fault, Key, Place, sources};
+use datastore_export::{Counted, Entity, Key, Place, sources};
 
 use crate::convert::path_of;
 use crate::mapping::Mapping;
@@ -72,7 +72,7 @@ pub fn each_entity(
                         Err(why) => report.reject(&place, told_path(&entity.key, mapping), why),
                     }
                 }
-                Err(fault @ Fault::OtherDatabase { .. }) => report.reject(&place, None, fault),
+                Err(fault) if fault.is_of_other_database() => report.reject(&place, None, fault),
                 Err(fault) => report.cannot_read(&place, fault),
             }
             progress.item(before + reader.bytes_read());

@@ -9,11 +9,9 @@ use flate2::read::ZlibDecoder;
 use prost::Message;
 use prost::bytes::Bytes;
 
+use crate::fault::OWN_KEY;
 use crate::proto::{self, EntityProto, Property, PropertyValue, ReferenceValue, UserValue};
 use crate::{EMBEDDED_DEPTH_MAX, ENTITY_BYTES_MAX, Entity, Fault, Id, Key, Step, Value};
-
-/// What faults call the entity's own key.
-const OWN_KEY: &str = "its key";
 
 /// The entity of one record.
 pub(crate) fn record(bytes: Vec<u8>) -> Result<Entity, Fault> {

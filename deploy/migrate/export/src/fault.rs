@@ -128,6 +128,9 @@ pub enum Fault {
     },
 }
 
+/// What faults call the entity's own key.
+pub(crate) const OWN_KEY: &str = "its key";
+
 /// What the default database is called where it is named at all.
 const DEFAULT_DATABASE: &str = "(default)";
 
@@ -135,6 +138,12 @@ const DEFAULT_DATABASE: &str = "(default)";
 const NAME_CHARS_MAX: usize = 100;
 
 impl Fault {
+    /// Whether what stands there is an entity of another database, which is none of these; not one of
+    /// these that holds a key of another database.
+    pub fn is_of_other_database(&self) -> bool {
+        matches!(self, Fault::OtherDatabase { at, .. } if at == OWN_KEY)
+    }
+
     pub(crate) fn value(property: &str, why: &str) -> Fault {
         Fault::Value {
             property: short(property),

@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::fault::OWN_KEY;
 use crate::json::{Json, Members};
 use crate::rest::step;
 use crate::{EMBEDDED_DEPTH_MAX, Entity, Fault, Key, Value};
@@ -38,7 +39,7 @@ fn complete(key: Key) -> Result<Key, Fault> {
     match key.complete() {
         true => Ok(key),
         false => Err(Fault::KeyIncomplete {
-            at: "its key".to_owned(),
+            at: OWN_KEY.to_owned(),
         }),
     }
 }

@@ -8,6 +8,7 @@ use jiff::civil::{DateTime, date};
 use serde_json::value::RawValue;
 
 use crate::decode::Inflate;
+use crate::fault::OWN_KEY;
 use crate::json::{Json, Members, Why};
 use crate::{EMBEDDED_DEPTH_MAX, Entity, Fault, Id, Key, Step, Value, proto};
 
@@ -16,7 +17,7 @@ const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 /// The entity of a line's members, without its key, which was taken out of them.
 pub(crate) fn entity(members: Members<'_>, key: Members<'_>) -> Result<Entity, Fault> {
     let because = |why: Why| not_entity(&format!("its key: {why}"));
-    let key = self::key(key, "its key", because)?;
+    let key = self::key(key, OWN_KEY, because)?;
     let mut inflate = Inflate::new();
     let properties = properties(members, &mut inflate, 0).map_err(|fault| match fault {
         InEntity::Shape(why) => not_entity(why),

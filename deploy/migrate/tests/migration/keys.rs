@@ -21,6 +21,15 @@ fn key(name: &str, expires: &str) -> String {
     )
 }
 
+/// With the option for keys that are entities, and none that are embedded.
+fn of_entities(bench: &Bench) -> &'static str {
+    let shipped = include_str!("../../mapping.toml");
+    let mapping = shipped.replace("\nkeys = \"apiKeys\"", "");
+    let mapping = mapping.replace("\n# key_kind = ", "\nkey_kind = ");
+    fs::write(bench.path("entities.toml"), mapping).expect("written");
+    " --mapping entities.toml"
+}
+
 const ENDS: &str = r#""2024-01-02T03:04:05Z""#;
 
 struct Accounts {
@@ -202,13 +211,49 @@ fn twice(embedded: &str, entities: &[String]) -> Bench {
 #[tokio::test]
 async fn an_account_that_is_in_two_exports_is_moved_from_neither() {
     let embedded = key("a", ENDS).replacen(r#""__key__":"Account:public/APIKey:a""#, r#""id":"a""#, 1);
-    for bench in [twice("", &[key("a", ENDS)]), twice(&embedded, &[])] {
+    for (bench, entities) in [
+        (twice("", &[key("a", ENDS)]), true),
+        (twice(&embedded, &[]), false),
+    ] {
         let ids = "ids first second --out remap.json --seed dyff";
         bench.run(ids).await.with_code(0);
         let dry = "accounts first second --remap remap.json --dry-run";
-        let ran = bench.run(dry).await.with_code(1).out;
+        let dry = match entities {
+            true => format!("{dry}{}", of_entities(&bench)),
+            false => dry.to_owned(),
+        };
+        let ran = bench.run(&dry).await.with_code(1).out;
         let told = "Account:public: it is twice in these exports: give the last one alone";
         assert_eq!(ran.matches(told).count(), 2, "{ran}");
         assert!(!ran.contains("would be inserted"), "{ran}");
+    }
+}
+
+/// The key is one of these, and only what it holds is not.
+#[tokio::test]
+async fn a_key_that_holds_a_key_of_another_database_keeps_every_account_back() {
+    let bench = Bench::new([]);
+    let of = |database: &str, kind: &str| {
+        format!(
+            r#"{{"partitionId":{{"databaseId":"{database}"}},"path":[{{"kind":"Account","name":"public"}},{{"kind":"{kind}","name":"a"}}]}}"#
+        )
+    };
+    let holding = format!(
+        r#"{{"key":{},"properties":{{"on":{{"keyValue":{}}}}}}}"#,
+        of("", "APIKey"),
+        of("other", "Dataset")
+    );
+    let elsewhere = format!(r#"{{"key":{},"properties":{{}}}}"#, of("other", "APIKey"));
+    let dry = format!("accounts lines --remap remap.json --dry-run{}", of_entities(&bench));
+    for (odd, moved) in [(holding, 0), (elsewhere, 1)] {
+        let text = format!("{ACCOUNT}\n{}\n{odd}\n", key("b", ENDS));
+        fs::write(bench.path("lines"), text).expect("written");
+        let ids = "ids lines --out remap.json --seed dyff";
+        bench.run(ids).await.with_code(1);
+        let ran = bench.run(&dry).await.with_code(1).out;
+        assert!(ran.contains("is of the database other"), "{ran}");
+        assert_eq!(ran.matches("1 would be inserted").count(), moved, "{ran}");
+        let is_refused = ran.contains("nothing was done: a part of these exports cannot be read");
+        assert_eq!(is_refused, moved == 0, "{ran}");
     }
 }

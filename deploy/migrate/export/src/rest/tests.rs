@@ -176,11 +176,19 @@ fn a_key_of_another_database_is_refused() {
     };
     let own = |database| decode_line(format!(r#"{{"key":{}}}"#, key(database)).as_bytes());
     assert!(own("").is_ok() && own("(default)").is_ok());
-    let told = own("other").unwrap_err().to_string();
+    let fault = own("other").unwrap_err();
+    let told = fault.to_string();
     assert!(
-        told.starts_with("its key is of the database other"),
+        fault.is_of_other_database() && told.starts_with("its key is of the database other"),
         "{told}"
     );
+    let holds = |value: &str| {
+        let (own, value) = (key(""), format!(r#"{{"keyValue":{value}}}"#));
+        let line = format!(r#"{{"key":{own},"properties":{{"p":{value}}}}}"#);
+        decode_line(line.as_bytes())
+    };
+    assert!(holds(&key("")).is_ok());
+    assert!(!holds(&key("other")).unwrap_err().is_of_other_database());
     let told = value(&format!(r#"{{"keyValue":{}}}"#, key("other"))).unwrap_err();
     assert!(
         told.starts_with("the key in property p is of the database other"),
