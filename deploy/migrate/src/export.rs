@@ -94,10 +94,12 @@ pub fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
     is_told.then(|| path_of(key))
 }
 
-/// Fails for an entity whose path would be that of another one, or would tell a secret.
+/// Fails for an entity whose path would be that of another one, or would tell a secret. A key below
+/// another key goes on: no step gives it an id, and `accounts` has to know that its account lacks it.
 fn belongs(key: &Key, mapping: &Mapping, project: &mut Option<String>) -> Result<(), String> {
     let above = key.path.split_last().map_or(&[][..], |(_, above)| above);
-    if (above.iter()).any(|step| mapping.accounts.is_key(&step.kind)) {
+    let is_key = |kind: &str| mapping.accounts.is_key(kind);
+    if !is_key(key.kind()) && above.iter().any(|step| is_key(&step.kind)) {
         return Err("it lies below an API key, whose name no remap file may hold".to_owned());
     }
     if !key.namespace.is_empty() {

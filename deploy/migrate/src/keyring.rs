@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use bson::Document;
-use datastore_export::{Entity, Place};
+use datastore_export::{Entity, Key, Place};
 
 use crate::accounts::Account;
 use crate::api_keys::Keys;
@@ -34,10 +34,16 @@ impl Keyring {
         report: &mut Report,
     ) {
         self.count += 1;
-        let parent = entity.key.parent();
-        let owner = parent.filter(|parent| parent.kind() == mapping.accounts.kind);
-        let Some(owner) = owner.map(|key| path_of(&key)) else {
-            report.reject(place, None, "a key without an account above it");
+        let above = accounts_above(&entity.key, mapping);
+        let parent = entity.key.parent().map(|key| path_of(&key));
+        let owner = parent.filter(|parent| above.contains(parent));
+        let Some(owner) = owner else {
+            let why = match above.is_empty() {
+                true => "a key without an account above it",
+                false => "a key that does not lie right below its account",
+            };
+            report.reject(place, above.last().cloned(), why);
+            self.incomplete.extend(above);
             return;
         };
         let key = Keys::of(entity.key.kind(), &entity.key, mapping, remap);
@@ -48,8 +54,8 @@ impl Keyring {
                 keys.push((place.clone(), key.document));
             }
             Err(why) => {
-                report.reject(place, Some(owner.clone()), why);
-                self.incomplete.insert(owner);
+                report.reject(place, Some(owner), why);
+                self.incomplete.extend(above);
             }
         }
     }
@@ -80,4 +86,16 @@ impl Keyring {
             }
         }
     }
+}
+
+/// The paths of the accounts that a key lies below, but for those below another key.
+fn accounts_above(key: &Key, mapping: &Mapping) -> Vec<String> {
+    let is_account = |key: &Key| key.kind() == mapping.accounts.kind && !mapping.has_api_key(key);
+    let mut above = Vec::new();
+    let mut next = key.parent();
+    while let Some(key) = next {
+        next = key.parent();
+        above.extend(is_account(&key).then(|| path_of(&key)));
+    }
+    above
 }

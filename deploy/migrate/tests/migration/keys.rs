@@ -257,3 +257,25 @@ async fn a_key_that_holds_a_key_of_another_database_keeps_every_account_back() {
         assert_eq!(is_refused, moved == 0, "{ran}");
     }
 }
+
+/// Wherever a key lies, its account cannot get it later.
+#[tokio::test]
+async fn a_key_that_does_not_lie_right_below_its_account_keeps_the_account_back() {
+    let bench = Bench::new([]);
+    let dry = format!("accounts lines --remap remap.json --dry-run{}", of_entities(&bench));
+    for below in ["Group:1/APIKey:NAME", "APIKey:NAME/APIKey:b"] {
+        let odd = key("b", ENDS).replace("APIKey:b", below);
+        let text = format!("{ACCOUNT}\n{}\n{odd}\n", key("a", ENDS));
+        fs::write(bench.path("lines"), text).expect("written");
+        let ids = "ids lines --out remap.json --seed dyff --mapping entities.toml";
+        bench.run(ids).await.with_code(0);
+        let ran = bench.run(&dry).await.with_code(1).out;
+        for told in [
+            "Account:public: a key that does not lie right below its account",
+            "Account:public: one of its keys was rejected",
+        ] {
+            assert!(ran.contains(told), "{below}: {told}: {ran}");
+        }
+        assert!(!ran.contains("would be inserted") && !ran.contains("NAME"), "{ran}");
+    }
+}
