@@ -48,8 +48,9 @@ pub(crate) struct Account {
 
 /// Moves the accounts that the database lacks; without `connection` it only reports. What is there
 /// already is never changed, so a second run could not add what the first one had left out. So nothing
-/// is moved where there is no account, where a line of the mapping matches none, or where something of
-/// the exports cannot be read; and no account of which a key is rejected.
+/// is moved where there is no account, where a line of the mapping matches none, but for that about keys
+/// in the one form where there are keys in the other, or where something of the exports cannot be read;
+/// and no account of which a key is rejected.
 ///
 /// # Errors
 /// Where the exports cannot be read, or MongoDB does not answer.
@@ -59,7 +60,10 @@ pub fn import(
     remap: &Remap,
     connection: Option<&Connection>,
 ) -> Result<Report> {
-    let mut report = Report::default();
+    let mut report = Report {
+        needs_each_line: true,
+        ..Report::default()
+    };
     let mut watch = WatchOfAccounts::new(mapping)?;
     let accounts = gather(exports, mapping, remap, &mut watch, &mut report)?;
     report.unmatched = watch.unmatched();

@@ -49,6 +49,9 @@ pub struct Report {
     pub short: BTreeMap<String, String>,
     /// Lines of the mapping that match nothing.
     pub unmatched: Vec<Unmatched>,
+    /// Whether these are no success: of accounts, which are never changed once they are there.
+    #[serde(skip)]
+    pub needs_each_line: bool,
     /// Why nothing was done, where nothing was.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub refused: Option<String>,
@@ -195,7 +198,8 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         let mut counted = self.kinds.values().flat_map(BTreeMap::keys);
         let has_left = counted.any(|what| what.starts_with(LEFT));
-        self.rejected_in_all == 0 && self.refused.is_none() && self.short.is_empty() && !has_left
+        let is_whole = self.short.is_empty() && !(self.needs_each_line && !self.unmatched.is_empty());
+        self.rejected_in_all == 0 && self.refused.is_none() && is_whole && !has_left
     }
 
     /// How many entities became this.

@@ -167,6 +167,8 @@ pub struct WatchOfAccounts<'a> {
     pub is_met: bool,
     /// Whether an account had keys in it.
     has_embedded: bool,
+    /// Whether a key was an entity.
+    has_entities: bool,
     lines: Vec<Line>,
 }
 
@@ -197,6 +199,7 @@ impl WatchOfAccounts<'_> {
             mapping,
             is_met: false,
             has_embedded: false,
+            has_entities: false,
             lines: (name
                 .into_iter()
                 .chain(created)
@@ -218,8 +221,9 @@ impl WatchOfAccounts<'_> {
             let is_met = |line: &Line| line.of != "key_kind" && line.is_met_by(entity);
             self.lines.retain(|line| !is_met(line));
         } else if names.is_key(entity.key.kind()) {
+            self.has_entities = true;
             let is_met = |line: &Line| match line.of {
-                "keys" | "key_kind" => true,
+                "key_kind" => true,
                 "references" => has(&entity.properties, &line.name),
                 _ => false,
             };
@@ -228,10 +232,14 @@ impl WatchOfAccounts<'_> {
     }
 
     /// Whether a line is left without which accounts may lack something. Keys are within accounts, or
-    /// entities: where there are the one, the line about the other may be left.
+    /// entities: where there are the one, the line about the other is told, and may be left.
     pub fn is_lacking(&self) -> bool {
         let mut lines = self.lines.iter();
-        lines.any(|line| line.of != "key_kind" || !self.has_embedded)
+        lines.any(|line| match line.of {
+            "keys" => !self.has_entities,
+            "key_kind" => !self.has_embedded,
+            _ => true,
+        })
     }
 
     /// The lines that are left.

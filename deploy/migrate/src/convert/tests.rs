@@ -38,6 +38,7 @@ fn known(mapping: &Mapping) -> Known {
 
 fn mapping(of_evaluations: &str) -> Mapping {
     let accounts = &BUILTIN[BUILTIN.find("[accounts]").unwrap()..];
+    let accounts = accounts.replace("# key_kind = ", "key_kind = ");
     Mapping::parse(&format!(
         "account_kind = 'Account'\nshared_accounts = ['public']\n[kinds.Dataset]\n\
          [kinds.InferenceService]\n[kinds.Evaluation]\n{of_evaluations}\n{accounts}"

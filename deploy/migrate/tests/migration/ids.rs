@@ -75,7 +75,7 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
         ["Account:public", "Account:public/Run:5/Report:7"]
     );
     let shipped = include_str!("../../mapping.toml");
-    let misspelt = shipped.replace("key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
+    let misspelt = shipped.replace("# key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
     fs::write(bench.path("misspelt.toml"), misspelt).expect("written");
     bench
         .run(&format!("{ids} --mapping misspelt.toml"))

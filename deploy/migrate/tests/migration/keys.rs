@@ -22,7 +22,7 @@ fn key(name: &str, expires: &str) -> String {
 }
 
 /// With the option for keys that are entities, and none that are embedded.
-fn of_entities(bench: &Bench) -> &'static str {
+pub fn of_entities(bench: &Bench) -> &'static str {
     let shipped = include_str!("../../mapping.toml");
     let mapping = shipped.replace("\nkeys = \"apiKeys\"", "");
     let mapping = mapping.replace("\n# key_kind = ", "\nkey_kind = ");
@@ -52,7 +52,10 @@ async fn accounts(name: &str, lines: &[String]) -> Accounts {
             .client()
             .database(&database)
             .collection("accounts"),
-        import: format!("accounts lines --remap remap.json --database {database} --create"),
+        import: format!(
+            "accounts lines --remap remap.json --database {database} --create{}",
+            of_entities(&bench)
+        ),
         bench,
         _scene: scene,
     };
@@ -76,6 +79,14 @@ impl Accounts {
         assert!(!said.contains("SECRET"), "{said}");
         let count = self.accounts.count_documents(doc! {}).await;
         (said, count.expect("a count"))
+    }
+
+    /// Replaces something in the mapping.
+    fn with_mapping(&self, from: &str, to: &str) {
+        let file = self.bench.path("entities.toml");
+        let mapping = fs::read_to_string(&file).expect("a file");
+        assert!(mapping.contains(from), "{mapping}");
+        fs::write(file, mapping.replace(from, to)).expect("written");
     }
 
     async fn account(&self) -> Document {
@@ -132,6 +143,7 @@ async fn no_account_comes_while_a_part_of_an_export_cannot_be_read() {
     fs::write(log(&bench), "").expect("written");
     bench.export("more", example::entities(0));
     let import = accounts.import.replace("lines", "more export");
+    let import = import.replace(" --mapping entities.toml", "");
     let ran = bench.run(&import).await.with_code(1).out;
     assert!(
         ran.contains(told) && ran.contains("by the export's metadata"),
@@ -144,11 +156,8 @@ async fn no_account_comes_while_a_part_of_an_export_cannot_be_read() {
 #[tokio::test(flavor = "multi_thread")]
 async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_misspelt_database() {
     let accounts = accounts("misspelt_keys", &[key("a", ENDS)]).await;
-    let mapping = accounts.bench.run("mapping").await.with_code(0).out;
-    let misspelt = mapping.replace("key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
-    let misspelt = misspelt.replace("\nkeys = \"apiKeys\"", "");
-    fs::write(accounts.bench.path("m.toml"), misspelt).expect("written");
-    let (said, count) = accounts.import(" --mapping m.toml", 1).await;
+    accounts.with_mapping("key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
+    let (said, count) = accounts.import("", 1).await;
     let told = "accounts.key_kind: no entity is of this kind, `ApiKey`";
     assert!(
         said.contains(told) && said.contains("nothing was done"),
@@ -156,6 +165,7 @@ async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_miss
     );
     assert_eq!(count, 0);
 
+    of_entities(&accounts.bench);
     let into = accounts.import.replace(" --create", "");
     let refused = accounts.bench.run(&into).await.with_code(1).error;
     assert!(
@@ -176,16 +186,14 @@ async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_miss
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_never_expires_ends_when_the_mapping_says() {
     let accounts = accounts("endless_key", &[key("a", "null")]).await;
-    let (said, count) = accounts.import("", 1).await;
+    let (said, count) = accounts.import(" --dry-run", 1).await;
     assert!(
         said.contains("`key_expires_default` under [accounts]"),
         "{said}"
     );
     assert_eq!(count, 0);
-    let mapping = accounts.bench.run("mapping").await.with_code(0).out;
-    let ends = mapping.replace("# key_expires_default", "key_expires_default");
-    fs::write(accounts.bench.path("m.toml"), ends).expect("written");
-    assert_eq!(accounts.import(" --mapping m.toml", 0).await.1, 1);
+    accounts.with_mapping("# key_expires_default", "key_expires_default");
+    assert_eq!(accounts.import("", 0).await.1, 1);
     let account = accounts.account().await;
     let keys = account.get_array("apiKeys").expect("keys");
     let expires = keys[0]
@@ -277,5 +285,36 @@ async fn a_key_that_does_not_lie_right_below_its_account_keeps_the_account_back(
             assert!(ran.contains(told), "{below}: {told}: {ran}");
         }
         assert!(!ran.contains("would be inserted") && !ran.contains("NAME"), "{ran}");
+    }
+}
+
+/// Of the other form there are keys: so nothing is refused, and only the exit code tells.
+#[tokio::test]
+async fn a_line_about_keys_that_matches_none_is_told_and_no_success() {
+    let shipped = include_str!("../../mapping.toml");
+    let both = shipped.replace("\n# key_kind = ", "\nkey_kind = ");
+    let embedded =
+        key("a", ENDS).replacen(r#""__key__":"Account:public/APIKey:a""#, r#""id":"a""#, 1);
+    let account = ACCOUNT.replace('}', &format!(r#","apiKeys":[{embedded}]}}"#));
+    let (of_keys, of_kind) = ("accounts.keys: no Account", "accounts.key_kind: no entity");
+    for (text, from, to, told, code) in [
+        (ACCOUNT, "apiKeys", "tpyo", Some(of_keys), 1),
+        (&*account, "APIKey", "Tpyo", Some(of_kind), 1),
+        (&*account, "-", "-", None, 0),
+    ] {
+        let bench = Bench::new([]);
+        let text = match told {
+            Some(told) if told == of_kind => text.to_owned(),
+            _ => format!("{text}\n{}", key("b", ENDS)),
+        };
+        fs::write(bench.path("lines"), text + "\n").expect("written");
+        fs::write(bench.path("m.toml"), both.replace(from, to)).expect("written");
+        let ids = "ids lines --out remap.json --seed dyff --mapping m.toml";
+        bench.run(ids).await.with_code(0);
+        let dry = "accounts lines --remap remap.json --mapping m.toml --dry-run";
+        let ran = bench.run(dry).await.with_code(code).out;
+        assert!(ran.contains("1 would be inserted"), "{ran}");
+        assert_eq!(ran.contains("warning: m.toml, line "), told.is_some(), "{ran}");
+        assert!(ran.contains(told.unwrap_or_default()), "{ran}");
     }
 }
