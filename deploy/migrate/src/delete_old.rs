@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
+use std::path::Path;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use datastore_export::Key;
@@ -17,7 +18,7 @@ use crate::state::{Held, Verified};
 /// How long a comparison counts: what is written later, or lost, is not in it.
 const AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 
-/// Writes the steps, for a person to type one by one.
+/// Writes the steps, for a person to type one by one. `file` is the mapping's, where one was named.
 ///
 /// # Errors
 /// Where entities or objects were not found to be there, with this very remap file, at most [`AGE_MAX`]
@@ -25,6 +26,7 @@ const AGE_MAX: SignedDuration = SignedDuration::from_hours(7 * 24);
 pub fn plan(
     remap: &Remap,
     mapping: &Mapping,
+    file: Option<&Path>,
     project: &str,
     from: &str,
     out: &mut impl Write,
@@ -35,6 +37,8 @@ pub fn plan(
     let (kinds, folders) = what_can_go(remap, mapping)?;
     let listing = "--format='json(name,size,crc32c_hash,md5_hash)'";
     let all = quoted(&format!("{from}/**"));
+    let mapped = file.map(|file| format!(" --mapping {}", quoted(&file.to_string_lossy())));
+    let mapped = mapped.unwrap_or_default();
     writeln!(
         out,
         "# {} entities were verified at {:.0}, {} objects at {:.0}, both with the remap file
@@ -48,7 +52,7 @@ pub fn plan(
 # --accept than before.
 gcloud storage objects list {all} {listing} > OLD.json
 gcloud storage objects list 'gs://NEW/**' {listing} > NEW.json
-datastore-migrate objects verify --remap {} --bucket {} --from OLD.json --to NEW.json
+datastore-migrate objects verify --remap {}{mapped} --bucket {} --from OLD.json --to NEW.json
 
 # 1. One more export, kept apart: what is deleted is in it.
 gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
@@ -66,19 +70,32 @@ gcloud datastore export --project {} --kinds {} gs://BUCKET-TO-KEEP
         quoted(project),
         quoted(&kinds.iter().cloned().collect::<Vec<_>>().join(",")),
     )?;
+    print_accepted(entities, out)?;
     print_objects(from, &folders, out)?;
-    writeln!(
-        out,
-        "\n# 3. Entities, kind by kind, in the console or with these; of the default namespace alone, since no other \
-         was verified:"
-    )?;
-    for kind in &kinds {
+    print_entities(project, &kinds, out)
+}
+
+/// Names what was accepted and would be lost.
+fn print_accepted(entities: &Verified, out: &mut impl Write) -> Result<()> {
+    let Verified {
+        accepted, absent, ..
+    } = entities;
+    if *accepted > 0 {
         writeln!(
             out,
-            "gcloud firestore bulk-delete --project {} --namespace-ids '(default)' --collection-ids {}",
-            quoted(project),
-            quoted(kind)
+            "# Besides, {accepted} entities differ, are missing or were rejected, as a person has accepted.\n"
         )?;
+    }
+    if !absent.is_empty() {
+        writeln!(
+            out,
+            "# Accepted, and not in the new place; the old one may be the only copy. Go on only if these \
+             may be lost:"
+        )?;
+        for path in absent {
+            writeln!(out, "#   {path}")?;
+        }
+        writeln!(out)?;
     }
     Ok(())
 }
@@ -170,6 +187,24 @@ cat > lifecycle.json <<'END'"
         "gcloud storage buckets update {} --lifecycle-file lifecycle.json",
         quoted(from)
     )?;
+    Ok(())
+}
+
+/// Writes the step of the entities.
+fn print_entities(project: &str, kinds: &BTreeSet<String>, out: &mut impl Write) -> Result<()> {
+    writeln!(
+        out,
+        "\n# 3. Entities, kind by kind, in the console or with these; of the default namespace alone, since no other \
+         was verified:"
+    )?;
+    for kind in kinds {
+        writeln!(
+            out,
+            "gcloud firestore bulk-delete --project {} --namespace-ids '(default)' --collection-ids {}",
+            quoted(project),
+            quoted(kind)
+        )?;
+    }
     Ok(())
 }
 

@@ -93,7 +93,7 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
         }) => {
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, false)?;
-            delete_old::plan(&remap, &mapping, &project, &from, out)?;
+            delete_old::plan(&remap, &mapping, about.mapping.as_deref(), &project, &from, out)?;
         }
     }
     Ok(true)
@@ -193,9 +193,12 @@ fn verify(told: Verify, out: &mut impl Write) -> Result<bool> {
     let (config, exports) = (Config::from_env()?, &told.exports.exports);
     let found = verify::verify(exports, &mapping, &remap, &config, accepted)?;
     let of = exports.iter().map(|export| export.display().to_string());
-    let verified = remap.state.verified(found.equal(), of.collect());
+    let accepted = found.accepted();
+    let verified = remap.state.verified(found.equal() - accepted, of.collect());
     let verified = verified.filter(|_| found.is_yes());
     remap.state.entities_verified = verified.map(|verified| Verified {
+        accepted,
+        absent: found.absent.clone(),
         held: Some(found.held.clone()),
         ..verified
     });

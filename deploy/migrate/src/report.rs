@@ -58,6 +58,9 @@ pub struct Report {
     /// Old paths of entities that may be rejected: a person has looked at each.
     #[serde(skip)]
     pub accepted: HashSet<String>,
+    /// Paths of those that were rejected, as accepted.
+    #[serde(skip)]
+    pub absent: BTreeSet<String>,
     /// How many entities were read, whatever became of them.
     #[serde(skip)]
     pub read: u64,
@@ -126,10 +129,10 @@ impl Report {
         path: Option<String>,
         reason: impl ToString,
     ) {
-        if path
-            .as_ref()
-            .is_some_and(|path| self.accepted.contains(path))
+        if let Some(path) = &path
+            && self.accepted.contains(path)
         {
+            self.absent.insert(path.clone());
             self.count(kind, ACCEPTED_REJECTED);
             return;
         }

@@ -1,6 +1,6 @@
 //! What this migration has done: kept beside the remap file, so that no step is taken too early.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::io;
@@ -98,8 +98,14 @@ pub struct Verified {
     pub version: String,
     /// With which remap file.
     pub remap_sha256: String,
-    /// How many there were.
+    /// How many there were, but for those that a person accepts.
     pub count: u64,
+    /// How many entities a person accepts.
+    #[serde(default)]
+    pub accepted: u64,
+    /// Old paths of those of them that have no document in the new place.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub absent: BTreeSet<String>,
     /// What was checked: exports as they were named, or the old bucket.
     pub of: Vec<String>,
     /// What entities were held against.
@@ -124,6 +130,8 @@ impl State {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             remap_sha256: self.remap_sha256.clone()?,
             count,
+            accepted: 0,
+            absent: BTreeSet::new(),
             of,
             held: None,
         })

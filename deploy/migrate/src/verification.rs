@@ -1,6 +1,6 @@
 //! What `verify` has found: a report that a person can sign.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -38,6 +38,9 @@ pub struct Verification {
     /// Counts by kind, and what is not as it should be.
     #[serde(flatten)]
     pub report: Report,
+    /// Old paths that a person accepts and that have no document.
+    #[serde(rename = "accepted_absent")]
+    pub absent: BTreeSet<String>,
     /// What has an id and was not compared.
     #[serde(flatten)]
     pub not_compared: NotCompared,
@@ -75,7 +78,8 @@ impl Verification {
         self.report.total("equal") + self.accepted()
     }
 
-    fn accepted(&self) -> u64 {
+    /// How many of these a person accepts.
+    pub fn accepted(&self) -> u64 {
         let accepted = [ACCEPTED, ACCEPTED_MISSING, ACCEPTED_GONE, ACCEPTED_REJECTED].into_iter();
         accepted.map(|what| self.report.total(what)).sum()
     }
@@ -191,6 +195,7 @@ mod tests {
                 exports: Vec::new(),
                 held,
                 accounts_moved: None,
+                absent: BTreeSet::new(),
                 report,
                 not_compared: NotCompared {
                     count: not_compared,

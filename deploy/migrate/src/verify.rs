@@ -1,6 +1,6 @@
 //! `verify`: what the exports say beside what MongoDB has.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -57,6 +57,7 @@ pub fn verify(
         waiting: BTreeMap::new(),
         waiting_bytes: 0,
         found: BTreeMap::new(),
+        absent: BTreeSet::new(),
         followed: Followed::new(mapping)?,
     };
     // A person has accepted what is missing or rejected, so that nothing is to be found of it.
@@ -73,8 +74,15 @@ pub fn verify(
         others.insert(name.clone(), all.saturating_sub(*found));
     }
     others.retain(|_, others| *others > 0);
+    let mut absent = std::mem::take(&mut report.absent);
+    absent.append(&mut comparing.absent);
     let not_compared = not_compared(mapping, remap, &report, |id, path| {
-        comparing.compared.contains(&id) || comparing.accepted.contains(path)
+        let is_compared = comparing.compared.contains(&id);
+        let is_accepted = comparing.accepted.contains(path);
+        if is_accepted && !is_compared {
+            absent.insert(path.to_owned());
+        }
+        is_compared || is_accepted
     })?;
     let short = report.short.keys();
     let short = short.filter(|name| !comparing.accepted.contains(*name));
@@ -86,6 +94,7 @@ pub fn verify(
         exports: exports.to_owned(),
         held,
         accounts_moved: remap.state.accounts_moved.clone(),
+        absent,
         not_compared,
         report,
         others,
@@ -117,7 +126,7 @@ fn not_compared(
     mapping: &Mapping,
     remap: &Remap,
     report: &Report,
-    is_known: impl Fn(NewId, &str) -> bool,
+    mut is_known: impl FnMut(NewId, &str) -> bool,
 ) -> Result<NotCompared> {
     let mut found = NotCompared::default();
     each_entry(remap.file(), |path, id| {
@@ -156,6 +165,8 @@ struct Comparing<'a> {
     waiting_bytes: usize,
     /// How many documents were found, by collection.
     found: BTreeMap<String, u64>,
+    /// Paths of those that are missing, as accepted.
+    absent: BTreeSet<String>,
     followed: Followed<'a>,
 }
 
@@ -248,7 +259,7 @@ impl Comparing<'_> {
     }
 
     fn compare(
-        &self,
+        &mut self,
         name: &str,
         expected: &Expected,
         found: &HashMap<String, Fields>,
@@ -265,7 +276,10 @@ impl Comparing<'_> {
                 let why = format!("its document {id} in {name} differs in {fields}");
                 ("different", Some(why))
             }
-            None if self.accepted.contains(&expected.path) => (ACCEPTED_MISSING, None),
+            None if self.accepted.contains(&expected.path) => {
+                self.absent.insert(expected.path.clone());
+                (ACCEPTED_MISSING, None)
+            }
             None => ("missing", Some(format!("{name} lacks its document, {id}"))),
         };
         report.count(&expected.kind, what);

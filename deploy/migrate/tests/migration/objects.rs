@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use bson::{Document, doc};
 use datastore_export::Entity;
 use datastore_migrate::example;
 use serde_json::{Value, json};
@@ -280,6 +281,7 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
         assert!(told.contains(line), "{line}: {told}");
     }
     assert!(!told.contains("Account"), "{told}");
+    what_was_accepted_is_named_before_it_goes(&scene, &bench, plan).await;
     // What was written since then is in no copy.
     let file = bench.path("remap.migration.json");
     let known = fs::read(&file).expect("a file");
@@ -299,8 +301,13 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
         assert_eq!(is_refused, code == 1, "{}", ran.error);
     }
     fs::write(&file, known).expect("written");
-    // Another mapping has verified nothing.
+    // The line to type names the mapping's file; another mapping has verified nothing.
     let mapping = bench.run("mapping").await.with_code(0).out;
+    fs::write(bench.path("same.toml"), &mapping).expect("written");
+    let same = format!("{plan} --mapping same.toml");
+    let same = bench.run(&same).await.with_code(0).out;
+    let line = "objects verify --remap remap.json --mapping same.toml --bucket gs://old";
+    assert!(same.contains(line), "{same}");
     fs::write(bench.path("other.toml"), format!("{mapping}\n# changed\n")).expect("written");
     let other = bench
         .run(&format!("{plan} --mapping other.toml"))
@@ -321,4 +328,33 @@ async fn what_can_go_is_told_only_after_both_have_said_yes_with_this_remap_file(
         .with_code(1);
     let refused = bench.run(plan).await.with_code(1).error;
     assert!(refused.contains("has not said yes yet"), "{refused}");
+}
+
+/// Of what was never moved the old place has the only copy.
+async fn what_was_accepted_is_named_before_it_goes(scene: &Scene, bench: &Bench, plan: &str) {
+    let id = bench.json("remap.json")[DATASET].clone();
+    let id = id.as_str().expect("an id");
+    let datasets = scene.database.collection::<Document>("datasets");
+    let document = datasets.find_one_and_delete(doc! { "_id": id }).await;
+    let document = document.expect("an answer").expect("a document");
+    let mut changed = example::entities(12).map(|entity| entity.key.to_string());
+    let changed = changed.nth(5).expect("a path");
+    let file = bench.path("remap.migration.json");
+    let known = fs::read(&file).expect("a file");
+    let evaluations = scene.database.collection::<Document>("inferenceservices");
+    let set = doc! { "$set": { "status": "Newer" } };
+    let other = doc! { "_id": bench.json("remap.json")[&changed].as_str() };
+    evaluations.update_one(other, set).await.expect("changed");
+    let looked_at = format!("{DATASET}\n{changed}\n");
+    fs::write(bench.path("looked-at"), looked_at).expect("written");
+    let verify = "verify export --remap remap.json --accept looked-at";
+    bench.run(verify).await.with_code(0);
+    let told = bench.run(plan).await.with_code(0).out;
+    let absent = format!("may be lost:\n#   {DATASET}\n\n# 2.");
+    for line in ["# 10 entities were verified", "# Besides, 2 entities", &absent] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    assert!(!told.contains(&changed), "{told}");
+    datasets.insert_one(document).await.expect("inserted");
+    fs::write(file, known).expect("written");
 }
