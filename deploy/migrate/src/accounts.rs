@@ -46,20 +46,27 @@ pub(crate) struct Account {
     looks_like_ids: Vec<String>,
 }
 
-/// Moves the accounts that the database lacks; without `connection` it only reports. What is there
-/// already is never changed, so a second run could not add what the first one had left out. So nothing
-/// is moved where there is no account, where a line of the mapping matches none, but for that about keys
-/// in the one form where there are keys in the other, or where something of the exports cannot be read;
-/// and no account of which a key is rejected.
+/// The accounts of some exports, as they are to be moved.
+pub struct Read {
+    accounts: Vec<Account>,
+    report: Report,
+}
+
+impl Read {
+    /// Whether none may be moved.
+    pub fn is_refused(&self) -> bool {
+        self.report.refused.is_some()
+    }
+}
+
+/// Reads the accounts. What is there already is never changed, so a second run could not add what the
+/// first one had left out. So nothing is moved where there is no account, where a line of the mapping
+/// matches none, but for that about keys in the one form where there are keys in the other, or where
+/// something of the exports cannot be read; and no account of which a key is rejected.
 ///
 /// # Errors
-/// Where the exports cannot be read, or MongoDB does not answer.
-pub fn import(
-    exports: &[PathBuf],
-    mapping: &Mapping,
-    remap: &Remap,
-    connection: Option<&Connection>,
-) -> Result<Report> {
+/// Where the exports cannot be read.
+pub fn read(exports: &[PathBuf], mapping: &Mapping, remap: &Remap) -> Result<Read> {
     let mut report = Report {
         needs_each_line: true,
         ..Report::default()
@@ -68,7 +75,20 @@ pub fn import(
     let accounts = gather(exports, mapping, remap, &mut watch, &mut report)?;
     report.unmatched = watch.unmatched();
     report.refused = why_not(&watch, mapping, &report);
-    if report.refused.is_some() {
+    Ok(Read { accounts, report })
+}
+
+/// Moves those that the database lacks; without `connection` it only reports.
+///
+/// # Errors
+/// Where MongoDB does not answer.
+pub fn import(read: Read, mapping: &Mapping, connection: Option<&Connection>) -> Result<Report> {
+    let is_refused = read.is_refused();
+    let Read {
+        accounts,
+        mut report,
+    } = read;
+    if is_refused {
         return Ok(report);
     }
     let mut names = HashSet::new();

@@ -153,7 +153,11 @@ fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
         true => None,
         false => Some(accounts_database(told.database, told.create)?),
     };
-    let mut report = accounts::import(exports, &mapping, &remap, connection.as_ref())?;
+    let read = accounts::read(exports, &mapping, &remap)?;
+    if connection.is_some() && !read.is_refused() {
+        remap.hold(&mapping, false)?;
+    }
+    let mut report = accounts::import(read, &mapping, connection.as_ref())?;
     report.database = Some(database.clone());
     if connection.is_some() {
         remap.state.accounts_moved = Some(AccountsMoved {

@@ -251,14 +251,15 @@ impl Remap {
         self.save_state()
     }
 
-    /// Holds the mapping against the one with which entities were moved before; the first one counts.
+    /// Holds the mapping against the one with which entities or accounts were moved before; the first
+    /// one counts.
     ///
     /// # Errors
     /// Where it is another one, unless `is_new` says that this is meant.
     pub fn hold(&mut self, mapping: &Mapping, is_new: bool) -> Result<()> {
         match &self.state.mapping_sha256 {
             Some(known) if *known != mapping.sha256 && !is_new => bail!(
-                "this is another mapping than entities were moved with: name that one with \
+                "this is another mapping than entities were moved with, or accounts: name that one with \
                  --mapping, or say --new-mapping to `verify` if this one counts from now on"
             ),
             Some(known) if *known == mapping.sha256 => Ok(()),

@@ -64,6 +64,13 @@ async fn accounts_are_what_the_auth_backend_reads_and_are_inserted_once() {
         }
     );
     assert_eq!(accounts.count_documents(doc! {}).await.expect("a count"), 3);
+    let mapping = bench.run("mapping").await.with_code(0).out;
+    std::fs::write(bench.path("other.toml"), mapping + "# changed\n").expect("written");
+    let other = format!("{import} --mapping other.toml");
+    let refused = bench.run(&other).await.with_code(1).error;
+    assert!(refused.contains("another mapping"), "{refused}");
+    let dry = bench.run(&format!("{other} --dry-run")).await.with_code(1);
+    assert!(dry.out.contains("would be inserted"), "{}", dry.out);
     let moved = &bench.json("remap.migration.json")["accounts_moved"];
     assert_eq!(moved["database"], "test_accounts_of_auth");
     assert_eq!(moved["counts"]["there already"], 2, "{moved}");
@@ -251,7 +258,8 @@ async fn what_a_keys_grants_name_is_rejected_until_it_is_declared_and_then_has_i
     bench.export("export", [account, dataset]);
     let bench = bench.with_ids().await;
     let import = WITH_GRANTS.replace("grants.json", "export");
-    let ran = bench.run(&import).await.with_code(1);
+    let dry = format!("{import} --dry-run");
+    let ran = bench.run(&dry).await.with_code(1);
     let why = "record 1, Account:public: Account.apiKeys.grants.on holds a key and is no reference";
     assert!(ran.out.contains(why), "{}", ran.out);
     assert!(!(ran.out + &ran.error).contains("SECRET"));
