@@ -1,6 +1,6 @@
 //! An outline: command line, configuration, one step, exit code.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 use std::process::ExitCode;
@@ -156,23 +156,29 @@ fn accounts(told: Accounts, out: &mut impl Write) -> Result<bool> {
     let read = accounts::read(exports, &mapping, &remap)?;
     if connection.is_some() && !read.is_refused() {
         remap.hold(&mapping, false)?;
+        // What an earlier run has said is not so any more, however this one ends.
+        remap.state.accounts_moved = Some(accounts_moved(&database, BTreeMap::new(), false));
+        remap.save_state()?;
     }
     let mut report = accounts::import(read, &mapping, connection.as_ref())?;
     report.database = Some(database.clone());
     if connection.is_some() {
-        remap.state.accounts_moved = Some(AccountsMoved {
-            at: Timestamp::now(),
-            database,
-            counts: report
-                .kinds
-                .get(&mapping.accounts.kind)
-                .cloned()
-                .unwrap_or_default(),
-            is_clean: report.is_clean(),
-        });
+        let counts = report.kinds.get(&mapping.accounts.kind).cloned();
+        let counts = counts.unwrap_or_default();
+        remap.state.accounts_moved = Some(accounts_moved(&database, counts, report.is_clean()));
         remap.save_state()?;
     }
     finish(&report, &told.file, out)
+}
+
+/// What is known now of a run that moves accounts.
+fn accounts_moved(database: &str, counts: BTreeMap<String, u64>, is_clean: bool) -> AccountsMoved {
+    AccountsMoved {
+        at: Timestamp::now(),
+        database: database.to_owned(),
+        counts,
+        is_clean,
+    }
 }
 
 /// The database that accounts go into. MongoDB makes any that is named, so that a misspelt one would be

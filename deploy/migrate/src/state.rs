@@ -32,10 +32,10 @@ pub struct State {
     pub accounts_moved: Option<AccountsMoved>,
 }
 
-/// A run that moved accounts.
+/// A run that moved accounts, or that began to and did not come to its end.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct AccountsMoved {
-    /// When it ended.
+    /// When it ended, or began.
     pub at: Timestamp,
     /// Into which database.
     pub database: String,

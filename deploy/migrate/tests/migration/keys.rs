@@ -180,6 +180,14 @@ async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_miss
     assert_eq!(count, 1);
     let again = accounts.bench.run(&into).await.with_code(0).out;
     assert!(again.contains("1 there already"), "{again}");
+
+    // A run that fails on its way leaves no statement of an earlier one.
+    let moved = || accounts.bench.json("remap.migration.json")["accounts_moved"].clone();
+    assert_eq!(moved()["is_clean"], true);
+    let no_name = accounts.import.replace("test_misspelt_keys", "test.misspelt");
+    accounts.bench.run(&no_name).await.with_code(1);
+    assert_eq!(moved()["is_clean"], false);
+    assert_eq!(moved()["database"], "test.misspelt_of_auth");
 }
 
 /// The auth backend reads no key without an end.
