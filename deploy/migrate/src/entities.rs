@@ -76,7 +76,8 @@ pub struct Moving<'a> {
     pub references: Vec<Refers>,
 }
 
-fn accepted<'a>(
+/// What the mapping and the service make of an entity; if they reject it, the report says so.
+pub(crate) fn accepted<'a>(
     entity: &Entity,
     place: &'a Place,
     mapping: &Mapping,

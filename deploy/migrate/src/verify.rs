@@ -9,10 +9,11 @@ use datastore_export::{Key, Place};
 use jiff::Timestamp;
 use workflows_sink::config::Config;
 
-use crate::contract::{Fields, difference, fields};
-use crate::convert::Ids as _;
+use crate::contract::{Contract, Fields, difference, fields};
+use crate::convert::{Ids as _, path_of};
 use crate::database::Connection;
-use crate::entities::{Moving, each_accepted};
+use crate::entities::{Moving, accepted};
+use crate::export::each_of;
 use crate::id::{Fingerprint, NewId};
 use crate::mapping::Mapping;
 use crate::references::Followed;
@@ -171,7 +172,8 @@ struct Comparing<'a> {
 }
 
 impl Comparing<'_> {
-    /// Compares each entity of the exports, the last one first, and follows its references.
+    /// Compares each entity of the exports, the last one first, and follows its references. What a
+    /// later export has of an entity counts, whatever became of it.
     fn each(
         &mut self,
         exports: &[PathBuf],
@@ -179,30 +181,39 @@ impl Comparing<'_> {
         remap: &Remap,
         report: &mut Report,
     ) -> Result<()> {
-        for (later, export) in exports.iter().rev().enumerate() {
-            let mut of_export = HashSet::new();
+        let mut contract = Contract::from_env()?;
+        // Paths of later exports' entities, whatever became of them: 16 bytes and a little each.
+        let mut later = HashSet::new();
+        for (index, export) in exports.iter().rev().enumerate() {
+            let mut come = HashSet::new();
             let one = std::slice::from_ref(export);
-            each_accepted(one, mapping, remap, report, |moving, report| {
-                let id = moving.accepted.id;
-                if !of_export.insert(id) {
-                    let why = "it is twice in this export: only one of them can be compared";
-                    report.reject(moving.place, Some(moving.path), why);
-                } else if self.compared.contains(&id) {
-                    // A later one has it, or it is told already.
-                } else if later > 0 {
-                    self.tell_gone(moving, report);
-                } else {
-                    self.push(moving, report)?;
+            each_of(one, mapping, remap, report, |place, entity, report| {
+                report.meet(&entity);
+                let path = Fingerprint::of(path_of(&entity.key));
+                if later.contains(&path) {
+                    return Ok(());
+                }
+                let is_twice = !come.insert(path);
+                let moving = accepted(&entity, place, mapping, remap, &mut contract, report);
+                match moving {
+                    None => {}
+                    Some(moving) if is_twice => {
+                        let why = "it is twice in this export: only one of them can be compared";
+                        report.reject(place, Some(moving.path), why);
+                    }
+                    Some(moving) if index > 0 => self.tell_gone(moving, report),
+                    Some(moving) => self.push(moving, report)?,
                 }
                 Ok(())
             })?;
             self.flush(report)?;
-            self.compared.extend(of_export);
+            later.extend(come);
         }
         self.followed.finish(&self.connection, report)
     }
 
     fn push(&mut self, moving: Moving<'_>, report: &mut Report) -> Result<()> {
+        self.compared.insert(moving.accepted.id);
         self.waiting_bytes += moving.accepted.document.len();
         let waiting = self.waiting.entry(moving.accepted.collection).or_default();
         waiting.push(Expected {
@@ -222,13 +233,14 @@ impl Comparing<'_> {
     /// Tells an entity that the last export lacks: whether it goes in the new place too, a person
     /// decides.
     fn tell_gone(&mut self, moving: Moving<'_>, report: &mut Report) {
+        self.compared.insert(moving.accepted.id);
         if self.accepted.contains(&moving.path) {
             report.count(&moving.kind, ACCEPTED_GONE);
             return;
         }
         report.count(&moving.kind, "gone from the last export");
-        let why = "the last of these exports lacks it, or has it in a form that is rejected: if it was \
-                   deleted in the old place meanwhile, decide about it in the new one, and accept it";
+        let why = "the last of these exports lacks it: if it was deleted in the old place meanwhile, \
+                   decide about it in the new one, and accept it";
         report.reject(moving.place, Some(moving.path), why);
     }
 

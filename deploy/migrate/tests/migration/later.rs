@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use datastore_export::Entity;
+use datastore_export::{Entity, Value};
 use datastore_migrate::example;
 use test_support::scene::Scene;
 
@@ -49,4 +49,34 @@ async fn what_was_deleted_in_the_old_place_meanwhile_is_told_until_a_person_acce
     ] {
         assert!(accepted.contains(told), "{told}: {accepted}");
     }
+}
+
+/// An entity that was rejected once and has been mended in the old place is one of the last export.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_later_export_has_of_an_entity_counts_and_counts_once() {
+    let scene = Scene::new("mended_meanwhile", 1).await;
+    let mut odd: Vec<Entity> = example::entities(12).collect();
+    let mark = ("odd".to_owned(), Value::Double(f64::NAN));
+    for index in [3, 14] {
+        odd[index].properties.push(mark.clone());
+    }
+    let rejected = odd[14].key.to_string();
+    let mut bench = Bench::new(odd).with_ids().await;
+    bench.environment = scene.environment();
+    let mut later: Vec<Entity> = example::entities(12).collect();
+    later[14].properties.push(mark);
+    bench.export("later", later);
+    let into = "entities later --remap remap.json --into mongodb --if-absent";
+    bench.run(into).await.with_code(1);
+
+    let verify = "verify export later --remap remap.json --report report.json";
+    bench.run(verify).await.with_code(1);
+    let report = bench.json("report.json");
+    assert_eq!(report["rejected_in_all"], 1, "{report}");
+    assert_eq!(report["kinds"]["Account"]["left out"], 3, "{report}");
+    fs::write(bench.path("looked-at"), rejected + "\n").expect("written");
+    let accept = format!("{verify} --accept looked-at");
+    let said = bench.run(&accept).await.with_code(0).out;
+    let yes = "YES: 12 entities are there, each with the hash that the export gives it, but for 1 that";
+    assert!(said.contains(yes), "{said}");
 }
