@@ -105,7 +105,7 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
     if let Some(why) = &kind.left_out {
         return Ok(Outcome::LeftOut(why.clone()));
     }
-    let id = id_of(entity, kind, ids)?;
+    let id = id_of(entity, kind, mapping, ids)?;
     let new_kind = kind.kind.as_deref().unwrap_or(old_kind);
     let mut conversion = Conversion {
         kind,
@@ -167,11 +167,19 @@ pub fn id_from(entity: &Entity, kind: &Kind) -> Result<Option<NewId>, Rejection>
     .ok_or_else(|| Rejection::IdFrom(format!("{}.{property}", entity.key.kind())))
 }
 
-fn id_of(entity: &Entity, kind: &Kind, ids: &impl Ids) -> Result<NewId, Rejection> {
+fn id_of(
+    entity: &Entity,
+    kind: &Kind,
+    mapping: &Mapping,
+    ids: &impl Ids,
+) -> Result<NewId, Rejection> {
     let given = id_from(entity, kind)?;
     let path = path_of(&entity.key);
     let id = ids.id(Fingerprint::of(&path));
-    let id = id.ok_or_else(|| Rejection::NoId(path.clone()))?;
+    let id = id.ok_or_else(|| match mapping.gives_ids_on(&entity.key) {
+        true => Rejection::NoId(path.clone()),
+        false => Rejection::BelowNoId,
+    })?;
     match given.is_some_and(|given| given != id) {
         true => Err(Rejection::OtherId(path, id.to_string())),
         false => Ok(id),

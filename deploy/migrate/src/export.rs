@@ -87,11 +87,10 @@ pub fn each_entity(
     Ok(())
 }
 
-/// The path of an entity as a report has it: not with an API key on it, or with a kind that the mapping
-/// lacks and that may be one. Its name may be what is secret.
+/// The path of an entity as a report has it: not with a step of a kind that gets no ids, which may be an
+/// API key whose kind is misspelt in the mapping. Its name may be what is secret.
 pub fn told_path(key: &Key, mapping: &Mapping) -> Option<String> {
-    let is_told = !mapping.has_api_key(key) && mapping.knows(key.kind());
-    is_told.then(|| path_of(key))
+    mapping.gives_ids_on(key).then(|| path_of(key))
 }
 
 /// Fails for an entity whose path would be that of another one, or would tell a secret. A key below

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use datastore_export::{Entity, Key};
 
 use crate::convert::{convert, id_from, path_of};
-use crate::export::{each_entity, each_of, is_read_once};
+use crate::export::{each_entity, each_of, is_read_once, told_path};
 use crate::id::NewId;
 use crate::mapping::Mapping;
 use crate::rejection::Rejection;
@@ -41,12 +41,8 @@ pub fn assign(
         &mut report,
         |place, entity, report| {
             let kind = entity.key.kind();
-            if !mapping.gives_ids(kind) || mapping.accounts.is_key(kind) {
-                let why = match mapping.knows(kind) {
-                    true => "without an id of its own",
-                    false => "without an id: the mapping has no such kind",
-                };
-                report.count(kind, why);
+            if !mapping.gives_ids_on(&entity.key) {
+                report.count(kind, why_none(kind, mapping));
                 return Ok(());
             }
             match assigning.assign(&entity, report) {
@@ -69,6 +65,17 @@ pub fn assign(
         false => report_dangling(exports, mapping, &remap, &mut report)?,
     }
     Ok((report, added, remap.len()))
+}
+
+/// Why an entity of a kind gets no id.
+fn why_none(kind: &str, mapping: &Mapping) -> &'static str {
+    if !mapping.knows(kind) {
+        "without an id: the mapping has no such kind"
+    } else if mapping.accounts.is_key(kind) || !mapping.gives_ids(kind) {
+        "without an id of its own"
+    } else {
+        "without an id: it lies below what gets none"
+    }
 }
 
 /// The seed of this remap file.
@@ -120,12 +127,12 @@ impl Assigning<'_> {
     }
 
     /// What stands above an entity has an id too, though it may be no entity; not where a property
-    /// of its own holds it: a made-up one could never be taken back. Nor where its kind gets none.
+    /// of its own holds it: a made-up one could never be taken back.
     fn note_above(&mut self, key: &Key, report: &mut Report) -> Result<()> {
         let path = path_of(key);
         let kind = self.mapping.kinds.get(key.kind());
         let has_own = kind.is_some_and(|kind| kind.id_from.is_some());
-        if has_own || !self.mapping.gives_ids(key.kind()) || self.addition.id(&path).is_some() {
+        if has_own || self.addition.id(&path).is_some() {
             return Ok(());
         }
         let id = NewId::of(&self.seed, &path);
@@ -148,7 +155,7 @@ fn report_dangling(
         let converted = convert(&entity, mapping, remap);
         if let Err(rejection @ (Rejection::Dangling(..) | Rejection::EmptyReference(_))) = converted
         {
-            report.reject(place, Some(path_of(&entity.key)), rejection);
+            report.reject(place, told_path(&entity.key, mapping), rejection);
         }
         Ok(())
     })

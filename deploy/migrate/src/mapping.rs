@@ -204,6 +204,13 @@ impl Mapping {
         self.is_moved(kind) || kind == self.account_kind || kind == self.accounts.kind
     }
 
+    /// Whether each entity on the path of a key gets an id, as [`Mapping::gives_ids`], and is no API key:
+    /// then the path may be told.
+    pub fn gives_ids_on(&self, key: &Key) -> bool {
+        let mut kinds = key.path.iter().map(|step| &step.kind);
+        kinds.all(|kind| self.gives_ids(kind) && !self.accounts.is_key(kind))
+    }
+
     /// Whether an API key is on the path of a key, or is it: its name may be what is secret.
     pub fn has_api_key(&self, key: &Key) -> bool {
         (key.path.iter()).any(|step| self.accounts.is_key(&step.kind))

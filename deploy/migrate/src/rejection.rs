@@ -9,6 +9,12 @@ pub enum Rejection {
     /// The remap file lacks its key.
     #[error("{0} has no new id: run `datastore-migrate ids` over this export first")]
     NoId(String),
+    /// The remap file lacks its key, and `ids` gives it none.
+    #[error(
+        "it lies below an entity of a kind that gets no id, whose name no remap file may hold: add that \
+         kind to the mapping"
+    )]
+    BelowNoId,
     /// It has no ancestor of the mapping's kind for accounts.
     #[error(
         "{0} has no account above it, whose id `{1}` would hold: leave `account` out of the mapping"

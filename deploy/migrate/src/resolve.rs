@@ -10,6 +10,9 @@ use crate::rejection::Rejection;
 /// Datastore's bound on a name.
 const ID_BYTES_MAX: usize = 1_500;
 
+/// What a report calls an entity whose path may hold the name of an API key.
+const UNTOLD: &str = "what lies below an entity of a kind that gets no id";
+
 /// A reference, whose target has an id. Whether the target is moved is another question.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refers {
@@ -95,7 +98,8 @@ impl<I: Ids> Resolver<'_, I> {
                 kind: reference.kind.clone(),
                 id,
             })),
-            None => Err(Rejection::Dangling(at, path)),
+            None if self.mapping.gives_ids_on(&key) => Err(Rejection::Dangling(at, path)),
+            None => Err(Rejection::Dangling(at, UNTOLD.to_owned())),
         }
     }
 

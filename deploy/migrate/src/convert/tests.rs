@@ -267,6 +267,23 @@ fn what_lies_below_an_api_key_is_refused_without_its_path() {
     assert!(!refused.to_string().contains("SECRET"));
 }
 
+/// The kind of API keys may be misspelt in the mapping.
+#[test]
+fn what_lies_below_a_kind_without_ids_is_refused_without_its_path() {
+    let references = "references = { d = { kind = 'Dataset', form = 'key' } }";
+    let key: Key = "Account:7/Token:SECRET/Dataset:5".parse().unwrap();
+    let refused = outcome(references, &[("d", Value::Key(key.clone()))]).unwrap_err();
+    assert!(matches!(refused, Rejection::Dangling(..)), "{refused}");
+    assert!(!refused.to_string().contains("SECRET"), "{refused}");
+    let kept = format!("{}, dangling = 'null' }} }}", &references[..references.len() - 4]);
+    assert!(outcome(&kept, &[("d", Value::Key(key.clone()))]).is_ok());
+
+    let mapping = mapping("");
+    let properties = Vec::new();
+    let refused = convert(&Entity { key, properties }, &mapping, &known(&mapping));
+    assert_eq!(refused, Err(Rejection::BelowNoId));
+}
+
 /// It has an id, and is moved by another command: no document of an entity is looked for.
 #[test]
 fn a_reference_to_an_account_gets_its_id_and_is_not_followed() {

@@ -57,14 +57,20 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
         "\n",
         r#"{"__key__":"Account:public/APIKey:SECRET","secret":"x"}"#,
         "\n",
-        r#"{"__key__":"Account:public/Run:5/Report:7","name":"below an unknown one"}"#,
+        r#"{"__key__":"Account:public/Run:SECRET/Report:7","name":"below an unknown one"}"#,
+        "\n",
+        r#"{"__key__":"Account:public/Report:8","name":"below none"}"#,
         "\n",
     );
     fs::write(bench.path("lines.jsonl"), lines).expect("written");
     let ids = "ids lines.jsonl --out remap.json --seed dyff";
     let ran = bench.run(ids).await.with_code(0);
-    let told = "Token                1 without an id: the mapping has no such kind";
-    assert!(ran.out.contains(told), "{}", ran.out);
+    for told in [
+        "Token                1 without an id: the mapping has no such kind",
+        "1 without an id: it lies below what gets none",
+    ] {
+        assert!(ran.out.contains(told), "{}", ran.out);
+    }
     let paths = |bench: &Bench| {
         let remap = bench.json("remap.json");
         let paths = remap.as_object().expect("an object").keys().cloned();
@@ -72,7 +78,7 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
     };
     assert_eq!(
         paths(&bench),
-        ["Account:public", "Account:public/Run:5/Report:7"]
+        ["Account:public", "Account:public/Report:8"]
     );
     let shipped = include_str!("../../mapping.toml");
     let misspelt = shipped.replace("# key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
@@ -90,6 +96,8 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
         !format!("{ran:?}{report}").contains("SECRET"),
         "{ran:?}{report}"
     );
+
+    assert!(report.contains("it lies below an entity of a kind that gets no id"), "{report}");
 
     let mapping = shipped.replace("[accounts]", "[kinds.Token]\n[accounts]");
     fs::write(bench.path("mapping.toml"), mapping).expect("written");
