@@ -17,7 +17,7 @@ use crate::references::{Followed, Wanted};
 use crate::remap::Remap;
 use crate::report::Report;
 use crate::resolve::Refers;
-use crate::sender::Sender;
+use crate::sender::{About, NotTaken, Sender};
 
 /// Where entities go.
 pub enum Target {
@@ -178,7 +178,14 @@ fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Rep
         let needed = present.needed(moving.accepted.id, &moving.accepted.value);
         if needed == Needed::New || needed == Needed::Changed && update {
             let Accepted { id, value, .. } = &moving.accepted;
-            sender.send(*id, value, moving.place, &moving.path)?;
+            let about = About {
+                id: *id,
+                kind: moving.kind.clone(),
+                place: moving.place.clone(),
+                path: moving.path.clone(),
+                counted: name(needed, update),
+            };
+            sender.send(about, value)?;
             present.sent(*id, value);
         }
         wanted.name(&moving.references, |id| present.has(id));
@@ -189,10 +196,11 @@ fn onto_topic((exports, mapping, remap): What<'_>, onto: &Onto, report: &mut Rep
         }
         Ok(())
     })?;
-    for not_taken in sender.finish()? {
-        present.not_taken(not_taken.id);
-        wanted.is_lost(not_taken.id);
-        report.reject(&not_taken.place, Some(not_taken.path), not_taken.why);
+    for NotTaken { about, why } in sender.finish()? {
+        present.not_taken(about.id);
+        wanted.is_lost(about.id);
+        report.count_instead(&about.kind, about.counted, "not taken");
+        report.reject(&about.place, Some(about.path), why);
     }
     report_covered(kafka, &present, onto.transaction_wait, report)?;
     let why = |id| match present.is_deleted(id) {

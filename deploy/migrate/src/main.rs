@@ -93,7 +93,14 @@ fn execute(command: Command, out: &mut impl Write) -> Result<bool> {
         }) => {
             let (mapping, mut remap) = opened(&about, &remap.remap)?;
             remap.hold(&mapping, false)?;
-            delete_old::plan(&remap, &mapping, about.mapping.as_deref(), &project, &from, out)?;
+            delete_old::plan(
+                &remap,
+                &mapping,
+                about.mapping.as_deref(),
+                &project,
+                &from,
+                out,
+            )?;
         }
     }
     Ok(true)

@@ -121,6 +121,19 @@ impl Report {
         }
     }
 
+    /// Counts an entity as something else than it was counted as.
+    pub fn count_instead(&mut self, kind: &str, before: &str, what: &str) {
+        if let Some(counts) = self.kinds.get_mut(kind)
+            && let Some(count) = counts.get_mut(before)
+        {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(before);
+            }
+        }
+        self.count(kind, what);
+    }
+
     /// Notes an entity that the mapping or the service rejects, unless a person has accepted that.
     pub fn reject_entity(
         &mut self,
@@ -201,7 +214,8 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         let mut counted = self.kinds.values().flat_map(BTreeMap::keys);
         let has_left = counted.any(|what| what.starts_with(LEFT));
-        let is_whole = self.short.is_empty() && !(self.needs_each_line && !self.unmatched.is_empty());
+        let is_whole =
+            self.short.is_empty() && !(self.needs_each_line && !self.unmatched.is_empty());
         self.rejected_in_all == 0 && self.refused.is_none() && is_whole && !has_left
     }
 

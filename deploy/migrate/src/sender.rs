@@ -59,14 +59,24 @@ fn batch_bytes_max(kafka: &Kafka, topic: &str) -> Result<Option<u64>> {
     Ok(set)
 }
 
-/// A record that the broker did not take.
-pub struct NotTaken {
-    /// Its entity.
+/// What a record is about.
+pub struct About {
+    /// The entity.
     pub id: NewId,
-    /// Where its entity is.
+    /// Its old kind.
+    pub kind: String,
+    /// Where it is.
     pub place: Place,
     /// Its old path.
     pub path: String,
+    /// What was counted of it.
+    pub counted: &'static str,
+}
+
+/// A record that the broker did not take.
+pub struct NotTaken {
+    /// What it is about.
+    pub about: About,
     /// Why.
     pub why: String,
 }
@@ -112,17 +122,17 @@ impl Sender {
     ///
     /// # Errors
     /// Where the broker takes no records: what it took is there, and a later run goes on behind it.
-    pub fn send(&self, id: NewId, value: &[u8], place: &Place, path: &str) -> Result<()> {
-        let key = id.to_string();
-        let about = Box::new((id, place.clone(), path.to_owned()));
+    pub fn send(&self, about: About, value: &[u8]) -> Result<()> {
+        let key = about.id.to_string();
         let header = Header {
             key: HEADER,
-            value: Some(path),
+            value: Some(&about.path),
         };
-        let mut record = BaseRecord::with_opaque_to(&self.topic, about)
+        let headers = OwnedHeaders::new().insert(header);
+        let mut record = BaseRecord::with_opaque_to(&self.topic, Box::new(about))
             .key(&key)
             .payload(value)
-            .headers(OwnedHeaders::new().insert(header));
+            .headers(headers);
         let end = Instant::now() + FLUSH_DEADLINE;
         self.sent.fetch_add(1, Relaxed);
         loop {
@@ -199,9 +209,6 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// An entity, where it is, and its old path.
-type About = (NewId, Place, String);
-
 /// What became of the records that were sent.
 #[derive(Clone)]
 struct Delivery {
@@ -221,12 +228,10 @@ impl Delivery {
         }
     }
 
-    fn too_large(&self, (id, place, path): About) {
+    fn too_large(&self, about: About) {
         let why = "larger than the topic takes, or than 20,000,000 bytes: raise its max.message.bytes, and run this again";
         lock(&self.refused).push(NotTaken {
-            id,
-            place,
-            path,
+            about,
             why: why.to_owned(),
         });
     }
@@ -253,7 +258,7 @@ impl ProducerContext for Delivery {
                 lock(&self.failed).get_or_insert(why);
             }
             Err((error, _)) => {
-                let why = format!("{} ({}) was not taken: {error}", about.2, about.1);
+                let why = format!("{} ({}) was not taken: {error}", about.path, about.place);
                 lock(&self.failed).get_or_insert(why);
             }
         }

@@ -275,7 +275,10 @@ fn what_lies_below_a_kind_without_ids_is_refused_without_its_path() {
     let refused = outcome(references, &[("d", Value::Key(key.clone()))]).unwrap_err();
     assert!(matches!(refused, Rejection::Dangling(..)), "{refused}");
     assert!(!refused.to_string().contains("SECRET"), "{refused}");
-    let kept = format!("{}, dangling = 'null' }} }}", &references[..references.len() - 4]);
+    let kept = format!(
+        "{}, dangling = 'null' }} }}",
+        &references[..references.len() - 4]
+    );
     assert!(outcome(&kept, &[("d", Value::Key(key.clone()))]).is_ok());
 
     let mapping = mapping("");

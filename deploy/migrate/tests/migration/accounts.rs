@@ -115,7 +115,8 @@ async fn a_key_below_its_account_counts_and_one_that_lacks_something_is_named() 
     entities.extend(keys);
     let bench = Bench::new(entities).with_ids().await;
     let mapped = of_entities(&bench);
-    let dry = format!("accounts export --remap remap.json --dry-run --report accounts.json{mapped}");
+    let dry =
+        format!("accounts export --remap remap.json --dry-run --report accounts.json{mapped}");
     let dry = bench.run(&dry).await.with_code(1);
     // A key that is rejected takes its account with it: it could not come later.
     assert_eq!(bench.json("accounts.json")["rejected_in_all"], 2);

@@ -312,6 +312,11 @@ async fn an_entity_too_large_for_the_topic_is_named_and_the_rest_is_moved() {
     // the evaluation and the report refer to it
     let counts = [&report["rejected_in_all"], &report["dangling"]];
     assert_eq!(counts, [3, 2], "{}{}", moved.out, moved.error);
+    let datasets = serde_json::json!({ "sent": 9, "not taken": 1 });
+    assert_eq!(report["kinds"]["Dataset"], datasets);
+    let kinds = report["kinds"].as_object().expect("kinds").values();
+    let sent: u64 = kinds.filter_map(|counts| counts["sent"].as_u64()).sum();
+    assert_eq!(sent, 59);
     let rejected = &report["rejected"][0];
     assert_eq!(rejected["path"], "Account:public/Dataset:5634161670000000");
     assert!(

@@ -76,10 +76,7 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
         let paths = remap.as_object().expect("an object").keys().cloned();
         paths.collect::<Vec<String>>()
     };
-    assert_eq!(
-        paths(&bench),
-        ["Account:public", "Account:public/Report:8"]
-    );
+    assert_eq!(paths(&bench), ["Account:public", "Account:public/Report:8"]);
     let shipped = include_str!("../../mapping.toml");
     let misspelt = shipped.replace("# key_kind = \"APIKey\"", "key_kind = \"ApiKey\"");
     fs::write(bench.path("misspelt.toml"), misspelt).expect("written");
@@ -97,7 +94,10 @@ async fn a_kind_that_the_mapping_lacks_gets_ids_once_another_mapping_knows_it() 
         "{ran:?}{report}"
     );
 
-    assert!(report.contains("it lies below an entity of a kind that gets no id"), "{report}");
+    assert!(
+        report.contains("it lies below an entity of a kind that gets no id"),
+        "{report}"
+    );
 
     let mapping = shipped.replace("[accounts]", "[kinds.Token]\n[accounts]");
     fs::write(bench.path("mapping.toml"), mapping).expect("written");

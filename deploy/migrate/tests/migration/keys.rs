@@ -184,7 +184,9 @@ async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_miss
     // A run that fails on its way leaves no statement of an earlier one.
     let moved = || accounts.bench.json("remap.migration.json")["accounts_moved"].clone();
     assert_eq!(moved()["is_clean"], true);
-    let no_name = accounts.import.replace("test_misspelt_keys", "test.misspelt");
+    let no_name = accounts
+        .import
+        .replace("test_misspelt_keys", "test.misspelt");
     accounts.bench.run(&no_name).await.with_code(1);
     assert_eq!(moved()["is_clean"], false);
     assert_eq!(moved()["database"], "test.misspelt_of_auth");
@@ -226,7 +228,8 @@ fn twice(embedded: &str, entities: &[String]) -> Bench {
 /// The keys could be of either, and the older one would be inserted.
 #[tokio::test]
 async fn an_account_that_is_in_two_exports_is_moved_from_neither() {
-    let embedded = key("a", ENDS).replacen(r#""__key__":"Account:public/APIKey:a""#, r#""id":"a""#, 1);
+    let embedded =
+        key("a", ENDS).replacen(r#""__key__":"Account:public/APIKey:a""#, r#""id":"a""#, 1);
     for (bench, entities) in [
         (twice("", &[key("a", ENDS)]), true),
         (twice(&embedded, &[]), false),
@@ -260,7 +263,10 @@ async fn a_key_that_holds_a_key_of_another_database_keeps_every_account_back() {
         of("other", "Dataset")
     );
     let elsewhere = format!(r#"{{"key":{},"properties":{{}}}}"#, of("other", "APIKey"));
-    let dry = format!("accounts lines --remap remap.json --dry-run{}", of_entities(&bench));
+    let dry = format!(
+        "accounts lines --remap remap.json --dry-run{}",
+        of_entities(&bench)
+    );
     for (odd, moved) in [(holding, 0), (elsewhere, 1)] {
         let text = format!("{ACCOUNT}\n{}\n{odd}\n", key("b", ENDS));
         fs::write(bench.path("lines"), text).expect("written");
@@ -278,7 +284,10 @@ async fn a_key_that_holds_a_key_of_another_database_keeps_every_account_back() {
 #[tokio::test]
 async fn a_key_that_does_not_lie_right_below_its_account_keeps_the_account_back() {
     let bench = Bench::new([]);
-    let dry = format!("accounts lines --remap remap.json --dry-run{}", of_entities(&bench));
+    let dry = format!(
+        "accounts lines --remap remap.json --dry-run{}",
+        of_entities(&bench)
+    );
     for below in ["Group:1/APIKey:NAME", "APIKey:NAME/APIKey:b"] {
         let odd = key("b", ENDS).replace("APIKey:b", below);
         let text = format!("{ACCOUNT}\n{}\n{odd}\n", key("a", ENDS));
@@ -292,7 +301,10 @@ async fn a_key_that_does_not_lie_right_below_its_account_keeps_the_account_back(
         ] {
             assert!(ran.contains(told), "{below}: {told}: {ran}");
         }
-        assert!(!ran.contains("would be inserted") && !ran.contains("NAME"), "{ran}");
+        assert!(
+            !ran.contains("would be inserted") && !ran.contains("NAME"),
+            "{ran}"
+        );
     }
 }
 
@@ -322,7 +334,11 @@ async fn a_line_about_keys_that_matches_none_is_told_and_no_success() {
         let dry = "accounts lines --remap remap.json --mapping m.toml --dry-run";
         let ran = bench.run(dry).await.with_code(code).out;
         assert!(ran.contains("1 would be inserted"), "{ran}");
-        assert_eq!(ran.contains("warning: m.toml, line "), told.is_some(), "{ran}");
+        assert_eq!(
+            ran.contains("warning: m.toml, line "),
+            told.is_some(),
+            "{ran}"
+        );
         assert!(ran.contains(told.unwrap_or_default()), "{ran}");
     }
 }

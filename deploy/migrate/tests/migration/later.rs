@@ -77,6 +77,7 @@ async fn what_a_later_export_has_of_an_entity_counts_and_counts_once() {
     fs::write(bench.path("looked-at"), rejected + "\n").expect("written");
     let accept = format!("{verify} --accept looked-at");
     let said = bench.run(&accept).await.with_code(0).out;
-    let yes = "YES: 12 entities are there, each with the hash that the export gives it, but for 1 that";
+    let yes =
+        "YES: 12 entities are there, each with the hash that the export gives it, but for 1 that";
     assert!(said.contains(yes), "{said}");
 }

@@ -351,7 +351,11 @@ async fn what_was_accepted_is_named_before_it_goes(scene: &Scene, bench: &Bench,
     bench.run(verify).await.with_code(0);
     let told = bench.run(plan).await.with_code(0).out;
     let absent = format!("may be lost:\n#   {DATASET}\n\n# 2.");
-    for line in ["# 10 entities were verified", "# Besides, 2 entities", &absent] {
+    for line in [
+        "# 10 entities were verified",
+        "# Besides, 2 entities",
+        &absent,
+    ] {
         assert!(told.contains(line), "{line}: {told}");
     }
     assert!(!told.contains(&changed), "{told}");
