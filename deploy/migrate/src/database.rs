@@ -238,6 +238,7 @@ pub struct Inserter {
 }
 
 struct Waiting {
+    id: NewId,
     document: RawDocumentBuf,
     kind: String,
     place: datastore_export::Place,
@@ -279,6 +280,7 @@ impl Inserter {
         self.bytes += document.as_bytes().len();
         let collection = self.waiting.entry(moving.accepted.collection).or_default();
         collection.push(Waiting {
+            id: moving.accepted.id,
             document,
             kind: moving.kind,
             place: moving.place.clone(),
@@ -300,10 +302,17 @@ impl Inserter {
             let documents: Vec<RawDocumentBuf> =
                 waiting.iter().map(|one| one.document.clone()).collect();
             let results = self.connection.insert_absent(&name, &documents)?;
+            let there = waiting.iter().zip(&results);
+            let there = there.filter(|(_, result)| **result == Ok(false));
+            let there: Vec<NewId> = there.map(|(one, _)| one.id).collect();
+            let found = self.connection.find(&name, &there)?;
             for (one, result) in waiting.into_iter().zip(results) {
                 match result {
                     Ok(true) => report.count(&one.kind, "inserted"),
-                    Ok(false) => report.count(&one.kind, "there already"),
+                    Ok(false) if found.get(&one.id.to_string()) == Some(&fields(&one.document)?) => {
+                        report.count(&one.kind, "there already");
+                    }
+                    Ok(false) => report.count(&one.kind, "left: the document there is another one"),
                     Err(why) => report.reject(&one.place, Some(one.path), why),
                 }
             }

@@ -216,8 +216,18 @@ fn into_mongodb(
     report: &mut Report,
 ) -> Result<()> {
     let mut inserter = Inserter::open(&config.mongodb)?;
+    let mut come = Present::default();
     each_accepted(exports, mapping, remap, report, |moving, report| {
-        inserter.push(moving, report)
+        let Accepted { id, value, .. } = &moving.accepted;
+        match come.needed(*id, value) {
+            Needed::New => {
+                come.sent(*id, value);
+                inserter.push(moving, report)?;
+            }
+            Needed::Twice => report.reject(moving.place, Some(moving.path), TWICE),
+            _ => report.count(&moving.kind, "there already"),
+        }
+        Ok(())
     })?;
     inserter.flush(report)?;
     if is_read_once(exports) {

@@ -373,8 +373,9 @@ async fn documents_are_inserted_where_they_are_missing_and_another_mapping_is_re
     let newer = doc! { "_id": id, "status": "Newer" };
     datasets.insert_one(&newer).await.expect("inserted");
     let into = "entities export --remap remap.json --into mongodb --if-absent";
-    let moved = bench.run(into).await.with_code(0).out;
-    assert!(moved.contains("9 inserted, 1 there already"), "{moved}");
+    let moved = bench.run(into).await.with_code(1).out;
+    let left = "9 inserted, 1 left: the document there is another one";
+    assert!(moved.contains(left), "{moved}");
     assert_eq!(documents_in_all(&scene).await, 60);
     let found = datasets
         .find_one(doc! { "_id": id })
@@ -390,8 +391,17 @@ async fn documents_are_inserted_where_they_are_missing_and_another_mapping_is_re
         refused.contains("another mapping than entities were moved with"),
         "{refused}"
     );
-    bench
-        .run(&format!("{other} --new-mapping"))
-        .await
-        .with_code(0);
+    let again = bench.run(&format!("{other} --new-mapping")).await;
+    let again = again.with_code(1).out;
+    let left = "1 left: the document there is another one, 9 there already";
+    assert!(again.contains(left), "{again}");
+
+    // Nobody can say which state of an entity is the newer one.
+    let mut second: Vec<Entity> = example::entities(60).collect();
+    let mark = ("more".to_owned(), Value::Integer(1));
+    second[4].properties.push(mark);
+    bench.export("second", second);
+    let both = other.replace("export", "export second");
+    let twice = bench.run(&both).await.with_code(1).out;
+    assert_eq!(twice.matches("another state of it is in").count(), 1, "{twice}");
 }
