@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 use bson::{Document, RawDocumentBuf};
 use datastore_export::{Entity, Id, Place, Value};
 
-use crate::api_keys::{ApiKey, Keys, date, time_of};
+use crate::api_keys::{ApiKey, AsMapped, Keys, date, time_of};
 use crate::contract::{difference, fields};
 use crate::convert::{Ids as _, path_of};
 use crate::database::Connection;
@@ -44,6 +44,7 @@ pub(crate) struct Account {
     pub(crate) keys: Vec<Document>,
     /// As [`Report::looks_like_ids`].
     looks_like_ids: Vec<String>,
+    as_mapped: AsMapped,
 }
 
 /// The accounts of some exports, as they are to be moved.
@@ -67,10 +68,8 @@ impl Read {
 /// # Errors
 /// Where the exports cannot be read.
 pub fn read(exports: &[PathBuf], mapping: &Mapping, remap: &Remap) -> Result<Read> {
-    let mut report = Report {
-        needs_each_line: true,
-        ..Report::default()
-    };
+    let mut report = Report::default();
+    report.needs_each_line = true;
     let mut watch = WatchOfAccounts::new(mapping)?;
     let accounts = gather(exports, mapping, remap, &mut watch, &mut report)?;
     report.unmatched = watch.unmatched();
@@ -233,6 +232,7 @@ fn note(entity: &Entity, account: &Account, mapping: &Mapping, report: &mut Repo
         }
     }
     report.note_looks_like_ids(&account.looks_like_ids);
+    report.note_as_mapped(&account.as_mapped);
 }
 
 fn account(
@@ -282,6 +282,7 @@ fn account(
         name,
         created,
         looks_like_ids: named.into_iter().chain(of_keys).collect(),
+        as_mapped: (keys.iter().flat_map(|key| key.as_mapped.iter().cloned())).collect(),
         keys: keys.into_iter().map(|key| key.document).collect(),
     })
 }

@@ -11,7 +11,13 @@ use crate::convert::{Ids as _, raw};
 use crate::id::Fingerprint;
 use crate::mapping::{Accounts, Mapping};
 use crate::remap::Remap;
-use crate::resolve::{Named, Resolver, id_in_text};
+use crate::resolve::{KEPT, NULL, Named, Resolver, id_in_text};
+
+/// What becomes of the end of a key that has none.
+const ENDS: &str = "is null: `key_expires_default`";
+
+/// As [`Report::as_mapped`](crate::report::Report::as_mapped).
+pub(crate) type AsMapped = Vec<(String, &'static str)>;
 
 /// A key as the auth backend reads it.
 pub(crate) struct ApiKey {
@@ -19,6 +25,8 @@ pub(crate) struct ApiKey {
     /// Members whose values look like ids of old entities and that the mapping does not call
     /// references.
     pub(crate) looks_like_ids: Vec<String>,
+    /// Members that name nothing or have no end, and what becomes of them.
+    pub(crate) as_mapped: AsMapped,
 }
 
 /// The keys of one entity: those in an account, or the one that it is.
@@ -53,6 +61,7 @@ impl<'a> Keys<'a> {
             (&names.secret, "secret"),
         ];
         let (mut key, mut looks_like_ids) = (Document::new(), Vec::new());
+        let mut as_mapped = Vec::new();
         for (name, value) in members {
             let new = wanted.iter().find(|(old, _)| *old == name);
             let new = new.map_or(name.as_str(), |(_, new)| new);
@@ -62,7 +71,10 @@ impl<'a> Keys<'a> {
             let value = match (new, value) {
                 ("subject", Value::Text(subject)) => Bson::String(self.subject(subject)?),
                 ("expires", Value::Null) => match self.names.key_expires_default {
-                    Some(end) => date(end.as_microsecond()),
+                    Some(end) => {
+                        as_mapped.push((self.named(name), ENDS));
+                        date(end.as_microsecond())
+                    }
                     None => {
                         return Err(format!(
                             "a key's `{name}` is null, and the auth backend reads no key without an \
@@ -74,7 +86,7 @@ impl<'a> Keys<'a> {
                     let time = time_of(value);
                     date(time.ok_or_else(|| format!("a key's `{name}` is not a time"))?)
                 }
-                (_, value) => self.value(name, value)?,
+                (_, value) => self.value(name, value, &mut as_mapped)?,
             };
             if key.insert(new, value).is_some() {
                 return Err(format!("two members of a key become `{new}`"));
@@ -95,6 +107,7 @@ impl<'a> Keys<'a> {
             true => Ok(ApiKey {
                 document: key,
                 looks_like_ids,
+                as_mapped,
             }),
             false => Err(
                 "a key lacks its id, subject, created, expires or secret: see [accounts.key]"
@@ -121,9 +134,9 @@ impl<'a> Keys<'a> {
 
     /// A value as the auth backend's driver writes it: times are dates, and what the mapping calls a
     /// reference is the new id. `at` is the path of old names with dots, within the key.
-    fn value(&self, at: &str, value: &Value) -> Result<Bson, String> {
+    fn value(&self, at: &str, value: &Value, as_mapped: &mut AsMapped) -> Result<Bson, String> {
         if let Value::Array(values) = value {
-            let values = values.iter().map(|value| self.value(at, value));
+            let values = values.iter().map(|value| self.value(at, value, as_mapped));
             return Ok(Bson::Array(values.collect::<Result<_, _>>()?));
         }
         if let Some(reference) = self.names.references.get(at) {
@@ -131,7 +144,11 @@ impl<'a> Keys<'a> {
             match found.map_err(|rejection| rejection.to_string())? {
                 Named::Entity(refers) => return Ok(Bson::String(refers.id.to_string())),
                 Named::Nothing => return Ok(Bson::Null),
-                Named::AsItIs => {}
+                Named::Null => {
+                    as_mapped.push((self.named(at), NULL));
+                    return Ok(Bson::Null);
+                }
+                Named::AsItIs => as_mapped.push((self.named(at), KEPT)),
             }
         }
         Ok(match value {
@@ -162,7 +179,8 @@ impl<'a> Keys<'a> {
             Value::Entity(members) => {
                 let mut inner = Document::new();
                 for (name, value) in members {
-                    inner.insert(name, self.value(&format!("{at}.{name}"), value)?);
+                    let value = self.value(&format!("{at}.{name}"), value, as_mapped)?;
+                    inner.insert(name, value);
                 }
                 Bson::Document(inner)
             }

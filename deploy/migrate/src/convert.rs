@@ -20,7 +20,7 @@ use crate::id::{Fingerprint, NewId};
 use crate::json::Json;
 use crate::mapping::{Kind, Mapping, NotANumber, Reference};
 use crate::rejection::Rejection;
-use crate::resolve::{Named, Refers, Resolver};
+use crate::resolve::{KEPT, NULL, Named, Refers, Resolver};
 
 const EPOCH: DateTime = date(1970, 1, 1).at(0, 0, 0, 0);
 
@@ -45,6 +45,8 @@ pub struct Converted {
     /// Properties whose values look like ids of old entities and that the mapping does not call
     /// references, by old kind and path.
     pub looks_like_ids: Vec<String>,
+    /// References that name nothing, by old kind and path, and what becomes of them.
+    pub as_mapped: Vec<(String, &'static str)>,
     /// What the mapping calls references and is not null.
     pub references: Vec<Refers>,
 }
@@ -115,6 +117,7 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
             ids,
         },
         looks_like_ids: Vec::new(),
+        as_mapped: Vec::new(),
         references: Vec::new(),
     };
     let mut members = vec![
@@ -147,6 +150,7 @@ pub fn convert(entity: &Entity, mapping: &Mapping, ids: &impl Ids) -> Result<Out
         kind: new_kind.to_owned(),
         json: Json::Object(members),
         looks_like_ids: conversion.looks_like_ids,
+        as_mapped: conversion.as_mapped,
         references: conversion.references,
     })))
 }
@@ -190,6 +194,7 @@ struct Conversion<'a, I> {
     kind: &'a Kind,
     resolver: Resolver<'a, I>,
     looks_like_ids: Vec<String>,
+    as_mapped: Vec<(String, &'static str)>,
     references: Vec<Refers>,
 }
 
@@ -217,7 +222,14 @@ impl<I: Ids> Conversion<'_, I> {
         let refers = match self.resolver.resolve(self.named(at), value, reference)? {
             Named::Entity(refers) => refers,
             Named::Nothing => return Ok(Json::Null),
-            Named::AsItIs => return self.plain(at, value),
+            Named::Null => {
+                self.as_mapped.push((self.named(at), NULL));
+                return Ok(Json::Null);
+            }
+            Named::AsItIs => {
+                self.as_mapped.push((self.named(at), KEPT));
+                return self.plain(at, value);
+            }
         };
         let id = Json::Text(refers.id.to_string());
         // An account is moved by another command: that it has an id is all that is known of it.

@@ -100,6 +100,7 @@ pub(crate) fn accepted<'a>(
         }
     };
     report.note_looks_like_ids(&converted.looks_like_ids);
+    report.note_as_mapped(&converted.as_mapped);
     match contract.accept(&converted) {
         Ok(accepted) => Some(Moving {
             place,

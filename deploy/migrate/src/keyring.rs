@@ -50,6 +50,7 @@ impl Keyring {
         match key.read(&entity.properties) {
             Ok(key) => {
                 report.note_looks_like_ids(&key.looks_like_ids);
+                report.note_as_mapped(&key.as_mapped);
                 let keys = self.below.entry(owner).or_default();
                 keys.push((place.clone(), key.document));
             }

@@ -41,6 +41,8 @@ pub struct Report {
     pub looks_like_ids: BTreeMap<String, u64>,
     /// Properties that are not taken over; by kind and name.
     pub dropped: BTreeMap<String, u64>,
+    /// Properties whose values the mapping says what becomes of, by kind and name; by what became of them.
+    pub as_mapped: BTreeMap<String, BTreeMap<&'static str, u64>>,
     /// Why kinds were left out.
     pub left_out: BTreeMap<String, String>,
     /// What could not be checked of the exports, so that something may be missing.
@@ -205,6 +207,14 @@ impl Report {
         }
     }
 
+    /// Notes properties with what became of their values, as the mapping says.
+    pub fn note_as_mapped(&mut self, properties: &[(String, &'static str)]) {
+        for (property, what) in properties {
+            let counts = self.as_mapped.entry(property.clone()).or_default();
+            *counts.entry(*what).or_default() += 1;
+        }
+    }
+
     /// Notes a property that is not taken over.
     pub fn drop(&mut self, property: String) {
         *self.dropped.entry(property).or_default() += 1;
@@ -214,8 +224,8 @@ impl Report {
     pub fn is_clean(&self) -> bool {
         let mut counted = self.kinds.values().flat_map(BTreeMap::keys);
         let has_left = counted.any(|what| what.starts_with(LEFT));
-        let is_whole =
-            self.short.is_empty() && !(self.needs_each_line && !self.unmatched.is_empty());
+        let is_met = !self.needs_each_line || self.unmatched.is_empty();
+        let is_whole = self.short.is_empty() && is_met;
         self.rejected_in_all == 0 && self.refused.is_none() && is_whole && !has_left
     }
 
@@ -251,6 +261,11 @@ impl Report {
                 "{property} holds {count} values that look like old ids: left as they are; declare \
                  a reference if they are some"
             )?;
+        }
+        for (property, counts) in &self.as_mapped {
+            for (what, count) in counts {
+                writeln!(out, "{property} {what}, {count} times, as the mapping says")?;
+            }
         }
         for Unmatched { file, line, reason } in &self.unmatched {
             writeln!(out, "warning: {file}, line {line}: {reason}")?;

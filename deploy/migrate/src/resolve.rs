@@ -10,6 +10,10 @@ use crate::rejection::Rejection;
 /// Datastore's bound on a name.
 const ID_BYTES_MAX: usize = 1_500;
 
+/// What becomes of a reference that names nothing.
+pub(crate) const NULL: &str = "names nothing: null";
+pub(crate) const KEPT: &str = "names nothing: kept";
+
 /// What a report calls an entity whose path may hold the name of an API key.
 const UNTOLD: &str = "what lies below an entity of a kind that gets no id";
 
@@ -28,8 +32,10 @@ pub struct Refers {
 
 /// What a property names.
 pub(crate) enum Named {
-    /// Nothing: it becomes null.
+    /// Nothing: it is null.
     Nothing,
+    /// Nothing, and it becomes null.
+    Null,
     /// Nothing, and it stays as it is.
     AsItIs,
     /// An entity that has an id.
@@ -56,7 +62,7 @@ impl<I: Ids> Resolver<'_, I> {
         match (self.entity(at, value, reference), reference.dangling) {
             (Ok(None), _) => Ok(Named::Nothing),
             (Ok(Some(refers)), _) => Ok(Named::Entity(refers)),
-            (Err(ToNothing(..) | EmptyReference(_)), Dangling::Null) => Ok(Named::Nothing),
+            (Err(ToNothing(..) | EmptyReference(_)), Dangling::Null) => Ok(Named::Null),
             (Err(ToNothing(..) | EmptyReference(_)), Dangling::Keep) => Ok(Named::AsItIs),
             (Err(rejection), _) => Err(rejection),
         }

@@ -203,7 +203,9 @@ async fn a_key_that_never_expires_ends_when_the_mapping_says() {
     );
     assert_eq!(count, 0);
     accounts.with_mapping("# key_expires_default", "key_expires_default");
-    assert_eq!(accounts.import("", 0).await.1, 1);
+    let (said, count) = accounts.import("", 0).await;
+    let told = "APIKey.expires is null: `key_expires_default`, 1 times, as the mapping says";
+    assert!(count == 1 && said.contains(told), "{said}");
     let account = accounts.account().await;
     let keys = account.get_array("apiKeys").expect("keys");
     let expires = keys[0]
