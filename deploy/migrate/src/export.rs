@@ -72,7 +72,10 @@ pub fn each_entity(
                         Err(why) => report.reject(&place, told_path(&entity.key, mapping), why),
                     }
                 }
-                Err(fault) if fault.is_of_other_database() => report.reject(&place, None, fault),
+                Err(fault) if fault.is_of_other_database() => {
+                    report.read += 1;
+                    report.reject(&place, None, fault);
+                }
                 Err(fault) => report.cannot_read(&place, fault),
             }
             progress.item(before + reader.bytes_read());

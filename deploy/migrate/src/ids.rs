@@ -54,6 +54,10 @@ pub fn assign(
     )?;
     report.refuse_if_empty();
     let mut addition = assigning.addition;
+    if report.refused.is_some() {
+        drop(addition);
+        return Ok((report, 0, remap.len()));
+    }
     addition.note_project(project);
     let added = addition.finish()?;
     remap.save_state()?;

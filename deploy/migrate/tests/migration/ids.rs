@@ -127,3 +127,22 @@ async fn a_remap_file_with_a_path_that_is_written_otherwise_is_refused() {
         GIVEN
     );
 }
+
+#[tokio::test]
+async fn ids_of_an_export_without_an_entity_write_nothing_and_say_so() {
+    let bench = Bench::new([]);
+    fs::write(bench.path("lines.jsonl"), "").expect("written");
+    let ids = "ids lines.jsonl --out remap.json --seed dyff";
+    let ran = bench.run(ids).await.with_code(1).out;
+    let told = "nothing was done: there is no entity in these exports";
+    assert!(ran.contains(told) && ran.contains("0 paths got an id"), "{ran}");
+    let remap = ["remap.json", "remap.json.sha256", "remap.json.partial"];
+    assert!(!remap.iter().any(|name| bench.path(name).exists()));
+
+    // Those of another database are some.
+    let line = r#"{"key":{"partitionId":{"databaseId":"other"},"path":[{"kind":"Report","id":"1"}]},"properties":{}}"#;
+    fs::write(bench.path("lines.jsonl"), line).expect("written");
+    let ran = bench.run(ids).await.with_code(1).out;
+    assert!(!ran.contains("there is no entity"), "{ran}");
+    assert!(ran.contains("is of the database other"), "{ran}");
+}
