@@ -309,7 +309,9 @@ impl Inserter {
             for (one, result) in waiting.into_iter().zip(results) {
                 match result {
                     Ok(true) => report.count(&one.kind, "inserted"),
-                    Ok(false) if found.get(&one.id.to_string()) == Some(&fields(&one.document)?) => {
+                    Ok(false)
+                        if found.get(&one.id.to_string()) == Some(&fields(&one.document)?) =>
+                    {
                         report.count(&one.kind, "there already");
                     }
                     Ok(false) => report.count(&one.kind, "left: the document there is another one"),

@@ -15,8 +15,8 @@ pub(crate) fn beside(file: &Path, extension: &str) -> PathBuf {
 /// What a file's name has behind it while the file is written.
 const PARTIAL: &str = ".partial";
 
-/// A file on its way into another one's place. One that a killed run has left is written over by the
-/// next one: the lock says that there are not two at once.
+/// A file on its way into another one's place. One that a killed run has left is removed by the next
+/// one: the lock says that there are not two at once.
 pub(crate) struct Partial {
     file: File,
     path: PathBuf,
@@ -30,7 +30,12 @@ impl Partial {
         path.push(PARTIAL);
         let path = PathBuf::from(path);
         let open = || {
-            let file = File::create(&path)?;
+            // Its mode is not that of a new one, perhaps.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+            let file = File::create_new(&path)?;
             match fs::metadata(target) {
                 Ok(known) => file.set_permissions(known.permissions())?,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}

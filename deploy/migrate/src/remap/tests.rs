@@ -315,6 +315,15 @@ fn a_change_leaves_no_file_behind_and_the_mode_as_it_is() {
     bench.add(&[A]).unwrap();
     let partial = bench.folder.path().join("remap.json.partial");
     fs::write(&partial, "of a run that was killed").unwrap();
+    let of = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    // A new file of that name has no mode of an old one.
+    let other = bench.folder.path().join("other.partial");
+    fs::write(&other, "x").unwrap();
+    let new = of(&other);
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o400)).unwrap();
+    replace(&other.with_extension(""), b"y").unwrap();
+    assert_eq!(of(&other.with_extension("")), new);
+    fs::remove_file(other.with_extension("")).unwrap();
     fs::set_permissions(bench.file(), fs::Permissions::from_mode(0o640)).unwrap();
     assert_eq!(bench.add(&[B]).unwrap(), 1);
     let mode = fs::metadata(bench.file()).unwrap().permissions().mode();

@@ -135,7 +135,10 @@ async fn ids_of_an_export_without_an_entity_write_nothing_and_say_so() {
     let ids = "ids lines.jsonl --out remap.json --seed dyff";
     let ran = bench.run(ids).await.with_code(1).out;
     let told = "nothing was done: there is no entity in these exports";
-    assert!(ran.contains(told) && ran.contains("0 paths got an id"), "{ran}");
+    assert!(
+        ran.contains(told) && ran.contains("0 paths got an id"),
+        "{ran}"
+    );
     let remap = ["remap.json", "remap.json.sha256", "remap.json.partial"];
     assert!(!remap.iter().any(|name| bench.path(name).exists()));
 

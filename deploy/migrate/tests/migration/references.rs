@@ -215,7 +215,8 @@ async fn a_reference_that_names_nothing_is_rejected_kept_or_null_as_the_mapping_
         let moved = bench.run(into).await.with_code(0).out;
         let what = if dangling == "null" { "null" } else { "kept" };
         for kind in ["Evaluation", "Report"] {
-            let told = format!("{kind}.dataset names nothing: {what}, 1 times, as the mapping says");
+            let told =
+                format!("{kind}.dataset names nothing: {what}, 1 times, as the mapping says");
             assert!(moved.contains(&told), "{told}: {moved}");
         }
         for (collection, value) in [(&evaluations, of_evaluation), (&reports, of_report)] {

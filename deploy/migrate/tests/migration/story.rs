@@ -403,5 +403,9 @@ async fn documents_are_inserted_where_they_are_missing_and_another_mapping_is_re
     bench.export("second", second);
     let both = other.replace("export", "export second");
     let twice = bench.run(&both).await.with_code(1).out;
-    assert_eq!(twice.matches("another state of it is in").count(), 1, "{twice}");
+    assert_eq!(
+        twice.matches("another state of it is in").count(),
+        1,
+        "{twice}"
+    );
 }
