@@ -181,15 +181,26 @@ async fn no_account_comes_where_the_kind_of_its_keys_is_misspelt_nor_into_a_miss
     let again = accounts.bench.run(&into).await.with_code(0).out;
     assert!(again.contains("1 there already"), "{again}");
 
-    // A run that fails on its way leaves no statement of an earlier one.
+    // A run that fails on its way, here at a view that cannot be read, leaves no statement of an
+    // earlier one.
     let moved = || accounts.bench.json("remap.migration.json")["accounts_moved"].clone();
     assert_eq!(moved()["is_clean"], true);
-    let no_name = accounts
-        .import
-        .replace("test_misspelt_keys", "test.misspelt");
-    accounts.bench.run(&no_name).await.with_code(1);
+    let broken = accounts.accounts.client().database("test_view_of_auth");
+    broken.drop().await.expect("dropped");
+    let others = broken.collection::<Document>("others");
+    others
+        .insert_one(doc! { "zero": 0 })
+        .await
+        .expect("inserted");
+    let name = doc! { "$addFields": { "name": { "$divide": [1, "$zero"] } } };
+    let view = doc! { "create": "accounts", "viewOn": "others", "pipeline": [name] };
+    broken.run_command(view).await.expect("a view");
+    let into = accounts.import.replace("test_misspelt_keys", "test_view");
+    let failed = accounts.bench.run(&into).await.with_code(1).error;
+    let told = "MongoDB refuses a question about accounts";
+    assert!(failed.contains(told), "{failed}");
     assert_eq!(moved()["is_clean"], false);
-    assert_eq!(moved()["database"], "test.misspelt_of_auth");
+    assert_eq!(moved()["database"], "test_view_of_auth");
 }
 
 /// The auth backend reads no key without an end.
