@@ -7,13 +7,14 @@ use std::path::Path;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bson::doc;
 use local_stack::{Kubernetes, KubernetesOptions, Mongo, MongoOptions, PerconaOperator, percona};
 use mongodb::Client;
 use mongodb::options::{ClientOptions, Credential};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use test_support::datastore::{self, SYSTEM_SECRET, SYSTEM_USERS, create_user_admin};
+use test_support::datastore::{
+    self, SYSTEM_SECRET, SYSTEM_USERS, create_system_users_with, create_user_admin,
+};
 use test_support::wait::until;
 use test_support::worker::run;
 
@@ -208,13 +209,12 @@ async fn mongodb(kubernetes: &Kubernetes, system: &BTreeMap<String, String>) -> 
         ..MongoOptions::default()
     };
     let mongo = Mongo::start(options).await.expect("a mongod");
-    let admin = mongo.admin().await.expect("an admin").database("admin");
-    for (key, name, role) in SYSTEM_USERS {
+    let passwords = SYSTEM_USERS.map(|(key, name, _)| {
         assert_eq!(system[&format!("MONGODB_{key}_USER")], name);
-        let password = &system[&format!("MONGODB_{key}_PASSWORD")];
-        let user = doc! { "createUser": name, "pwd": password, "roles": [role] };
-        admin.run_command(user).await.expect("a system user");
-    }
+        let password = system[&format!("MONGODB_{key}_PASSWORD")].clone();
+        (key.to_owned(), password)
+    });
+    create_system_users_with(&mongo, &passwords.into()).await;
     let mut options = ClientOptions::parse(hosts(&mongo)).await.expect("hosts");
     let user_admin = Credential::builder()
         .username(system["MONGODB_USER_ADMIN_USER"].clone())

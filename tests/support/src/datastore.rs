@@ -84,15 +84,20 @@ pub async fn create_user_admin(client: &Client, named: impl Fn(&str) -> String) 
 
 /// Makes the system users in MongoDB, and returns their passwords by the operator's names.
 pub async fn create_system_users(mongo: &Mongo) -> BTreeMap<String, String> {
-    let admin = mongo.admin().await.expect("an admin").database("admin");
-    let mut passwords = BTreeMap::new();
-    for (key, name, role) in SYSTEM_USERS {
-        let password = format!("{name}-{}", ObjectId::new().to_hex());
-        let user = doc! { "createUser": name, "pwd": &password, "roles": [role] };
-        admin.run_command(user).await.expect("a cluster user");
-        passwords.insert(key.to_owned(), password);
-    }
+    let password = |name: &str| format!("{name}-{}", ObjectId::new().to_hex());
+    let passwords = SYSTEM_USERS.map(|(key, name, _)| (key.to_owned(), password(name)));
+    let passwords = passwords.into();
+    create_system_users_with(mongo, &passwords).await;
     passwords
+}
+
+/// Makes the system users in MongoDB, with these passwords by the operator's names.
+pub async fn create_system_users_with(mongo: &Mongo, passwords: &BTreeMap<String, String>) {
+    let admin = mongo.admin().await.expect("an admin").database("admin");
+    for (key, name, role) in SYSTEM_USERS {
+        let user = doc! { "createUser": name, "pwd": &passwords[key], "roles": [role] };
+        admin.run_command(user).await.expect("a cluster user");
+    }
 }
 
 /// Puts the operator's Secret there, as the operator would.
