@@ -15,7 +15,6 @@ use tempfile::TempDir;
 use test_support::datastore::{
     self, SYSTEM_SECRET, SYSTEM_USERS, create_system_users_with, create_user_admin,
 };
-use test_support::wait::until;
 use test_support::worker::run;
 
 const NAMESPACE: &str = "mongodb";
@@ -48,17 +47,7 @@ async fn start_operator(kubernetes: &Kubernetes) -> PerconaOperator {
     let bundle = bundle.expect("no panic").expect("the operator's bundle");
     fs::copy(bundle, folder.path().join("bundle.yaml")).expect("copied");
     apply(kubernetes, folder.path()).await;
-    let wait = [
-        "wait",
-        "--for=condition=Established",
-        "--timeout=30s",
-        "crd",
-        "--all",
-    ];
-    until("the kinds are established", || async {
-        kubernetes.kubectl(&wait, None).await.is_ok()
-    })
-    .await;
+    kubernetes.kinds_known().await.expect("known");
     let get = [
         "get",
         "--namespace",

@@ -8,7 +8,6 @@ use local_stack::{Kubernetes, cache, install};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use test_support::datastore;
-use test_support::wait::until;
 
 use crate::documented::{is_documented, is_on_page};
 use crate::overlays::is_taken;
@@ -139,22 +138,7 @@ async fn with_operator() -> Kubernetes {
     let kubernetes = cluster().await;
     let operator = rendered(&kubernetes).await;
     is_taken(&kubernetes, &operator).await;
-    let kinds = operator.objects.iter();
-    let kinds = kinds.filter(|object| object["kind"] == "CustomResourceDefinition");
-    for kind in kinds {
-        let name = format!("crd/{}", kind["metadata"]["name"].as_str().expect("a name"));
-        // One that has no status yet is an error of kubectl's.
-        let wait = [
-            "wait",
-            "--for=condition=Established",
-            "--timeout=30s",
-            &name,
-        ];
-        until("the kind is established", || async {
-            kubernetes.kubectl(&wait, None).await.is_ok()
-        })
-        .await;
-    }
+    kubernetes.kinds_known().await.expect("known");
     kubernetes
 }
 

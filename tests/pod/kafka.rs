@@ -7,7 +7,6 @@ use local_stack::topics::{STATE_CONFIG, STATE_PARTITIONS, STATE_TOPIC};
 use local_stack::{Kubernetes, keda, left_out};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
-use test_support::wait::until;
 
 use crate::manifests::{config_of, environment};
 use crate::overlays::is_taken;
@@ -48,13 +47,8 @@ pub async fn teach(kubernetes: &Kubernetes, files: &[PathBuf]) {
         let apply = ["apply", "--server-side", "-f", file];
         let done = kubernetes.kubectl(&apply, None).await;
         done.expect("the kinds are taken");
-        // It fails at once where the server has not looked at them yet.
-        let established = ["wait", "--for=condition=Established", "-f", file];
-        until("the kinds are known", || async {
-            kubernetes.kubectl(&established, None).await.is_ok()
-        })
-        .await;
     }
+    kubernetes.kinds_known().await.expect("known");
 }
 
 #[tokio::test(flavor = "multi_thread")]

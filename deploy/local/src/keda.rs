@@ -54,16 +54,7 @@ impl Keda {
         let kinds = kinds.to_string_lossy().into_owned();
         let apply = ["apply", "--server-side", "-f", &kinds];
         kubernetes.kubectl(&apply, None).await?;
-        let known = ["wait", "--for=condition=Established", "-f", &kinds];
-        let end = Instant::now() + START_DEADLINE;
-        // It fails at once where the server has not looked at them yet.
-        while let Err(error) = kubernetes.kubectl(&known, None).await {
-            ensure!(
-                Instant::now() < end,
-                "KEDA's kinds are not known: {error:#}"
-            );
-            sleep(POLL).await;
-        }
+        kubernetes.kinds_known().await.context("KEDA's kinds")?;
 
         let (operator, adapter) = (Server::new("keda-operator")?, Server::new("keda-adapter")?);
         let mut keda = Keda {

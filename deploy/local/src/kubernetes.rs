@@ -144,6 +144,21 @@ impl Kubernetes {
         self.kubectl(&arguments, Some(manifests)).await
     }
 
+    /// Waits until the server knows every kind that it was taught.
+    ///
+    /// # Errors
+    /// What kubectl says of those that it does not know in time.
+    pub async fn kinds_known(&self) -> Result<()> {
+        let wait = ["wait", "--for=condition=Established", "crd", "--all"];
+        let end = Instant::now() + START_DEADLINE;
+        // It fails at once where the server has not looked at them yet.
+        while let Err(error) = self.kubectl(&wait, None).await {
+            ensure!(Instant::now() < end, "kinds are not known: {error:#}");
+            sleep(POLL).await;
+        }
+        Ok(())
+    }
+
     /// Runs kubectl as the admin, with `input` on its standard input, and returns its standard
     /// output.
     pub async fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Result<String> {
