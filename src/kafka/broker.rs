@@ -15,10 +15,10 @@ use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 
-use super::log_ends::log_ends;
+use super::log_ends::{LogEnds, LogEndsAsked, log_ends};
 use super::logged::forward_log;
 use super::readable;
-use super::topic_id::{Answer, describe, topic_id};
+use super::topic_id::{Answer, TopicAsked, describe, topic_id};
 use super::validation;
 use tokio::runtime::Handle;
 
@@ -131,7 +131,7 @@ pub(super) fn all_answered(committed: TopicPartitionList) -> anyhow::Result<Topi
 
 /// The log of each of `partitions`, which are in the order of their topics, in that order: the
 /// topic's id, first and last offset, and what is `committed`. `known` says of a topic whether the
-/// group has a checkpoint in it.
+/// group has a checkpoint in it, `expected` which id it is likely to have.
 ///
 /// # Errors
 /// [`KafkaError`], with the partition that it is about.
@@ -140,14 +140,12 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     partitions: &[Partition],
     committed: &TopicPartitionList,
     known: impl Fn(&str) -> bool,
+    expected: Option<Uuid>,
 ) -> anyhow::Result<Vec<PartitionLog>> {
     let mut logs = Vec::with_capacity(partitions.len());
     for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
         let topic = &*of_topic[0].topic;
-        // Before the ends: a topic recreated after this is found by the watch over ids, but a new
-        // id beside the old log's start would begin in the middle of the new log.
-        let topic_id = id_of(consumer, topic);
-        let ends = log_ends(consumer.client(), of_topic, TIMEOUT)?;
+        let (topic_id, ends) = id_and_ends(consumer, of_topic, expected)?;
         for (partition, ends) in of_topic.iter().zip(ends) {
             let ends = ends?;
             logs.push(PartitionLog {
@@ -162,6 +160,28 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
         }
     }
     Ok(logs)
+}
+
+/// The id of a topic, if a broker tells it, and the ends of its logs. Where it has the id that is
+/// `expected`, both are asked for at the same time.
+fn id_and_ends<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    of_topic: &[Partition],
+    expected: Option<Uuid>,
+) -> anyhow::Result<(Option<Uuid>, Vec<anyhow::Result<LogEnds>>)> {
+    let (client, topic) = (consumer.client(), &*of_topic[0].topic);
+    if expected.is_some() {
+        let asked = TopicAsked::send(client, topic, ID_TIMEOUT);
+        let ends = LogEndsAsked::send(client, of_topic, TIMEOUT)?;
+        let id = asked.id();
+        if id == expected {
+            return Ok((id, ends.answer()?));
+        }
+    }
+    // The id before the ends: a topic recreated after this is found by the watch over ids, but a new
+    // id beside the old log's start would begin in the middle of the new log.
+    let id = id_of(consumer, topic);
+    Ok((id, log_ends(client, of_topic, TIMEOUT)?))
 }
 
 /// The topic's id, if a broker tells it. The client asks the broker that it takes for the
@@ -212,7 +232,7 @@ impl Broker {
         known: impl Fn(&str) -> bool,
     ) -> anyhow::Result<Vec<PartitionLog>> {
         let committed = self.committed(list(partitions, Offset::Invalid)?)?;
-        partition_logs(&self.consumer, partitions, &committed, known)
+        partition_logs(&self.consumer, partitions, &committed, known, None)
             .context("the log could not be looked up")
     }
 

@@ -2,7 +2,6 @@
 //! for one partition after the other.
 #![allow(unsafe_code)]
 
-use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -11,7 +10,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientContext, Offset, TopicPartitionList};
 use rdkafka_sys as sys;
 
-use super::admin_request::ask;
+use super::admin_request::{self, Asked};
 use crate::record::{Partition, Position};
 
 /// Where a log begins and ends.
@@ -37,23 +36,52 @@ pub fn log_ends<C: ClientContext>(
     partitions: &[Partition],
     timeout: Duration,
 ) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
-    let list = |end: End| list_offsets(client, partitions, end, timeout);
-    // At the same time: on a connection that waits for new records, each question in turn would
-    // wait for `fetch.wait.max.ms`.
-    let (starts, stable_ends, ends) = thread::scope(|scope| {
-        let starts = scope.spawn(|| list(End::Start));
-        let stable_ends = scope.spawn(|| list(End::Stable));
-        let ends = list(End::All);
-        let joined = |asked: ScopedJoinHandle<'_, _>| asked.join().expect("no panic");
-        (joined(starts), joined(stable_ends), ends)
-    });
-    let found = combined(starts?, stable_ends?, ends?);
-    if found.iter().flatten().all(LogEnds::are_of_one_log) {
-        return Ok(found);
+    LogEndsAsked::send(client, partitions, timeout)?.answer()
+}
+
+/// The question for the ends of some logs.
+pub(super) struct LogEndsAsked<'c, 'p, C: ClientContext> {
+    client: &'c Client<C>,
+    partitions: &'p [Partition],
+    timeout: Duration,
+    /// For each of [`ENDS`].
+    asked: [Asked<'c>; 3],
+}
+
+impl<'c, 'p, C: ClientContext> LogEndsAsked<'c, 'p, C> {
+    /// Asks for all ends at the same time. Does not block.
+    ///
+    /// # Errors
+    /// [`KafkaError`].
+    pub(super) fn send(
+        client: &'c Client<C>,
+        partitions: &'p [Partition],
+        timeout: Duration,
+    ) -> anyhow::Result<Self> {
+        let send = |end| send(client, partitions, end, timeout);
+        let [start, stable_end, end] = ENDS.map(send);
+        Ok(LogEndsAsked {
+            client,
+            partitions,
+            timeout,
+            asked: [start?, stable_end?, end?],
+        })
     }
-    // In this order they are, though the log goes on meanwhile.
-    let (starts, stable_ends) = (list(End::Start)?, list(End::Stable)?);
-    Ok(combined(starts, stable_ends, list(End::All)?))
+
+    /// The answers: see [`log_ends`].
+    pub(super) fn answer(self) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
+        let partitions = self.partitions;
+        let answers = self.asked.map(|asked| answer(asked, partitions));
+        let found = combined(answers)?;
+        if found.iter().flatten().all(LogEnds::are_of_one_log) {
+            return Ok(found);
+        }
+        // One after the other in this order they are, though the log goes on meanwhile.
+        combined(ENDS.map(|end| {
+            let asked = send(self.client, partitions, end, self.timeout)?;
+            answer(asked, partitions)
+        }))
+    }
 }
 
 impl LogEnds {
@@ -71,15 +99,18 @@ enum End {
     All,
 }
 
+/// In the order in which one never stands before another of the same log that was asked for later.
+const ENDS: [End; 3] = [End::Start, End::Stable, End::All];
+
 type Positions = Vec<anyhow::Result<Position>>;
 
+/// Of the answers for each of [`ENDS`].
 fn combined(
-    starts: Positions,
-    stable_ends: Positions,
-    ends: Positions,
-) -> Vec<anyhow::Result<LogEnds>> {
-    let all = starts.into_iter().zip(stable_ends).zip(ends);
-    all.map(|((start, stable_end), end)| {
+    answers: [anyhow::Result<Positions>; 3],
+) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
+    let [starts, stable_ends, ends] = answers;
+    let all = starts?.into_iter().zip(stable_ends?).zip(ends?);
+    let ends = all.map(|((start, stable_end), end)| {
         let end = end?;
         Ok(LogEnds {
             start: start?.offset,
@@ -87,16 +118,16 @@ fn combined(
             high_watermark: end.offset,
             leader_epoch: end.leader_epoch,
         })
-    })
-    .collect()
+    });
+    Ok(ends.collect())
 }
 
-fn list_offsets<C: ClientContext>(
-    client: &Client<C>,
+fn send<'c, C: ClientContext>(
+    client: &'c Client<C>,
     partitions: &[Partition],
     end: End,
     timeout: Duration,
-) -> anyhow::Result<Positions> {
+) -> anyhow::Result<Asked<'c>> {
     use sys::rd_kafka_IsolationLevel_t::{
         RD_KAFKA_ISOLATION_LEVEL_READ_COMMITTED as COMMITTED,
         RD_KAFKA_ISOLATION_LEVEL_READ_UNCOMMITTED as ALL,
@@ -113,27 +144,22 @@ fn list_offsets<C: ClientContext>(
     let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_LISTOFFSETS;
     // SAFETY: one such request is enqueued; the list outlives the call, which copies it. The error
     // of the option is destroyed; it is none for these two levels.
-    let answered = unsafe {
-        ask(
-            client,
-            op,
-            timeout,
-            |request| {
-                let error =
-                    sys::rd_kafka_AdminOptions_set_isolation_level(request.options, isolation);
-                if !error.is_null() {
-                    sys::rd_kafka_error_destroy(error);
-                }
-                sys::rd_kafka_ListOffsets(
-                    request.handle,
-                    list.ptr(),
-                    request.options,
-                    request.queue,
-                );
-            },
-            |event| Some(read(event)),
-        )
+    let asked = unsafe {
+        admin_request::send(client, op, timeout, |request| {
+            let error = sys::rd_kafka_AdminOptions_set_isolation_level(request.options, isolation);
+            if !error.is_null() {
+                sys::rd_kafka_error_destroy(error);
+            }
+            sys::rd_kafka_ListOffsets(request.handle, list.ptr(), request.options, request.queue);
+        })
     };
+    Ok(asked)
+}
+
+/// The positions of `partitions`, which were asked for, in their order.
+fn answer(asked: Asked<'_>, partitions: &[Partition]) -> anyhow::Result<Positions> {
+    // SAFETY: a request for offsets was sent.
+    let answered = unsafe { asked.answer(|event| Some(read(event))) };
     let answered = answered.context("no answer for the ends of the logs")??;
     let position = |partition: &Partition| {
         let same = |found: &&(Partition, _)| found.0 == *partition;

@@ -11,7 +11,7 @@ use rdkafka::client::Client;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka_sys as sys;
 
-use super::admin_request::ask;
+use super::admin_request::{self, Asked};
 
 /// What a broker says of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,38 +31,22 @@ pub(super) enum Answer {
     Refused,
 }
 
-/// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well).
-///
-/// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an
-/// absent id never means that the topic is another one.
-pub fn topic_id<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Option<Uuid> {
-    match describe(client, topic, timeout)? {
-        Answer::Topic(described) => described.id,
-        Answer::Refused => None,
-    }
-}
+/// The question what a broker, which may be behind, knows of a topic.
+pub(super) struct TopicAsked<'c>(Asked<'c>);
 
-/// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout`.
-/// `None` where no answer came.
-pub(super) fn describe<C: ClientContext>(
-    client: &Client<C>,
-    topic: &str,
-    timeout: Duration,
-) -> Option<Answer> {
-    let topic = CString::new(topic).expect("a topic's name, which has no NUL");
-    let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
-    // SAFETY: one such request is enqueued. The name and the array of names outlive the call that
-    // copies them, and the collection is destroyed once, after the call that copies it.
-    unsafe {
-        ask(
-            client,
-            op,
-            timeout,
-            |request| {
+impl TopicAsked<'_> {
+    /// Asks one broker. Does not block.
+    pub(super) fn send<'c, C: ClientContext>(
+        client: &'c Client<C>,
+        topic: &str,
+        timeout: Duration,
+    ) -> TopicAsked<'c> {
+        let topic = CString::new(topic).expect("a topic's name, which has no NUL");
+        let op = sys::rd_kafka_admin_op_t::RD_KAFKA_ADMIN_OP_DESCRIBETOPICS;
+        // SAFETY: one such request is enqueued. The name and the array of names outlive the call
+        // that copies them, and the collection is destroyed once, after the call that copies it.
+        let asked = unsafe {
+            admin_request::send(client, op, timeout, |request| {
                 let mut names: [*const c_char; 1] = [topic.as_ptr()];
                 let topics =
                     sys::rd_kafka_TopicCollection_of_topic_names(names.as_mut_ptr(), names.len());
@@ -73,10 +57,47 @@ pub(super) fn describe<C: ClientContext>(
                     request.queue,
                 );
                 sys::rd_kafka_TopicCollection_destroy(topics);
-            },
-            |event| read(event),
-        )
+            })
+        };
+        TopicAsked(asked)
     }
+
+    /// The answer; `None` where none came in time.
+    pub(super) fn answer(self) -> Option<Answer> {
+        // SAFETY: a request for descriptions was sent.
+        unsafe { self.0.answer(|event| read(event)) }
+    }
+
+    /// The topic's id.
+    ///
+    /// `None` where the broker is too old to have ids, the topic is unknown, or no answer came: an
+    /// absent id never means that the topic is another one.
+    pub(super) fn id(self) -> Option<Uuid> {
+        match self.answer()? {
+            Answer::Topic(described) => described.id,
+            Answer::Refused => None,
+        }
+    }
+}
+
+/// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well): see
+/// [`TopicAsked::id`].
+pub fn topic_id<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Option<Uuid> {
+    TopicAsked::send(client, topic, timeout).id()
+}
+
+/// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout`.
+/// `None` where no answer came.
+pub(super) fn describe<C: ClientContext>(
+    client: &Client<C>,
+    topic: &str,
+    timeout: Duration,
+) -> Option<Answer> {
+    TopicAsked::send(client, topic, timeout).answer()
 }
 
 /// The first description of a reply.

@@ -232,7 +232,8 @@ impl Claimant {
         };
         *claimed = Some(sessions);
         // Only now: a log looked at before the claim may end before what the last owner applied.
-        let log = self.log(&checkpoints.key().partition, doubt).await;
+        let partition = &checkpoints.key().partition;
+        let log = self.log(partition, doubt, found.topic_id).await;
         let next_offset = found.next_offset;
         let found = fit(checkpoints, found, &log, doubt, tries).await;
         let found = found.map_err(|unclaimed| unclaimed.at(next_offset))?;
@@ -270,7 +271,7 @@ impl Claimant {
         tries: u32,
     ) -> Result<Checkpoint, Unclaimed> {
         let partition = &checkpoints.key().partition;
-        let log = self.log(partition, &Doubt::default()).await;
+        let log = self.log(partition, &Doubt::default(), None).await;
         let outside = || (log.committed).expect("only a committed offset can be outside the log");
         let first = match first_offset(&log, self.start) {
             Ok(first) => log.position(first),
@@ -297,8 +298,13 @@ impl Claimant {
     }
 
     /// What Kafka knows of a partition; asked until it answers. Where there is doubt, with fresh
-    /// metadata: of another broker, perhaps.
-    pub(super) async fn log(&self, partition: &Partition, doubt: &Doubt) -> PartitionLog {
+    /// metadata: of another broker, perhaps. `expected` is the id that its topic had.
+    pub(super) async fn log(
+        &self,
+        partition: &Partition,
+        doubt: &Doubt,
+        expected: Option<Uuid>,
+    ) -> PartitionLog {
         let refresh = !doubt.is_none();
         let known = self.known.has(partition);
         let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
@@ -312,7 +318,7 @@ impl Claimant {
                             refresh_metadata(&consumer, &asked[0].topic)?;
                         }
                         let committed = committed_offsets(&consumer, &asked)?;
-                        partition_logs(&consumer, &asked, &committed, |_| known)
+                        partition_logs(&consumer, &asked, &committed, |_| known, expected)
                     };
                     let logs = look();
                     let is_refused = logs.is_err() && is_refused(&consumer, &asked[0].topic);

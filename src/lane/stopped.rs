@@ -120,7 +120,7 @@ impl Claimant {
             }
             let stays = match found {
                 Ok(Some(found)) => {
-                    let log = self.log(partition, &Doubt::default()).await;
+                    let log = self.log(partition, &Doubt::default(), None).await;
                     stays_stopped(&found, &log, code == Code::LogExpired)
                 }
                 // Where the group's committed offset is what does not fit.
