@@ -32,8 +32,8 @@ SECONDS ?= 60
 ROUNDS_GIVEN := $(ROUNDS)
 ROUNDS ?= 4
 MINUTES ?= 10
-# A test mostly waits for servers.
-TEST_THREADS ?= $$((2 * $$(nproc)))
+# A test mostly waits for servers: with 2 a core, half of the processor has nothing to do.
+TEST_THREADS ?= $$((4 * $$(nproc)))
 TARGET = $${CARGO_TARGET_DIR:-target}
 CACHE = $${XDG_CACHE_HOME:-$$HOME/.cache}/workflows-sink
 # librdkafka and OpenSSL are built from source.
