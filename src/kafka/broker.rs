@@ -131,7 +131,7 @@ pub(super) fn all_answered(committed: TopicPartitionList) -> anyhow::Result<Topi
 
 /// The log of each of `partitions`, which are in the order of their topics, in that order: the
 /// topic's id, first and last offset, and what is `committed`. `known` says of a topic whether the
-/// group has a checkpoint in it, `expected` which id it is likely to have.
+/// group has a checkpoint in it; `expected` is what a claim expects of its one log.
 ///
 /// # Errors
 /// [`KafkaError`], with the partition that it is about.
@@ -140,7 +140,7 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     partitions: &[Partition],
     committed: &TopicPartitionList,
     known: impl Fn(&str) -> bool,
-    expected: Option<Uuid>,
+    expected: Option<Expected>,
 ) -> anyhow::Result<Vec<PartitionLog>> {
     let mut logs = Vec::with_capacity(partitions.len());
     for of_topic in partitions.chunk_by(|one, next| one.topic == next.topic) {
@@ -162,35 +162,52 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     Ok(logs)
 }
 
-/// The id of a topic, if a broker tells it, and the ends of its logs. Where it has the id that is
-/// `expected`, both are asked for at the same time.
+/// What a claim expects of a log: to be the one that its checkpoint was written for, and to hold it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// The id of the checkpoint's topic.
+    pub(crate) topic_id: Uuid,
+    /// The checkpoint's offset.
+    pub(crate) offset: i64,
+}
+
+/// The id of a topic, if a broker tells it, and the ends of its logs. Both are asked for at the same
+/// time where something is `expected`, and the ends once more unless that is what is found.
 fn id_and_ends<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     of_topic: &[Partition],
-    expected: Option<Uuid>,
+    expected: Option<Expected>,
 ) -> anyhow::Result<(Option<Uuid>, Vec<anyhow::Result<LogEnds>>)> {
     let (client, topic) = (consumer.client(), &*of_topic[0].topic);
-    if expected.is_some() {
-        let asked = TopicAsked::send(client, topic, ID_TIMEOUT);
-        let ends = LogEndsAsked::send(client, of_topic, TIMEOUT)?;
-        let id = asked.id();
-        if id == expected {
-            return Ok((id, ends.answer()?));
-        }
+    let asked = TopicAsked::send(client, topic, ID_TIMEOUT);
+    let ask_early = |expected| {
+        let asked = LogEndsAsked::send(client, of_topic, ID_TIMEOUT);
+        asked.map(|asked| (expected, asked))
+    };
+    let early = expected.map(ask_early).transpose()?;
+    let id = id_of(consumer, topic, asked);
+    if let Some((expected, early)) = early
+        && id == Some(expected.topic_id)
+        && let Ok(ends) = early.answer()
+        && (ends.iter()).all(|ends| ends.as_ref().is_ok_and(|ends| ends.hold(expected.offset)))
+    {
+        return Ok((id, ends));
     }
     // The id before the ends: a topic recreated after this is found by the watch over ids, but a new
     // id beside the old log's start would begin in the middle of the new log.
-    let id = id_of(consumer, topic);
     Ok((id, log_ends(client, of_topic, TIMEOUT)?))
 }
 
-/// The topic's id, if a broker tells it. The client asks the broker that it takes for the
+/// The topic's id, if a broker tells it. The client `asked` the broker that it takes for the
 /// controller; where that one does not answer, perhaps another one is named by now.
-fn id_of<C: ConsumerContext>(consumer: &BaseConsumer<C>, topic: &str) -> Option<Uuid> {
-    let ask = || topic_id(consumer.client(), topic, ID_TIMEOUT);
-    ask().or_else(|| {
+fn id_of<C: ConsumerContext>(
+    consumer: &BaseConsumer<C>,
+    topic: &str,
+    asked: TopicAsked<'_>,
+) -> Option<Uuid> {
+    asked.id().or_else(|| {
         refresh_metadata(consumer, topic).ok()?;
-        ask()
+        topic_id(consumer.client(), topic, ID_TIMEOUT)
     })
 }
 

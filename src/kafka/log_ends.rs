@@ -71,20 +71,29 @@ impl<'c, 'p, C: ClientContext> LogEndsAsked<'c, 'p, C> {
     /// The answers: see [`log_ends`].
     pub(super) fn answer(self) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
         let partitions = self.partitions;
-        let answers = self.asked.map(|asked| answer(asked, partitions));
-        let found = combined(answers)?;
+        let [starts, stable_ends, ends] = self.asked.map(|asked| answer(asked, partitions));
+        let found = combined([starts?, stable_ends?, ends?]);
         if found.iter().flatten().all(LogEnds::are_of_one_log) {
             return Ok(found);
         }
         // One after the other in this order they are, though the log goes on meanwhile.
-        combined(ENDS.map(|end| {
-            let asked = send(self.client, partitions, end, self.timeout)?;
-            answer(asked, partitions)
-        }))
+        let ask = |end| {
+            answer(
+                send(self.client, partitions, end, self.timeout)?,
+                partitions,
+            )
+        };
+        let [start, stable_end, end] = ENDS;
+        Ok(combined([ask(start)?, ask(stable_end)?, ask(end)?]))
     }
 }
 
 impl LogEnds {
+    /// Whether a reader can go on from `offset`, as far as the log's ends say.
+    pub(super) fn hold(&self, offset: i64) -> bool {
+        (self.start..=self.high_watermark).contains(&offset)
+    }
+
     /// Whether they follow each other as those of one log do at any time.
     fn are_of_one_log(&self) -> bool {
         self.start <= self.stable_end && self.stable_end <= self.high_watermark
@@ -99,17 +108,14 @@ enum End {
     All,
 }
 
-/// In the order in which one never stands before another of the same log that was asked for later.
+/// In the order in which none stands behind another of the same log that was asked for later.
 const ENDS: [End; 3] = [End::Start, End::Stable, End::All];
 
 type Positions = Vec<anyhow::Result<Position>>;
 
 /// Of the answers for each of [`ENDS`].
-fn combined(
-    answers: [anyhow::Result<Positions>; 3],
-) -> anyhow::Result<Vec<anyhow::Result<LogEnds>>> {
-    let [starts, stable_ends, ends] = answers;
-    let all = starts?.into_iter().zip(stable_ends?).zip(ends?);
+fn combined([starts, stable_ends, ends]: [Positions; 3]) -> Vec<anyhow::Result<LogEnds>> {
+    let all = starts.into_iter().zip(stable_ends).zip(ends);
     let ends = all.map(|((start, stable_end), end)| {
         let end = end?;
         Ok(LogEnds {
@@ -119,7 +125,7 @@ fn combined(
             leader_epoch: end.leader_epoch,
         })
     });
-    Ok(ends.collect())
+    ends.collect()
 }
 
 fn send<'c, C: ClientContext>(

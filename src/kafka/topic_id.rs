@@ -80,8 +80,8 @@ impl TopicAsked<'_> {
     }
 }
 
-/// Asks the broker for the id of `topic`. Blocks for up to `timeout` (0.4 ms where all is well): see
-/// [`TopicAsked::id`].
+/// Asks the broker for the id of `topic`. Blocks for up to `timeout` and a second (0.4 ms where all
+/// is well): see [`TopicAsked::id`].
 pub fn topic_id<C: ClientContext>(
     client: &Client<C>,
     topic: &str,
@@ -90,8 +90,8 @@ pub fn topic_id<C: ClientContext>(
     TopicAsked::send(client, topic, timeout).id()
 }
 
-/// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout`.
-/// `None` where no answer came.
+/// Asks one broker, which may be behind, what it knows of `topic`. Blocks for up to `timeout` and a
+/// second. `None` where no answer came.
 pub(super) fn describe<C: ClientContext>(
     client: &Client<C>,
     topic: &str,

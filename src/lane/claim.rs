@@ -18,7 +18,9 @@ use crate::config::Start;
 use crate::database::outage::Outage;
 use crate::database::{Connection, Current};
 use crate::kafka::Handle;
-use crate::kafka::broker::{committed_offsets, is_refused, partition_logs, refresh_metadata};
+use crate::kafka::broker::{
+    Expected, committed_offsets, is_refused, partition_logs, refresh_metadata,
+};
 use crate::kafka::refused;
 use crate::kafka::topics::KnownTopics;
 use crate::record::{Partition, Position};
@@ -233,7 +235,7 @@ impl Claimant {
         *claimed = Some(sessions);
         // Only now: a log looked at before the claim may end before what the last owner applied.
         let partition = &checkpoints.key().partition;
-        let log = self.log(partition, doubt, found.topic_id).await;
+        let log = self.log(partition, doubt, expected(&found)).await;
         let next_offset = found.next_offset;
         let found = fit(checkpoints, found, &log, doubt, tries).await;
         let found = found.map_err(|unclaimed| unclaimed.at(next_offset))?;
@@ -298,14 +300,15 @@ impl Claimant {
     }
 
     /// What Kafka knows of a partition; asked until it answers. Where there is doubt, with fresh
-    /// metadata: of another broker, perhaps. `expected` is the id that its topic had.
+    /// metadata, of another broker perhaps, and nothing is `expected`.
     pub(super) async fn log(
         &self,
         partition: &Partition,
         doubt: &Doubt,
-        expected: Option<Uuid>,
+        expected: Option<Expected>,
     ) -> PartitionLog {
         let refresh = !doubt.is_none();
+        let expected = expected.filter(|_| !refresh);
         let known = self.known.has(partition);
         let (mut backoff, mut reminder) = (Backoff::new(), Reminder::default());
         let mut was_refused = false;
@@ -357,4 +360,16 @@ impl Claimant {
             backoff.wait().await;
         }
     }
+}
+
+/// What the claim of this checkpoint expects of the log; nothing without a leader epoch, since a seek
+/// then cannot tell whether the log is another one.
+fn expected(found: &Checkpoint) -> Option<Expected> {
+    let Position {
+        offset,
+        leader_epoch,
+    } = found.position();
+    leader_epoch?;
+    let topic_id = found.topic_id?;
+    Some(Expected { topic_id, offset })
 }
