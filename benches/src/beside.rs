@@ -1,10 +1,10 @@
-//! The service's CPU beside that of another build of it, in turn in one run.
+//! The service beside another build of it, in turn in one run.
 
 use std::path::Path;
 
 use anyhow::Result;
 
-use crate::drain::serve;
+use crate::drain::{Served, serve};
 use crate::figures::Figures;
 use crate::load::Load;
 use crate::stage::Stage;
@@ -18,25 +18,47 @@ pub async fn measure(
     rounds: usize,
     figures: &mut Figures,
 ) -> Result<()> {
-    let cases =
-        ["empty", "existing"].map(|state| format!("{} partitions, {state}", load.partitions));
     for round in 0..rounds {
-        let mut ratios = [1.0, 1.0];
+        let mut turns = Vec::new();
         for turn in 0..2 {
-            stage.clear().await?;
             let is_other = (round + turn).is_multiple_of(2);
-            for ratio in &mut ratios {
-                let own = is_other.then(|| stage.run_sink(beside));
-                let served = serve(stage, load, 1, &[]).await;
-                own.into_iter().for_each(|own| drop(stage.run_sink(&own)));
-                let cpu_us = served?.drained.cpu_us;
-                *ratio *= if is_other { 1.0 / cpu_us } else { cpu_us };
-            }
+            let own = is_other.then(|| stage.run_sink(beside));
+            let served = both(stage, load).await;
+            own.into_iter().for_each(|own| drop(stage.run_sink(&own)));
+            turns.push((is_other, served?));
         }
-        for (case, ratio) in cases.iter().zip(ratios) {
-            let name = "service's CPU a record ÷ that of the build beside it";
-            figures.add("drain", case, name, "", ratio);
+        turns.sort_by_key(|(is_other, _)| *is_other);
+        if let [(_, ours), (_, others)] = &turns[..] {
+            for ((state, ours), others) in ["empty", "existing"].iter().zip(ours).zip(others) {
+                let case = format!("{} partitions, {state}", load.partitions);
+                note(figures, &case, ours, others);
+            }
         }
     }
     stage.clear().await
+}
+
+/// Into an empty database, and over what is there then.
+async fn both(stage: &mut Stage, load: Load) -> Result<[Served; 2]> {
+    stage.clear().await?;
+    let empty = serve(stage, load, 1, &[]).await?;
+    Ok([empty, serve(stage, load, 1, &[]).await?])
+}
+
+fn note(figures: &mut Figures, case: &str, ours: &Served, others: &Served) {
+    let peak = |served: &Served| served.peak_memory_bytes as f64;
+    for (name, ratio) in [
+        (
+            "service's CPU a record",
+            ours.drained.cpu_us / others.drained.cpu_us,
+        ),
+        (
+            "service",
+            ours.drained.per_second / others.drained.per_second,
+        ),
+        ("service's peak memory", peak(ours) / peak(others)),
+    ] {
+        let name = format!("{name} ÷ that of the build beside it");
+        figures.add("drain", case, &name, "", ratio);
+    }
 }

@@ -49,7 +49,7 @@ struct Options {
     #[arg(
         long,
         value_delimiter = ',',
-        default_value = "drain,cost,freshness,standstill,start,rest,scale,commands,peers"
+        default_value = "drain,beside,cost,freshness,standstill,start,rest,scale,commands,peers"
     )]
     only: Vec<Section>,
     /// The folder for bench.json and bench.svg.
@@ -67,6 +67,8 @@ struct Options {
 enum Section {
     /// A full topic, and its ceiling.
     Drain,
+    /// Another build of the service in turn with this one, where one is given.
+    Beside,
     /// Allocations.
     Cost,
     /// From a record's time to its place in the database.
@@ -108,10 +110,13 @@ async fn main() -> Result<()> {
         match section {
             Section::Drain => {
                 drain::measure(&mut stage, load, options.rounds, &mut figures).await?;
-                if let Some(beside) = &options.beside {
-                    beside::measure(&mut stage, load, beside, options.rounds, &mut figures).await?;
-                }
             }
+            Section::Beside => match &options.beside {
+                Some(build) => {
+                    beside::measure(&mut stage, load, build, options.rounds, &mut figures).await?;
+                }
+                None => println!("   no other build is given: --beside"),
+            },
             Section::Cost => allocations::measure(&mut stage, load, &mut figures).await?,
             Section::Freshness => {
                 freshness::measure(&mut stage, options.rounds, &mut figures).await?;
