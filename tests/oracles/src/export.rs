@@ -1,7 +1,7 @@
 //! What must hold of the reader of Datastore exports, whatever the bytes.
 
 use datastore_export::write::encode;
-use datastore_export::{Entity, decode_line, decode_record, read_log};
+use datastore_export::{Entity, Value, decode_line, decode_record, read_log};
 
 /// Panics unless: an entity that is read from a record is read again from what it is written as; a
 /// line is read or refused; and a log is read to its end, with an entity or a fault for each piece.
@@ -36,10 +36,26 @@ fn is_read_again(entity: &Entity) {
     }
 }
 
-/// Which properties are indexed is not kept, and those stand before the others: without their order.
-fn told(entity: &Entity) -> (String, Vec<String>) {
-    let properties = entity.properties.iter();
-    let mut properties: Vec<String> = properties.map(|one| format!("{one:?}")).collect();
+/// Which properties are indexed is not kept, and at each depth those stand before the others: without
+/// their order.
+fn told(entity: &Entity) -> (String, String) {
+    (format!("{:?}", entity.key), properties(&entity.properties))
+}
+
+fn properties(all: &[(String, Value)]) -> String {
+    let one = |(name, value): &(String, Value)| format!("{name:?}: {}", of_value(value));
+    let mut properties: Vec<String> = all.iter().map(one).collect();
     properties.sort();
-    (format!("{:?}", entity.key), properties)
+    format!("{{{}}}", properties.join(", "))
+}
+
+fn of_value(value: &Value) -> String {
+    match value {
+        Value::Entity(inner) => properties(inner),
+        Value::Array(values) => {
+            let values: Vec<String> = values.iter().map(of_value).collect();
+            format!("[{}]", values.join(", "))
+        }
+        plain => format!("{plain:?}"),
+    }
 }
