@@ -38,7 +38,8 @@ pub(super) struct Asked<'c> {
 /// Sends one request of kind `op` on the client's own connections. Does not block.
 ///
 /// # Safety
-/// `send` must enqueue one request of kind `op` for the queue that it is given, and keep no pointer.
+/// `send` must enqueue one request of kind `op` for the queue that it is given, and keep no
+/// pointer.
 pub(super) unsafe fn send<C: ClientContext>(
     client: &Client<C>,
     op: sys::rd_kafka_admin_op_t,

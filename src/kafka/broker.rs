@@ -162,7 +162,8 @@ pub(crate) fn partition_logs<C: ConsumerContext>(
     Ok(logs)
 }
 
-/// What a claim expects of a log: to be the one that its checkpoint was written for, and to hold it.
+/// What a claim expects of a log: to be the one that its checkpoint was written for, and to hold
+/// it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
     /// The id of the checkpoint's topic.
@@ -171,8 +172,8 @@ pub(crate) struct Expected {
     pub(crate) offset: i64,
 }
 
-/// The id of a topic, if a broker tells it, and the ends of its logs. Both are asked for at the same
-/// time where something is `expected`, and the ends once more unless that is what is found.
+/// The id of a topic, if a broker tells it, and the ends of its logs. Both are asked for at the
+/// same time where something is `expected`, and the ends once more unless that is what is found.
 fn id_and_ends<C: ConsumerContext>(
     consumer: &BaseConsumer<C>,
     of_topic: &[Partition],
@@ -193,8 +194,8 @@ fn id_and_ends<C: ConsumerContext>(
     {
         return Ok((id, ends));
     }
-    // The id before the ends: a topic recreated after this is found by the watch over ids, but a new
-    // id beside the old log's start would begin in the middle of the new log.
+    // The id before the ends: a topic recreated after this is found by the watch over ids, but a
+    // new id beside the old log's start would begin in the middle of the new log.
     Ok((id, log_ends(client, of_topic, TIMEOUT)?))
 }
 

@@ -216,3 +216,20 @@ unsafe fn read(event: *mut sys::rd_kafka_event_t) -> anyhow::Result<Vec<Answer>>
         Ok((0..count).map(info).collect())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_holds_what_a_reader_can_go_on_from() {
+        let ends = LogEnds {
+            start: 5,
+            high_watermark: 8,
+            stable_end: 7,
+            leader_epoch: None,
+        };
+        let held = [4, 5, 8, 9].map(|offset| ends.hold(offset));
+        assert_eq!(held, [false, true, true, false]);
+    }
+}

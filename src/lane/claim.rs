@@ -362,8 +362,8 @@ impl Claimant {
     }
 }
 
-/// What the claim of this checkpoint expects of the log; nothing without a leader epoch, since a seek
-/// then cannot tell whether the log is another one.
+/// What the claim of this checkpoint expects of the log; nothing without a leader epoch, since a
+/// seek then cannot tell whether the log is another one.
 fn expected(found: &Checkpoint) -> Option<Expected> {
     let Position {
         offset,

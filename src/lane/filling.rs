@@ -95,7 +95,7 @@ fn written_bytes_max(json: &[u8]) -> usize {
     if json.len() < LARGE_BYTES {
         return json.len() * ENCODED_FACTOR * COPIES;
     }
-    // Each is counted at some bytes a cycle; the two searched for at once, at one place after the other.
+    // Each is counted some bytes at a time; both at once would stop at each place.
     let count = |byte| memchr::memchr_iter(byte, json).count();
     let elements = count(b',') + count(b'[');
     let encoded_max = (json.len() + elements * ELEMENT_GROWTH_BYTES).min(DOCUMENT_BYTES_MAX);
