@@ -19,23 +19,26 @@ pub async fn measure(
     figures: &mut Figures,
 ) -> Result<()> {
     for round in 0..rounds {
-        let mut turns = Vec::new();
-        for turn in 0..2 {
-            let is_other = (round + turn).is_multiple_of(2);
-            let own = is_other.then(|| stage.run_sink(beside));
-            let served = both(stage, load).await;
-            own.into_iter().for_each(|own| drop(stage.run_sink(&own)));
-            turns.push((is_other, served?));
-        }
-        turns.sort_by_key(|(is_other, _)| *is_other);
-        if let [(_, ours), (_, others)] = &turns[..] {
-            for ((state, ours), others) in ["empty", "existing"].iter().zip(ours).zip(others) {
-                let case = format!("{} partitions, {state}", load.partitions);
-                note(figures, &case, ours, others);
-            }
+        let (ours, others) = if round.is_multiple_of(2) {
+            let others = by(stage, beside, load).await?;
+            (both(stage, load).await?, others)
+        } else {
+            (both(stage, load).await?, by(stage, beside, load).await?)
+        };
+        for ((state, ours), others) in ["empty", "existing"].iter().zip(&ours).zip(&others) {
+            let case = format!("{} partitions, {state}", load.partitions);
+            note(figures, &case, ours, others);
         }
     }
     stage.clear().await
+}
+
+/// As [`both`], by another build.
+async fn by(stage: &mut Stage, build: &Path, load: Load) -> Result<[Served; 2]> {
+    let own = stage.run_sink(build);
+    let served = both(stage, load).await;
+    stage.run_sink(&own);
+    served
 }
 
 /// Into an empty database, and over what is there then.

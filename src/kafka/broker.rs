@@ -181,13 +181,10 @@ fn id_and_ends<C: ConsumerContext>(
 ) -> anyhow::Result<(Option<Uuid>, Vec<anyhow::Result<LogEnds>>)> {
     let (client, topic) = (consumer.client(), &*of_topic[0].topic);
     let asked = TopicAsked::send(client, topic, ID_TIMEOUT);
-    let ask_early = |expected| {
-        let asked = LogEndsAsked::send(client, of_topic, ID_TIMEOUT);
-        asked.map(|asked| (expected, asked))
-    };
+    let ask_early = |_| LogEndsAsked::send(client, of_topic, ID_TIMEOUT);
     let early = expected.map(ask_early).transpose()?;
     let id = id_of(consumer, topic, asked);
-    if let Some((expected, early)) = early
+    if let (Some(expected), Some(early)) = (expected, early)
         && id == Some(expected.topic_id)
         && let Ok(ends) = early.answer()
         && (ends.iter()).all(|ends| ends.as_ref().is_ok_and(|ends| ends.hold(expected.offset)))

@@ -248,7 +248,6 @@ impl Claimant {
             rejections: found.rejections,
             reject_next: found.reject_next,
         };
-        let partition = &checkpoints.key().partition;
         let (next_offset, epoch) = (claim.position.offset, claim.epoch);
         tracing::info!(%partition, next_offset, epoch, "claimed");
         let writer = Writer::new(
@@ -365,11 +364,10 @@ impl Claimant {
 /// What the claim of this checkpoint expects of the log; nothing without a leader epoch, since a
 /// seek then cannot tell whether the log is another one.
 fn expected(found: &Checkpoint) -> Option<Expected> {
-    let Position {
-        offset,
-        leader_epoch,
-    } = found.position();
-    leader_epoch?;
-    let topic_id = found.topic_id?;
-    Some(Expected { topic_id, offset })
+    let position = found.position();
+    position.leader_epoch?;
+    Some(Expected {
+        topic_id: found.topic_id?,
+        offset: position.offset,
+    })
 }
